@@ -1,0 +1,18 @@
+// One project per layer of test, from pure and fast to the whole product; `--selectProjects` picks one.
+const swc = {
+  jsc: { parser: { syntax: 'typescript' }, target: 'es2022' },
+  module: { type: 'commonjs' },
+};
+
+const project = (name, extra = {}) => ({
+  displayName: name,
+  testMatch: [`<rootDir>/test/${name}/**/*.test.ts`],
+  testEnvironment: 'node',
+  transform: { '^.+\\.ts$': ['@swc/jest', swc] },
+  ...extra,
+});
+
+/** @type {import('jest').Config} */
+module.exports = {
+  projects: ['unit', 'workflow', 'replay', 'integration', 'e2e'].map((name) => project(name)),
+};
