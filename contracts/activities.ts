@@ -1,0 +1,123 @@
+/**
+ * What workflows may ask for, and of whom. Implemented in activities/, called through proxies in workflows/.
+ *
+ * Invariants: every activity is idempotent, a retry finds what already exists; what can be expected (no room, image
+ * missing, release unhealthy) is a return value; a thrown ApplicationFailure has a `type` of the error table.
+ */
+
+import type { ErrorCode } from '../domain/errors';
+import type {
+  ClusterEvent,
+  Microservice,
+  MicroserviceKey,
+  ObservedPort,
+  Operation,
+  Plan,
+  PlanRequest,
+  Release,
+  StopReason,
+} from '../domain/model';
+
+export interface PullImages extends MicroserviceKey {
+  readonly nodeId: string;
+  readonly operation: string;
+  readonly images: readonly { readonly image: string; readonly pull: 'always' | 'missing' | 'never' }[];
+}
+
+export type PullOutcome =
+  | { readonly kind: 'pulled' | 'present'; readonly image: string; readonly imageId: string }
+  | { readonly kind: 'failed'; readonly image: string; readonly code: ErrorCode; readonly reason: string };
+
+export interface StartReplica extends MicroserviceKey {
+  readonly replicaId: string;
+  readonly release: Release;
+  readonly operation: string;
+}
+
+export interface StartReplicas {
+  readonly nodeId: string;
+  readonly replicas: readonly StartReplica[];
+}
+
+export type StartOutcome =
+  | { readonly kind: 'ready'; readonly replicaId: string; readonly ports: readonly ObservedPort[] }
+  /** The node has no room for it; nothing of it was left behind. */
+  | { readonly kind: 'refused'; readonly replicaId: string; readonly reason: string }
+  /** It was started and did not become healthy, or could not be started. It is left as it is for the caller to stop. */
+  | {
+      readonly kind: 'failed';
+      readonly replicaId: string;
+      readonly code: ErrorCode;
+      readonly reason: string;
+      readonly logTail: readonly string[];
+    };
+
+export interface StopReplicas {
+  readonly nodeId: string;
+  readonly replicas: readonly (MicroserviceKey & {
+    readonly replicaId: string;
+    readonly reason: StopReason;
+  })[];
+}
+
+export interface StopOutcome {
+  readonly replicaId: string;
+  /** False when there was nothing of it any more. */
+  readonly existed: boolean;
+}
+
+/** Run by the worker of one node, on its own queue. */
+export interface NodeActivities {
+  /** Pulls each image once, however many ask at the same time. Network trouble is thrown as `pull_failed` (retryable). */
+  pullImages(input: PullImages): Promise<readonly PullOutcome[]>;
+  /** Creates, starts and registers replicas, and returns when each is ready, refused or failed. */
+  startReplicas(input: StartReplicas): Promise<readonly StartOutcome[]>;
+  /** Deregisters replicas, waits for their stop grace, and removes their containers. */
+  stopReplicas(input: StopReplicas): Promise<readonly StopOutcome[]>;
+}
+
+export interface Published {
+  /** Consul's index of the write: a reader at this index has seen it. */
+  readonly index: number;
+}
+
+export interface PublishMicroservice {
+  readonly microservice: Microservice;
+  readonly operation?: Operation;
+  readonly events: readonly ClusterEvent[];
+  /** Ids of operations, and numbers of releases, that fall out of what is kept. */
+  readonly forgetOperations: readonly string[];
+  readonly forgetReleases: readonly number[];
+}
+
+export type HostnameClaim =
+  | { readonly kind: 'claimed' }
+  | { readonly kind: 'conflict'; readonly hostname: string; readonly owner: string };
+
+/** Run by the control-plane worker, as local activities. */
+export interface ControlPlaneActivities {
+  /** Reads a snapshot from Consul, plans, and publishes the plan with the operation. */
+  planOperation(input: { readonly request: PlanRequest; readonly record: Operation }): Promise<Plan>;
+  /** Plans without publishing: what would be done now. Used by the periodic reconcile. */
+  previewPlan(request: PlanRequest): Promise<Plan>;
+  publishMicroservice(input: PublishMicroservice): Promise<Published>;
+  /** Deletes all documents of a microservice but its operations, and gives back its hostnames. */
+  forgetMicroservice(
+    input: MicroserviceKey & { readonly operation: Operation; readonly events: readonly ClusterEvent[] },
+  ): Promise<Published>;
+  /** All hostnames are claimed, or none; those that the microservice had and does not name are kept until `releaseHostnames`. */
+  claimHostnames(input: MicroserviceKey & { readonly hostnames: readonly string[] }): Promise<HostnameClaim>;
+  /** Gives back every hostname of the microservice that is not in `keep`. */
+  releaseHostnames(input: MicroserviceKey & { readonly keep: readonly string[] }): Promise<void>;
+}
+
+/** Run by the control-plane worker, as normal long activities of the cluster workflow. */
+export interface ClusterActivities {
+  /**
+   * Follows replicas and nodes in Consul and signals the entities that have something to mend. Never returns by
+   * itself; heartbeats; resumes from its last heartbeat.
+   */
+  watchCluster(): Promise<void>;
+  /** Starts the entity of every microservice that is in KV but unknown to Temporal; deletes old events. */
+  recoverEntities(): Promise<{ readonly recovered: readonly string[] }>;
+}

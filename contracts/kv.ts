@@ -1,0 +1,50 @@
+/**
+ * Where things stand in Consul KV. Every value is one JSON document of domain/model.
+ *
+ * Invariants: each key has one writer: entities write microservices, releases and (queued and final) operations,
+ * the operation's plan is written by its own workflow, node workers write nodes and replicas, anyone appends
+ * events. Names are stored in lower case, because hostnames and DNS labels know no case.
+ */
+
+import type { MicroserviceKey } from '../domain/model';
+
+export const KV_ROOT = 'containeros/';
+
+export const KV_PREFIX = {
+  microservices: `${KV_ROOT}microservices/`,
+  releases: `${KV_ROOT}releases/`,
+  operations: `${KV_ROOT}operations/`,
+  replicas: `${KV_ROOT}replicas/`,
+  nodes: `${KV_ROOT}nodes/`,
+  hostnames: `${KV_ROOT}hostnames/`,
+  events: `${KV_ROOT}events/`,
+} as const;
+
+const path = ({ project, name }: MicroserviceKey) => `${project}/${name.toLowerCase()}`;
+
+export const microserviceKvKey = (key: MicroserviceKey): string => `${KV_PREFIX.microservices}${path(key)}`;
+export const releasesKvPrefix = (key: MicroserviceKey): string => `${KV_PREFIX.releases}${path(key)}/`;
+export const releaseKvKey = (key: MicroserviceKey, number: number): string =>
+  `${releasesKvPrefix(key)}${number}`;
+export const operationsKvPrefix = (key: MicroserviceKey): string => `${KV_PREFIX.operations}${path(key)}/`;
+export const operationKvKey = (key: MicroserviceKey, operationId: string): string =>
+  `${operationsKvPrefix(key)}${operationId}`;
+export const replicasKvPrefix = (key: MicroserviceKey): string => `${KV_PREFIX.replicas}${path(key)}/`;
+export const replicaKvKey = (key: MicroserviceKey, replicaId: string): string =>
+  `${replicasKvPrefix(key)}${replicaId}`;
+export const nodeKvKey = (nodeId: string): string => `${KV_PREFIX.nodes}${nodeId}`;
+export const hostnameKvKey = (hostname: string): string => `${KV_PREFIX.hostnames}${hostname}`;
+
+/**
+ * Events are stored in the order of their keys.
+ *
+ * @param atMs when it happened, milliseconds since the epoch
+ * @param suffix makes the key unique; at least 8 characters of chance or of a hash
+ */
+export const eventKvKey = (atMs: number, suffix: string): string =>
+  `${KV_PREFIX.events}${String(atMs).padStart(15, '0')}-${suffix}`;
+
+/** How many events, operations of a microservice, and releases of a microservice are kept. */
+export const KEPT_EVENTS = 2_000;
+export const KEPT_OPERATIONS = 20;
+export const KEPT_RELEASES = 20;

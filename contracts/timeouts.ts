@@ -1,0 +1,40 @@
+/**
+ * Every time limit and retry of workflows, with its reason. Milliseconds.
+ */
+
+const SECOND = 1_000;
+const MINUTE = 60 * SECOND;
+
+export const TIMEOUT = {
+  /** A worker that died is noticed after this; activities heartbeat at a fifth of it. */
+  nodeHeartbeatMs: 5 * SECOND,
+  /** A node that takes longer than this to begin is away or overloaded: plan again without it. */
+  nodeScheduleToStartMs: 30 * SECOND,
+  /** Pulls of large images over slow links; also how long a registry may be away before an operation gives up. */
+  pullScheduleToCloseMs: 15 * MINUTE,
+  /** One attempt of one pull. */
+  pullStartToCloseMs: 10 * MINUTE,
+  /** Added to the longest start-up grace of a release: creating and starting a large batch on a slow machine. */
+  startMarginMs: 5 * MINUTE,
+  /** Added to the longest stop grace of a release. */
+  stopMarginMs: 2 * MINUTE,
+  /** A local activity reads or writes Consul: long enough for an election of a leader. */
+  localStartToCloseMs: 10 * SECOND,
+  /** Beyond it the operation fails with `unavailable`; entities themselves retry for ever. */
+  localScheduleToCloseMs: 5 * MINUTE,
+  /** How long the API waits for an update before it answers 503; the update itself goes on. */
+  updateMs: 20 * SECOND,
+  /** The level-triggered reconcile of every entity: heals whatever a lost signal left. */
+  reconcileEveryMs: 60 * SECOND,
+  /** Wait between a failed reschedule and the next, doubled each time up to the limit. */
+  rescheduleBackoffMs: 2 * SECOND,
+  rescheduleMaxBackoffMs: 5 * MINUTE,
+  /** Sandboxed control-plane watcher: noticed dead after this. */
+  watcherHeartbeatMs: 10 * SECOND,
+} as const;
+
+export const RETRY = {
+  /** First retry after `initialIntervalMs`, then doubled up to `maximumIntervalMs`. */
+  node: { initialIntervalMs: 200, maximumIntervalMs: 5 * SECOND },
+  local: { initialIntervalMs: 100, maximumIntervalMs: 2 * SECOND },
+} as const;

@@ -1,0 +1,124 @@
+/**
+ * Names, ids and payloads of workflows, updates, signals and search attributes: what API, workers and watcher share
+ * with workflows/ without importing its code.
+ */
+
+import type { MicroserviceKey, Operation, OperationError, OperationKind, PlanRequest } from '../domain/model';
+import type { ReleaseSpec } from '../domain/spec/schema';
+
+export const WORKFLOW = {
+  microservice: 'microservice',
+  cluster: 'cluster',
+  deploy: 'deploy',
+  scale: 'scale',
+  reschedule: 'reschedule',
+  remove: 'remove',
+} as const;
+
+export const CLUSTER_WORKFLOW_ID = 'cluster';
+
+export const microserviceWorkflowId = ({ project, name }: MicroserviceKey): string =>
+  `microservice:${project}/${name.toLowerCase()}`;
+
+/**
+ * @param suffix eight or more characters that make it unique
+ * @returns the id of an operation, which is also the id of its workflow execution; fit for a URL's path
+ */
+export const operationId = (
+  kind: OperationKind,
+  { project, name }: MicroserviceKey,
+  suffix: string,
+): string => `${kind}.${project}.${name.toLowerCase()}.${suffix}`;
+
+/** The microservice that an operation belongs to, or undefined when the text is no operation id. */
+export const parseOperationId = (
+  id: string,
+): (MicroserviceKey & { readonly kind: OperationKind }) | undefined => {
+  const match =
+    /^(deploy|scale|reschedule|restart|rollback|remove)\.([a-z][a-z0-9-]*)\.([a-z][a-z0-9-]*)\.[a-z0-9]+$/.exec(
+      id,
+    );
+  if (!match) return undefined;
+  const [, kind, project, name] = match as unknown as [string, OperationKind, string, string];
+  return { kind, project, name };
+};
+
+export const UPDATE = {
+  apply: 'apply',
+  scale: 'scale',
+  rollback: 'rollback',
+  restart: 'restart',
+  remove: 'remove',
+} as const;
+
+export const SIGNAL = {
+  /** A replica or node of the microservice has changed: look whether something is to be mended. */
+  observedChanged: 'observedChanged',
+} as const;
+
+/** What every change carries. */
+export interface ChangeRequest {
+  /** Refused with `precondition_failed` when the microservice has another generation (If-Match). 0: must not exist. */
+  readonly ifGeneration?: number;
+  /** The same key with the same content answers with the operation of the first time (Idempotency-Key). */
+  readonly idempotencyKey?: string;
+  /** Hash of the request, which tells a repeated request from another one under the same key. */
+  readonly requestHash?: string;
+}
+
+export interface ApplyRequest extends ChangeRequest {
+  /** The name as written by the user. */
+  readonly name: string;
+  /** Left out: the scale stays as it is, or is 1 when the microservice is new. */
+  readonly scale?: number;
+  readonly release: ReleaseSpec;
+}
+
+export interface ScaleRequest extends ChangeRequest {
+  readonly scale: number;
+}
+
+export interface RollbackRequest extends ChangeRequest {
+  /** Left out: the newest healthy release before the current one. */
+  readonly toRelease?: number;
+}
+
+export type RestartRequest = ChangeRequest;
+export type RemoveRequest = ChangeRequest;
+
+/** The answer to every update. Failures are ApplicationFailure with a `type` of the error table. */
+export interface ChangeAccepted {
+  readonly operation: Operation;
+  readonly generation: number;
+  /** Whether the change made the microservice. */
+  readonly created: boolean;
+  /** Consul's index of the write that made it durable: a reader at this index sees it. */
+  readonly index: number;
+}
+
+export interface ObservedChangedSignal {
+  /** For people: "replica web-1a2b3c is broken". */
+  readonly reason: string;
+}
+
+/** Input of the operation workflows. */
+export interface OperationInput {
+  readonly operation: Operation;
+  readonly request: PlanRequest;
+  /** What a failing release is rolled back to; undefined when nothing was healthy before. */
+  readonly fallback?: PlanRequest['desired'];
+}
+
+/** What an operation workflow returns; its entity turns it into the final record. */
+export type OperationOutcome =
+  | { readonly kind: 'succeeded'; readonly message: string }
+  | { readonly kind: 'failed'; readonly error: OperationError }
+  | { readonly kind: 'rolled_back'; readonly error: OperationError };
+
+/** Search attributes, registered when the control plane starts. All keywords. */
+export const SEARCH_ATTRIBUTE = {
+  project: 'ContainerosProject',
+  microservice: 'ContainerosMicroservice',
+  release: 'ContainerosRelease',
+  nodes: 'ContainerosNodes',
+} as const;

@@ -1,0 +1,255 @@
+/**
+ * The words of the product as types: what is desired, what is observed, and the plan between them.
+ *
+ * Invariants: everything here is plain JSON (it travels through workflow history and Consul KV); times are
+ * milliseconds since the epoch; lists that a planner returns have a stable order.
+ */
+
+import type { ErrorCode } from './errors';
+import type { ReleaseSpec } from './spec/schema';
+
+/** The only project until projects can be made. */
+export const DEFAULT_PROJECT = 'default';
+
+export interface MicroserviceKey {
+  readonly project: string;
+  readonly name: string;
+}
+
+/** An immutable, numbered specification. Scale is not part of it: scaling makes no release. */
+export interface Release {
+  readonly number: number;
+  readonly spec: ReleaseSpec;
+  readonly createdAtMs: number;
+  /** The release whose specification a rollback took up again. */
+  readonly rollbackOf?: number;
+}
+
+export type ReplicaState =
+  /** Created, not yet passed its checks for the first time. */
+  | 'starting'
+  /** All containers run and all checks pass. */
+  | 'running'
+  /** Containers run, a check fails. */
+  | 'unhealthy'
+  /** A container has ended and is about to be started again. */
+  | 'restarting'
+  /** A container keeps ending; it is started again with growing delays. */
+  | 'crash_looping'
+  | 'paused'
+  | 'stopping'
+  /** A container has ended and its restart policy says that it stays so. */
+  | 'exited'
+  /** A container of it is gone; the replica has to be replaced. */
+  | 'broken';
+
+export interface ObservedContainer {
+  readonly name: string;
+  readonly containerId: string;
+  readonly image: string;
+  readonly imageId: string;
+  readonly running: boolean;
+  readonly restartCount: number;
+  readonly exitCode?: number;
+  readonly oomKilled?: boolean;
+  readonly startedAtMs?: number;
+}
+
+export interface ObservedPort {
+  readonly container: string;
+  readonly port: number;
+  readonly protocol: 'tcp' | 'udp';
+  /** Address and port on which the node exposes it. */
+  readonly address: string;
+  readonly hostPort: number;
+  /** Id of the Consul service instance. */
+  readonly serviceId: string;
+  readonly hostnames: readonly string[];
+}
+
+/** What a node sees of one replica; published by its node worker, and by nothing else. */
+export interface ObservedReplica extends MicroserviceKey {
+  readonly id: string;
+  readonly release: number;
+  readonly nodeId: string;
+  /** The operation that started it. */
+  readonly operation: string;
+  readonly state: ReplicaState;
+  /** Why it is not running, for people. */
+  readonly reason?: string;
+  readonly containers: readonly ObservedContainer[];
+  readonly ports: readonly ObservedPort[];
+  readonly restartCount: number;
+  readonly cpusReserved: number;
+  readonly memoryReservedBytes: number;
+  readonly createdAtMs: number;
+  readonly updatedAtMs: number;
+}
+
+export interface NodeCapacity {
+  readonly cpus: number;
+  readonly memoryBytes: number;
+  readonly diskBytes: number;
+}
+
+/** What a node says of itself; published by its node worker when it changes. */
+export interface ObservedNode {
+  readonly id: string;
+  readonly address: string;
+  readonly architecture: string;
+  readonly dockerVersion: string;
+  readonly capacity: NodeCapacity;
+  readonly cpuPercent: number;
+  readonly memoryAvailableBytes: number;
+  readonly diskFreeBytes: number;
+  /** `degraded`: it serves what it has, new replicas go elsewhere when they can. */
+  readonly health: 'healthy' | 'degraded';
+  readonly reasons: readonly string[];
+  /** Images that the engine has, by the reference that a specification uses. */
+  readonly images: readonly string[];
+  readonly labels: Readonly<Record<string, string>>;
+  readonly updatedAtMs: number;
+}
+
+/** A node as the planner sees it: what it said, and whether Consul's membership holds it for alive. */
+export interface SnapshotNode extends ObservedNode {
+  readonly up: boolean;
+  /** Reserved by all replicas on it, of every microservice. */
+  readonly cpusReserved: number;
+  readonly memoryReservedBytes: number;
+  readonly replicaCount: number;
+}
+
+export interface Snapshot {
+  readonly nodes: readonly SnapshotNode[];
+  /** Replicas of the microservice that is planned for. */
+  readonly replicas: readonly ObservedReplica[];
+}
+
+/** What an operation has to bring about. */
+export interface Desired extends MicroserviceKey {
+  readonly release: Release;
+  readonly scale: number;
+}
+
+export type OperationKind = 'deploy' | 'scale' | 'reschedule' | 'restart' | 'rollback' | 'remove';
+
+/** What the planner is asked. `seed`, `nowMs` and `operation` make it a pure function. */
+export interface PlanRequest {
+  readonly operation: string;
+  readonly kind: OperationKind;
+  readonly desired: Desired;
+  /** Nodes that refused a replica in this operation, with their words. */
+  readonly refusals: Readonly<Record<string, string>>;
+  /** Counts the plans of one operation, from 1; replica ids differ between attempts. */
+  readonly attempt: number;
+  readonly seed: string;
+  readonly nowMs: number;
+}
+
+export type StopReason =
+  'scaled_down' | 'outdated' | 'removed' | 'surplus' | 'broken' | 'failed_release' | 'exited';
+
+export type Step =
+  | { readonly kind: 'pull'; readonly nodeId: string; readonly images: readonly string[] }
+  | { readonly kind: 'start'; readonly nodeId: string; readonly replicaId: string; readonly release: number }
+  | {
+      readonly kind: 'stop';
+      readonly nodeId: string;
+      readonly replicaId: string;
+      readonly reason: StopReason;
+    };
+
+/** Steps that may run at the same time. All of one kind, so that one activity per node carries them. */
+export interface Phase {
+  readonly kind: Step['kind'];
+  readonly steps: readonly Step[];
+}
+
+export interface NodeRejection {
+  readonly nodeId: string;
+  /** One line for people: "needs 2 CPUs, 0.5 are free". */
+  readonly reason: string;
+}
+
+export interface Plan {
+  /** Run in order; a phase begins when the one before has succeeded. */
+  readonly phases: readonly Phase[];
+  /** Replicas that found no node. */
+  readonly unplaced: number;
+  readonly rejections: readonly NodeRejection[];
+  /** Whether there is nothing to do: the observed state is the desired one. */
+  readonly converged: boolean;
+}
+
+export type OperationState = 'queued' | 'running' | 'succeeded' | 'failed' | 'rolled_back' | 'superseded';
+
+export const FINAL_OPERATION_STATES: readonly OperationState[] = [
+  'succeeded',
+  'failed',
+  'rolled_back',
+  'superseded',
+];
+
+export interface OperationError {
+  readonly code: ErrorCode;
+  readonly message: string;
+  /** Last lines of the container that failed, oldest first. */
+  readonly logTail: readonly string[];
+}
+
+/** One deploy, scale, reschedule, restart, rollback or removal; its id is the id of its workflow execution. */
+export interface Operation extends MicroserviceKey {
+  readonly id: string;
+  readonly kind: OperationKind;
+  readonly state: OperationState;
+  readonly release: number;
+  readonly scale: number;
+  readonly message: string;
+  /** The plan in words, a step a line. */
+  readonly plan: readonly string[];
+  readonly error?: OperationError;
+  readonly createdAtMs: number;
+  readonly startedAtMs?: number;
+  readonly endedAtMs?: number;
+}
+
+export type MicroserviceState =
+  /** The last operation succeeded: what runs is what is desired, or is being healed. */
+  | 'steady'
+  | 'changing'
+  /** The desired release never became healthy, and there was nothing to go back to. */
+  | 'failed'
+  | 'removing';
+
+/** What an entity publishes of its microservice: the desired state, and the seed of recovery. */
+export interface Microservice extends MicroserviceKey {
+  /** Grows by one with every accepted change; the ETag of the API. */
+  readonly generation: number;
+  readonly scale: number;
+  readonly release: Release;
+  /** The newest release that was healthy at the desired scale; what a failing one is rolled back to. */
+  readonly settledRelease?: number;
+  readonly releaseNumbers: readonly number[];
+  readonly state: MicroserviceState;
+  readonly message: string;
+  /** The newest operation. */
+  readonly operation: string;
+  readonly createdAtMs: number;
+  readonly updatedAtMs: number;
+}
+
+export type EventLevel = 'info' | 'warning' | 'error';
+
+export interface ClusterEvent {
+  readonly atMs: number;
+  readonly level: EventLevel;
+  /** Dotted, past tense: `operation.succeeded`, `replica.crashed`, `node.degraded`. */
+  readonly type: string;
+  readonly message: string;
+  readonly project?: string;
+  readonly microservice?: string;
+  readonly operation?: string;
+  readonly replica?: string;
+  readonly node?: string;
+}
