@@ -16,6 +16,7 @@ import {
 import { createRequire } from 'node:module';
 import { dirname, join, relative } from 'node:path';
 import { pathToFileURL } from 'node:url';
+import { stripVTControlCharacters } from 'node:util';
 import { requireNode, runEntry, SetUpError } from './set-up/failure.mjs';
 import { withLock } from './set-up/lock.mjs';
 import { cachePath, checkoutPath } from './set-up/paths.mjs';
@@ -176,9 +177,10 @@ async function makeBundle(require, root, dist, fresh, isUnchanged) {
     writeFileSync(join(fresh, BUNDLE), code);
     return 'made';
   } catch (error) {
+    const plain = stripVTControlCharacters(`${lines.join('\n')}\n${error.message}`);
+    const at = Math.max(0, plain.indexOf('ERROR in'));
     throw new SetUpError('The workflows could not be bundled; dist/ is as it was.', [
-      ...lines,
-      String(error.message),
+      plain.slice(at).split('\n').slice(0, 3).join('\n'),
     ]);
   }
 }
