@@ -74,7 +74,7 @@ async function install(packages) {
   return apt('apt-get', ['-o', `DPkg::Lock::Timeout=${LOCK_LIMIT_S}`, ...args]);
 }
 
-async function updateLists() {
+export async function updateLists() {
   const deadlineMs = performance.now() + LOCK_LIMIT_S * 1000;
   for (;;) {
     // A source that does not answer is no reason to stop: whether the packages can be had, the install tells.

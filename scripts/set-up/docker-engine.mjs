@@ -31,7 +31,7 @@ export async function ensureDockerEngine(env = process.env) {
   let refused;
   for (const host of candidates) {
     const answer = await ping(host, env);
-    if (answer.isUp) return { host, found: describeEngine(checkVersion(host, answer)) };
+    if (answer.isUp) return { host, found: describeEngine(host, answer) };
     if (answer.code === 'EACCES') refused = host;
   }
   const host = candidates[0];
@@ -43,7 +43,7 @@ export async function ensureDockerEngine(env = process.env) {
 
 async function useChosenEngine(host, env) {
   const answer = await ping(host, env);
-  if (answer.isUp) return { host, found: describeEngine(checkVersion(host, answer)) };
+  if (answer.isUp) return { host, found: describeEngine(host, answer) };
   if (answer.code === 'EACCES') throw forbidden(host);
   throw new SetUpError(
     `DOCKER_HOST is ${host}, but no Docker Engine answers there: ${answer.why}.`,
@@ -57,7 +57,7 @@ async function useChosenEngine(host, env) {
 
 async function bringUp(host, env) {
   const before = await ping(host, env);
-  if (before.isUp) return { host, found: describeEngine(checkVersion(host, before)) };
+  if (before.isUp) return { host, found: describeEngine(host, before) };
   const attempts = [`${SYSTEM_SOCKET}: ${before.why}`];
   let dockerd = findOnPath('dockerd', env, SBIN);
   let installed = '';
@@ -81,12 +81,12 @@ async function bringUp(host, env) {
   for (const way of startingWays(dockerd, env)) {
     // The package may have started it, and so may a way that was slow to be ready.
     const now = await ping(host, env);
-    if (now.isUp) return { host, found: `${installed}started, ${describeEngine(checkVersion(host, now))}` };
+    if (now.isUp) return { host, found: `${installed}started, ${describeEngine(host, now)}` };
     say(`Docker Engine: starting it (${way.name})`);
     const problem = await way.start();
     if (problem === undefined && (await waitUntilUp(host, env))) {
       const answer = await ping(host, env);
-      return { host, found: `${installed}started, ${describeEngine(checkVersion(host, answer))}` };
+      return { host, found: `${installed}started, ${describeEngine(host, answer)}` };
     }
     attempts.push(`${way.name}: ${problem ?? `it did not answer within ${START_LIMIT_MS / 1000} s`}`);
   }
@@ -144,7 +144,7 @@ async function waitUntilUp(host, env) {
 
 // ---- asking it ----
 
-const describeEngine = (apiVersion) => `API ${apiVersion}`;
+const describeEngine = (host, answer) => `API ${checkVersion(host, answer)} at ${host}`;
 
 /** @returns {Promise<{ isUp: true, apiVersion: string } | { isUp: false, why: string, code?: string }>} */
 export async function ping(host, env = process.env) {

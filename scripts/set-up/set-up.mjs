@@ -1,27 +1,44 @@
-// Set-up as a whole: what `npm start` and `npm test` need, step by step.
+// Set-up as a whole: what `npm start` and `npm test` need, step by step. Cheap when everything is there.
 import { build } from '../build.mjs';
 import { ensureDockerEngine } from './docker-engine.mjs';
 import { ENGINES } from './engine-releases.mjs';
 import { ensureEngines } from './engines.mjs';
 import { ensureNpmPackages } from './npm-packages.mjs';
 import { step } from './steps.mjs';
+import { ensurePrograms, ensureSchemathesis, ensureUnpackedPackages, pathWith } from './test-tools.mjs';
 
-/** @returns {Promise<Record<string, string>>} the environment that tells the product where things are */
-export async function setUp({ env = process.env, withBuild = true } = {}) {
-  const result = {};
+/** For `npm start`. @returns {Promise<Record<string, string>>} variables that tell the product where things are */
+export async function setUpToStart(env = process.env) {
   await step('npm dependencies', () => ensureNpmPackages());
-  await step('Docker Engine', async () => {
-    const { host, found } = await ensureDockerEngine(env);
-    result.DOCKER_HOST = host;
-    return `${host}, ${found}`;
+  const { host } = await step('Docker Engine', () => ensureDockerEngine(env));
+  const engines = await setUpEngines(env);
+  await step('build', () => build());
+  return { DOCKER_HOST: host, ...engines };
+}
+
+/**
+ * For `npm test`. No Docker Engine is started: the tests run their own. Without root, what only root's tests need is
+ * left out. @returns {Promise<Record<string, string>>} variables for the tests
+ */
+export async function setUpToTest({ asRoot, env = process.env }) {
+  await step('npm dependencies', () => ensureNpmPackages());
+  const found = await setUpEngines(env);
+  if (!asRoot) return found;
+  await step('system programs', () => ensurePrograms());
+  const programs = await step('test programs', () => ensureUnpackedPackages(env));
+  const schemathesis = await step('Schemathesis', () => ensureSchemathesis(env));
+  return { ...found, PATH: pathWith(programs.path, env), CONTAINEROS_SCHEMATHESIS_BIN: schemathesis.path };
+}
+
+async function setUpEngines(env) {
+  const { engines } = await step('Temporal and Consul', async () => {
+    const located = await ensureEngines({ env });
+    const list = Object.entries(located).map(
+      ([name, { from }]) => `${name} ${ENGINES[name].version} (${from})`,
+    );
+    return { engines: located, found: list.join(', ') };
   });
-  await step('Temporal and Consul', async () => {
-    const engines = await ensureEngines({ env });
-    for (const [name, { path }] of Object.entries(engines)) result[ENGINES[name].binVariable] = path;
-    return Object.entries(engines)
-      .map(([name, { from }]) => `${name} ${ENGINES[name].version} (${from})`)
-      .join(', ');
-  });
-  if (withBuild) await step('build', () => build());
-  return result;
+  return Object.fromEntries(
+    Object.entries(engines).map(([name, { path }]) => [ENGINES[name].binVariable, path]),
+  );
 }

@@ -1,0 +1,177 @@
+// `npm test [-- STAGE… [jest options]]`: sets up what is missing, then runs every check, cheapest first.
+// A stage that fails does not keep the later ones from running. The last line says `N passed, N failed`, where lint
+// and types count as one check each; the status is 0 only if something ran and nothing failed.
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { build } from './build.mjs';
+import { isRoot } from './set-up/debian-packages.mjs';
+import { requireNode, runEntry, SetUpError } from './set-up/failure.mjs';
+import { checkoutPath } from './set-up/paths.mjs';
+import { onStop, run, stopOnSignals } from './set-up/processes.mjs';
+import { setUpToTest } from './set-up/set-up.mjs';
+import { formatSeconds, line, step } from './set-up/steps.mjs';
+
+const MINUTE_MS = 60_000;
+const bin = (name) => join(checkoutPath, 'node_modules', '.bin', name);
+
+/** A stage without commands is a jest project. Tests with real engines run one file at a time: they are timed. */
+const STAGES = {
+  lint: {
+    limitMs: 5 * MINUTE_MS,
+    commands: [
+      ['eslint', '.', '--max-warnings=0'],
+      ['prettier', '--check', '--log-level=warn', '.'],
+    ],
+  },
+  types: { limitMs: 5 * MINUTE_MS, commands: [['tsc', '--noEmit']] },
+  unit: { limitMs: 10 * MINUTE_MS },
+  workflow: { limitMs: 15 * MINUTE_MS },
+  replay: { limitMs: 5 * MINUTE_MS },
+  integration: { limitMs: 20 * MINUTE_MS, needsRoot: true, inBand: true },
+  e2e: { limitMs: 40 * MINUTE_MS, needsRoot: true, inBand: true, needsBuild: true },
+};
+
+await runEntry(async () => {
+  requireNode();
+  stopOnSignals();
+  const { names, jestOptions } = readArguments(process.argv.slice(2));
+  const leftOut = names.filter((name) => STAGES[name].needsRoot && !isRoot());
+  const toRun = names.filter((name) => !leftOut.includes(name));
+  const results = [];
+  try {
+    const found = await setUpToTest({ asRoot: toRun.some((name) => STAGES[name].needsRoot) });
+    // The tests choose their engines themselves; one that the user has for other work must not be touched.
+    const env = { ...process.env, ...found, NODE_ENV: 'test' };
+    delete env.DOCKER_HOST;
+    const isBuilt = await buildFirst(results);
+    for (const name of toRun) {
+      if (isBuilt || !STAGES[name].needsBuild) results.push(await runStage(name, jestOptions, env));
+    }
+  } catch (error) {
+    if (!(error instanceof SetUpError)) throw error;
+    console.log(`\n${error.message}`);
+    results.push({ passed: 0, failed: 1, skipped: 0, summary: 'fail  set-up' });
+  }
+  return report(results, leftOut);
+});
+
+/** Sources that cannot be built count as one failure; the stages that do not need dist/ still run. */
+async function buildFirst(results) {
+  try {
+    await step('build', () => build());
+    return true;
+  } catch (error) {
+    if (!(error instanceof SetUpError)) throw error;
+    console.log(error.message);
+    results.push({
+      passed: 0,
+      failed: 1,
+      skipped: 0,
+      summary: 'fail  build: stages that need it were not run',
+    });
+    return false;
+  }
+}
+
+function readArguments(args) {
+  const isStage = (argument) => Object.hasOwn(STAGES, argument);
+  const firstOther = args.findIndex((argument) => !isStage(argument));
+  const names = firstOther === -1 ? args : args.slice(0, firstOther);
+  const jestOptions = firstOther === -1 ? [] : args.slice(firstOther);
+  if (jestOptions[0] !== undefined && !jestOptions[0].startsWith('-')) {
+    throw new SetUpError(
+      `There is no stage ${jestOptions[0]}.`,
+      [],
+      [`Name one of ${Object.keys(STAGES).join(', ')}, or none to run all of them.`],
+    );
+  }
+  return { names: names.length === 0 ? Object.keys(STAGES) : names, jestOptions };
+}
+
+async function runStage(name, jestOptions, env) {
+  const stage = STAGES[name];
+  console.log(`\n--- ${name} ---`);
+  const begin = performance.now();
+  const counts =
+    stage.commands === undefined ? await runJest(name, jestOptions, env) : await runCheck(stage, env);
+  const outcome = counts.failed > 0 ? 'fail' : counts.passed > 0 ? 'ok' : 'empty';
+  const summary = line(outcome, name, begin, summarise(counts));
+  console.log(summary);
+  return { ...counts, name, summary };
+}
+
+/** Several commands that count as one check. */
+async function runCheck(stage, env) {
+  let isGood = true;
+  for (const [command, ...args] of stage.commands) {
+    const result = await run(bin(command), args, {
+      cwd: checkoutPath,
+      env,
+      inherit: true,
+      timeoutMs: stage.limitMs,
+    });
+    if (result.timedOut) console.log(`${command} took longer than ${stage.limitMs / MINUTE_MS} minutes`);
+    isGood &&= result.code === 0;
+  }
+  return { passed: isGood ? 1 : 0, failed: isGood ? 0 : 1, skipped: 0 };
+}
+
+async function runJest(name, jestOptions, env) {
+  const { limitMs, inBand } = STAGES[name];
+  const folder = mkdtempSync(join(tmpdir(), 'containeros-jest-'));
+  const remove = () => rmSync(folder, { recursive: true, force: true });
+  const forget = onStop(remove);
+  try {
+    const file = join(folder, 'result.json');
+    const args = ['--selectProjects', name, '--passWithNoTests', '--json', `--outputFile=${file}`];
+    const result = await run(bin('jest'), [...args, ...(inBand ? ['--runInBand'] : []), ...jestOptions], {
+      cwd: checkoutPath,
+      env,
+      inherit: true,
+      timeoutMs: limitMs,
+    });
+    if (result.timedOut) console.log(`jest took longer than ${limitMs / MINUTE_MS} minutes and was ended`);
+    return countTests(file, result.code === 0);
+  } finally {
+    remove();
+    forget();
+  }
+}
+
+/** A suite that cannot be loaded has no tests to count, and so counts as a failed one; so does a jest that broke. */
+function countTests(file, isGood) {
+  let counts = { passed: 0, failed: 0, skipped: 0 };
+  try {
+    const result = JSON.parse(readFileSync(file, 'utf8'));
+    counts = {
+      passed: result.numPassedTests,
+      failed: result.numFailedTests + result.numRuntimeErrorTestSuites,
+      skipped: result.numPendingTests + result.numTodoTests,
+    };
+  } catch {
+    // No report: jest was ended or could not start. Its status tells.
+  }
+  if (!isGood && counts.failed === 0) counts.failed = 1;
+  return counts;
+}
+
+function summarise({ passed, failed, skipped }) {
+  return `${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ''}`;
+}
+
+function report(results, leftOut) {
+  const sum = (key) => results.reduce((total, result) => total + result[key], 0);
+  const total = { passed: sum('passed'), failed: sum('failed'), skipped: sum('skipped') };
+  console.log(`\n--- all stages, ${formatSeconds(performance.now())} with set-up ---`);
+  for (const { summary } of results) console.log(summary);
+  if (leftOut.length > 0) {
+    console.log(
+      `NOT RUN: ${leftOut.join(', ')}. They make network namespaces and Docker Engines, which needs root.`,
+    );
+    console.log(`         To run them: sudo env "PATH=$PATH" npm test -- ${leftOut.join(' ')}`);
+  }
+  const isComplete = leftOut.length === 0 || process.env.CI !== 'true';
+  console.log(`\n${summarise(total)}`);
+  return total.failed === 0 && total.passed > 0 && isComplete ? 0 : 1;
+}
