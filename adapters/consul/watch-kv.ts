@@ -1,0 +1,215 @@
+/**
+ * Consul's KV store as its readers need it: follow a prefix, read one document, wait for one document to change.
+ *
+ * Invariants: waiting is a blocking query, never a timer; a follower is told every change in the order of Consul's
+ * index, only of documents whose index changed, and what it was told adds up to the whole prefix; after any failure
+ * it begins again with a full read, because a Consul that lost its data numbers its writes from the beginning.
+ */
+
+import { kvPath, kvText, type ConsulClient, type ConsulKvEntry, type ConsulResponse } from './consul-client';
+
+export interface KvDocument {
+  readonly key: string;
+  readonly text: string;
+  /** Consul's index of the write that made it so. */
+  readonly index: number;
+}
+
+export interface KvChange {
+  /** Everything under the prefix that was written up to this index has been told. */
+  readonly index: number;
+  readonly changed: readonly KvDocument[];
+  readonly removed: readonly string[];
+}
+
+export interface KvWatchHandlers {
+  /** The first call tells everything that is there, also when that is nothing. */
+  changed(change: KvChange): void;
+  /** Consul does not answer; told once for each failed attempt. */
+  unreachable(error: unknown): void;
+}
+
+export interface KvWatch {
+  /** Reads the prefix now, and returns when the handler has been told what was there at the time of the call. */
+  refresh(): Promise<void>;
+  close(): void;
+}
+
+export interface KvStore {
+  watch(prefix: string, handlers: KvWatchHandlers): KvWatch;
+  list(prefix: string): Promise<{ readonly index: number; readonly documents: readonly KvDocument[] }>;
+  /** Resolves at once, or when the document's index is beyond `afterIndex`, or after `waitMs`. */
+  get(
+    key: string,
+    wait?: { readonly afterIndex: number; readonly waitMs: number; readonly signal?: AbortSignal },
+  ): Promise<{ readonly index: number; readonly document?: KvDocument }>;
+}
+
+/** Bounds how long a frozen Consul goes unnoticed; Consul answers with what it has when nothing has changed. */
+const WAIT_MS = 60_000;
+/** Consul adds up to a sixteenth to the wait asked for. */
+const answerLimitMs = (waitMs: number) => waitMs + waitMs / 16 + 5_000;
+const RETRY_FIRST_MS = 50;
+const RETRY_MAX_MS = 2_000;
+/** Every change costs the reading of the whole prefix, so a burst of changes is read in strides that grow with it. */
+const PAUSE_MS_PER_ENTRY = 0.1;
+const PAUSE_MAX_MS = 500;
+
+const toDocument = (entry: ConsulKvEntry): KvDocument => ({
+  key: entry.Key,
+  text: kvText(entry),
+  index: entry.ModifyIndex,
+});
+
+const entriesOf = (response: ConsulResponse<readonly ConsulKvEntry[] | undefined>) =>
+  response.status === 404 ? [] : (response.body ?? []);
+
+/**
+ * What differs between what was told and what is there now.
+ *
+ * @param told key to index of everything told so far; brought up to date
+ */
+const difference = (
+  told: Map<string, number>,
+  entries: readonly ConsulKvEntry[],
+  index: number,
+  everything: boolean,
+): KvChange => {
+  const present = new Set<string>();
+  const changed: KvDocument[] = [];
+  for (const entry of entries) {
+    present.add(entry.Key);
+    if (!everything && told.get(entry.Key) === entry.ModifyIndex) continue;
+    told.set(entry.Key, entry.ModifyIndex);
+    changed.push(toDocument(entry));
+  }
+  const removed = [...told.keys()].filter((key) => !present.has(key));
+  for (const key of removed) told.delete(key);
+  changed.sort((a, b) => a.index - b.index || (a.key < b.key ? -1 : 1));
+  return { index, changed, removed };
+};
+
+const sleep = (ms: number, signal: AbortSignal): Promise<void> =>
+  new Promise((resolve) => {
+    if (signal.aborted || ms <= 0) {
+      resolve();
+      return;
+    }
+    const done = () => {
+      clearTimeout(timer);
+      signal.removeEventListener('abort', done);
+      resolve();
+    };
+    const timer = setTimeout(done, ms);
+    signal.addEventListener('abort', done);
+  });
+
+const watchPrefix = (client: ConsulClient, prefix: string, handlers: KvWatchHandlers): KvWatch => {
+  const told = new Map<string, number>();
+  let closed = false;
+  let interruption = new AbortController();
+  let refreshWanted: { readonly resolve: () => void; readonly reject: (error: unknown) => void }[] = [];
+  let lastIndex = 0;
+  let failures = 0;
+  let everTold = false;
+  /** Whether a full read is under way: what it waits for is an answer, not a change, so it is never interrupted. */
+  let reading = false;
+
+  const read = async (): Promise<number> => {
+    const refreshing = refreshWanted;
+    refreshWanted = [];
+    const blocking = refreshing.length === 0 && lastIndex > 0 && failures === 0;
+    reading = !blocking;
+    try {
+      const response = await client.request<readonly ConsulKvEntry[] | undefined>({
+        path: kvPath(prefix),
+        query: {
+          recurse: true,
+          ...(blocking ? { index: lastIndex, wait: `${WAIT_MS}ms` } : { consistent: true }),
+        },
+        blocking,
+        signal: interruption.signal,
+        ...(blocking ? { timeoutMs: answerLimitMs(WAIT_MS) } : {}),
+      });
+      if (closed) return 0;
+      const entries = entriesOf(response);
+      const isNumberedAnew = response.index < lastIndex;
+      const change = difference(told, entries, response.index, isNumberedAnew);
+      const isNews = change.changed.length > 0 || change.removed.length > 0 || response.index !== lastIndex;
+      if (isNews || !everTold || failures > 0) handlers.changed(change);
+      everTold = true;
+      failures = 0;
+      lastIndex = Math.max(1, response.index);
+      for (const one of refreshing) one.resolve();
+      return Math.min(PAUSE_MAX_MS, entries.length * PAUSE_MS_PER_ENTRY);
+    } catch (error) {
+      if (interruption.signal.aborted) {
+        refreshWanted.unshift(...refreshing);
+        return 0;
+      }
+      failures += 1;
+      for (const one of refreshing) one.reject(error);
+      handlers.unreachable(error);
+      // Spread, so that many readers do not fall upon a Consul that has just come back all at once.
+      return Math.min(RETRY_MAX_MS, RETRY_FIRST_MS * 2 ** (failures - 1)) * (0.75 + Math.random() / 2);
+    } finally {
+      reading = false;
+    }
+  };
+
+  const loop = async () => {
+    while (!closed) {
+      const pauseMs = await read();
+      if (interruption.signal.aborted) interruption = new AbortController();
+      if (refreshWanted.length === 0) await sleep(pauseMs, interruption.signal);
+      if (interruption.signal.aborted) interruption = new AbortController();
+    }
+    for (const one of refreshWanted) one.reject(new Error('the watch was closed'));
+  };
+  const running = loop();
+  running.catch((error: unknown) => {
+    handlers.unreachable(error);
+  });
+
+  return {
+    refresh: () =>
+      new Promise((resolve, reject) => {
+        if (closed) {
+          reject(new Error('the watch was closed'));
+          return;
+        }
+        refreshWanted.push({ resolve, reject });
+        if (!reading) interruption.abort();
+      }),
+    close: () => {
+      closed = true;
+      interruption.abort();
+    },
+  };
+};
+
+export const createKvStore = (client: ConsulClient): KvStore => ({
+  watch: (prefix, handlers) => watchPrefix(client, prefix, handlers),
+  list: async (prefix) => {
+    const response = await client.request<readonly ConsulKvEntry[] | undefined>({
+      path: kvPath(prefix),
+      query: { recurse: true },
+    });
+    return { index: response.index, documents: entriesOf(response).map(toDocument) };
+  },
+  get: async (key, wait) => {
+    const response = await client.request<readonly ConsulKvEntry[] | undefined>({
+      path: kvPath(key),
+      ...(wait === undefined
+        ? {}
+        : {
+            query: { index: Math.max(1, wait.afterIndex), wait: `${Math.max(1, Math.round(wait.waitMs))}ms` },
+            blocking: true,
+            timeoutMs: answerLimitMs(wait.waitMs),
+            ...(wait.signal === undefined ? {} : { signal: wait.signal }),
+          }),
+    });
+    const [entry] = entriesOf(response);
+    return { index: response.index, ...(entry === undefined ? {} : { document: toDocument(entry) }) };
+  },
+});

@@ -1,0 +1,38 @@
+/** What the API needs of the store that the cluster publishes to; adapters/consul/watch-kv.ts provides it. */
+
+export interface KvDocument {
+  readonly key: string;
+  readonly text: string;
+  /** Consul's index of the write that made it so. */
+  readonly index: number;
+}
+
+export interface KvChange {
+  /** Everything under the prefix that was written up to this index has been told. */
+  readonly index: number;
+  /** In the order of their indexes. */
+  readonly changed: readonly KvDocument[];
+  readonly removed: readonly string[];
+}
+
+export interface KvWatchHandlers {
+  /** The first call tells everything that is there, also when that is nothing. */
+  changed(change: KvChange): void;
+  unreachable(error: unknown): void;
+}
+
+export interface KvWatch {
+  /** Resolves when the handler has been told what was there at the time of the call. */
+  refresh(): Promise<void>;
+  close(): void;
+}
+
+export interface KvStore {
+  watch(prefix: string, handlers: KvWatchHandlers): KvWatch;
+  list(prefix: string): Promise<{ readonly index: number; readonly documents: readonly KvDocument[] }>;
+  /** Resolves at once, or when the document's index is beyond `afterIndex`, or after `waitMs`. */
+  get(
+    key: string,
+    wait?: { readonly afterIndex: number; readonly waitMs: number; readonly signal?: AbortSignal },
+  ): Promise<{ readonly index: number; readonly document?: KvDocument }>;
+}

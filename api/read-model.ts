@@ -1,0 +1,342 @@
+/**
+ * What the cluster publishes in Consul, in memory: every GET of the API answers from here.
+ *
+ * Invariants: nothing here is ever newer or other than what Consul holds; it follows by blocking queries, one for
+ * each prefix; while Consul is away it keeps what it has and says since when; a document that cannot be read is
+ * logged and left out, and never takes the rest down.
+ */
+
+import type { Logger } from 'pino';
+
+import { KV_PREFIX, microserviceKvKey, releasesKvPrefix, replicasKvPrefix } from '../contracts/kv';
+import { ContainerOsError } from '../domain/errors';
+import type {
+  ClusterEvent,
+  Microservice,
+  MicroserviceKey,
+  ObservedNode,
+  ObservedReplica,
+  Release,
+} from '../domain/model';
+
+import { createEventLog, type EventLog } from './event-log';
+import type { KvChange, KvDocument, KvStore, KvWatch } from './kv-store';
+import { createVersions, type Versions } from './versions';
+
+const FOLLOWED = ['microservices', 'releases', 'replicas', 'nodes', 'events'] as const;
+type Followed = (typeof FOLLOWED)[number];
+
+/** How long a writer's own write is waited for on the way that all changes come, before it is fetched. */
+const OWN_WRITE_PATIENCE_MS = 100;
+
+export const TOPIC = {
+  microservices: 'microservices',
+  replicas: 'replicas',
+  nodes: 'nodes',
+  events: 'events',
+  microservice: ({ project, name }: MicroserviceKey) => `microservice:${project}/${name.toLowerCase()}`,
+  replica: (id: string) => `replica:${id}`,
+  node: (id: string) => `node:${id}`,
+} as const;
+
+export interface ReadModelStatus {
+  /** Whether everything has been read once. */
+  readonly loaded: boolean;
+  /** Since when Consul has not answered; undefined while it does. */
+  readonly staleSinceMs?: number;
+  readonly staleReason?: string;
+  readonly indexes: Readonly<Record<Followed, number>>;
+}
+
+export interface ReadModel {
+  readonly versions: Versions;
+  readonly events: EventLog;
+  status(): ReadModelStatus;
+  /** @throws {ContainerOsError} `unavailable` while nothing has been read yet */
+  assertLoaded(): void;
+  whenLoaded(timeoutMs: number): Promise<boolean>;
+  /** In the order of their names. */
+  microservices(): readonly Microservice[];
+  microservice(key: MicroserviceKey): Microservice | undefined;
+  /** Kept releases, the newest first. */
+  releases(key: MicroserviceKey): readonly Release[];
+  replicasOf(key: MicroserviceKey): readonly ObservedReplica[];
+  replicas(): readonly ObservedReplica[];
+  replica(id: string): ObservedReplica | undefined;
+  nodes(): readonly ObservedNode[];
+  node(id: string): ObservedNode | undefined;
+  /** Resolves when writes up to this index of Consul are seen here; false after `timeoutMs`. */
+  waitForIndex(index: number, timeoutMs: number): Promise<boolean>;
+  close(): void;
+}
+
+export interface ReadModelDeps {
+  readonly kv: KvStore;
+  readonly log: Logger;
+  readonly nowMs: () => number;
+}
+
+const byText = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0);
+
+/** One kind of documents, by key, in the order of the keys. */
+const createTable = <T>() => {
+  const rows = new Map<string, T>();
+  let sorted: readonly T[] | undefined = [];
+  return {
+    get: (key: string) => rows.get(key),
+    set: (key: string, row: T) => {
+      rows.set(key, row);
+      sorted = undefined;
+    },
+    delete: (key: string) => {
+      if (rows.delete(key)) sorted = undefined;
+    },
+    size: () => rows.size,
+    all: (): readonly T[] =>
+      (sorted ??= [...rows.entries()].sort(([a], [b]) => byText(a, b)).map(([, row]) => row)),
+  };
+};
+
+/** Documents that belong to a microservice, by the prefix of its keys. */
+const createGroups = <T>() => {
+  const groups = new Map<string, Map<string, T>>();
+  const groupOf = (key: string) => key.slice(0, key.lastIndexOf('/') + 1);
+  return {
+    set: (key: string, row: T) => {
+      const group = groups.get(groupOf(key)) ?? new Map<string, T>();
+      groups.set(groupOf(key), group);
+      group.set(key, row);
+    },
+    delete: (key: string) => {
+      const group = groups.get(groupOf(key));
+      group?.delete(key);
+      if (group?.size === 0) groups.delete(groupOf(key));
+    },
+    of: (prefix: string): readonly T[] =>
+      [...(groups.get(prefix)?.entries() ?? [])].sort(([a], [b]) => byText(a, b)).map(([, row]) => row),
+  };
+};
+
+/** The microservice that a key below a prefix belongs to. */
+const ownerOf = (prefix: string, key: string): MicroserviceKey | undefined => {
+  const [project, name] = key.slice(prefix.length).split('/');
+  return project === undefined || name === undefined ? undefined : { project, name };
+};
+
+export const createReadModel = ({ kv, log, nowMs }: ReadModelDeps): ReadModel => {
+  const versions = createVersions(nowMs());
+  const microservices = createTable<Microservice>();
+  const releases = createGroups<Release>();
+  const replicas = createTable<ObservedReplica>();
+  const replicasByOwner = createGroups<ObservedReplica>();
+  const replicaKeys = new Map<string, string>();
+  const nodes = createTable<ObservedNode>();
+  const events = createEventLog();
+  const indexes: Record<Followed, number> = {
+    microservices: 0,
+    releases: 0,
+    replicas: 0,
+    nodes: 0,
+    events: 0,
+  };
+  const unread = new Set<Followed>(FOLLOWED);
+  const unreachable = new Map<Followed, string>();
+  let staleSinceMs: number | undefined;
+
+  const parse = <T>(document: KvDocument): T | undefined => {
+    try {
+      const value: unknown = JSON.parse(document.text);
+      if (typeof value === 'object' && value !== null) return value as T;
+      throw new Error('it is not an object');
+    } catch (error) {
+      log.error({ err: error, key: document.key }, 'a document in Consul cannot be read and is left out');
+      return undefined;
+    }
+  };
+
+  /** Enters what has changed, and returns the topics that it touches. */
+  const enter: Readonly<Record<Followed, (change: KvChange) => Set<string>>> = {
+    microservices: ({ changed, removed }) => {
+      const topics = new Set<string>();
+      const touch = (key: string) => {
+        const owner = ownerOf(KV_PREFIX.microservices, key);
+        if (owner) topics.add(TOPIC.microservice(owner)).add(TOPIC.microservices);
+      };
+      for (const document of changed) {
+        const row = parse<Microservice>(document);
+        if (row) microservices.set(document.key, row);
+        touch(document.key);
+      }
+      for (const key of removed) {
+        microservices.delete(key);
+        touch(key);
+      }
+      return topics;
+    },
+    releases: ({ changed, removed }) => {
+      const topics = new Set<string>();
+      for (const document of changed) {
+        const row = parse<Release>(document);
+        if (row) releases.set(document.key, row);
+      }
+      for (const key of removed) releases.delete(key);
+      for (const key of [...changed.map((document) => document.key), ...removed]) {
+        const owner = ownerOf(KV_PREFIX.releases, key);
+        if (owner) topics.add(TOPIC.microservice(owner));
+      }
+      return topics;
+    },
+    replicas: ({ changed, removed }) => {
+      const topics = new Set<string>();
+      const touch = (key: string) => {
+        const owner = ownerOf(KV_PREFIX.replicas, key);
+        if (owner) topics.add(TOPIC.microservice(owner));
+        topics.add(TOPIC.replica(key.slice(key.lastIndexOf('/') + 1)));
+        topics.add(TOPIC.replicas).add(TOPIC.microservices);
+      };
+      for (const document of changed) {
+        const row = parse<ObservedReplica>(document);
+        if (row) {
+          replicas.set(document.key, row);
+          replicasByOwner.set(document.key, row);
+          replicaKeys.set(row.id, document.key);
+        }
+        touch(document.key);
+      }
+      for (const key of removed) {
+        const row = replicas.get(key);
+        if (row && replicaKeys.get(row.id) === key) replicaKeys.delete(row.id);
+        replicas.delete(key);
+        replicasByOwner.delete(key);
+        touch(key);
+      }
+      return topics;
+    },
+    nodes: ({ changed, removed }) => {
+      const topics = new Set<string>();
+      for (const document of changed) {
+        const row = parse<ObservedNode>(document);
+        if (row) nodes.set(document.key, row);
+      }
+      for (const key of removed) nodes.delete(key);
+      for (const key of [...changed.map((document) => document.key), ...removed])
+        topics.add(TOPIC.nodes).add(TOPIC.node(key.slice(KV_PREFIX.nodes.length)));
+      return topics;
+    },
+    events: ({ changed, removed }) => {
+      const idOf = (key: string) => key.slice(KV_PREFIX.events.length);
+      const fresh = events.add(
+        changed.flatMap((document) => {
+          const event = parse<ClusterEvent>(document);
+          return event ? [{ id: idOf(document.key), index: document.index, event }] : [];
+        }),
+      );
+      events.remove(removed.map(idOf));
+      return new Set(fresh.length > 0 ? [TOPIC.events] : []);
+    },
+  };
+
+  const follow = (prefix: Followed): KvWatch =>
+    kv.watch(KV_PREFIX[prefix], {
+      changed: (change) => {
+        const topics = enter[prefix](change);
+        indexes[prefix] = change.index;
+        unread.delete(prefix);
+        if (unreachable.delete(prefix) && unreachable.size === 0) {
+          log.info({ staleForMs: nowMs() - (staleSinceMs ?? nowMs()) }, 'Consul answers again');
+          staleSinceMs = undefined;
+        }
+        versions.bump([...topics, `index:${prefix}`]);
+        // Nobody can ask for what is gone by its number, so its number need not be kept.
+        for (const key of change.removed) {
+          if (prefix === 'microservices') {
+            const owner = ownerOf(KV_PREFIX.microservices, key);
+            if (owner) versions.forget(TOPIC.microservice(owner));
+          } else if (prefix === 'replicas')
+            versions.forget(TOPIC.replica(key.slice(key.lastIndexOf('/') + 1)));
+          else if (prefix === 'nodes') versions.forget(TOPIC.node(key.slice(KV_PREFIX.nodes.length)));
+        }
+      },
+      unreachable: (error) => {
+        const reason = error instanceof Error ? error.message : String(error);
+        if (unreachable.size === 0) {
+          staleSinceMs = nowMs();
+          log.warn({ err: error }, 'Consul does not answer; the API shows what it knew');
+        }
+        unreachable.set(prefix, reason);
+      },
+    });
+
+  const watches = Object.fromEntries(FOLLOWED.map((prefix) => [prefix, follow(prefix)])) as Readonly<
+    Record<Followed, KvWatch>
+  >;
+
+  const microservice = (key: MicroserviceKey) => microservices.get(microserviceKvKey(key));
+
+  return {
+    versions,
+    events,
+    status: () => ({
+      loaded: unread.size === 0,
+      ...(staleSinceMs === undefined ? {} : { staleSinceMs }),
+      ...(unreachable.size === 0 ? {} : { staleReason: [...unreachable.values()][0] ?? '' }),
+      indexes: { ...indexes },
+    }),
+    assertLoaded: () => {
+      if (unread.size === 0) return;
+      const [reason] = unreachable.values();
+      throw new ContainerOsError(
+        'unavailable',
+        `The state of the cluster has not been read from Consul yet${reason === undefined ? '' : `: ${reason}`} Try again in a moment.`,
+      );
+    },
+    whenLoaded: async (timeoutMs) => {
+      const deadlineMs = nowMs() + timeoutMs;
+      for (const prefix of FOLLOWED) {
+        while (unread.has(prefix) && nowMs() < deadlineMs) {
+          await versions.waitBeyond(`index:${prefix}`, versions.current(), deadlineMs - nowMs());
+        }
+      }
+      return unread.size === 0;
+    },
+    microservices: () => microservices.all(),
+    microservice,
+    releases: (key) => {
+      const current = microservice(key)?.release;
+      const kept = new Map(releases.of(releasesKvPrefix(key)).map((release) => [release.number, release]));
+      // The newest one is in the microservice's own document too, which may have come a moment earlier.
+      if (current) kept.set(current.number, current);
+      return [...kept.values()].sort((a, b) => b.number - a.number);
+    },
+    replicasOf: (key) => replicasByOwner.of(replicasKvPrefix(key)),
+    replicas: () => replicas.all(),
+    replica: (id) => {
+      const key = replicaKeys.get(id);
+      return key === undefined ? undefined : replicas.get(key);
+    },
+    nodes: () => nodes.all(),
+    node: (id) => nodes.get(`${KV_PREFIX.nodes}${id}`),
+    waitForIndex: async (index, timeoutMs) => {
+      const deadlineMs = nowMs() + timeoutMs;
+      const seen = () => indexes.microservices >= index;
+      const patienceMs = Math.min(OWN_WRITE_PATIENCE_MS, timeoutMs);
+      const patientUntilMs = nowMs() + patienceMs;
+      while (!seen() && nowMs() < patientUntilMs) {
+        await versions.waitBeyond('index:microservices', versions.current(), patientUntilMs - nowMs());
+      }
+      if (seen()) return true;
+      // The write may have touched another prefix only, or a burst of changes is being read in strides.
+      const limit = new Promise<boolean>((resolve) => {
+        setTimeout(() => resolve(false), Math.max(0, deadlineMs - nowMs())).unref();
+      });
+      const refreshed = watches.microservices.refresh().then(
+        () => true,
+        () => false,
+      );
+      return Promise.race([refreshed, limit]);
+    },
+    close: () => {
+      for (const watch of Object.values(watches)) watch.close();
+    },
+  };
+};
