@@ -41,7 +41,7 @@ export async function download(url, path, sha256) {
   } catch (error) {
     const reason = controller.signal.aborted ? controller.signal.reason.message : describeSystemError(error);
     const after = receivedBytes > 0 ? ` (after ${receivedBytes} bytes)` : '';
-    throw new Error(`download of ${url} failed: ${reason}${after}`, { cause: error });
+    throw new Error(`download of ${url} failed: ${reason}${after}`);
   } finally {
     clearTimeout(total);
     clearTimeout(stallTimer);

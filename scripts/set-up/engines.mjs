@@ -254,15 +254,12 @@ async function buildFromModules(engine, work, env) {
 }
 
 function unobtainable(engine, attempts) {
+  const files = new Set(Object.values(engine.releases).map(({ url }) => basename(new URL(url).pathname)));
   return new SetUpError(`${engine.title} ${engine.version} could not be had.`, attempts, [
     `Install ${wanted(engine)} so that \`${engine.name}\` is on the PATH.`,
     `Set ${engine.binVariable} to the path of the ${engine.name} program.`,
-    `Give this machine access to the internet, or set CONTAINEROS_DOWNLOAD_BASE to a mirror that serves ${Object.values(
-      engine.releases,
-    )
-      .map(({ url }) => basename(new URL(url).pathname))
-      .join(' and ')}.`,
+    `Give this machine access to the internet, or set CONTAINEROS_DOWNLOAD_BASE to a mirror that serves ${[...files].join(' and ')}.`,
     `Install Go ${OLDEST_GO.major}.${OLDEST_GO.minor} or later and let it reach a Go module proxy.`,
-    `With a full disk: make room, or set CONTAINEROS_CACHE_DIR to a folder on another disk.`,
+    'With a full disk: make room, or set CONTAINEROS_CACHE_DIR to a folder on another disk.',
   ]);
 }

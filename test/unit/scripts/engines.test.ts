@@ -1,0 +1,242 @@
+// Engines come whole or not at all, from whichever way works, and what did not work is told.
+import { mkdirSync, statSync, writeFileSync } from 'node:fs';
+import { randomBytes } from 'node:crypto';
+import { join } from 'node:path';
+import {
+  cutOff,
+  enginesIn,
+  makeSandbox,
+  pinRelease,
+  sha256,
+  stalled,
+  startReleaseSite,
+  tarGzOf,
+  until,
+  whole,
+  zipOf,
+  type ReleaseSite,
+  type Sandbox,
+} from './sandbox';
+
+const CONSUL = 'echo "Consul v1.20.1"';
+/** Incompressible, so that half an archive is half of the file. */
+const padding = randomBytes(100_000).toString('base64');
+const binary = Buffer.from(`#!/bin/sh\n${CONSUL}\nexit 0\n${padding}\n`);
+const archive = zipOf('consul', binary);
+const consulFolder = expect.stringMatching(/^consul-1\.20\.1-linux-(amd64|arm64)$/) as string;
+
+let sandbox: Sandbox;
+let site: ReleaseSite;
+
+beforeEach(async () => {
+  sandbox = makeSandbox();
+  site = await startReleaseSite(whole(archive));
+});
+
+afterEach(async () => {
+  await site.close();
+  sandbox.dispose();
+});
+
+const install = (digest = sha256(archive), needsBytes?: number) =>
+  sandbox.run(
+    [
+      'scripts/engines.mjs',
+      '--only',
+      'consul',
+      '--releases',
+      pinRelease(sandbox, 'consul', digest, needsBytes),
+    ],
+    {
+      CONTAINEROS_DOWNLOAD_BASE: site.base,
+      CONTAINEROS_DOWNLOAD_STALL_MS: '400',
+    },
+  );
+
+describe('the pinned release', () => {
+  it('is downloaded once, and then taken from the cache', async () => {
+    const first = await install().ended;
+    expect(first.output).toMatch(/^consul\trelease\t/m);
+    expect(first.code).toBe(0);
+    const second = await install().ended;
+    expect(second.output).toMatch(/^consul\tcache\t/m);
+    expect(second.code).toBe(0);
+    expect(site.requests).toEqual(['/consul.zip']);
+    expect(enginesIn(sandbox)).toEqual([consulFolder]);
+  });
+
+  it('may be a tar.gz with other files before the program', async () => {
+    const content = Buffer.from('#!/bin/sh\necho "temporal version 1.5.1 (Server 1.29.1, UI 2.42.1)"\n');
+    const tar = tarGzOf([
+      ['LICENSE', Buffer.alloc(70_000, 'x')],
+      ['temporal', content],
+    ]);
+    site.answer = whole(tar);
+    const releases = pinRelease(sandbox, 'temporal', sha256(tar));
+    const run = sandbox.run(['scripts/engines.mjs', '--only', 'temporal', '--releases', releases], {
+      CONTAINEROS_DOWNLOAD_BASE: `${site.base}/`,
+    });
+    expect((await run.ended).output).toMatch(/^temporal\trelease\t/m);
+  });
+
+  it.each<[string, () => void, RegExp]>([
+    [
+      'a file that is not the published one',
+      () => (site.answer = whole(zipOf('consul', Buffer.from('evil')))),
+      /SHA-256 is [0-9a-f]{64}, not the pinned/,
+    ],
+    [
+      'a connection cut in the middle',
+      () => (site.answer = cutOff(archive)),
+      /release: .*(cut|ended after|terminated)/,
+    ],
+    [
+      'a server that stalls',
+      () => (site.answer = stalled(archive)),
+      /the server sent nothing for 0\.4 s \(after \d+ bytes\)/,
+    ],
+    [
+      'a file that is not there',
+      () => (site.answer = (_request, response) => response.writeHead(404).end('no')),
+      /the server answered 404/,
+    ],
+  ])('is not taken from %s', async (_what, prepare, said) => {
+    prepare();
+    const { code, output } = await install().ended;
+    expect(output).toMatch(said);
+    expect(output).toMatch(/Consul 1\.20\.1 could not be had/);
+    expect(output).not.toMatch(/ at .*\.mjs:\d+/);
+    expect(code).toBe(1);
+    expect(enginesIn(sandbox)).toEqual([]);
+  });
+
+  it('is not taken when its program tells another version', async () => {
+    const old = zipOf('consul', Buffer.from('#!/bin/sh\necho "Consul v1.19.9"\n'));
+    site.answer = whole(old);
+    const { output } = await install(sha256(old)).ended;
+    expect(output).toMatch(
+      /the consul that came of it is Consul 1\.19\.9; Consul 1\.20\.1 or a later patch of it is needed/,
+    );
+    expect(enginesIn(sandbox)).toEqual([]);
+  });
+
+  it('is not begun without room for it', async () => {
+    const { output } = await install(sha256(archive), 1e18).ended;
+    expect(output).toMatch(/no space: .* MB free, and 1000000000000 MB are needed/);
+    expect(site.requests).toEqual([]);
+  });
+
+  it('is downloaded once by two set-ups at the same time', async () => {
+    let release = (): void => {};
+    site.answer = (_request, response) => {
+      release = () => response.end(archive);
+    };
+    const first = install();
+    await until(() => site.requests.length === 1, 'the first one downloads');
+    const second = install();
+    await until(() => second.output().includes('waiting for process'), 'the second one waits');
+    release();
+    expect((await first.ended).output).toMatch(/^consul\trelease\t/m);
+    expect((await second.ended).output).toMatch(/^consul\tcache\t/m);
+    expect(site.requests).toHaveLength(1);
+  });
+
+  it.each([
+    ['SIGKILL', null],
+    ['SIGTERM', 143],
+    ['SIGINT', 130],
+  ] as const)('is downloaded anew after %s in the middle', async (signal, status) => {
+    site.answer = stalled(archive);
+    const first = install();
+    await until(() => site.requests.length === 1, 'the download is under way');
+    await until(() => enginesIn(sandbox).length === 1, 'there is a work folder');
+    first.child.kill(signal);
+    expect((await first.ended).code).toBe(status);
+    if (signal !== 'SIGKILL') expect(enginesIn(sandbox)).toEqual([]);
+    site.answer = whole(archive);
+    expect((await install().ended).output).toMatch(/^consul\trelease\t/m);
+    expect(enginesIn(sandbox)).toEqual([consulFolder]);
+  });
+
+  it('replaces what is in its place but is not whole', async () => {
+    await install().ended;
+    const [name = ''] = enginesIn(sandbox);
+    const path = join(String(sandbox.env['CONTAINEROS_CACHE_DIR']), 'engines', name, 'consul');
+    writeFileSync(path, 'half');
+    expect((await install().ended).output).toMatch(/^consul\trelease\t/m);
+    expect(statSync(path).size).toBe(binary.length);
+  });
+});
+
+describe('other ways', () => {
+  it('take the path in the variable without asking', async () => {
+    const path = sandbox.addProgram('my-consul', 'exit 1');
+    const run = sandbox.run(['scripts/engines.mjs', '--only', 'consul'], { CONTAINEROS_CONSUL_BIN: path });
+    expect((await run.ended).output).toBe(`consul\tCONTAINEROS_CONSUL_BIN\t${path}\n`);
+  });
+
+  it('refuse a path in the variable that is no program', async () => {
+    const run = sandbox.run(['scripts/engines.mjs', '--only', 'consul'], {
+      CONTAINEROS_CONSUL_BIN: '/nowhere/consul',
+    });
+    const { code, output } = await run.ended;
+    expect(output).toMatch(/CONTAINEROS_CONSUL_BIN is \/nowhere\/consul, which is not an executable file/);
+    expect(code).toBe(1);
+  });
+
+  it.each([
+    ['1.20.1', 'PATH'],
+    ['1.20.9', 'PATH'],
+    ['1.20.0', 'release'],
+    ['1.21.4', 'release'],
+  ])('take Consul %s on the PATH: from %s', async (version, from) => {
+    sandbox.addProgram('consul', `echo "Consul v${version}"`);
+    const { output } = await install().ended;
+    expect(output).toContain(`consul\t${from}\t`);
+  });
+
+  it('build from Go modules when the release cannot be had', async () => {
+    site.answer = (_request, response) => response.writeHead(503).end();
+    sandbox.addProgram(
+      'go',
+      `if [ "$1" = env ]; then echo go1.26.0; exit 0; fi
+       out=
+       while [ $# -gt 0 ]; do if [ "$1" = -o ]; then out=$2; fi; shift; done
+       printf '#!/bin/sh\\n${CONSUL}\\n' > "$out"; /bin/chmod +x "$out"`,
+    );
+    const { code, output } = await install().ended;
+    expect(output).toMatch(/^consul\tGo\t/m);
+    expect(code).toBe(0);
+  });
+
+  it('tell all that was tried when nothing works', async () => {
+    site.answer = (_request, response) => response.writeHead(503).end();
+    sandbox.addProgram('consul', 'echo "Consul v1.9.0"');
+    sandbox.addProgram(
+      'go',
+      'if [ "$1" = env ]; then echo go1.26.0; exit 0; fi; echo "proxy: no such host" >&2; exit 1',
+    );
+    const { code, output } = await install().ended;
+    expect(code).toBe(1);
+    for (const said of [
+      /PATH: .*consul is Consul 1\.9\.0; Consul 1\.20\.1 or a later patch of it is needed/,
+      /release: .*the server answered 503/,
+      /Go modules: the build failed:\s+proxy: no such host/,
+      /Ways out, any one of them:/,
+      /CONTAINEROS_CONSUL_BIN/,
+      /CONTAINEROS_DOWNLOAD_BASE/,
+      /Install Go 1\.23/,
+    ]) {
+      expect(output).toMatch(said);
+    }
+    expect(enginesIn(sandbox)).toEqual([]);
+  });
+
+  it('say so when the cache cannot be written', async () => {
+    mkdirSync(join(sandbox.folder, 'cache'), { recursive: true });
+    writeFileSync(join(sandbox.folder, 'cache', 'engines'), 'a file where a folder must be');
+    const { code, output } = await install().ended;
+    expect(output).toMatch(/cache .*engines: /);
+    expect(code).toBe(1);
+  });
+});
