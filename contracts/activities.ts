@@ -83,7 +83,8 @@ export interface Published {
 
 export interface PublishMicroservice {
   readonly microservice: Microservice;
-  readonly operation?: Operation;
+  /** Operations whose record has changed. */
+  readonly operations: readonly Operation[];
   readonly events: readonly ClusterEvent[];
   /** Ids of operations, and numbers of releases, that fall out of what is kept. */
   readonly forgetOperations: readonly string[];

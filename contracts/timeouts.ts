@@ -25,10 +25,10 @@ export const TIMEOUT = {
   /** How long the API waits for an update before it answers 503; the update itself goes on. */
   updateMs: 20 * SECOND,
   /** The level-triggered reconcile of every entity: heals whatever a lost signal left. */
-  reconcileEveryMs: 60 * SECOND,
+  reconcileEveryMs: 5 * MINUTE,
   /** Wait between a failed reschedule and the next, doubled each time up to the limit. */
   rescheduleBackoffMs: 2 * SECOND,
-  rescheduleMaxBackoffMs: 5 * MINUTE,
+  rescheduleMaxBackoffMs: MINUTE,
   /** Sandboxed control-plane watcher: noticed dead after this. */
   watcherHeartbeatMs: 10 * SECOND,
 } as const;

@@ -1,0 +1,189 @@
+/**
+ * The watch over the cluster: tells entities when something of theirs has come apart, and brings entities back that
+ * Temporal has lost.
+ *
+ * Invariants: it decides nothing, entities look for themselves; a word too many costs one look, a word lost is made
+ * good by the entity's own periodic look.
+ */
+
+import { CancelledFailure, Context } from '@temporalio/activity';
+
+import type { ClusterActivities } from '../contracts/activities';
+import type { KeyValueStore, KvOperation } from '../contracts/key-value-store';
+import { KEPT_EVENTS, KV_PREFIX, releasesKvPrefix } from '../contracts/kv';
+import { RETRY, TIMEOUT } from '../contracts/timeouts';
+import type { Microservice, MicroserviceKey, ObservedReplica, Release } from '../domain/model';
+
+export type ClusterChangeNotice =
+  | { readonly kind: 'replica'; readonly before?: ObservedReplica; readonly after?: ObservedReplica }
+  | { readonly kind: 'node'; readonly nodeId: string; readonly isNew: boolean }
+  | { readonly kind: 'membership'; readonly nodeId: string; readonly up: boolean };
+
+export interface ClusterDependencies {
+  readonly store: KeyValueStore;
+  readonly view: {
+    replicas(): readonly ObservedReplica[];
+    subscribe(listener: (change: ClusterChangeNotice) => void): () => void;
+  };
+  readonly entities: {
+    /** @returns whether there is such an entity */
+    signal(key: MicroserviceKey, reason: string): Promise<boolean>;
+    /** Ids of the microservices whose entities run, as `project/name` in lower case. */
+    running(): Promise<ReadonlySet<string>>;
+    /** Starts the entity from what was published, unless it runs. */
+    recover(microservice: Microservice, releases: readonly Release[]): Promise<void>;
+  };
+  readonly warn: (message: string, error: unknown) => void;
+}
+
+/** Begun anew this often, so that the workflow's history shows a watch that lives. */
+const WATCH_FOR_MS = 12 * 3_600_000;
+const SIGNALS_AT_ONCE = 16;
+
+const idOf = ({ project, name }: MicroserviceKey) => `${project}/${name.toLowerCase()}`;
+
+/** What is wrong with a replica after a change, in words; undefined when nothing is to be mended. */
+const troubleOf = (change: ClusterChangeNotice & { kind: 'replica' }): string | undefined => {
+  const { before, after } = change;
+  if (!after) {
+    return before && before.state !== 'stopping' ? `replica ${before.id} is gone` : undefined;
+  }
+  if (after.state === before?.state) return undefined;
+  switch (after.state) {
+    case 'broken':
+    case 'exited':
+    case 'crash_looping':
+      return `replica ${after.id} is ${after.state.replace('_', '-')}`;
+    case 'running':
+      return before === undefined || before.state === 'starting'
+        ? undefined
+        : `replica ${after.id} runs again`;
+    case 'starting':
+    case 'unhealthy':
+    case 'restarting':
+    case 'paused':
+    case 'stopping':
+      return undefined;
+  }
+};
+
+export const createClusterActivities = (deps: ClusterDependencies): ClusterActivities => {
+  const recoverOne = async (microservice: Microservice) => {
+    const releases = await deps.store.list<Release>(releasesKvPrefix(microservice));
+    await deps.entities.recover(
+      microservice,
+      releases.map(({ value }) => value).sort((a, b) => a.number - b.number),
+    );
+  };
+
+  const forgetOldEvents = async () => {
+    const events = await deps.store.list(KV_PREFIX.events);
+    const old = events.slice(0, Math.max(0, events.length - KEPT_EVENTS));
+    for (let first = 0; first < old.length; first += 64) {
+      const batch = old.slice(first, first + 64).map(({ key }): KvOperation => ({ kind: 'delete', key }));
+      await deps.store.transact(batch);
+    }
+  };
+
+  const heartbeating = async <T>(body: () => Promise<T>): Promise<T> => {
+    const context = Context.current();
+    const timer = setInterval(() => context.heartbeat(), TIMEOUT.watcherHeartbeatMs / 5);
+    try {
+      return await body();
+    } finally {
+      clearInterval(timer);
+    }
+  };
+
+  return {
+    recoverEntities: async () => {
+      const documents = await deps.store.list<Microservice>(KV_PREFIX.microservices);
+      const running = await deps.entities.running();
+      const missing = documents.map(({ value }) => value).filter((one) => !running.has(idOf(one)));
+      for (const microservice of missing) await recoverOne(microservice);
+      await forgetOldEvents();
+      return { recovered: missing.map(idOf) };
+    },
+
+    watchCluster: async () => {
+      const context = Context.current();
+      const waiting = new Map<string, { readonly key: MicroserviceKey; readonly reason: string }>();
+      let wake: () => void = () => undefined;
+      const tell = (key: MicroserviceKey, reason: string) => {
+        waiting.set(idOf(key), { key: { project: key.project, name: key.name }, reason });
+        wake();
+      };
+      const tellAll = (reason: string, nodeId?: string) => {
+        for (const replica of deps.view.replicas()) {
+          if (nodeId === undefined || replica.nodeId === nodeId) tell(replica, reason);
+        }
+      };
+      const tellUnsteady = async (reason: string) => {
+        for (const { value } of await deps.store.list<Microservice>(KV_PREFIX.microservices)) {
+          if (value.state === 'failed') tell(value, reason);
+        }
+      };
+
+      const unsubscribe = deps.view.subscribe((change) => {
+        switch (change.kind) {
+          case 'replica': {
+            const trouble = troubleOf(change);
+            const key = change.after ?? change.before;
+            if (trouble !== undefined && key) tell(key, trouble);
+            return;
+          }
+          case 'membership':
+            tellAll(`node ${change.nodeId} is ${change.up ? 'back' : 'lost'}`, change.nodeId);
+            if (!change.up) return;
+            break;
+          case 'node':
+            if (!change.isNew) return;
+            break;
+        }
+        tellUnsteady(`node ${change.nodeId} can take replicas`).catch((error: unknown) =>
+          deps.warn('could not look for microservices that wait for a node', error),
+        );
+      });
+
+      const signalOne = async ({ key, reason }: { key: MicroserviceKey; reason: string }) => {
+        try {
+          if (await deps.entities.signal(key, reason)) return;
+          const known = await deps.store.list<Microservice>(`${KV_PREFIX.microservices}${idOf(key)}`);
+          const document = known.map(({ value }) => value).find((one) => idOf(one) === idOf(key));
+          if (document) await recoverOne(document);
+        } catch (error) {
+          deps.warn(`could not tell ${idOf(key)} that ${reason}`, error);
+          if (!waiting.has(idOf(key))) waiting.set(idOf(key), { key, reason });
+          await context.sleep(RETRY.node.initialIntervalMs);
+        }
+      };
+
+      const endsAtMs = Date.now() + WATCH_FOR_MS;
+      try {
+        // What happened while nobody watched.
+        for (const replica of deps.view.replicas()) {
+          const trouble = troubleOf({ kind: 'replica', after: replica });
+          if (trouble !== undefined) tell(replica, trouble);
+        }
+        await heartbeating(async () => {
+          while (Date.now() < endsAtMs) {
+            const batch = [...waiting.values()].slice(0, SIGNALS_AT_ONCE);
+            for (const { key } of batch) waiting.delete(idOf(key));
+            await Promise.all(batch.map(signalOne));
+            if (context.cancellationSignal.aborted) throw new CancelledFailure('the watch was cancelled');
+            if (waiting.size > 0 && batch.length > 0) continue;
+            await Promise.race([
+              new Promise<void>((resolve) => {
+                wake = resolve;
+                if (waiting.size > 0) resolve();
+              }),
+              context.sleep(TIMEOUT.watcherHeartbeatMs),
+            ]);
+          }
+        });
+      } finally {
+        unsubscribe();
+      }
+    },
+  };
+};

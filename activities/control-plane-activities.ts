@@ -1,0 +1,145 @@
+/**
+ * The control plane's own activities: planning over a snapshot, and publishing what entities decide.
+ *
+ * Invariants: each write is one transaction, so readers never see half of a change; all are idempotent.
+ */
+
+import type {
+  ControlPlaneActivities,
+  HostnameClaim,
+  Published,
+  PublishMicroservice,
+} from '../contracts/activities';
+import type { KeyValueStore, KvOperation } from '../contracts/key-value-store';
+import {
+  eventKvKey,
+  hostnameKvKey,
+  KV_PREFIX,
+  microserviceKvKey,
+  operationKvKey,
+  releaseKvKey,
+  releasesKvPrefix,
+} from '../contracts/kv';
+import type { ClusterEvent, MicroserviceKey, Operation, Snapshot } from '../domain/model';
+import { computePlan, describePlan } from '../domain/plan';
+
+export interface ControlPlaneDependencies {
+  readonly store: KeyValueStore;
+  /** The nodes with what is reserved on them, and the replicas of one microservice, as of now. */
+  readSnapshot(key: MicroserviceKey): Promise<Snapshot>;
+  /** At least eight characters of chance. */
+  randomSuffix(): string;
+}
+
+interface HostnameOwner {
+  readonly project: string;
+  readonly name: string;
+}
+
+export const createControlPlaneActivities = (deps: ControlPlaneDependencies): ControlPlaneActivities => {
+  const { store } = deps;
+
+  const eventWrites = (events: readonly ClusterEvent[]): KvOperation[] =>
+    events.map((event) => ({ kind: 'set', key: eventKvKey(event.atMs, deps.randomSuffix()), value: event }));
+
+  const write = async (operations: readonly KvOperation[]): Promise<Published> => {
+    const result = await store.transact(operations);
+    if (result.kind === 'conflict') throw new Error(`unconditional write to ${result.key} was refused`);
+    return { index: result.index };
+  };
+
+  const owns = (owner: HostnameOwner, key: MicroserviceKey) =>
+    owner.project === key.project && owner.name.toLowerCase() === key.name.toLowerCase();
+
+  const hostnamesOfOwner = async (key: MicroserviceKey) =>
+    (await store.list<HostnameOwner>(KV_PREFIX.hostnames)).filter(({ value }) => owns(value, key));
+
+  return {
+    planOperation: async ({ request, record }) => {
+      const snapshot = await deps.readSnapshot(request.desired);
+      const plan = computePlan(request, snapshot);
+      const published: Operation = {
+        ...record,
+        plan: [...record.plan, ...describePlan(plan, snapshot)],
+      };
+      await write([
+        { kind: 'set', key: operationKvKey(request.desired, request.operation), value: published },
+      ]);
+      return plan;
+    },
+
+    previewPlan: async (request) => computePlan(request, await deps.readSnapshot(request.desired)),
+
+    publishMicroservice: async (input: PublishMicroservice) => {
+      const { microservice } = input;
+      // The plan of an operation was written by its own workflow: keep it.
+      const operations = await Promise.all(
+        input.operations.map(async (operation): Promise<Operation> => {
+          if (operation.state === 'queued') return operation;
+          const known = await store.get<Operation>(operationKvKey(microservice, operation.id));
+          return { ...operation, plan: known?.value.plan ?? operation.plan };
+        }),
+      );
+      return write([
+        ...operations.map((operation): KvOperation => ({
+          kind: 'set',
+          key: operationKvKey(microservice, operation.id),
+          value: operation,
+        })),
+        {
+          kind: 'set',
+          key: releaseKvKey(microservice, microservice.release.number),
+          value: microservice.release,
+        },
+        ...eventWrites(input.events),
+        ...input.forgetOperations.map((id): KvOperation => ({
+          kind: 'delete',
+          key: operationKvKey(microservice, id),
+        })),
+        ...input.forgetReleases.map((number): KvOperation => ({
+          kind: 'delete',
+          key: releaseKvKey(microservice, number),
+        })),
+        { kind: 'set', key: microserviceKvKey(microservice), value: microservice },
+      ]);
+    },
+
+    forgetMicroservice: async ({ operation, events, ...key }) => {
+      const hostnames = await hostnamesOfOwner(key);
+      const known = await store.get<Operation>(operationKvKey(key, operation.id));
+      return write([
+        {
+          kind: 'set',
+          key: operationKvKey(key, operation.id),
+          value: { ...operation, plan: known?.value.plan ?? operation.plan },
+        },
+        { kind: 'deletePrefix', prefix: releasesKvPrefix(key) },
+        ...hostnames.map((entry): KvOperation => ({ kind: 'delete', key: entry.key })),
+        ...eventWrites(events),
+        { kind: 'delete', key: microserviceKvKey(key) },
+      ]);
+    },
+
+    claimHostnames: async ({ hostnames, ...key }): Promise<HostnameClaim> => {
+      const held = new Set((await hostnamesOfOwner(key)).map((entry) => entry.key));
+      const missing = hostnames.filter((hostname) => !held.has(hostnameKvKey(hostname)));
+      if (missing.length === 0) return { kind: 'claimed' };
+      const owner: HostnameOwner = { project: key.project, name: key.name };
+      const all = await store.transact(
+        missing.map((hostname) => ({ kind: 'create', key: hostnameKvKey(hostname), value: owner })),
+      );
+      if (all.kind === 'written') return { kind: 'claimed' };
+      const hostname = all.key.slice(KV_PREFIX.hostnames.length);
+      const other = await store.get<HostnameOwner>(all.key);
+      if (!other || owns(other.value, key))
+        throw new Error(`the hostname ${hostname} changed hands; look again`);
+      return { kind: 'conflict', hostname, owner: other.value.name };
+    },
+
+    releaseHostnames: async ({ keep, ...key }) => {
+      const kept = new Set(keep.map(hostnameKvKey));
+      const gone = (await hostnamesOfOwner(key)).filter((entry) => !kept.has(entry.key));
+      if (gone.length > 0) await write(gone.map((entry) => ({ kind: 'delete', key: entry.key })));
+    },
+  };
+};

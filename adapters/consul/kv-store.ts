@@ -1,0 +1,129 @@
+/**
+ * JSON documents in Consul KV: consistent reads, and transactions that write all or nothing.
+ *
+ * Invariant: every failure to reach Consul is `unavailable`; a lost race is an answer, not an error.
+ */
+
+import Consul from 'consul';
+
+import type { KeyValueStore, KvEntry, KvOperation, TransactionResult } from '../../contracts/key-value-store';
+import { ContainerOsError } from '../../domain/errors';
+
+/** Consul's limit of operations in one transaction. */
+const MAX_OPERATIONS = 64;
+
+const TIMEOUT_MS = 8_000;
+
+interface RawEntry {
+  readonly Key: string;
+  readonly Value: string | null;
+  readonly ModifyIndex: number;
+}
+
+interface TransactionAnswer {
+  readonly Results?: readonly { readonly KV?: RawEntry }[] | null;
+  readonly Errors?: readonly { readonly OpIndex: number; readonly What: string }[] | null;
+}
+
+const decode = <T>(entry: RawEntry): KvEntry<T> => ({
+  key: entry.Key,
+  value: JSON.parse(entry.Value ?? 'null') as T,
+  index: entry.ModifyIndex,
+});
+
+const encode = (value: unknown) => Buffer.from(JSON.stringify(value)).toString('base64');
+
+const toWire = (operation: KvOperation) => {
+  switch (operation.kind) {
+    case 'set':
+      return { KV: { Verb: 'set', Key: operation.key, Value: encode(operation.value) } };
+    case 'create':
+      return { KV: { Verb: 'cas', Key: operation.key, Value: encode(operation.value), Index: 0 } };
+    case 'replace':
+      return {
+        KV: { Verb: 'cas', Key: operation.key, Value: encode(operation.value), Index: operation.ifIndex },
+      };
+    case 'delete':
+      return { KV: { Verb: 'delete', Key: operation.key } };
+    case 'deletePrefix':
+      return { KV: { Verb: 'delete-tree', Key: operation.prefix } };
+  }
+};
+
+interface HttpError {
+  readonly statusCode?: number;
+  readonly response?: { readonly body?: unknown };
+  readonly message?: string;
+}
+
+/**
+ * @param address Consul's HTTP address, like http://127.0.0.1:8500
+ * @returns the store; each of its methods throws ContainerOsError `unavailable` when Consul does not answer
+ */
+export const createKeyValueStore = (address: string): KeyValueStore => {
+  const url = new URL(address);
+  const consul = new Consul({
+    host: url.hostname,
+    port: Number(url.port || 8500),
+    secure: url.protocol === 'https:',
+  });
+
+  const attempt = async <T>(what: string, body: () => Promise<T>): Promise<T> => {
+    try {
+      return await body();
+    } catch (error) {
+      const { message, statusCode } = error as HttpError;
+      throw new ContainerOsError(
+        'unavailable',
+        `Consul at ${address} did not ${what}: ${statusCode ?? ''} ${message ?? String(error)}`.trim(),
+        [],
+        { cause: error },
+      );
+    }
+  };
+
+  return {
+    get: async <T>(key: string) => {
+      const found = await attempt(`read ${key}`, () =>
+        consul.kv.get({ key, consistent: true, timeout: TIMEOUT_MS } as never),
+      );
+      return found ? decode<T>(found as unknown as RawEntry) : undefined;
+    },
+
+    list: async <T>(prefix: string) => {
+      const found = await attempt(`list ${prefix}`, () =>
+        consul.kv.get({ key: prefix, recurse: true, consistent: true, timeout: TIMEOUT_MS } as never),
+      );
+      return ((found ?? []) as unknown as RawEntry[]).map((entry) => decode<T>(entry));
+    },
+
+    transact: async (operations: readonly KvOperation[]): Promise<TransactionResult> => {
+      if (operations.length > MAX_OPERATIONS) {
+        throw new Error(`a transaction of ${operations.length} operations; Consul takes ${MAX_OPERATIONS}`);
+      }
+      return attempt('write', async () => {
+        let answer: TransactionAnswer;
+        try {
+          answer = (await consul.transaction.create({
+            operations: operations.map(toWire),
+            timeout: TIMEOUT_MS,
+          } as never)) as TransactionAnswer;
+        } catch (error) {
+          // 409: a check failed, nothing was written.
+          const { statusCode, response } = error as HttpError;
+          if (statusCode !== 409) throw error;
+          answer = (response?.body ?? { Errors: [] }) as TransactionAnswer;
+          const failed = operations[answer.Errors?.[0]?.OpIndex ?? 0];
+          return {
+            kind: 'conflict',
+            key: failed === undefined || failed.kind === 'deletePrefix' ? '' : failed.key,
+          };
+        }
+        const index = Math.max(0, ...(answer.Results ?? []).map((result) => result.KV?.ModifyIndex ?? 0));
+        return { kind: 'written', index };
+      });
+    },
+
+    close: () => consul.destroy(),
+  };
+};

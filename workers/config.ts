@@ -1,0 +1,278 @@
+/**
+ * The configuration of one ContainerOS process: flags first, then CONTAINEROS_* variables, then defaults.
+ *
+ * Invariants: every flag has a variable and a line in the help; a value that cannot be used is refused before
+ * anything starts, and all of them are named at once.
+ */
+
+import { homedir, hostname } from 'node:os';
+import { resolve } from 'node:path';
+import { parseArgs } from 'node:util';
+
+import { ContainerOsError, type Problem } from '../domain/errors';
+
+export interface Config {
+  readonly dev: boolean;
+  readonly dataDir: string;
+  readonly nodeId: string;
+  readonly apiHost: string;
+  readonly apiPort: number;
+  readonly allowedHosts: readonly string[];
+  readonly password: string | undefined;
+  readonly advertiseAddress: string;
+  readonly dockerSocket: string;
+  readonly hostPorts: { readonly first: number; readonly last: number };
+  readonly allowHostAccess: boolean;
+  readonly temporalPort: number;
+  readonly temporalUiPort: number;
+  /** External server as host:port; undefined: ContainerOS runs its own. */
+  readonly temporalAddress: string | undefined;
+  readonly temporalNamespace: string;
+  readonly consulPort: number;
+  /** External agent as URL; undefined: ContainerOS runs its own. */
+  readonly consulAddress: string | undefined;
+  readonly temporalBinary: string;
+  readonly consulBinary: string;
+  readonly logLevel: string;
+  readonly logFormat: 'pretty' | 'json';
+}
+
+interface Flag {
+  readonly name: string;
+  readonly value?: string;
+  readonly many?: boolean;
+  readonly help: string;
+}
+
+const FLAGS: readonly Flag[] = [
+  { name: 'dev', help: 'For development: the password is "dev", and only this machine can connect.' },
+  {
+    name: 'data-dir',
+    value: 'DIR',
+    help: 'Where ContainerOS keeps its data (as root /var/lib/containeros, else ~/.local/share/containeros).',
+  },
+  {
+    name: 'password',
+    value: 'TEXT',
+    help: 'The master password. Left out, one is generated at the first start and kept in DIR/password.',
+  },
+  { name: 'api-host', value: 'ADDRESS', help: 'Address on which the API listens (127.0.0.1).' },
+  { name: 'api-port', value: 'PORT', help: 'Port of the API (8000).' },
+  {
+    name: 'allowed-host',
+    value: 'HOST',
+    many: true,
+    help: 'A further host name under which the API may be called. Repeat it, or separate with commas.',
+  },
+  {
+    name: 'advertise-address',
+    value: 'ADDRESS',
+    help: 'Address on which containers are exposed and under which others reach this node (127.0.0.1).',
+  },
+  { name: 'host-ports', value: 'FIRST-LAST', help: 'Range from which host ports are taken (20000-29999).' },
+  { name: 'node-name', value: 'NAME', help: 'Name of this node (the host name).' },
+  {
+    name: 'docker-socket',
+    value: 'PATH',
+    help: 'Socket of the Docker Engine (DOCKER_HOST, or /var/run/docker.sock).',
+  },
+  {
+    name: 'allow-host-access',
+    help: 'Let specifications ask for what gives a container the host: privileged, host paths, host network, dangerous capabilities.',
+  },
+  { name: 'temporal-port', value: 'PORT', help: 'Port of the embedded Temporal server (7233).' },
+  { name: 'temporal-ui-port', value: 'PORT', help: 'Port of the Temporal Web UI (8233).' },
+  {
+    name: 'temporal-address',
+    value: 'HOST:PORT',
+    help: 'Use this Temporal server rather than the embedded one.',
+  },
+  { name: 'temporal-namespace', value: 'NAME', help: 'Namespace in Temporal (default).' },
+  {
+    name: 'consul-port',
+    value: 'PORT',
+    help: 'HTTP port of the embedded Consul (8500); its other ports keep their distance to it.',
+  },
+  { name: 'consul-address', value: 'URL', help: 'Use this Consul agent rather than the embedded one.' },
+  { name: 'log-level', value: 'LEVEL', help: 'trace, debug, info, warn, error (info).' },
+  { name: 'log-format', value: 'FORMAT', help: 'pretty or json (pretty on a terminal).' },
+];
+
+const variableOf = (flag: string) => `CONTAINEROS_${flag.toUpperCase().replaceAll('-', '_')}`;
+
+/** The text of `containeros up --help`. */
+export const configHelp = (): string =>
+  FLAGS.map(({ name, value, help }) => {
+    const left = `  --${name}${value === undefined ? '' : ` ${value}`}`;
+    return `${left.padEnd(32)}${help}\n${' '.repeat(32)}${variableOf(name)}`;
+  }).join('\n');
+
+type Environment = Readonly<Record<string, string | undefined>>;
+type Values = Readonly<Record<string, string | boolean | (string | boolean)[] | undefined>>;
+
+const parseFlags = (argv: readonly string[]): Values => {
+  try {
+    return parseArgs({
+      args: [...argv],
+      options: Object.fromEntries(
+        FLAGS.map(({ name, value, many }) => [
+          name,
+          { type: value === undefined ? ('boolean' as const) : ('string' as const), multiple: many === true },
+        ]),
+      ),
+      strict: true,
+      allowPositionals: false,
+    }).values;
+  } catch (error) {
+    throw new ContainerOsError('invalid', `${(error as Error).message}. See containeros up --help.`);
+  }
+};
+
+const isLoopback = (host: string) => host === 'localhost' || host === '::1' || /^127\./.test(host);
+
+/**
+ * @param argv flags, without the command
+ * @param environment usually process.env
+ * @param isRoot whether the process runs as root: decides where data is kept by default
+ * @throws ContainerOsError `invalid`, with every problem
+ */
+export const parseConfig = (argv: readonly string[], environment: Environment, isRoot: boolean): Config => {
+  const values = parseFlags(argv);
+  const problems: Problem[] = [];
+  const text = (flag: string): string | undefined => {
+    const given = values[flag];
+    if (typeof given === 'string') return given;
+    const variable = environment[variableOf(flag)];
+    return variable === '' ? undefined : variable;
+  };
+  const isSet = (flag: string): boolean => {
+    if (values[flag] === true) return true;
+    const variable = environment[variableOf(flag)]?.toLowerCase();
+    if (variable === undefined || ['', '0', 'false', 'no'].includes(variable)) return false;
+    if (['1', 'true', 'yes'].includes(variable)) return true;
+    problems.push({ path: variableOf(flag), message: 'must be 1 or 0' });
+    return false;
+  };
+  const list = (flag: string): string[] => {
+    const given = values[flag];
+    const parts = Array.isArray(given) ? given.map(String) : [environment[variableOf(flag)] ?? ''];
+    return parts
+      .flatMap((part) => part.split(','))
+      .map((part) => part.trim())
+      .filter((part) => part !== '');
+  };
+  const port = (flag: string, fallback: number): number => {
+    const given = text(flag);
+    if (given === undefined) return fallback;
+    const number = Number(given);
+    if (!/^\d+$/.test(given) || number < 1 || number > 65_535) {
+      problems.push({ path: `--${flag}`, message: `must be a port from 1 to 65535, not ${given}` });
+    }
+    return number;
+  };
+
+  const dev = isSet('dev');
+  const apiHost = text('api-host') ?? '127.0.0.1';
+  if (dev && !isLoopback(apiHost)) {
+    problems.push({
+      path: '--dev',
+      message: `has the password "dev", so the API may listen on 127.0.0.1 only, not on ${apiHost}. Leave --dev out`,
+    });
+  }
+  const password = text('password');
+  if (dev && password !== undefined)
+    problems.push({ path: '--dev', message: 'sets the password; leave --password out' });
+  if (password !== undefined && password.length < 8)
+    problems.push({ path: '--password', message: 'must have 8 characters at least' });
+
+  const nodeId = (text('node-name') ?? hostname()).toLowerCase();
+  if (!/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/.test(nodeId)) {
+    problems.push({ path: '--node-name', message: `must be a DNS label, not "${nodeId}"` });
+  }
+
+  const range = /^(\d+)-(\d+)$/.exec(text('host-ports') ?? '20000-29999');
+  const first = Number(range?.[1]);
+  const last = Number(range?.[2]);
+  if (!range || first < 1 || last > 65_535 || first > last) {
+    problems.push({ path: '--host-ports', message: 'must be a range of ports like 20000-29999' });
+  }
+
+  const dockerHost = environment['DOCKER_HOST'];
+  if (
+    text('docker-socket') === undefined &&
+    dockerHost !== undefined &&
+    dockerHost !== '' &&
+    !dockerHost.startsWith('unix://')
+  ) {
+    problems.push({
+      path: 'DOCKER_HOST',
+      message: `must be a unix socket on this machine, not ${dockerHost}`,
+    });
+  }
+
+  const consulAddress = text('consul-address');
+  if (consulAddress !== undefined && !URL.canParse(consulAddress)) {
+    problems.push({ path: '--consul-address', message: 'must be a URL like http://127.0.0.1:8500' });
+  }
+  const temporalAddress = text('temporal-address');
+  if (temporalAddress !== undefined && !/^[^:/\s]+:\d+$/.test(temporalAddress)) {
+    problems.push({ path: '--temporal-address', message: 'must be HOST:PORT' });
+  }
+  const consulPort = port('consul-port', 8500);
+  if (consulPort < 201) problems.push({ path: '--consul-port', message: 'must be 201 at least' });
+  const logFormat = text('log-format') ?? (environment['CONTAINEROS_LOG_TTY'] === '1' ? 'pretty' : 'json');
+  if (logFormat !== 'pretty' && logFormat !== 'json')
+    problems.push({ path: '--log-format', message: 'must be pretty or json' });
+  const logLevel = text('log-level') ?? 'info';
+  if (!['trace', 'debug', 'info', 'warn', 'error'].includes(logLevel)) {
+    problems.push({ path: '--log-level', message: 'must be trace, debug, info, warn or error' });
+  }
+
+  const config: Config = {
+    dev,
+    dataDir: resolve(
+      text('data-dir') ?? (isRoot ? '/var/lib/containeros' : `${homedir()}/.local/share/containeros`),
+    ),
+    nodeId,
+    apiHost,
+    apiPort: port('api-port', 8000),
+    allowedHosts: list('allowed-host'),
+    password: dev ? 'dev' : password,
+    advertiseAddress: text('advertise-address') ?? '127.0.0.1',
+    dockerSocket: text('docker-socket') ?? (dockerHost?.replace('unix://', '') || '/var/run/docker.sock'),
+    hostPorts: { first, last },
+    allowHostAccess: isSet('allow-host-access'),
+    temporalPort: port('temporal-port', 7233),
+    temporalUiPort: port('temporal-ui-port', 8233),
+    temporalAddress,
+    temporalNamespace: text('temporal-namespace') ?? 'default',
+    consulPort,
+    consulAddress,
+    temporalBinary: environment['CONTAINEROS_TEMPORAL_BIN'] ?? 'temporal',
+    consulBinary: environment['CONTAINEROS_CONSUL_BIN'] ?? 'consul',
+    logLevel,
+    logFormat: logFormat === 'pretty' ? 'pretty' : 'json',
+  };
+  if (problems.length > 0) {
+    throw new ContainerOsError(
+      'invalid',
+      `The configuration cannot be used:\n${problems.map(({ path, message }) => `  ${path} ${message}`).join('\n')}`,
+      problems,
+    );
+  }
+  return config;
+};
+
+/** Ports of the embedded Consul: as far from the HTTP port as Consul's own defaults are. */
+export const consulPorts = (config: Config) => ({
+  http: config.consulPort,
+  server: config.consulPort - 200,
+  serfLan: config.consulPort - 199,
+  dns: config.consulPort + 100,
+});
+
+export const temporalAddressOf = (config: Config): string =>
+  config.temporalAddress ?? `127.0.0.1:${config.temporalPort}`;
+
+export const consulAddressOf = (config: Config): string =>
+  config.consulAddress ?? `http://127.0.0.1:${config.consulPort}`;

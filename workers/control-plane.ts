@@ -1,0 +1,149 @@
+/**
+ * The control-plane worker: hosts the workflows, plans, publishes, and watches the cluster.
+ *
+ * Invariant: it holds nothing that is not in Temporal or Consul; any number of them may run.
+ */
+
+import { randomBytes } from 'node:crypto';
+import { join } from 'node:path';
+
+import { Client, WorkflowNotFoundError } from '@temporalio/client';
+import type { NativeConnection, WorkerOptions } from '@temporalio/worker';
+import type { Logger } from 'pino';
+
+import { createClusterActivities, type ClusterDependencies } from '../activities/cluster-activities';
+import { createControlPlaneActivities } from '../activities/control-plane-activities';
+import { createClusterView } from '../adapters/consul/cluster-view';
+import { createConsulClient } from '../adapters/consul/consul-client';
+import { createKeyValueStore } from '../adapters/consul/kv-store';
+import { createKvStore } from '../adapters/consul/watch-kv';
+import { replicasKvPrefix } from '../contracts/kv';
+import { CONTROL_PLANE_QUEUE } from '../contracts/queues';
+import { CLUSTER_WORKFLOW_ID, SIGNAL, WORKFLOW, microserviceWorkflowId } from '../contracts/workflows';
+import type { ObservedReplica } from '../domain/model';
+import { stateFromDocument } from '../workflows/entity-state';
+import type { MicroserviceInput } from '../workflows/microservice';
+
+import { consulAddressOf, temporalAddressOf, type Config } from './config';
+import { ensureSearchAttributes } from './search-attributes';
+import { installTemporalRuntime, startTemporalWorker } from './temporal-worker';
+
+export interface StoppableRole {
+  stop(): Promise<void>;
+}
+
+/** Where the build puts the workflows' bundle; this file is dist/workers/control-plane.js then. */
+const WORKFLOW_BUNDLE = join(__dirname, '..', 'workflow-bundle.js');
+
+const entitiesOf = (client: Client): ClusterDependencies['entities'] => ({
+  signal: async (key, reason) => {
+    try {
+      await client.workflow.getHandle(microserviceWorkflowId(key)).signal(SIGNAL.observedChanged, { reason });
+      return true;
+    } catch (error) {
+      if (error instanceof WorkflowNotFoundError) return false;
+      throw error;
+    }
+  },
+  running: async () => {
+    const running = new Set<string>();
+    const query = `WorkflowType = '${WORKFLOW.microservice}' AND ExecutionStatus = 'Running'`;
+    for await (const { workflowId } of client.workflow.list({ query })) {
+      running.add(workflowId.slice(workflowId.indexOf(':') + 1));
+    }
+    return running;
+  },
+  recover: async (microservice, releases) => {
+    const input: MicroserviceInput = {
+      project: microservice.project,
+      name: microservice.name,
+      carried: stateFromDocument(microservice, releases),
+    };
+    await client.workflow.start(WORKFLOW.microservice, {
+      workflowId: microserviceWorkflowId(microservice),
+      taskQueue: CONTROL_PLANE_QUEUE,
+      workflowIdConflictPolicy: 'USE_EXISTING',
+      args: [input],
+      staticSummary: `microservice ${microservice.name}`,
+    });
+  },
+});
+
+/**
+ * Starts the control plane and returns at once; it connects when Temporal and Consul can be reached.
+ *
+ * @param onReady called when it begins or ceases to take work, with the reason
+ */
+export const startControlPlane = (
+  config: Config,
+  logger: Logger,
+  onReady: (ready: boolean, reason?: string) => void,
+): StoppableRole => {
+  installTemporalRuntime(logger);
+  const consulAddress = consulAddressOf(config);
+  const consul = createConsulClient({ address: consulAddress });
+  const store = createKeyValueStore(consulAddress);
+  const view = createClusterView(consul, createKvStore(consul), (error) =>
+    logger.warn({ err: error }, 'Consul does not answer; trying again'),
+  );
+
+  const controlPlane = createControlPlaneActivities({
+    store,
+    readSnapshot: async (key) => {
+      await view.ready;
+      const replicas = await store.list<ObservedReplica>(replicasKvPrefix(key));
+      return { nodes: view.nodes(), replicas: replicas.map(({ value }) => value) };
+    },
+    randomSuffix: () => randomBytes(6).toString('hex'),
+  });
+
+  const options = async (connection: NativeConnection): Promise<WorkerOptions> => {
+    const client = new Client({ connection, namespace: config.temporalNamespace });
+    await ensureSearchAttributes(connection, config.temporalNamespace);
+    await client.workflow.start(WORKFLOW.cluster, {
+      workflowId: CLUSTER_WORKFLOW_ID,
+      taskQueue: CONTROL_PLANE_QUEUE,
+      workflowIdConflictPolicy: 'USE_EXISTING',
+      staticSummary: 'watch over the cluster',
+    });
+    const cluster = createClusterActivities({
+      store,
+      view,
+      entities: entitiesOf(client),
+      warn: (message, error) => logger.warn({ err: error }, message),
+    });
+    return {
+      connection,
+      namespace: config.temporalNamespace,
+      taskQueue: CONTROL_PLANE_QUEUE,
+      workflowBundle: { codePath: WORKFLOW_BUNDLE },
+      activities: { ...controlPlane, ...cluster },
+      // Entities sleep nearly always; those that do not fit are replayed when they wake.
+      maxCachedWorkflows: 250,
+      workflowThreadPoolSize: 1,
+      maxConcurrentWorkflowTaskExecutions: 40,
+      workflowTaskPollerBehavior: { type: 'simple-maximum', maximum: 4 },
+      activityTaskPollerBehavior: { type: 'simple-maximum', maximum: 1 },
+      maxHeartbeatThrottleInterval: '1 second',
+      shutdownGraceTime: '2 seconds',
+      shutdownForceTime: '5 seconds',
+    };
+  };
+
+  const worker = startTemporalWorker({
+    address: temporalAddressOf(config),
+    logger,
+    options,
+    onPolling: (polling) =>
+      onReady(polling, polling ? undefined : 'the control plane is not connected to Temporal'),
+  });
+
+  return {
+    stop: async () => {
+      await worker.stop();
+      view.close();
+      store.close();
+      consul.close();
+    },
+  };
+};

@@ -1,0 +1,55 @@
+/**
+ * What every role process does at its edges: ends with its supervisor, tells it whether it is ready, and stops
+ * cleanly once when asked.
+ */
+
+import type { Logger } from 'pino';
+
+/** What a role tells its supervisor. */
+export interface RoleStatus {
+  readonly kind: 'status';
+  readonly ready: boolean;
+  /** Why it is not ready, for people. */
+  readonly reason?: string;
+}
+
+/** What a supervisor tells the API of the other roles. */
+export interface RolesStatus {
+  readonly kind: 'roles';
+  readonly notReady: readonly string[];
+}
+
+const isConnectedToSupervisor = () => process.send !== undefined && process.connected;
+
+export const tellSupervisor = (status: RoleStatus): void => {
+  if (isConnectedToSupervisor()) process.send?.(status, undefined, undefined, () => undefined);
+};
+
+export const onRolesStatus = (listener: (status: RolesStatus) => void): void => {
+  process.on('message', (message: unknown) => {
+    if (typeof message === 'object' && message !== null && 'kind' in message && message.kind === 'roles') {
+      listener(message as RolesStatus);
+    }
+  });
+};
+
+/**
+ * Runs `stop` once, on SIGTERM or SIGINT, or when the supervisor is gone, and then ends the process.
+ *
+ * @param stop stops the role; has `graceMs` milliseconds for it
+ */
+export const endWithSupervisor = (logger: Logger, stop: () => Promise<void>, graceMs = 8_000): void => {
+  let isStopping = false;
+  const end = (why: string, isOrphan: boolean) => {
+    if (isStopping) return;
+    isStopping = true;
+    logger.debug(`stopping: ${why}`);
+    setTimeout(() => process.exit(1), isOrphan ? 1_000 : graceMs).unref();
+    stop()
+      .catch((error: unknown) => logger.error({ err: error }, 'stopping failed'))
+      .finally(() => process.exit(0));
+  };
+  process.on('SIGTERM', () => end('SIGTERM', false));
+  process.on('SIGINT', () => end('SIGINT', false));
+  if (process.send !== undefined) process.on('disconnect', () => end('the supervisor is gone', true));
+};

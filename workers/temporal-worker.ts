@@ -1,0 +1,97 @@
+/**
+ * Runs a Temporal worker for as long as its process lives, whatever happens to the server.
+ *
+ * Invariants: a worker does not start when the server is away, so connection and worker are made again and again;
+ * a worker that failed is never run again, it is made anew together with its connection (sdk-typescript issues 290
+ * and 344); `polling` is true only while a worker really runs.
+ */
+
+import { setTimeout as delay } from 'node:timers/promises';
+
+import { DefaultLogger, NativeConnection, Runtime, Worker, type WorkerOptions } from '@temporalio/worker';
+import type { Logger } from 'pino';
+
+const RETRY_FIRST_MS = 100;
+const RETRY_MAX_MS = 2_000;
+
+export interface RunningWorker {
+  /** Ends polling, waits for what is under way as long as the worker's grace says, and closes the connection. */
+  stop(): Promise<void>;
+}
+
+export interface WorkerLifecycle {
+  readonly address: string;
+  readonly logger: Logger;
+  /** Called with each new connection; what it returns is made into a worker. */
+  options(connection: NativeConnection): Promise<WorkerOptions>;
+  /** Called when polling begins or ends. */
+  onPolling(polling: boolean): void;
+}
+
+let isRuntimeInstalled = false;
+
+/** Sends the core's logs to the process's logger, and leaves signals to the process. */
+export const installTemporalRuntime = (logger: Logger): void => {
+  if (isRuntimeInstalled) return;
+  isRuntimeInstalled = true;
+  Runtime.install({
+    shutdownSignals: [],
+    logger: new DefaultLogger('WARN', ({ level, message, meta }) => {
+      if (level === 'ERROR') logger.error(meta ?? {}, message);
+      else logger.warn(meta ?? {}, message);
+    }),
+  });
+};
+
+export const startTemporalWorker = (lifecycle: WorkerLifecycle): RunningWorker => {
+  const { logger } = lifecycle;
+  let worker: Worker | undefined;
+  let isStopping = false;
+  const abort = new AbortController();
+
+  const runOnce = async (): Promise<void> => {
+    const connection = await NativeConnection.connect({ address: lifecycle.address });
+    try {
+      worker = await Worker.create(await lifecycle.options(connection));
+      if (isStopping) return;
+      lifecycle.onPolling(true);
+      await worker.run();
+    } finally {
+      worker = undefined;
+      lifecycle.onPolling(false);
+      await connection
+        .close()
+        .catch((error: unknown) => logger.debug({ err: error }, 'closing a connection failed'));
+    }
+  };
+
+  const loop = async (): Promise<void> => {
+    let retryMs = RETRY_FIRST_MS;
+    while (!isStopping) {
+      const startedAtMs = performance.now();
+      try {
+        await runOnce();
+      } catch (error) {
+        if (isStopping) return;
+        logger.warn(
+          { err: error },
+          `no worker on the Temporal server at ${lifecycle.address}; trying again in ${retryMs} ms`,
+        );
+      }
+      if (isStopping) return;
+      if (performance.now() - startedAtMs > 10 * RETRY_MAX_MS) retryMs = RETRY_FIRST_MS;
+      await delay(retryMs, undefined, { signal: abort.signal }).catch(() => undefined);
+      retryMs = Math.min(retryMs * 2, RETRY_MAX_MS);
+    }
+  };
+  const finished = loop();
+
+  return {
+    stop: async () => {
+      isStopping = true;
+      abort.abort();
+      if (worker?.getState() === 'RUNNING') worker.shutdown();
+      await finished;
+    },
+  };
+};

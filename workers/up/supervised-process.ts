@@ -1,0 +1,164 @@
+/**
+ * Keeps one process running: starts it, starts it again when it ends, and stops it when asked.
+ *
+ * Invariants: at most one process of a role runs per data directory, also after the supervisor itself was killed (the
+ * pid file leads to the orphan, which is ended first); the first restart is immediate, later ones back off.
+ */
+
+import { spawn, type ChildProcess } from 'node:child_process';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+
+import type { Logger } from 'pino';
+
+const RESTART_FIRST_MS = 100;
+const RESTART_MAX_MS = 5_000;
+/** A process that lived this long begins its back-off anew. */
+const STABLE_MS = 30_000;
+const STOP_GRACE_MS = 10_000;
+
+export interface ProcessSpec {
+  readonly role: string;
+  readonly command: string;
+  readonly args: readonly string[];
+  readonly env: Readonly<Record<string, string | undefined>>;
+  /** Where pid files are. */
+  readonly runDirectory: string;
+  /** Part of the command line that tells this installation's process from another's. */
+  readonly mark: string;
+  /** With a channel for messages: for our own roles. */
+  readonly ipc: boolean;
+  /** Gets each line that an engine writes; without it the output goes where the supervisor's goes. */
+  readonly onLine?: (line: string) => void;
+  readonly onMessage?: (message: unknown) => void;
+  readonly onExit?: (how: string) => void;
+}
+
+export interface SupervisedProcess {
+  readonly role: string;
+  pid(): number | undefined;
+  send(message: object): void;
+  stop(): Promise<void>;
+}
+
+const isAlive = (pid: number): boolean => {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
+};
+
+const commandLine = (pid: number): string => {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ');
+  } catch {
+    return '';
+  }
+};
+
+const untilGone = async (pid: number, limitMs: number): Promise<boolean> => {
+  const endMs = performance.now() + limitMs;
+  while (isAlive(pid)) {
+    if (performance.now() > endMs) return false;
+    await delay(20);
+  }
+  return true;
+};
+
+/** Ends what an earlier supervisor left running under this role. */
+const endOrphan = async (spec: ProcessSpec, logger: Logger): Promise<void> => {
+  let pid: number;
+  try {
+    pid = Number(readFileSync(join(spec.runDirectory, `${spec.role}.pid`), 'utf8'));
+  } catch {
+    return;
+  }
+  if (!Number.isInteger(pid) || pid <= 1 || !isAlive(pid) || !commandLine(pid).includes(spec.mark)) return;
+  logger.info(`ending the ${spec.role} process ${pid} that an earlier start left running`);
+  process.kill(pid, 'SIGTERM');
+  if (!(await untilGone(pid, STOP_GRACE_MS))) {
+    process.kill(pid, 'SIGKILL');
+    await untilGone(pid, STOP_GRACE_MS);
+  }
+};
+
+const forwardLines = (child: ChildProcess, onLine: (line: string) => void) => {
+  for (const stream of [child.stdout, child.stderr]) {
+    let rest = '';
+    stream?.setEncoding('utf8').on('data', (chunk: string) => {
+      const lines = (rest + chunk).split('\n');
+      rest = lines.pop() ?? '';
+      for (const line of lines) onLine(line);
+    });
+  }
+};
+
+export const superviseProcess = (spec: ProcessSpec, logger: Logger): SupervisedProcess => {
+  const pidFile = join(spec.runDirectory, `${spec.role}.pid`);
+  let child: ChildProcess | undefined;
+  let isStopping = false;
+  const abort = new AbortController();
+
+  const runOnce = () =>
+    new Promise<string>((resolve) => {
+      const output = spec.onLine ? 'pipe' : 'inherit';
+      // A process group of its own: Ctrl-C reaches the supervisor only, which stops its processes in order.
+      const started = spawn(spec.command, spec.args, {
+        detached: true,
+        stdio: spec.ipc ? ['ignore', output, output, 'ipc'] : ['ignore', output, output],
+        env: spec.env,
+      });
+      child = started;
+      if (started.pid !== undefined) writeFileSync(pidFile, String(started.pid));
+      if (spec.onLine) forwardLines(started, spec.onLine);
+      if (spec.onMessage) started.on('message', spec.onMessage);
+      started.on('error', (error) => {
+        if (started.pid === undefined) resolve(error.message);
+        else logger.warn({ err: error }, `a message to ${spec.role} was not delivered`);
+      });
+      started.on('exit', (code, signal) => resolve(signal ?? `exit code ${code}`));
+    });
+
+  const loop = async (): Promise<void> => {
+    await endOrphan(spec, logger);
+    let restartMs = RESTART_FIRST_MS;
+    while (!isStopping) {
+      const startedAtMs = performance.now();
+      const how = await runOnce();
+      child = undefined;
+      rmSync(pidFile, { force: true });
+      spec.onExit?.(how);
+      if (isStopping) return;
+      if (performance.now() - startedAtMs > STABLE_MS) restartMs = RESTART_FIRST_MS;
+      logger.warn(`${spec.role} ended (${how}); starting it again in ${restartMs} ms`);
+      await delay(restartMs, undefined, { signal: abort.signal }).catch(() => undefined);
+      restartMs = Math.min(restartMs * 2, RESTART_MAX_MS);
+    }
+  };
+  const finished = loop();
+
+  return {
+    role: spec.role,
+    pid: () => child?.pid,
+    send: (message) => {
+      if (child?.connected === true) child.send(message, () => undefined);
+    },
+    stop: async () => {
+      isStopping = true;
+      abort.abort();
+      const stopped = child;
+      if (stopped?.pid !== undefined) {
+        stopped.kill('SIGTERM');
+        // A frozen process does not hear SIGTERM.
+        const kill = setTimeout(() => stopped.kill('SIGKILL'), STOP_GRACE_MS);
+        await finished;
+        clearTimeout(kill);
+        return;
+      }
+      await finished;
+    },
+  };
+};

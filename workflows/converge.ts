@@ -1,0 +1,274 @@
+/**
+ * Interprets plans: runs their phases, one activity per node and phase, and plans again when a node refuses.
+ *
+ * Invariants: makes no choice of its own, every step comes from a plan; what a node answers is reported as data;
+ * cancellation ends it after the activities under way have ended.
+ */
+
+import {
+  ActivityCancellationType,
+  ActivityFailure,
+  ApplicationFailure,
+  TimeoutFailure,
+  isCancellation,
+  proxyActivities,
+  proxyLocalActivities,
+  setCurrentDetails,
+  sleep,
+  upsertSearchAttributes,
+} from '@temporalio/workflow';
+
+import type {
+  ControlPlaneActivities,
+  NodeActivities,
+  PullOutcome,
+  StartOutcome,
+} from '../contracts/activities';
+import { nodeQueue } from '../contracts/queues';
+import { RETRY, TIMEOUT } from '../contracts/timeouts';
+import { SEARCH_ATTRIBUTE, type OperationInput } from '../contracts/workflows';
+import { isErrorCode } from '../domain/errors';
+import type { Desired, OperationError, Phase, PlanRequest, Release } from '../domain/model';
+import type { ReleaseSpec } from '../domain/spec/schema';
+
+export type Converged =
+  | { readonly kind: 'done'; readonly steps: number }
+  | { readonly kind: 'failed'; readonly error: OperationError };
+
+interface PhaseReport {
+  readonly failure?: OperationError;
+  /** Why a node refused, by node id. */
+  readonly refusals: Readonly<Record<string, string>>;
+  /** Nodes that did not take the work: plan again, Consul says whether they are up. */
+  readonly silent: readonly string[];
+}
+
+const localActivities = proxyLocalActivities<ControlPlaneActivities>({
+  startToCloseTimeout: TIMEOUT.localStartToCloseMs,
+  scheduleToCloseTimeout: TIMEOUT.localScheduleToCloseMs,
+  retry: {
+    initialInterval: RETRY.local.initialIntervalMs,
+    maximumInterval: RETRY.local.maximumIntervalMs,
+  },
+});
+
+const nodeActivities = (
+  nodeId: string,
+  limits: { startToCloseMs: number; scheduleToCloseMs?: number },
+  summary: string,
+) =>
+  proxyActivities<NodeActivities>({
+    taskQueue: nodeQueue(nodeId),
+    scheduleToStartTimeout: TIMEOUT.nodeScheduleToStartMs,
+    startToCloseTimeout: limits.startToCloseMs,
+    ...(limits.scheduleToCloseMs === undefined ? {} : { scheduleToCloseTimeout: limits.scheduleToCloseMs }),
+    heartbeatTimeout: TIMEOUT.nodeHeartbeatMs,
+    cancellationType: ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+    retry: {
+      initialInterval: RETRY.node.initialIntervalMs,
+      maximumInterval: RETRY.node.maximumIntervalMs,
+    },
+    summary,
+  });
+
+const longest = (spec: ReleaseSpec, pick: (container: ReleaseSpec['containers'][number]) => number): number =>
+  Math.max(0, ...spec.containers.map(pick));
+
+const count = (number: number, noun: string) => `${number} ${noun}${number === 1 ? '' : 's'}`;
+
+/** Turns what a node activity threw into words; anything that is no ActivityFailure is thrown on. */
+const errorOf = (thrown: unknown): OperationError => {
+  if (!(thrown instanceof ActivityFailure)) throw thrown;
+  const cause = thrown.cause;
+  if (cause instanceof ApplicationFailure) {
+    const last = cause.type === undefined || !isErrorCode(cause.type) ? 'internal' : cause.type;
+    return { code: last, message: cause.message, logTail: [] };
+  }
+  return { code: 'unavailable', message: cause?.message ?? thrown.message, logTail: [] };
+};
+
+const isSilence = (thrown: unknown): boolean =>
+  thrown instanceof ActivityFailure &&
+  thrown.cause instanceof TimeoutFailure &&
+  thrown.cause.timeoutType === 'SCHEDULE_TO_START';
+
+type NodeOutcome =
+  | { readonly kind: 'pulled'; readonly outcomes: readonly PullOutcome[] }
+  | { readonly kind: 'started'; readonly outcomes: readonly StartOutcome[] }
+  | { readonly kind: 'stopped' };
+
+const runOnNode = async (
+  nodeId: string,
+  phase: Phase,
+  request: PlanRequest,
+  releases: ReadonlyMap<number, Release>,
+): Promise<NodeOutcome> => {
+  const { project, name, release } = request.desired;
+  const mine = phase.steps.filter((step) => step.nodeId === nodeId);
+  switch (phase.kind) {
+    case 'pull': {
+      const pulls = new Map(release.spec.containers.map(({ image, pull }) => [image, pull]));
+      const images = mine.flatMap((step) => (step.kind === 'pull' ? step.images : []));
+      const outcomes = await nodeActivities(
+        nodeId,
+        { startToCloseMs: TIMEOUT.pullStartToCloseMs, scheduleToCloseMs: TIMEOUT.pullScheduleToCloseMs },
+        `${nodeId}: pull ${images.join(', ')}`,
+      ).pullImages({
+        nodeId,
+        project,
+        name,
+        operation: request.operation,
+        images: images.map((image) => ({ image, pull: pulls.get(image) ?? 'missing' })),
+      });
+      return { kind: 'pulled', outcomes };
+    }
+    case 'start': {
+      const replicas = mine.flatMap((step) => {
+        if (step.kind !== 'start') return [];
+        const stepRelease = releases.get(step.release);
+        if (!stepRelease)
+          throw new Error(`plan starts release ${step.release}, which the operation does not carry`);
+        return [
+          { project, name, replicaId: step.replicaId, release: stepRelease, operation: request.operation },
+        ];
+      });
+      const outcomes = await nodeActivities(
+        nodeId,
+        {
+          startToCloseMs:
+            longest(release.spec, (container) => container.startupGraceMs) + TIMEOUT.startMarginMs,
+        },
+        `${nodeId}: start ${count(replicas.length, 'replica')} of v${release.number}`,
+      ).startReplicas({ nodeId, replicas });
+      return { kind: 'started', outcomes };
+    }
+    case 'stop': {
+      const replicas = mine.flatMap((step) =>
+        step.kind === 'stop' ? [{ project, name, replicaId: step.replicaId, reason: step.reason }] : [],
+      );
+      // The replicas that stop may be of an older release with a longer grace; their node knows it, this is a ceiling.
+      await nodeActivities(
+        nodeId,
+        { startToCloseMs: 3_600_000 + TIMEOUT.stopMarginMs },
+        `${nodeId}: stop ${count(replicas.length, 'replica')}`,
+      ).stopReplicas({ nodeId, replicas });
+      return { kind: 'stopped' };
+    }
+  }
+};
+
+const runPhase = async (
+  phase: Phase,
+  request: PlanRequest,
+  releases: ReadonlyMap<number, Release>,
+): Promise<PhaseReport> => {
+  const nodeIds = [...new Set(phase.steps.map(({ nodeId }) => nodeId))];
+  const results = await Promise.allSettled(
+    nodeIds.map((nodeId) => runOnNode(nodeId, phase, request, releases)),
+  );
+  const refusals: Record<string, string> = {};
+  const silent: string[] = [];
+  let failure: OperationError | undefined;
+  for (const [index, result] of results.entries()) {
+    const nodeId = nodeIds[index] ?? '';
+    if (result.status === 'rejected') {
+      if (isCancellation(result.reason)) throw result.reason;
+      if (isSilence(result.reason)) silent.push(nodeId);
+      else failure ??= errorOf(result.reason);
+      continue;
+    }
+    if (result.value.kind === 'stopped') continue;
+    for (const outcome of result.value.outcomes) {
+      if (outcome.kind === 'refused') refusals[nodeId] = outcome.reason;
+      if (outcome.kind === 'failed') {
+        failure ??= {
+          code: outcome.code,
+          message: outcome.reason,
+          logTail: 'logTail' in outcome ? outcome.logTail : [],
+        };
+      }
+    }
+  }
+  return { ...(failure ? { failure } : {}), refusals, silent };
+};
+
+/**
+ * Brings what runs to what is desired, planning as often as nodes refuse.
+ *
+ * @param input the operation whose record the plan is published with
+ * @param desired what to bring about: the operation's own target, or what it is rolled back to
+ * @param firstAttempt number of the first plan, greater than that of any plan made before in the same operation
+ */
+export const converge = async (
+  input: OperationInput,
+  desired: Desired,
+  firstAttempt = 1,
+): Promise<Converged & { readonly attempts: number }> => {
+  const deadlineMs = Date.now() + TIMEOUT.pullScheduleToCloseMs + TIMEOUT.startMarginMs;
+  const releases = new Map(
+    [desired.release, input.request.desired.release, ...(input.fallback ? [input.fallback.release] : [])].map(
+      (release) => [release.number, release],
+    ),
+  );
+  let refusals: Readonly<Record<string, string>> = {};
+  let steps = 0;
+
+  for (let attempt = firstAttempt; ; attempt += 1) {
+    const request: PlanRequest = { ...input.request, desired, refusals, attempt, nowMs: Date.now() };
+    const plan = await localActivities.planOperation.executeWithOptions(
+      {
+        startToCloseTimeout: TIMEOUT.localStartToCloseMs,
+        summary: attempt === 1 ? 'plan' : `plan again (${attempt})`,
+      },
+      [{ request, record: input.operation }],
+    );
+    const unplaced = (): OperationError => ({
+      code: 'no_capacity',
+      message: `${count(plan.unplaced, 'replica')} of ${desired.name} found no node: ${
+        plan.rejections.map(({ nodeId, reason }) => `${nodeId} ${reason}`).join('; ') || 'there is no node'
+      }. Free capacity, add a node, or ask for less.`,
+      logTail: [],
+    });
+    if (plan.phases.length === 0) {
+      return plan.unplaced > 0
+        ? { kind: 'failed', error: unplaced(), attempts: attempt }
+        : { kind: 'done', steps, attempts: attempt };
+    }
+
+    const nodes = [...new Set(plan.phases.flatMap((phase) => phase.steps.map((step) => step.nodeId)))].sort();
+    upsertSearchAttributes({ [SEARCH_ATTRIBUTE.nodes]: nodes });
+
+    let again = false;
+    for (const [index, phase] of plan.phases.entries()) {
+      setCurrentDetails(
+        `Plan ${attempt}, phase ${index + 1} of ${plan.phases.length}: ${phase.kind} ${count(phase.steps.length, 'step')}`,
+      );
+      const report = await runPhase(phase, request, releases);
+      steps += phase.steps.length;
+      if (report.failure) return { kind: 'failed', error: report.failure, attempts: attempt };
+      if (Object.keys(report.refusals).length > 0 || report.silent.length > 0) {
+        refusals = { ...refusals, ...report.refusals };
+        again = true;
+        break;
+      }
+    }
+    if (!again) {
+      return plan.unplaced > 0
+        ? { kind: 'failed', error: unplaced(), attempts: attempt }
+        : { kind: 'done', steps, attempts: attempt };
+    }
+    if (Date.now() > deadlineMs) {
+      return {
+        kind: 'failed',
+        error: {
+          code: 'unavailable',
+          message: `No node took the work within ${Math.round((TIMEOUT.pullScheduleToCloseMs + TIMEOUT.startMarginMs) / 60_000)} minutes. Look at the nodes; the operation can be repeated.`,
+          logTail: [],
+        },
+        attempts: attempt,
+      };
+    }
+    // Refusals and lost nodes reach Consul within moments; without this a plan could spin on a stale snapshot.
+    await sleep(RETRY.node.initialIntervalMs);
+  }
+};

@@ -1,0 +1,231 @@
+/**
+ * The state of a microservice's entity, and how accepted changes turn one state into the next. Pure.
+ *
+ * Invariants: `generation` grows by one with each accepted change; release numbers only grow; the settled release is
+ * never forgotten; the state is plain JSON, because it is carried into the next run.
+ */
+
+import { KEPT_OPERATIONS, KEPT_RELEASES } from '../contracts/kv';
+import type { ChangeRequest } from '../contracts/workflows';
+import { ContainerOsError } from '../domain/errors';
+import type {
+  Desired,
+  Microservice,
+  MicroserviceKey,
+  MicroserviceState,
+  Operation,
+  Release,
+} from '../domain/model';
+import type { ReleaseSpec } from '../domain/spec/schema';
+
+const KEPT_IDEMPOTENCY_KEYS = 100;
+
+export interface RememberedRequest {
+  readonly key: string;
+  readonly hash: string;
+  readonly operation: Operation;
+}
+
+export interface EntityState extends MicroserviceKey {
+  readonly createdAtMs: number;
+  readonly generation: number;
+  readonly scale: number;
+  /** Newest last; the last one is the desired one unless it was rolled back. */
+  readonly releases: readonly Release[];
+  readonly desiredRelease: number;
+  readonly lastReleaseNumber: number;
+  readonly settledRelease?: number;
+  readonly state: MicroserviceState;
+  readonly message: string;
+  readonly removing: boolean;
+  /** Accepted, not yet begun. */
+  readonly queued?: Operation;
+  readonly newestOperation: string;
+  /** Ids, oldest first. */
+  readonly operations: readonly string[];
+  readonly remembered: readonly RememberedRequest[];
+  /** Failed attempts at healing in a row: the exponent of the back-off. */
+  readonly failedReschedules: number;
+}
+
+export const emptyEntityState = (key: MicroserviceKey, nowMs: number): EntityState => ({
+  project: key.project,
+  name: key.name,
+  createdAtMs: nowMs,
+  generation: 0,
+  scale: 1,
+  releases: [],
+  desiredRelease: 0,
+  lastReleaseNumber: 0,
+  state: 'changing',
+  message: '',
+  removing: false,
+  newestOperation: '',
+  operations: [],
+  remembered: [],
+  failedReschedules: 0,
+});
+
+/** Whether the microservice exists for users: it has a release and is not on its way out. */
+export const exists = (state: EntityState): boolean => state.desiredRelease > 0 && !state.removing;
+
+export const findRelease = (state: EntityState, number: number): Release | undefined =>
+  state.releases.find((release) => release.number === number);
+
+export const desiredOf = (state: EntityState): Desired | undefined => {
+  const release = findRelease(state, state.desiredRelease);
+  return release && { project: state.project, name: state.name, release, scale: state.scale };
+};
+
+/** What a failing release goes back to: the settled one, unless that is the failing one. */
+export const fallbackOf = (state: EntityState): Desired | undefined => {
+  if (state.settledRelease === undefined || state.settledRelease === state.desiredRelease) return undefined;
+  const release = findRelease(state, state.settledRelease);
+  return release && { project: state.project, name: state.name, release, scale: state.scale };
+};
+
+/** Hostnames that a release's ports ask for, without duplicates, in a stable order. */
+export const hostnamesOf = (spec: ReleaseSpec): string[] =>
+  [
+    ...new Set(spec.containers.flatMap((container) => container.ports.flatMap((port) => port.hostnames))),
+  ].sort();
+
+/**
+ * The earlier answer to a request with the same idempotency key, if there is one.
+ *
+ * @throws ContainerOsError `conflict` when the key was used for another request
+ */
+export const findRemembered = (state: EntityState, change: ChangeRequest): RememberedRequest | undefined => {
+  if (change.idempotencyKey === undefined) return undefined;
+  const found = state.remembered.find(({ key }) => key === change.idempotencyKey);
+  if (found && found.hash !== (change.requestHash ?? '')) {
+    throw new ContainerOsError(
+      'conflict',
+      `The idempotency key ${change.idempotencyKey} was used for another request. Use a new key for a new request.`,
+    );
+  }
+  return found;
+};
+
+/**
+ * Refuses a change that was made for another generation.
+ *
+ * @throws ContainerOsError `precondition_failed`
+ */
+export const checkGeneration = (state: EntityState, change: ChangeRequest): void => {
+  if (change.ifGeneration === undefined) return;
+  const generation = exists(state) ? state.generation : 0;
+  if (change.ifGeneration !== generation) {
+    throw new ContainerOsError(
+      'precondition_failed',
+      `${state.name} is at generation ${generation}, not ${change.ifGeneration}. Read it again and repeat the change.`,
+    );
+  }
+};
+
+/** Makes an operation the newest one; forgets the oldest beyond what is kept. */
+export const rememberOperation = (
+  state: EntityState,
+  operation: Operation,
+): { readonly state: EntityState; readonly forgotten: readonly string[] } => {
+  const operations = [...state.operations, operation.id];
+  const forgotten = operations.slice(0, Math.max(0, operations.length - KEPT_OPERATIONS));
+  return {
+    state: { ...state, newestOperation: operation.id, operations: operations.slice(forgotten.length) },
+    forgotten,
+  };
+};
+
+/** Enters an accepted operation: it becomes the queued one, and the one before it, if any, is superseded. */
+export const enqueue = (
+  state: EntityState,
+  operation: Operation,
+  change: ChangeRequest,
+): { readonly state: EntityState; readonly forgotten: readonly string[] } => {
+  const entered = rememberOperation(state, operation);
+  const remembered =
+    change.idempotencyKey === undefined
+      ? state.remembered
+      : [
+          ...state.remembered,
+          { key: change.idempotencyKey, hash: change.requestHash ?? '', operation },
+        ].slice(-KEPT_IDEMPOTENCY_KEYS);
+  return {
+    state: {
+      ...entered.state,
+      generation: state.generation + 1,
+      state: operation.kind === 'remove' ? 'removing' : 'changing',
+      message: '',
+      queued: operation,
+      remembered,
+      failedReschedules: 0,
+    },
+    forgotten: entered.forgotten,
+  };
+};
+
+/** Adds a release and makes it the desired one; forgets the oldest beyond what is kept. */
+export const addRelease = (
+  state: EntityState,
+  spec: ReleaseSpec,
+  nowMs: number,
+  rollbackOf?: number,
+): { readonly state: EntityState; readonly forgotten: readonly number[] } => {
+  const number = state.lastReleaseNumber + 1;
+  const release: Release = {
+    number,
+    spec,
+    createdAtMs: nowMs,
+    ...(rollbackOf === undefined ? {} : { rollbackOf }),
+  };
+  const all = [...state.releases, release];
+  const kept = new Set(all.slice(-KEPT_RELEASES).map((one) => one.number));
+  if (state.settledRelease !== undefined) kept.add(state.settledRelease);
+  return {
+    state: {
+      ...state,
+      releases: all.filter((one) => kept.has(one.number)),
+      desiredRelease: number,
+      lastReleaseNumber: number,
+    },
+    forgotten: all.filter((one) => !kept.has(one.number)).map((one) => one.number),
+  };
+};
+
+/** What is published of the entity; undefined while it has no release. */
+export const documentOf = (state: EntityState, nowMs: number): Microservice | undefined => {
+  const release = findRelease(state, state.desiredRelease);
+  if (!release) return undefined;
+  return {
+    project: state.project,
+    name: state.name,
+    generation: state.generation,
+    scale: state.scale,
+    release,
+    ...(state.settledRelease === undefined ? {} : { settledRelease: state.settledRelease }),
+    releaseNumbers: state.releases.map(({ number }) => number),
+    state: state.state,
+    message: state.message,
+    operation: state.newestOperation,
+    createdAtMs: state.createdAtMs,
+    updatedAtMs: nowMs,
+  };
+};
+
+/** Rebuilds the state from what was published, for an entity whose history is lost. */
+export const stateFromDocument = (document: Microservice, releases: readonly Release[]): EntityState => ({
+  ...emptyEntityState(document, document.createdAtMs),
+  generation: document.generation,
+  scale: document.scale,
+  releases: releases.some(({ number }) => number === document.release.number)
+    ? releases
+    : [...releases, document.release],
+  desiredRelease: document.release.number,
+  lastReleaseNumber: Math.max(document.release.number, ...document.releaseNumbers),
+  ...(document.settledRelease === undefined ? {} : { settledRelease: document.settledRelease }),
+  state: document.state,
+  message: document.message,
+  removing: document.state === 'removing',
+  newestOperation: document.operation,
+  operations: [document.operation],
+});

@@ -1,0 +1,13 @@
+/** Brings the number of replicas to the desired one, within one release. */
+
+import type { OperationInput, OperationOutcome } from '../contracts/workflows';
+
+import { converge } from './converge';
+
+export async function scaleWorkflow(input: OperationInput): Promise<OperationOutcome> {
+  const { desired } = input.request;
+  const result = await converge(input, desired);
+  return result.kind === 'done'
+    ? { kind: 'succeeded', message: `v${desired.release.number} runs at scale ${desired.scale}` }
+    : { kind: 'failed', error: result.error };
+}
