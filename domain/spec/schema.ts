@@ -123,12 +123,9 @@ const capabilitySchema = z
   });
 
 export const containerSchema = z.strictObject({
-  image: z
-    .string()
-    .max(1024)
-    .regex(IMAGE, {
-      message: 'must be an image reference like nginx:1.27 or registry.example.com/team/app:v1',
-    }),
+  image: z.string().max(1024).regex(IMAGE, {
+    message: 'must be an image reference like nginx:1.27 or registry.example.com/team/app:v1',
+  }),
   pull: z.enum(['always', 'missing', 'never']).optional(),
   command: z.array(text(32_768)).min(1).max(1000).optional(),
   args: z.array(text(32_768)).max(1000).optional(),

@@ -1,0 +1,266 @@
+/**
+ * What a specification must obey beyond the form of its single values: things that may not be there twice, values
+ * that contradict each other, and what only a cluster that allows host access may run.
+ *
+ * Invariants: rules look at any part that is well-formed, also when other parts are not (every problem at once);
+ * they change nothing and stop at nothing.
+ */
+
+import { z } from 'zod';
+import type { Problem } from '../errors';
+import { CAPABILITIES, DEFAULT_CAPABILITIES, normaliseCapability } from './capabilities';
+import { hostnamesOf, normaliseCount, normalisePath, parsePort } from './normalise';
+import { toPointer } from './pointer';
+import { DEFAULT_CPUS, DEFAULT_MEMORY_LIMIT_BYTES, containerSchema, microserviceSpecSchema } from './schema';
+import { suggestKey } from './suggest';
+
+/** The schema without "must be there": what remains of a specification once its malformed parts are taken out. */
+export const lenientSpecSchema = microserviceSpecSchema.partial().extend({
+  containers: z.record(z.string(), containerSchema.partial()).optional(),
+});
+
+type LenientSpec = z.output<typeof lenientSpecSchema>;
+type LenientContainer = NonNullable<LenientSpec['containers']>[string];
+
+export interface RuleProblem extends Problem {
+  /** Well-formed, but not allowed on this cluster. */
+  readonly forbidden?: true;
+}
+
+type Path = readonly PropertyKey[];
+
+const problem = (path: Path, message: string): RuleProblem => ({ path: toPointer(path), message });
+
+const HOST_ACCESS = 'start ContainerOS with --allow-host-access to allow it';
+const forbidden = (path: Path, what: string): RuleProblem => ({
+  path: toPointer(path),
+  message: `${what}, which gives the container the machine; ${HOST_ACCESS}`,
+  forbidden: true,
+});
+
+const MAX_PORTS = 100;
+const RESERVED_LABELS = 'containeros.';
+
+interface Place {
+  readonly path: Path;
+  /** How people call the place. */
+  readonly label: string;
+}
+
+/** Remembers where each thing was seen first. */
+const createRegister = () => {
+  const places = new Map<string, Place>();
+  return (key: string, place: Place): Place | undefined => {
+    const first = places.get(key);
+    if (first === undefined) places.set(key, place);
+    return first;
+  };
+};
+
+const portsOf = (container: LenientContainer) => [
+  ...(container.ports ?? []).map((port, index) => ({ ...parsePort(port), path: ['ports', index] as Path })),
+  ...Object.keys(container.httpPorts ?? {}).map((port) => ({
+    ...parsePort(port),
+    path: ['httpPorts', port] as Path,
+  })),
+];
+
+/** The containers of a replica share one network namespace: a port belongs to one of them. */
+const checkPorts = (containers: Readonly<Record<string, LenientContainer>>): readonly RuleProblem[] => {
+  const register = createRegister();
+  return Object.entries(containers).flatMap(([name, container]) => {
+    const ports = portsOf(container);
+    const problems = ports.flatMap(({ port, protocol, path }): readonly RuleProblem[] => {
+      const place = ['containers', name, ...path];
+      if (port > 65_535) return [problem(place, `must be a port from 1 to 65535, not ${port}`)];
+      const first = register(`${port}/${protocol}`, { path: place, label: name });
+      if (first === undefined) return [];
+      const message =
+        first.label === name
+          ? `is port ${port}/${protocol} again: ${toPointer(first.path)} has it already`
+          : `is port ${port}/${protocol}, which container "${first.label}" has too; the containers of a microservice share one network, so each needs ports of its own`;
+      return [problem(place, message)];
+    });
+    if (ports.length <= MAX_PORTS) return problems;
+    return [...problems, problem(['containers', name], `must have ${MAX_PORTS} ports at most`)];
+  });
+};
+
+const checkHostnames = (containers: Readonly<Record<string, LenientContainer>>): readonly RuleProblem[] => {
+  const register = createRegister();
+  return Object.entries(containers).flatMap(([name, container]) =>
+    Object.entries(container.httpPorts ?? {}).flatMap(([port, hostnames]) =>
+      hostnamesOf(hostnames).flatMap((hostname, index) => {
+        const base = ['containers', name, 'httpPorts', port];
+        const place = typeof hostnames === 'string' ? base : [...base, index];
+        const first = register(hostname, { path: place, label: name });
+        return first === undefined
+          ? []
+          : [problem(place, `is the hostname "${hostname}" again: ${toPointer(first.path)} has it already`)];
+      }),
+    ),
+  );
+};
+
+const checkEnv = (path: Path, container: LenientContainer): readonly RuleProblem[] => {
+  if (!Array.isArray(container.env)) return [];
+  const register = createRegister();
+  return container.env.flatMap((entry, index) => {
+    const key = entry.slice(0, entry.indexOf('='));
+    const place = [...path, 'env', index];
+    const first = register(key, { path: place, label: key });
+    return first === undefined
+      ? []
+      : [problem(place, `sets ${key} again: ${toPointer(first.path)} sets it already`)];
+  });
+};
+
+const checkVolumes = (
+  path: Path,
+  container: LenientContainer,
+  allowHostAccess: boolean,
+): readonly RuleProblem[] => {
+  const register = createRegister();
+  return (container.volumes ?? []).flatMap((volume, index) => {
+    const place = [...path, 'volumes', index];
+    const problems: RuleProblem[] = [];
+    const target = normalisePath(volume.path);
+    const first = register(target, { path: place, label: target });
+    if (target === '/')
+      problems.push(problem([...place, 'path'], 'must not be /, which would hide the image'));
+    if (target.split('/').includes('..')) problems.push(problem([...place, 'path'], 'must not contain ..'));
+    if (first !== undefined) {
+      problems.push(
+        problem([...place, 'path'], `is ${target} again: ${toPointer(first.path)} is there already`),
+      );
+    }
+    if ('hostPath' in volume && !allowHostAccess) {
+      const what = /(^|\/)docker\.sock$/.test(normalisePath(volume.hostPath))
+        ? 'mounts the Docker socket'
+        : 'mounts a path of the host';
+      problems.push(forbidden([...place, 'hostPath'], what));
+    }
+    return problems;
+  });
+};
+
+const checkCheck = (path: Path, container: LenientContainer): readonly RuleProblem[] => {
+  const { check } = container;
+  if (check === undefined || 'command' in check) return [];
+  const [kind, { port }] = 'http' in check ? (['http', check.http] as const) : (['tcp', check.tcp] as const);
+  if (portsOf(container).some((one) => one.port === port && one.protocol === 'tcp')) return [];
+  return [
+    problem(
+      [...path, 'check', kind, 'port'],
+      `is ${port}, which is no TCP port of this container; add it to "ports"`,
+    ),
+  ];
+};
+
+const checkResources = (path: Path, container: LenientContainer): readonly RuleProblem[] => {
+  const problems: RuleProblem[] = [];
+  const cpus = container.cpus ?? DEFAULT_CPUS;
+  const memory = container.memLimit ?? DEFAULT_MEMORY_LIMIT_BYTES;
+  const { reserve } = container;
+  const above = (unit: string, limit: number, key: string) =>
+    `must not be above the limit, which is ${limit} ${unit} ("${key}"${key in container ? '' : ', by default'})`;
+  if (reserve?.cpus !== undefined && reserve.cpus > cpus) {
+    problems.push(problem([...path, 'reserve', 'cpus'], above('CPUs', cpus, 'cpus')));
+  }
+  if (reserve?.memory !== undefined && reserve.memory > memory) {
+    problems.push(problem([...path, 'reserve', 'memory'], above('bytes', memory, 'memLimit')));
+  }
+  return problems;
+};
+
+const checkCapabilities = (
+  path: Path,
+  container: LenientContainer,
+  allowHostAccess: boolean,
+): readonly RuleProblem[] => {
+  const dropped = new Set((container.dropCapabilities ?? []).map(normaliseCapability));
+  return (['dropCapabilities', 'addCapabilities'] as const).flatMap((key) =>
+    (container[key] ?? []).flatMap((written, index): readonly RuleProblem[] => {
+      const place = [...path, key, index];
+      const name = normaliseCapability(written);
+      if (!CAPABILITIES.has(name)) {
+        const meant = suggestKey(name, [...CAPABILITIES]);
+        const hint = meant === undefined ? ' like NET_RAW' : `; did you mean ${meant}?`;
+        return [problem(place, `must be a Linux capability${hint}`)];
+      }
+      if (key === 'dropCapabilities') return [];
+      if (dropped.has(name)) return [problem(place, `must not be both added and dropped: ${name}`)];
+      if (allowHostAccess || DEFAULT_CAPABILITIES.has(name)) return [];
+      return [forbidden(place, `adds the capability ${name}`)];
+    }),
+  );
+};
+
+const checkLabels = (path: Path, container: LenientContainer): readonly RuleProblem[] =>
+  Object.keys(container.labels ?? {})
+    .filter((label) => label.toLowerCase().startsWith(RESERVED_LABELS))
+    .map((label) =>
+      problem([...path, 'labels', label], `must not begin with ${RESERVED_LABELS}, which is reserved`),
+    );
+
+const isZero = (count: number | string | undefined, whenMissing: boolean): boolean => {
+  if (count === undefined) return whenMissing;
+  const parsed = normaliseCount(count);
+  return (parsed.kind === 'count' ? parsed.count : parsed.percent) === 0;
+};
+
+const checkPolicies = (spec: LenientSpec): readonly RuleProblem[] => {
+  const problems: RuleProblem[] = [];
+  const { update, restart } = spec;
+  if (
+    update?.strategy !== 'recreate' &&
+    isZero(update?.maxSurge, false) &&
+    isZero(update?.maxUnavailable, true)
+  ) {
+    problems.push(
+      problem(['update'], 'must leave room for a change: "maxSurge" and "maxUnavailable" must not both be 0'),
+    );
+  }
+  const { backoffSeconds, maxBackoffSeconds } = restart ?? {};
+  if (backoffSeconds !== undefined && maxBackoffSeconds !== undefined && backoffSeconds > maxBackoffSeconds) {
+    problems.push(
+      problem(
+        ['restart', 'maxBackoffSeconds'],
+        `must not be below "backoffSeconds", which is ${backoffSeconds}`,
+      ),
+    );
+  }
+  return problems;
+};
+
+/**
+ * @param spec the well-formed parts of a specification
+ * @param allowHostAccess whether the operator lets containers have the host
+ * @returns every rule broken, in the order of the document as far as it has one
+ */
+export const checkRules = (spec: LenientSpec, allowHostAccess: boolean): readonly RuleProblem[] => {
+  const containers = spec.containers ?? {};
+  const perContainer = Object.entries(containers).flatMap(([name, container]) => {
+    const path = ['containers', name];
+    return [
+      ...checkEnv(path, container),
+      ...checkVolumes(path, container, allowHostAccess),
+      ...checkResources(path, container),
+      ...checkCheck(path, container),
+      ...checkCapabilities(path, container, allowHostAccess),
+      ...checkLabels(path, container),
+      ...(container.privileged === true && !allowHostAccess
+        ? [forbidden([...path, 'privileged'], 'is set')]
+        : []),
+    ];
+  });
+  return [
+    ...perContainer,
+    ...checkPorts(containers),
+    ...checkHostnames(containers),
+    ...checkPolicies(spec),
+    ...(spec.hostNetwork === true && !allowHostAccess
+      ? [forbidden(['hostNetwork'], 'uses the network of the host')]
+      : []),
+  ];
+};
