@@ -1,9 +1,7 @@
 #!/usr/bin/env node
-// The installed command. It finds (or installs, once) the engines for the commands that run them, and hands over.
+// The installed command. It finds the engines that `up` runs (or installs them, once), and hands over.
 'use strict';
 
-/** The others only talk to engines that run elsewhere. */
-const COMMANDS_WITH_ENGINES = ['up', 'node'];
 const ENTRY = '../dist/workers/containeros.js';
 
 async function main() {
@@ -17,13 +15,15 @@ async function main() {
         ['Run `npm run build` in its folder.'],
       );
     }
-    const [command, ...rest] = process.argv.slice(2);
-    const asksOnly = rest.includes('--help') || rest.includes('--version');
-    if (!COMMANDS_WITH_ENGINES.includes(command) || asksOnly) return;
+    const [command, ...flags] = process.argv.slice(2);
+    if (command !== 'up') return; // the other commands run no engines
+    const { readUpFlags } = await import('../scripts/set-up/up-flags.mjs');
+    const { asksOnly, engineNames } = readUpFlags(flags);
+    if (asksOnly) return;
     const { ensureEngines } = await import('../scripts/set-up/engines.mjs');
     const { ENGINES } = await import('../scripts/set-up/engine-releases.mjs');
-    for (const [name, { path }] of Object.entries(await ensureEngines()))
-      process.env[ENGINES[name].binVariable] = path;
+    const engines = await ensureEngines({ names: engineNames });
+    for (const [name, { path }] of Object.entries(engines)) process.env[ENGINES[name].binVariable] = path;
   });
   if (!process.exitCode) require(ENTRY);
 }

@@ -1,7 +1,8 @@
 // Runs programs for set-up and the tests. Invariants: every child has its own process group, which is ended as a
 // whole when its time is up or when we are told to stop; nothing is ever ended by name.
 import { spawn } from 'node:child_process';
-import { accessSync, constants, createWriteStream, readFileSync, statSync } from 'node:fs';
+import { accessSync, constants as fileConstants, createWriteStream, readFileSync, statSync } from 'node:fs';
+import { constants } from 'node:os';
 import { delimiter, join } from 'node:path';
 
 const TAIL_BYTES = 8_000;
@@ -90,32 +91,29 @@ function signalGroup(pid, signal) {
 /**
  * Makes SIGINT, SIGTERM and SIGHUP end our children and undo our work before we end with the usual status.
  * A terminal and npm may both deliver the same Ctrl-C: only the first counts.
+ * @returns {() => void} takes this back
  */
 export function stopOnSignals() {
   let stopping = false;
-  for (const [signal, number] of [
-    ['SIGINT', 2],
-    ['SIGTERM', 15],
-    ['SIGHUP', 1],
-  ]) {
-    process.on(signal, () => {
-      if (stopping) return;
-      stopping = true;
-      void (async () => {
-        await Promise.all(
-          [...liveGroups].map((pid) => endGroup(pid, signal === 'SIGHUP' ? 'SIGTERM' : signal)),
-        );
-        for (const cleanUp of [...cleanUps].reverse()) {
-          try {
-            await cleanUp();
-          } catch {
-            // The next set-up removes what a dead one left behind.
-          }
-        }
-        process.exit(128 + number);
-      })();
-    });
-  }
+  const stop = async (signal) => {
+    if (stopping) return;
+    stopping = true;
+    await Promise.all([...liveGroups].map((pid) => endGroup(pid, signal === 'SIGHUP' ? 'SIGTERM' : signal)));
+    for (const cleanUp of [...cleanUps].reverse()) {
+      try {
+        await cleanUp();
+      } catch {
+        // The next set-up removes what a dead one left behind.
+      }
+    }
+    process.exit(128 + constants.signals[signal]);
+  };
+  const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'];
+  const handler = (signal) => void stop(signal);
+  for (const signal of signals) process.on(signal, handler);
+  return () => {
+    for (const signal of signals) process.off(signal, handler);
+  };
 }
 
 /** The first executable file of that name on the PATH; `extra` folders are looked at last. */
@@ -126,7 +124,7 @@ export function findOnPath(name, env = process.env, extra = []) {
 
 export function isExecutableFile(path) {
   try {
-    accessSync(path, constants.X_OK);
+    accessSync(path, fileConstants.X_OK);
     return statSync(path).isFile();
   } catch {
     return false;

@@ -7,11 +7,18 @@ import { ensureNpmPackages } from './npm-packages.mjs';
 import { step } from './steps.mjs';
 import { ensurePrograms, ensureSchemathesis, ensureUnpackedPackages, pathWith } from './test-tools.mjs';
 
-/** For `npm start`. @returns {Promise<Record<string, string>>} variables that tell the product where things are */
-export async function setUpToStart(env = process.env) {
+/**
+ * For `npm start`, with what readUpFlags told.
+ * @returns {Promise<Record<string, string>>} variables that tell the product where things are
+ */
+export async function setUpToStart({ asksOnly, engineNames, env }) {
   await step('npm dependencies', () => ensureNpmPackages());
+  if (asksOnly) {
+    await step('build', () => build());
+    return {};
+  }
   const { host } = await step('Docker Engine', () => ensureDockerEngine(env));
-  const engines = await setUpEngines(env);
+  const engines = await setUpEngines(env, engineNames);
   await step('build', () => build());
   return { DOCKER_HOST: host, ...engines };
 }
@@ -30,9 +37,10 @@ export async function setUpToTest({ asRoot, env = process.env }) {
   return { ...found, PATH: pathWith(programs.path, env), CONTAINEROS_SCHEMATHESIS_BIN: schemathesis.path };
 }
 
-async function setUpEngines(env) {
+async function setUpEngines(env, names = Object.keys(ENGINES)) {
+  if (names.length === 0) return {};
   const { engines } = await step('Temporal and Consul', async () => {
-    const located = await ensureEngines({ env });
+    const located = await ensureEngines({ env, names });
     const list = Object.entries(located).map(
       ([name, { from }]) => `${name} ${ENGINES[name].version} (${from})`,
     );

@@ -1,0 +1,32 @@
+// What set-up must know of the flags of `containeros up`: which engines it will run and which Docker Engine it will use.
+// The flags themselves are checked by `up`, so whatever is odd here is passed over.
+import { parseArgs } from 'node:util';
+import { ENGINES } from './engine-releases.mjs';
+
+const EXTERNAL = { temporal: 'temporal-address', consul: 'consul-address' };
+
+/** @returns {{ asksOnly: boolean, engineNames: string[], env: Record<string, string | undefined> }} */
+export function readUpFlags(argv, env = process.env) {
+  const text = { type: 'string' };
+  const { values } = parseArgs({
+    args: [...argv],
+    strict: false,
+    options: {
+      'docker-socket': text,
+      'temporal-address': text,
+      'consul-address': text,
+      help: { type: 'boolean', short: 'h' },
+    },
+  });
+  const given = (flag) => {
+    const value = values[flag];
+    if (typeof value === 'string') return value;
+    return env[`CONTAINEROS_${flag.toUpperCase().replaceAll('-', '_')}`] || undefined;
+  };
+  const socket = given('docker-socket');
+  return {
+    asksOnly: values.help === true,
+    engineNames: Object.keys(ENGINES).filter((name) => given(EXTERNAL[name]) === undefined),
+    env: socket === undefined ? env : { ...env, DOCKER_HOST: `unix://${socket}` },
+  };
+}
