@@ -1,0 +1,122 @@
+// Set-up against what only root can make: a full disk, an engine of another user, and a machine on which a Docker Engine
+// is installed but does not run.
+import { spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { chmodSync, cpSync } from 'node:fs';
+import { createServer } from 'node:http';
+import { join } from 'node:path';
+import { startMachine } from '../support/machine';
+import {
+  makeSandbox,
+  pinRelease,
+  projectRoot,
+  sha256,
+  startReleaseSite,
+  whole,
+  zipOf,
+  type Sandbox,
+} from '../unit/scripts/sandbox';
+
+let sandbox: Sandbox;
+
+beforeEach(() => {
+  sandbox = makeSandbox();
+});
+
+afterEach(() => sandbox.dispose());
+
+async function shell(script: string, env: NodeJS.ProcessEnv): Promise<string> {
+  const child = spawn('unshare', ['--mount', 'sh', '-c', script], { cwd: projectRoot, env });
+  let output = '';
+  child.stdout.on('data', (data: Buffer) => (output += data.toString()));
+  child.stderr.on('data', (data: Buffer) => (output += data.toString()));
+  await once(child, 'close');
+  return output;
+}
+
+describe('a full disk', () => {
+  const KB = 1_000;
+  it.each([
+    ['during the download', randomBytes(2_000 * KB)],
+    ['during the unpacking', Buffer.alloc(20_000 * KB, '\n')],
+  ])('%s is said, leaves nothing behind, and needs only room to go on', async (_when, padding) => {
+    const archive = zipOf(
+      'consul',
+      Buffer.concat([Buffer.from('#!/bin/sh\necho "Consul v1.20.1"\nexit 0\n'), padding]),
+    );
+    const site = await startReleaseSite(whole(archive));
+    const releases = pinRelease(sandbox, 'consul', sha256(archive));
+    const cache = join(sandbox.folder, 'small');
+    const install = `"${process.execPath}" scripts/engines.mjs --only consul --releases "${releases}"; echo "status $?"`;
+    const output = await shell(
+      `mkdir "${cache}" && mount -t tmpfs -o size=1m tmpfs "${cache}" || exit 1
+       ${install}; ls -A "${cache}/engines"; echo --; mount -o remount,size=64m "${cache}"; ${install}`,
+      {
+        PATH: '/usr/sbin:/usr/bin:/sbin:/bin',
+        HOME: sandbox.folder,
+        CONTAINEROS_CACHE_DIR: cache,
+        CONTAINEROS_DOWNLOAD_BASE: site.base,
+      },
+    );
+    await site.close();
+    const [before, after] = output.split('\n--\n');
+    expect(before).toMatch(/release: .*no space is left on the disk/);
+    expect(before).toMatch(/make room, or set CONTAINEROS_CACHE_DIR/);
+    expect(before).toMatch(/status 1\n\.locks$/);
+    expect(after).toMatch(/^consul\trelease\t.*\nstatus 0$/m);
+  });
+});
+
+it('tells a user who may not use the Docker Engine what to do', async () => {
+  const socket = join(sandbox.folder, 'docker.sock');
+  const server = createServer((_request, response) =>
+    response.writeHead(200, { 'api-version': '1.41' }).end('OK'),
+  );
+  server.listen(socket);
+  await once(server, 'listening');
+  chmodSync(socket, 0o660);
+  // Where any user may read them.
+  chmodSync(sandbox.folder, 0o755);
+  cpSync(join(projectRoot, 'scripts'), join(sandbox.folder, 'scripts'), { recursive: true });
+  const script = `
+    import { ensureDockerEngine } from '${sandbox.folder}/scripts/set-up/docker-engine.mjs';
+    import { runEntry } from '${sandbox.folder}/scripts/set-up/failure.mjs';
+    await runEntry(() => ensureDockerEngine());`;
+  const child = spawn(process.execPath, ['--input-type=module', '--eval', script], {
+    cwd: '/',
+    uid: 65_534,
+    gid: 65_534,
+    env: { PATH: '/usr/bin:/bin', DOCKER_HOST: `unix://${socket}` },
+  });
+  let output = '';
+  child.stderr.on('data', (data: Buffer) => (output += data.toString()));
+  const [code] = (await once(child, 'close')) as [number | null];
+  server.close();
+  expect(output).toMatch(/this user may not use it: permission was denied/);
+  expect(output).toMatch(/usermod -aG docker/);
+  expect(code).toBe(1);
+});
+
+it('starts a Docker Engine that is installed but does not run, once', async () => {
+  const machine = await startMachine();
+  try {
+    const script = `
+      import { ensureDockerEngine } from ${JSON.stringify(join(projectRoot, 'scripts', 'set-up', 'docker-engine.mjs'))};
+      import { runEntry } from ${JSON.stringify(join(projectRoot, 'scripts', 'set-up', 'failure.mjs'))};
+      await runEntry(async () => void console.log((await ensureDockerEngine()).found));`;
+    const ensure = `
+      unset DOCKER_HOST XDG_RUNTIME_DIR
+      CONTAINEROS_CACHE_DIR="${sandbox.folder}/cache" "${process.execPath}" --input-type=module --eval "$1" 2>&1`;
+    // This computer's own engine keeps its data to itself.
+    await machine.exec(['mount', '-t', 'tmpfs', 'tmpfs', '/var/lib/docker']);
+    const both = await machine.exec(['sh', '-c', `(${ensure}) & (${ensure}); wait`, 'sh', script]);
+    expect(both.stdout).toMatch(/Docker Engine: starting it/);
+    expect(both.stdout.match(/^started, API 1\.\d+ at unix:\/\/\/var\/run\/docker\.sock$/gm)).toHaveLength(1);
+    expect(both.stdout.match(/^API 1\.\d+ at unix:\/\/\/var\/run\/docker\.sock$/gm)).toHaveLength(1);
+    const third = await machine.exec(['sh', '-c', ensure, 'sh', script]);
+    expect(third.stdout).toMatch(/^API 1\.\d+ at unix:\/\/\/var\/run\/docker\.sock\n$/);
+  } finally {
+    await machine.dispose();
+  }
+}, 60_000);
