@@ -35,11 +35,11 @@ const startRole = async (role: Role, argv: readonly string[]): Promise<void> => 
   const logger = createLogger(config, role);
   switch (role) {
     case 'control-plane':
-      return (await import('./control-plane-role')).runControlPlaneRole(config, logger);
+      return (await import('./control-plane-role.js')).runControlPlaneRole(config, logger);
     case 'node':
-      return (await import('./node-role')).runNodeRole(config, logger);
+      return (await import('./node-role.js')).runNodeRole(config, logger);
     case 'api':
-      return (await import('./api-role')).runApiRole(config, logger);
+      return (await import('./api-role.js')).runApiRole(config, logger);
   }
 };
 

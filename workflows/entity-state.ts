@@ -6,7 +6,7 @@
  */
 
 import { KEPT_OPERATIONS, KEPT_RELEASES } from '../contracts/kv';
-import type { ChangeRequest } from '../contracts/workflows';
+import type { ApplyRequest, ChangeRequest } from '../contracts/workflows';
 import { ContainerOsError } from '../domain/errors';
 import type {
   Desired,
@@ -229,3 +229,58 @@ export const stateFromDocument = (document: Microservice, releases: readonly Rel
   newestOperation: document.operation,
   operations: [document.operation],
 });
+
+/** @throws ContainerOsError `not_found` */
+export const mustExist = (state: EntityState): void => {
+  if (!exists(state)) throw new ContainerOsError('not_found', `There is no microservice ${state.name}.`);
+};
+
+/**
+ * Whether a change of an existing microservice can be accepted.
+ *
+ * @throws ContainerOsError `conflict`, `precondition_failed` or `not_found`
+ */
+export const checkChange = (state: EntityState, change: ChangeRequest): void => {
+  if (findRemembered(state, change)) return;
+  checkGeneration(state, change);
+  mustExist(state);
+};
+
+/**
+ * Whether a specification can be applied.
+ *
+ * @throws ContainerOsError `conflict` or `precondition_failed`
+ */
+export const checkApply = (state: EntityState, change: ApplyRequest): void => {
+  if (findRemembered(state, change)) return;
+  checkGeneration(state, change);
+  if (exists(state) && change.name !== state.name) {
+    throw new ContainerOsError(
+      'conflict',
+      `There is a microservice ${state.name}, whose name differs from ${change.name} in capitals only. Use its name, or another one.`,
+    );
+  }
+};
+
+/**
+ * The release that a rollback goes back to.
+ *
+ * @throws ContainerOsError `not_found` when there is none
+ */
+export const rollbackTarget = (state: EntityState, toRelease: number | undefined): Release => {
+  mustExist(state);
+  if (toRelease !== undefined) {
+    const target = findRelease(state, toRelease);
+    if (target) return target;
+    const numbers = state.releases.map(({ number }) => `v${number}`).join(', ');
+    throw new ContainerOsError('not_found', `${state.name} has no release v${toRelease}. It has ${numbers}.`);
+  }
+  const others = state.releases.filter(({ number }) => number !== state.desiredRelease);
+  const target =
+    others.find(({ number }) => number === state.settledRelease) ??
+    others.filter(({ number }) => number < state.desiredRelease).at(-1);
+  if (!target) {
+    throw new ContainerOsError('not_found', `${state.name} has no earlier release to go back to.`);
+  }
+  return target;
+};

@@ -11,26 +11,21 @@ import {
   CancellationScope,
   ChildWorkflowCancellationType,
   ParentClosePolicy,
-  WorkflowIdReusePolicy,
   allHandlersFinished,
   condition,
   continueAsNew,
-  defineQuery,
   defineSignal,
   defineUpdate,
   executeChild,
   isCancellation,
-  log,
-  proxyLocalActivities,
   setCurrentDetails,
   setHandler,
-  sleep,
+  upsertSearchAttributes,
   uuid4,
   workflowInfo,
 } from '@temporalio/workflow';
 
-import type { ControlPlaneActivities } from '../contracts/activities';
-import { RETRY, TIMEOUT } from '../contracts/timeouts';
+import { TIMEOUT } from '../contracts/timeouts';
 import {
   SEARCH_ATTRIBUTE,
   SIGNAL,
@@ -50,7 +45,7 @@ import {
 } from '../contracts/workflows';
 import { ContainerOsError, isErrorCode } from '../domain/errors';
 import type {
-  ClusterEvent,
+  EventLevel,
   MicroserviceKey,
   Operation,
   OperationError,
@@ -58,11 +53,12 @@ import type {
   PlanRequest,
   Release,
 } from '../domain/model';
-import { sameRelease } from '../domain/spec/release';
+import { sameRelease } from '../domain/spec/diff';
 
 import {
   addRelease,
-  checkGeneration,
+  checkApply,
+  checkChange,
   desiredOf,
   documentOf,
   emptyEntityState,
@@ -73,8 +69,10 @@ import {
   findRemembered,
   hostnamesOf,
   rememberOperation,
+  rollbackTarget,
   type EntityState,
 } from './entity-state';
+import { createPublisher, insist, local } from './publisher';
 
 export interface MicroserviceInput extends MicroserviceKey {
   /** The state of the run before, or the one rebuilt from what was published. */
@@ -87,16 +85,6 @@ const rollbackUpdate = defineUpdate<ChangeAccepted, [RollbackRequest]>(UPDATE.ro
 const restartUpdate = defineUpdate<ChangeAccepted, [RestartRequest]>(UPDATE.restart);
 const removeUpdate = defineUpdate<ChangeAccepted, [RemoveRequest]>(UPDATE.remove);
 const observedChangedSignal = defineSignal<[ObservedChangedSignal]>(SIGNAL.observedChanged);
-export const stateQuery = defineQuery<EntityState>('state');
-
-const local = proxyLocalActivities<ControlPlaneActivities>({
-  startToCloseTimeout: TIMEOUT.localStartToCloseMs,
-  scheduleToCloseTimeout: TIMEOUT.localScheduleToCloseMs,
-  retry: {
-    initialInterval: RETRY.local.initialIntervalMs,
-    maximumInterval: RETRY.local.maximumIntervalMs,
-  },
-});
 
 const CHILD_OF: Readonly<Record<OperationKind, string>> = {
   deploy: WORKFLOW.deploy,
@@ -105,19 +93,6 @@ const CHILD_OF: Readonly<Record<OperationKind, string>> = {
   scale: WORKFLOW.scale,
   reschedule: WORKFLOW.reschedule,
   remove: WORKFLOW.remove,
-};
-
-/** Does not give up: an entity outlives any outage of what it depends on. */
-const insist = async <T>(what: string, body: () => Promise<T>): Promise<T> => {
-  for (;;) {
-    try {
-      return await body();
-    } catch (error) {
-      if (isCancellation(error)) throw error;
-      log.warn(`could not ${what}; trying again`, { error: String(error) });
-      await sleep(RETRY.local.maximumIntervalMs);
-    }
-  }
 };
 
 /** Expected refusals cross the update's edge as ApplicationFailure; defects stay as they are. */
@@ -149,27 +124,13 @@ export async function microserviceWorkflow(input: MicroserviceInput): Promise<vo
 async function ownMicroservice(input: MicroserviceInput): Promise<void> {
   const key: MicroserviceKey = { project: input.project, name: input.name };
   let state = input.carried ?? emptyEntityState(key, Date.now());
-  let running: { readonly operation: Operation; readonly scope: CancellationScope } | undefined;
+  let running: CancellationScope | undefined;
   let observedChanged = input.carried !== undefined;
-  let finished = false;
+  let isRemoved = false;
+  const publisher = createPublisher(() => documentOf(state, Date.now()), state.generation);
 
-  // ---- publishing: one writer, which coalesces what changed while it wrote ----
-  let dirty = false;
-  let publishedGeneration = input.carried?.generation ?? 0;
-  let publishedIndex = 0;
-  let publishing = false;
-  const unpublished = new Map<string, Operation>();
-  let events: ClusterEvent[] = [];
-  let forgetOperations: string[] = [];
-  let forgetReleases: number[] = [];
-
-  const record = (operation: Operation) => {
-    unpublished.set(operation.id, operation);
-    dirty = true;
-  };
-
-  const announce = (level: ClusterEvent['level'], type: string, message: string, operation?: string) => {
-    events.push({
+  const announce = (level: EventLevel, type: string, message: string, operation?: string) =>
+    publisher.announce({
       atMs: Date.now(),
       level,
       type,
@@ -178,58 +139,11 @@ async function ownMicroservice(input: MicroserviceInput): Promise<void> {
       microservice: state.name,
       ...(operation === undefined ? {} : { operation }),
     });
-    dirty = true;
-  };
-
-  const publish = async () => {
-    const document = documentOf(state, Date.now());
-    dirty = false;
-    if (!document) return;
-    const written = {
-      microservice: document,
-      operations: [...unpublished.values()],
-      events,
-      forgetOperations,
-      forgetReleases,
-    };
-    unpublished.clear();
-    events = [];
-    forgetOperations = [];
-    forgetReleases = [];
-    publishing = true;
-    try {
-      const { index } = await local.publishMicroservice(written);
-      publishedIndex = index;
-      publishedGeneration = document.generation;
-    } catch (error) {
-      if (isCancellation(error)) throw error;
-      log.warn('could not publish; trying again', { error: String(error) });
-      for (const operation of written.operations) {
-        if (!unpublished.has(operation.id)) unpublished.set(operation.id, operation);
-      }
-      events = [...written.events, ...events];
-      forgetOperations = [...written.forgetOperations, ...forgetOperations];
-      forgetReleases = [...written.forgetReleases, ...forgetReleases];
-      dirty = true;
-      await sleep(RETRY.local.maximumIntervalMs);
-    } finally {
-      publishing = false;
-    }
-  };
-
-  const publisher = async () => {
-    for (;;) {
-      await condition(() => (dirty && !forgetting) || finished);
-      if (finished) return;
-      await publish();
-    }
-  };
-  const flushed = () => !dirty && !publishing;
-  let forgetting = false;
 
   // ---- accepting changes ----
+
   const newOperation = (kind: OperationKind): Operation => ({
-    ...key,
+    project: state.project,
     name: state.name,
     id: operationId(kind, key, uuid4().replaceAll('-', '').slice(0, 12)),
     kind,
@@ -241,225 +155,184 @@ async function ownMicroservice(input: MicroserviceInput): Promise<void> {
     createdAtMs: Date.now(),
   });
 
-  const supersede = (operation: Operation, by: string) => {
-    record({
+  const supersede = (operation: Operation, by: string) =>
+    publisher.record({
       ...operation,
       state: 'superseded',
       message: `superseded by ${by}`,
       endedAtMs: Date.now(),
     });
+
+  const enterRelease = (release: Release['spec'], rollbackOf?: number) => {
+    const added = addRelease(state, release, Date.now(), rollbackOf);
+    state = added.state;
+    publisher.forget({ releases: added.forgotten });
   };
 
   const accept = async (
     kind: OperationKind,
     change: ChangeRequest,
-    created: boolean,
+    created = false,
   ): Promise<ChangeAccepted> => {
     const operation = newOperation(kind);
     if (state.queued) supersede(state.queued, operation.id);
     const next = enqueue(state, operation, change);
     state = next.state;
-    forgetOperations.push(...next.forgotten);
-    record(operation);
-    running?.scope.cancel();
+    publisher.forget({ operations: next.forgotten });
+    publisher.record(operation);
+    running?.cancel();
     const { generation } = state;
-    await condition(() => publishedGeneration >= generation);
-    return { operation, generation, created, index: publishedIndex };
+    const index = await publisher.published(generation);
+    return { operation, generation, created, index };
   };
 
   const repeated = async (change: ChangeRequest): Promise<ChangeAccepted | undefined> => {
     const found = atTheEdge(() => findRemembered(state, change));
     if (!found) return undefined;
-    await condition(() => flushed());
-    return {
-      operation: found.operation,
-      generation: state.generation,
-      created: false,
-      index: publishedIndex,
-    };
+    const index = await publisher.published(state.generation);
+    return { operation: found.operation, generation: state.generation, created: false, index };
   };
 
-  const mustExist = () => {
-    if (!exists(state)) {
-      throw new ContainerOsError('not_found', `There is no microservice ${state.name}.`);
-    }
-  };
-
-  const checkChange = (change: ChangeRequest) => {
-    if (findRemembered(state, change)) return;
-    checkGeneration(state, change);
-    mustExist();
-  };
-
-  const checkApply = (change: ApplyRequest) => {
-    if (findRemembered(state, change)) return;
-    checkGeneration(state, change);
-    if (exists(state) && change.name !== state.name) {
-      throw new ContainerOsError(
-        'conflict',
-        `There is a microservice ${state.name}, whose name differs from ${change.name} in capitals only. Use its name, or another one.`,
-      );
-    }
+  const claim = async (hostnames: readonly string[]): Promise<void> => {
+    const claimed = await local.claimHostnames({ ...key, hostnames });
+    if (claimed.kind === 'claimed') return;
+    throw ApplicationFailure.nonRetryable(
+      `The hostname ${claimed.hostname} belongs to the microservice ${claimed.owner}. Use another hostname, or take it from there first.`,
+      'conflict',
+    );
   };
 
   // Changes that wait for Consul before they are entered take turns, so that they take effect in the order they came.
   let turns = 0;
   let turn = 0;
-  const inTurn = async <T>(body: () => Promise<T>): Promise<T> => {
+  const inTurn = async (
+    change: ChangeRequest,
+    body: () => Promise<ChangeAccepted>,
+  ): Promise<ChangeAccepted> => {
+    const again = await repeated(change);
+    if (again) return again;
     const mine = turns;
     turns += 1;
     if (turn !== mine) await condition(() => turn === mine);
     try {
-      return await body();
+      return (await repeated(change)) ?? (await body());
     } finally {
       turn += 1;
     }
   };
 
+  /** Between the end of a removal and the end of this execution nothing can be entered any more. */
+  const checkAlive = () => {
+    if (!isRemoved) return;
+    throw new ContainerOsError(
+      'unavailable',
+      `${state.name} is being removed at this moment. Repeat the request.`,
+    );
+  };
+  const checked = (change: ChangeRequest) =>
+    atTheEdge(() => {
+      checkAlive();
+      checkChange(state, change);
+    });
+  const checkedApply = (change: ApplyRequest) =>
+    atTheEdge(() => {
+      checkAlive();
+      checkApply(state, change);
+    });
+  const checkedRollback = (change: RollbackRequest) =>
+    atTheEdge(() => {
+      checkAlive();
+      checkChange(state, change);
+      return findRemembered(state, change) ? undefined : rollbackTarget(state, change.toRelease);
+    });
+
   setHandler(
     applyUpdate,
-    async (change) => {
-      const again = await repeated(change);
-      if (again) return again;
-      const entered = await inTurn(async () => {
-        atTheEdge(() => checkApply(change));
+    (change) =>
+      inTurn(change, async () => {
+        checkedApply(change);
         const hostnames = hostnamesOf(change.release);
-        const before = desiredOf(state);
-        const held = before && exists(state) ? hostnamesOf(before.release.spec) : [];
+        const before = exists(state) ? desiredOf(state) : undefined;
+        const held = before ? hostnamesOf(before.release.spec) : [];
         if (hostnames.some((hostname) => !held.includes(hostname))) {
-          const claim = await local.claimHostnames({ ...key, hostnames });
-          if (claim.kind === 'conflict') {
-            throw ApplicationFailure.nonRetryable(
-              `The hostname ${claim.hostname} belongs to the microservice ${claim.owner}. Use another hostname, or take it from there first.`,
-              'conflict',
-            );
-          }
-          atTheEdge(() => checkApply(change));
+          await claim(hostnames);
+          checkedApply(change);
         }
         const created = !exists(state);
-        if (created) state = { ...state, name: change.name, removing: false };
         const scale = change.scale ?? (created ? 1 : state.scale);
-        const scaled = scale !== state.scale;
-        state = { ...state, scale };
+        const isScaled = scale !== state.scale;
+        state = { ...state, name: change.name, removing: false, scale };
         const current = findRelease(state, state.desiredRelease);
-        const unchanged = !created && current !== undefined && sameRelease(current.spec, change.release);
-        if (!unchanged) {
-          const added = addRelease(state, change.release, Date.now());
-          state = added.state;
-          forgetReleases.push(...added.forgotten);
-        }
-        return accept(unchanged && scaled ? 'scale' : 'deploy', change, created);
-      });
-      return entered;
-    },
-    { validator: (change) => atTheEdge(() => checkApply(change)) },
+        const isSame = !created && current !== undefined && sameRelease(current.spec, change.release);
+        if (!isSame) enterRelease(change.release);
+        return accept(isSame && isScaled ? 'scale' : 'deploy', change, created);
+      }),
+    { validator: checkedApply },
   );
 
   setHandler(
     scaleUpdate,
-    async (change) =>
-      (await repeated(change)) ??
-      inTurn(async () => {
-        atTheEdge(() => checkChange(change));
+    (change) =>
+      inTurn(change, async () => {
+        checked(change);
         state = { ...state, scale: change.scale };
-        return accept('scale', change, false);
+        return accept('scale', change);
       }),
-    { validator: (change) => atTheEdge(() => checkChange(change)) },
+    { validator: checked },
   );
-
-  const rollbackTarget = (change: RollbackRequest) => {
-    mustExist();
-    const candidates = state.releases.filter(({ number }) => number !== state.desiredRelease);
-    const target =
-      change.toRelease === undefined
-        ? (candidates.find(({ number }) => number === state.settledRelease) ??
-          candidates.filter(({ number }) => number < state.desiredRelease).at(-1))
-        : state.releases.find(({ number }) => number === change.toRelease);
-    if (!target) {
-      throw new ContainerOsError(
-        'not_found',
-        change.toRelease === undefined
-          ? `${state.name} has no earlier release to go back to.`
-          : `${state.name} has no release v${change.toRelease}. It has ${state.releases.map(({ number }) => `v${number}`).join(', ')}.`,
-      );
-    }
-    return target;
-  };
 
   setHandler(
     rollbackUpdate,
-    async (change) =>
-      (await repeated(change)) ??
-      inTurn(async () => {
-        const target = atTheEdge(() => {
-          checkChange(change);
-          return rollbackTarget(change);
-        });
-        const hostnames = hostnamesOf(target.spec);
-        const claim = await local.claimHostnames({ ...key, hostnames });
-        if (claim.kind === 'conflict') {
-          throw ApplicationFailure.nonRetryable(
-            `The hostname ${claim.hostname} of v${target.number} belongs to the microservice ${claim.owner} now.`,
-            'conflict',
-          );
-        }
-        const added = addRelease(state, target.spec, Date.now(), target.number);
-        state = added.state;
-        forgetReleases.push(...added.forgotten);
-        return accept('rollback', change, false);
+    (change) =>
+      inTurn(change, async () => {
+        const target = checkedRollback(change);
+        if (!target) throw new Error('a repeated rollback reached its body');
+        await claim(hostnamesOf(target.spec));
+        enterRelease(target.spec, target.number);
+        return accept('rollback', change);
       }),
-    {
-      validator: (change) =>
-        atTheEdge(() => {
-          if (findRemembered(state, change)) return;
-          checkChange(change);
-          rollbackTarget(change);
-        }),
-    },
+    { validator: (change) => void checkedRollback(change) },
   );
 
   setHandler(
     restartUpdate,
-    async (change) =>
-      (await repeated(change)) ??
-      inTurn(async () => {
-        atTheEdge(() => checkChange(change));
-        return accept('restart', change, false);
+    (change) =>
+      inTurn(change, async () => {
+        checked(change);
+        return accept('restart', change);
       }),
-    { validator: (change) => atTheEdge(() => checkChange(change)) },
+    { validator: checked },
   );
 
   setHandler(
     removeUpdate,
-    async (change) =>
-      (await repeated(change)) ??
-      inTurn(async () => {
-        atTheEdge(() => checkChange(change));
+    (change) =>
+      inTurn(change, async () => {
+        checked(change);
         state = { ...state, removing: true };
-        return accept('remove', change, false);
+        return accept('remove', change);
       }),
-    { validator: (change) => atTheEdge(() => checkChange(change)) },
+    { validator: checked },
   );
 
   setHandler(observedChangedSignal, () => {
     observedChanged = true;
   });
-  setHandler(stateQuery, () => state);
 
   // ---- acting ----
+
   const planRequest = (operation: Operation): PlanRequest | undefined => {
     const desired = desiredOf(state);
-    return (
-      desired && {
-        operation: operation.id,
-        kind: operation.kind,
-        desired,
-        refusals: {},
-        attempt: 1,
-        seed: operation.id,
-        nowMs: Date.now(),
-      }
-    );
+    if (!desired) return undefined;
+    return {
+      operation: operation.id,
+      kind: operation.kind,
+      desired,
+      refusals: {},
+      attempt: 1,
+      seed: operation.id,
+      nowMs: Date.now(),
+    };
   };
 
   const runChild = async (operation: Operation, request: PlanRequest): Promise<OperationOutcome> => {
@@ -470,7 +343,6 @@ async function ownMicroservice(input: MicroserviceInput): Promise<void> {
     const type = operation.kind === 'scale' && fallback ? WORKFLOW.deploy : CHILD_OF[operation.kind];
     return executeChild(type, {
       workflowId: operation.id,
-      workflowIdReusePolicy: WorkflowIdReusePolicy.ALLOW_DUPLICATE,
       args: [childInput],
       cancellationType: ChildWorkflowCancellationType.WAIT_CANCELLATION_COMPLETED,
       parentClosePolicy: ParentClosePolicy.REQUEST_CANCEL,
@@ -485,12 +357,11 @@ async function ownMicroservice(input: MicroserviceInput): Promise<void> {
   };
 
   /** Runs an operation to its end, or until a newer change supersedes it. */
-  const runOperation = async (queued: Operation): Promise<OperationOutcome | 'superseded'> => {
-    const operation: Operation = { ...queued, state: 'running', startedAtMs: Date.now() };
+  const runOperation = async (operation: Operation): Promise<OperationOutcome | 'superseded'> => {
     const request = planRequest(operation);
-    if (!request) return { kind: 'succeeded', message: 'there is nothing to do' };
+    if (!request) return { kind: 'succeeded', message: 'there was nothing to do' };
     const scope = new CancellationScope();
-    running = { operation, scope };
+    running = scope;
     try {
       return await scope.run(() => runChild(operation, request));
     } catch (error) {
@@ -501,116 +372,104 @@ async function ownMicroservice(input: MicroserviceInput): Promise<void> {
     }
   };
 
-  const keepOnlyHostnamesOf = (release: Release) =>
-    insist('give hostnames back', () => local.releaseHostnames({ ...key, keep: hostnamesOf(release.spec) }));
+  const keepOnlyDesiredHostnames = async (): Promise<void> => {
+    const desired = desiredOf(state);
+    if (!desired || state.releases.length < 2) return;
+    const keep = hostnamesOf(desired.release.spec);
+    await insist('give hostnames back', () => local.releaseHostnames({ ...key, keep }));
+  };
 
-  const settle = async (operation: Operation, outcome: OperationOutcome | 'superseded'): Promise<void> => {
+  const settle = async (operation: Operation, outcome: OperationOutcome): Promise<void> => {
     const ended = { ...operation, endedAtMs: Date.now() };
-    if (outcome === 'superseded') {
-      supersede(operation, state.queued?.id ?? state.newestOperation);
-      return;
-    }
-    const newest = state.queued === undefined;
+    // A newer change has already said what is desired, and is about to run.
+    const isNewest = state.queued === undefined;
+    const { id, kind } = operation;
     switch (outcome.kind) {
-      case 'succeeded': {
-        record({ ...ended, state: 'succeeded', message: outcome.message });
-        announce(
-          'info',
-          'operation.succeeded',
-          `${operation.kind} of ${state.name}: ${outcome.message}`,
-          operation.id,
-        );
-        const hostnamesMayHaveGone = operation.kind === 'deploy' || operation.kind === 'rollback';
+      case 'succeeded':
+        publisher.record({ ...ended, state: 'succeeded', message: outcome.message });
+        announce('info', 'operation.succeeded', `${kind} of ${state.name}: ${outcome.message}`, id);
         state = { ...state, settledRelease: operation.release, failedReschedules: 0 };
-        if (newest) {
-          state = { ...state, state: 'steady', message: outcome.message };
-          const desired = desiredOf(state);
-          if (desired && hostnamesMayHaveGone && state.releases.length > 1)
-            await keepOnlyHostnamesOf(desired.release);
-        }
+        if (!isNewest) return;
+        state = { ...state, state: 'steady', message: outcome.message };
+        if (kind === 'deploy' || kind === 'rollback') await keepOnlyDesiredHostnames();
+        return;
+      case 'failed': {
+        const { error } = outcome;
+        publisher.record({ ...ended, state: 'failed', message: error.message, error });
+        announce('error', 'operation.failed', `${kind} of ${state.name} failed: ${error.message}`, id);
+        if (!isNewest) return;
+        state = {
+          ...state,
+          state: 'failed',
+          message: error.message,
+          failedReschedules: state.failedReschedules + 1,
+        };
         return;
       }
-      case 'failed':
-        record({ ...ended, state: 'failed', message: outcome.error.message, error: outcome.error });
-        announce(
-          'error',
-          'operation.failed',
-          `${operation.kind} of ${state.name} failed: ${outcome.error.message}`,
-          operation.id,
-        );
-        state = { ...state, failedReschedules: state.failedReschedules + 1 };
-        if (newest) state = { ...state, state: 'failed', message: outcome.error.message };
-        return;
       case 'rolled_back': {
-        const message = `v${operation.release} was rolled back to v${state.settledRelease}: ${outcome.error.message}`;
-        record({ ...ended, state: 'rolled_back', message, error: outcome.error });
-        announce('error', 'operation.rolled_back', `${state.name}: ${message}`, operation.id);
-        // A newer change has already said what is desired.
-        if (newest && state.settledRelease !== undefined) {
-          state = {
-            ...state,
-            desiredRelease: state.settledRelease,
-            state: 'steady',
-            message,
-            generation: state.generation + 1,
-          };
-          dirty = true;
-          const desired = desiredOf(state);
-          if (desired) await keepOnlyHostnamesOf(desired.release);
-        }
+        const { error } = outcome;
+        const message = `v${operation.release} was rolled back to v${state.settledRelease}: ${error.message}`;
+        publisher.record({ ...ended, state: 'rolled_back', message, error });
+        announce('error', 'operation.rolled_back', `${state.name}: ${message}`, id);
+        if (!isNewest || state.settledRelease === undefined) return;
+        state = {
+          ...state,
+          desiredRelease: state.settledRelease,
+          state: 'steady',
+          message,
+          generation: state.generation + 1,
+        };
+        await keepOnlyDesiredHostnames();
         return;
       }
     }
   };
 
+  /** Ends the microservice, unless a change comes meanwhile, which then begins a new life of it. */
   const forget = async (removal: Operation): Promise<void> => {
-    forgetting = true;
-    await insist('forget the microservice', () =>
-      local.forgetMicroservice({
-        ...key,
-        operation: removal,
-        events: [
-          {
-            atMs: Date.now(),
-            level: 'info',
-            type: 'microservice.removed',
-            message: removal.message,
-            project: state.project,
-            microservice: state.name,
-            operation: removal.id,
-          },
-        ],
-      }),
+    await publisher.alone(() =>
+      insist('forget the microservice', () =>
+        local.forgetMicroservice({
+          ...key,
+          operation: removal,
+          events: [
+            {
+              atMs: Date.now(),
+              level: 'info',
+              type: 'microservice.removed',
+              message: removal.message,
+              project: state.project,
+              microservice: state.name,
+              operation: removal.id,
+            },
+          ],
+        }),
+      ),
     );
-    forgetting = false;
     if (!state.queued) {
-      finished = true;
+      isRemoved = true;
       return;
     }
-    // A change that came meanwhile begins a new life, of which the old releases are no part.
     const { settledRelease: _gone, ...rest } = state;
     state = { ...rest, releases: state.releases.filter(({ number }) => number === state.desiredRelease) };
     const hostnames = state.releases.flatMap(({ spec }) => hostnamesOf(spec));
     await insist('claim hostnames', () => local.claimHostnames({ ...key, hostnames }));
+    publisher.touch();
   };
 
-  const execute = async (operation: Operation): Promise<void> => {
-    setCurrentDetails(`Running \`${operation.id}\``);
-    announce(
-      'info',
-      'operation.started',
-      `${operation.kind} of ${state.name} v${operation.release} at scale ${operation.scale}`,
-      operation.id,
-    );
+  const execute = async (queued: Operation): Promise<void> => {
+    const operation: Operation = { ...queued, state: 'running', startedAtMs: Date.now() };
+    const { id, kind, release, scale } = operation;
+    setCurrentDetails(`Running \`${id}\``);
+    announce('info', 'operation.started', `${kind} of ${state.name} v${release} at scale ${scale}`, id);
     const outcome = await runOperation(operation);
-    if (operation.kind === 'remove' && outcome !== 'superseded' && outcome.kind === 'succeeded') {
-      await condition(() => flushed() || state.queued !== undefined);
-      if (!state.queued) {
-        await forget({ ...operation, state: 'succeeded', message: outcome.message, endedAtMs: Date.now() });
-        return;
-      }
+    if (outcome === 'superseded') {
+      supersede(operation, state.queued?.id ?? state.newestOperation);
+    } else if (kind === 'remove' && outcome.kind === 'succeeded' && !state.queued) {
+      await forget({ ...operation, state: 'succeeded', message: outcome.message, endedAtMs: Date.now() });
+    } else {
+      await settle(operation, outcome);
     }
-    await settle(operation, outcome);
     setCurrentDetails(state.message);
   };
 
@@ -623,7 +482,7 @@ async function ownMicroservice(input: MicroserviceInput): Promise<void> {
       local.previewPlan({
         operation: 'preview',
         kind: state.removing ? 'remove' : 'reschedule',
-        desired: state.removing ? { ...desired, scale: 0 } : desired,
+        desired,
         refusals: {},
         attempt: 1,
         seed: state.newestOperation,
@@ -635,8 +494,8 @@ async function ownMicroservice(input: MicroserviceInput): Promise<void> {
       const operation = newOperation(state.removing ? 'remove' : 'reschedule');
       const next = rememberOperation(state, operation);
       state = next.state;
-      forgetOperations.push(...next.forgotten);
-      record(operation);
+      publisher.forget({ operations: next.forgotten });
+      publisher.record(operation);
       await execute(operation);
       return;
     }
@@ -652,7 +511,7 @@ async function ownMicroservice(input: MicroserviceInput): Promise<void> {
     }
   };
 
-  const untilNextReconcileMs = (): number =>
+  const untilNextLookMs = (): number =>
     state.failedReschedules === 0
       ? TIMEOUT.reconcileEveryMs
       : Math.min(
@@ -660,33 +519,35 @@ async function ownMicroservice(input: MicroserviceInput): Promise<void> {
           TIMEOUT.rescheduleMaxBackoffMs,
         );
 
-  const published = publisher();
-  for (;;) {
+  upsertSearchAttributes({
+    [SEARCH_ATTRIBUTE.project]: [key.project],
+    [SEARCH_ATTRIBUTE.microservice]: [key.name],
+  });
+  const publishing = publisher.run();
+  while (!isRemoved) {
     if (state.queued) {
-      const operation = state.queued;
-      const { queued: _begun, ...rest } = state;
+      const { queued, ...rest } = state;
       state = rest;
-      await execute(operation);
-      if (finished) break;
+      await execute(queued);
       continue;
-    }
-    if (workflowInfo().continueAsNewSuggested && flushed() && allHandlersFinished()) {
-      await continueAsNew<typeof microserviceWorkflow>({ ...key, carried: state });
     }
     if (state.desiredRelease === 0) {
-      // Begun by a change that was refused: nothing to own.
+      // Begun by a change that was refused: there is nothing to own.
       await condition(() => state.queued !== undefined || allHandlersFinished());
-      if (!state.queued && allHandlersFinished()) return;
+      if (!state.queued) return;
       continue;
     }
-    const backingOff = state.failedReschedules > 0;
+    if (workflowInfo().continueAsNewSuggested && publisher.flushed() && allHandlersFinished()) {
+      await continueAsNew<typeof microserviceWorkflow>({ ...key, carried: state });
+    }
+    const isBackingOff = state.failedReschedules > 0;
     await condition(
-      () => state.queued !== undefined || (observedChanged && !backingOff),
-      untilNextReconcileMs(),
+      () => state.queued !== undefined || (observedChanged && !isBackingOff),
+      untilNextLookMs(),
     );
     if (!state.queued) await reconcile();
-    if (finished) break;
   }
-  await published;
+  publisher.stop();
+  await publishing;
   await condition(allHandlersFinished);
 }

@@ -2,7 +2,7 @@
  * Keeps one process running: starts it, starts it again when it ends, and stops it when asked.
  *
  * Invariants: at most one process of a role runs per data directory, also after the supervisor itself was killed (the
- * pid file leads to the orphan, which is ended first); the first restart is immediate, later ones back off.
+ * pid file leads to the orphan); restarts back off.
  */
 
 import { spawn, type ChildProcess } from 'node:child_process';
@@ -25,8 +25,6 @@ export interface ProcessSpec {
   readonly env: Readonly<Record<string, string | undefined>>;
   /** Where pid files are. */
   readonly runDirectory: string;
-  /** Part of the command line that tells this installation's process from another's. */
-  readonly mark: string;
   /** With a channel for messages: for our own roles. */
   readonly ipc: boolean;
   /** Gets each line that an engine writes; without it the output goes where the supervisor's goes. */
@@ -68,8 +66,15 @@ const untilGone = async (pid: number, limitMs: number): Promise<boolean> => {
   return true;
 };
 
-/** Ends what an earlier supervisor left running under this role. */
-const endOrphan = async (spec: ProcessSpec, logger: Logger): Promise<void> => {
+/**
+ * Ends what an earlier supervisor, which was killed, left running under a role.
+ *
+ * @param mark part of the command line that tells this installation's process from any other with that pid
+ */
+export const endOrphan = async (
+  spec: Pick<ProcessSpec, 'role' | 'runDirectory'> & { readonly mark: string },
+  logger: Logger,
+): Promise<void> => {
   let pid: number;
   try {
     pid = Number(readFileSync(join(spec.runDirectory, `${spec.role}.pid`), 'utf8'));
@@ -123,7 +128,6 @@ export const superviseProcess = (spec: ProcessSpec, logger: Logger): SupervisedP
     });
 
   const loop = async (): Promise<void> => {
-    await endOrphan(spec, logger);
     let restartMs = RESTART_FIRST_MS;
     while (!isStopping) {
       const startedAtMs = performance.now();

@@ -17,7 +17,7 @@ import { openInstallation, runDirectory, type Installation } from '../installati
 import type { RoleStatus, RolesStatus } from '../role';
 
 import { consulCommand, temporalCommand, type EngineCommand } from './engines';
-import { superviseProcess, type SupervisedProcess } from './supervised-process';
+import { endOrphan, superviseProcess, type SupervisedProcess } from './supervised-process';
 
 /** Roles that are processes of our own; also the subcommands that start them. */
 export const ROLES = ['control-plane', 'node', 'api'] as const;
@@ -104,18 +104,6 @@ const lockDataDirectory = (config: Config): (() => void) => {
   return () => rmSync(file, { force: true });
 };
 
-/** The ports are free only after the orphans of a killed supervisor are gone: look for these first. */
-const hasOrphans = (config: Config): boolean =>
-  ['temporal', 'consul', ...ROLES].some((role) => {
-    try {
-      return (
-        processStart(Number(readFileSync(join(runDirectory(config), `${role}.pid`), 'utf8'))) !== undefined
-      );
-    } catch {
-      return false;
-    }
-  });
-
 const announceReady = (config: Config, installation: Installation, took: string): void => {
   const lines = [
     '',
@@ -197,7 +185,6 @@ export const up = async (
           args,
           env: { ...process.env, ...env },
           runDirectory: runDirectory(config),
-          mark: config.dataDir,
           ipc: false,
           onLine: engineLine(logger, role),
         },
@@ -211,14 +198,13 @@ export const up = async (
         {
           role: name,
           command: process.execPath,
-          args: [...NODE_FLAGS, entry, name, ...argv],
+          // The data directory is what an orphan is known by.
+          args: [...NODE_FLAGS, entry, name, ...argv, '--data-dir', config.dataDir],
           env: {
             ...process.env,
-            CONTAINEROS_DATA_DIR: config.dataDir,
             CONTAINEROS_LOG_FORMAT: config.logFormat,
           },
           runDirectory: runDirectory(config),
-          mark: `${entry} ${name}`,
           ipc: true,
           onMessage: (message) => {
             const status = message as RoleStatus;
@@ -236,7 +222,11 @@ export const up = async (
     );
 
   try {
-    if (!hasOrphans(config)) await checkPorts(config);
+    const orphan = { runDirectory: runDirectory(config), mark: config.dataDir };
+    await Promise.all(
+      ['temporal', 'consul', ...ROLES].map((name) => endOrphan({ ...orphan, role: name }, logger)),
+    );
+    await checkPorts(config);
     if (config.consulAddress === undefined) engine('consul', consulCommand(config));
     if (config.temporalAddress === undefined) engine('temporal', temporalCommand(config));
     for (const name of ROLES) role(name);
