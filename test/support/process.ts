@@ -1,0 +1,66 @@
+// Runs commands of the machine for the tests, and finds the project's own files.
+// Invariant: a failed command's error holds its output, so that a test's failure explains itself.
+import { execFile } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+
+export interface CommandResult {
+  readonly stdout: string;
+  readonly stderr: string;
+  readonly code: number;
+}
+
+export interface CommandOptions {
+  readonly timeoutMs?: number;
+  readonly input?: string | Buffer;
+  readonly env?: NodeJS.ProcessEnv;
+  readonly cwd?: string;
+  /** Return the result of a command that failed instead of throwing. */
+  readonly mayFail?: boolean;
+}
+
+const MAX_OUTPUT_BYTES = 64 * 1024 * 1024;
+
+/** Runs a command to its end. */
+export function runCommand(
+  command: string,
+  args: readonly string[],
+  options: CommandOptions = {},
+): Promise<CommandResult> {
+  return new Promise((resolve, reject) => {
+    const child = execFile(
+      command,
+      [...args],
+      {
+        timeout: options.timeoutMs ?? 60_000,
+        maxBuffer: MAX_OUTPUT_BYTES,
+        killSignal: 'SIGKILL',
+        ...(options.env === undefined ? {} : { env: options.env }),
+        ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
+      },
+      (error, stdout, stderr) => {
+        const code = error === null ? 0 : typeof error.code === 'number' ? error.code : -1;
+        if (error !== null && options.mayFail !== true) {
+          reject(
+            new Error(`${command} ${args.join(' ')} failed (${code}): ${stderr || stdout || error.message}`),
+          );
+          return;
+        }
+        resolve({ stdout, stderr, code });
+      },
+    );
+    child.stdin?.on('error', () => undefined); // the command may end without reading its input
+    child.stdin?.end(options.input);
+  });
+}
+
+/** The checkout's folder: the nearest one above with a package.json, also for compiled copies in dist/. */
+export function projectRoot(): string {
+  let folder = __dirname;
+  while (!existsSync(join(folder, 'package.json'))) {
+    const parent = dirname(folder);
+    if (parent === folder) throw new Error(`no package.json above ${__dirname}`);
+    folder = parent;
+  }
+  return folder;
+}
