@@ -1,5 +1,5 @@
 // The pinned engines: which version, where its official release is, what its SHA-256 must be, and how to build it
-// from Go modules when the release cannot be had. docs/decisions/0101-engines.md says how the pins were found.
+// from Go modules when the release cannot be had. docs/decisions/set-up-engines.md says how the pins were found.
 // A release is one file per architecture; `needsBytes` is what unpacking it takes on the disk, archive included.
 
 const MB = 1_000_000;
