@@ -1,0 +1,120 @@
+/**
+ * Which nodes may take a replica, and why the others may not.
+ *
+ * Invariants: a filter looks at one node and what one replica needs, and at nothing else; `passes` is cheap (it runs
+ * for every replica on every node), `reason` is one line for people. A degraded node passes: it is the last choice,
+ * not a wrong one (scores.ts).
+ */
+
+import type { SnapshotNode } from '../model';
+import type { ReplicaNeeds } from './needs';
+
+/** A node as a plan sees it: what was observed, less what the plan has put there, plus what it has stopped there. */
+export interface Candidate {
+  readonly node: SnapshotNode;
+  readonly refusal: string | undefined;
+  cpusFree: number;
+  memoryFreeBytes: number;
+  /** What the machine really has left, whoever uses the rest. */
+  memoryAvailableBytes: number;
+  /** Replicas of the microservice that run there now, of any release. */
+  ownReplicas: number;
+}
+
+export interface Filter {
+  readonly passes: (candidate: Candidate, needs: ReplicaNeeds) => boolean;
+  readonly reason: (candidate: Candidate, needs: ReplicaNeeds) => string;
+}
+
+const MB = 1_000_000;
+
+/** Kept for the system and ContainerOS itself: 5%, and of memory no less than 128 MB. */
+const SYSTEM_SHARE = 0.05;
+const SYSTEM_MEMORY_BYTES = 128 * MB;
+/** Below either floor the engine itself gets into trouble: 5%, and no more than this on large machines. */
+const FLOOR_SHARE = 0.05;
+const MEMORY_FLOOR_BYTES = 128 * MB;
+const DISK_FLOOR_BYTES = 1_000 * MB;
+/** Sums of decimal fractions of CPUs are not exact. */
+const CPU_TOLERANCE = 1e-9;
+
+export const allocatableCpus = (node: SnapshotNode): number => node.capacity.cpus * (1 - SYSTEM_SHARE);
+
+export const allocatableMemoryBytes = (node: SnapshotNode): number =>
+  node.capacity.memoryBytes - Math.max(SYSTEM_MEMORY_BYTES, node.capacity.memoryBytes * SYSTEM_SHARE);
+
+const memoryFloorBytes = (node: SnapshotNode): number =>
+  Math.min(MEMORY_FLOOR_BYTES, node.capacity.memoryBytes * FLOOR_SHARE);
+
+const diskFloorBytes = (node: SnapshotNode): number =>
+  Math.min(DISK_FLOOR_BYTES, node.capacity.diskBytes * FLOOR_SHARE);
+
+const words = (value: number): string => String(Math.round(Math.max(0, value) * 100) / 100);
+
+export const formatCpus = (cpus: number): string => {
+  const text = words(cpus);
+  return `${text} ${text === '1' ? 'CPU' : 'CPUs'}`;
+};
+
+export const formatBytes = (bytes: number): string =>
+  bytes >= 1_000 * MB ? `${words(bytes / (1_000 * MB))} GB` : `${Math.round(Math.max(0, bytes) / MB)} MB`;
+
+const isUp: Filter = {
+  passes: ({ node }) => node.up,
+  reason: () => 'is not reachable',
+};
+
+const hasNotRefused: Filter = {
+  passes: ({ refusal }) => refusal === undefined,
+  reason: ({ refusal }) => `refused: ${refusal ?? ''}`,
+};
+
+const hasLabels: Filter = {
+  passes: ({ node }, { constraints }) =>
+    Object.entries(constraints).every(
+      ([key, value]) => Object.hasOwn(node.labels, key) && node.labels[key] === value,
+    ),
+  reason: ({ node }, { constraints }) =>
+    Object.entries(constraints)
+      .filter(([key, value]) => !Object.hasOwn(node.labels, key) || node.labels[key] !== value)
+      .map(([key, value]) => {
+        const has = Object.hasOwn(node.labels, key) ? `is ${node.labels[key] ?? ''}` : 'is not set';
+        return `needs the label ${key}=${value}, which ${has}`;
+      })
+      .join('; '),
+};
+
+const hasDisk: Filter = {
+  passes: ({ node }) => node.diskFreeBytes >= diskFloorBytes(node),
+  reason: ({ node }) =>
+    `has ${formatBytes(node.diskFreeBytes)} of disk free, less than the ${formatBytes(diskFloorBytes(node))} that it needs itself`,
+};
+
+const fitsCpus: Filter = {
+  passes: ({ cpusFree }, { cpus }) => cpus === 0 || cpus <= cpusFree + CPU_TOLERANCE,
+  reason: ({ cpusFree }, { cpus }) => `needs ${formatCpus(cpus)}, ${words(cpusFree)} are free`,
+};
+
+const fitsMemory: Filter = {
+  passes: ({ memoryFreeBytes }, { memoryBytes }) => memoryBytes === 0 || memoryBytes <= memoryFreeBytes,
+  reason: ({ memoryFreeBytes }, { memoryBytes }) =>
+    `needs ${formatBytes(memoryBytes)} of memory, ${formatBytes(memoryFreeBytes)} are free`,
+};
+
+const hasMemoryAvailable: Filter = {
+  passes: ({ node, memoryAvailableBytes }, { memoryBytes }) =>
+    memoryAvailableBytes - memoryBytes >= memoryFloorBytes(node),
+  reason: ({ node, memoryAvailableBytes }, { memoryBytes }) =>
+    `has ${formatBytes(memoryAvailableBytes)} of memory left; ${formatBytes(memoryBytes + memoryFloorBytes(node))} are needed`,
+};
+
+const hasHostPorts: Filter = {
+  passes: ({ ownReplicas }, { hostPorts }) => !hostPorts || ownReplicas === 0,
+  reason: () => 'runs a replica already, and two cannot share the ports of the host',
+};
+
+/** What no step of a plan can change, from the most telling reason to the least. */
+export const FIXED_FILTERS: readonly Filter[] = [isUp, hasNotRefused, hasLabels, hasDisk];
+
+/** What each step may change: asked anew for every replica. */
+export const ROOM_FILTERS: readonly Filter[] = [fitsCpus, fitsMemory, hasMemoryAvailable, hasHostPorts];

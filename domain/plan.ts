@@ -1,0 +1,141 @@
+/**
+ * The planner: from what is desired and what is observed to the typed steps between them.
+ *
+ * Invariants: pure (a request and a snapshot always give the same plan, in whatever order the snapshot lists
+ * things); a plan for a state that is as desired has no steps; nothing is planned for a node that does not answer.
+ */
+
+import type { ObservedReplica, Plan, PlanRequest, Snapshot, Step, StopReason } from './model';
+import { needsOf } from './placement/needs';
+import { createPlacer } from './placement/placer';
+import { reconcile, type Buckets } from './reconcile';
+import { planRollout } from './rollout';
+
+/** The crash-looping replica that has been at it longest. */
+const worstCrashLoop = ({ starting }: Buckets): ObservedReplica | undefined =>
+  starting
+    .filter(({ state }) => state === 'crash_looping')
+    .reduce<ObservedReplica | undefined>(
+      (worst, replica) =>
+        worst === undefined || replica.restartCount > worst.restartCount ? replica : worst,
+      undefined,
+    );
+
+/** A replica may fail because of its node: try another node, one replica at a time, when all else is well. */
+const moveCrashLoop = (request: PlanRequest, buckets: Buckets, mayMove: () => boolean): Buckets => {
+  const idle = buckets.missing + buckets.outdated.length + buckets.broken.length === 0;
+  if (request.kind !== 'reschedule' || !idle) return buckets;
+  const worst = worstCrashLoop(buckets);
+  if (worst === undefined || !mayMove()) return buckets;
+  return {
+    ...buckets,
+    starting: buckets.starting.filter((replica) => replica !== worst),
+    broken: [{ replica: worst, reason: 'broken' }],
+    missing: 1,
+  };
+};
+
+/**
+ * @param request what is desired, and by which operation
+ * @param snapshot what is observed: all nodes, and all replicas of the microservice
+ * @returns the steps in phases; when some replicas found no node, also why each node would not take them
+ */
+export const computePlan = (request: PlanRequest, snapshot: Snapshot): Plan => {
+  const observedBuckets = reconcile(request, snapshot);
+  const needs = needsOf(request.desired.release.spec);
+  const lost = new Set(observedBuckets.lost);
+  const createAccount = (buckets: Buckets) =>
+    createPlacer({
+      nodes: snapshot.nodes,
+      observed: snapshot.replicas.filter((replica) => !lost.has(replica)),
+      staying: [...buckets.keep, ...buckets.starting],
+      needs,
+      refusals: request.refusals,
+      seed: request.seed,
+    });
+
+  // Data in volumes does not move, so a replica that keeps some goes on where it is.
+  const buckets = moveCrashLoop(
+    request,
+    observedBuckets,
+    () => !needs.keepsData && createAccount(observedBuckets).hasRoomAwayFromCrashes(),
+  );
+  const placer = createAccount(buckets);
+  const before = buckets.missing === 0 ? [] : placer.explain();
+  const { phases, unplaced } = planRollout(request, snapshot, buckets, placer);
+  return {
+    phases,
+    unplaced,
+    rejections: unplaced === 0 ? before : placer.explain(),
+    converged: phases.length === 0 && unplaced === 0,
+  };
+};
+
+const REASON_WORDS: Readonly<Record<StopReason, string>> = {
+  scaled_down: 'scaled down',
+  outdated: 'outdated',
+  removed: 'removed',
+  surplus: 'surplus',
+  broken: 'broken',
+  failed_release: 'failed',
+  exited: 'exited',
+};
+
+/** A plan for hundreds of replicas is told by node; nobody reads it step by step, and it has to fit a KV value. */
+const MAX_SINGLE_STEPS = 200;
+const MAX_LINES = 400;
+
+const describeStep = (step: Step, existing: ReadonlySet<string>): string => {
+  switch (step.kind) {
+    case 'pull':
+      return `node ${step.nodeId}: pull ${step.images.join(', ')}`;
+    case 'start':
+      return existing.has(step.replicaId)
+        ? `node ${step.nodeId}: wait for ${step.replicaId} (v${step.release})`
+        : `node ${step.nodeId}: start ${step.replicaId} (v${step.release})`;
+    case 'stop':
+      return `node ${step.nodeId}: stop ${step.replicaId} (${REASON_WORDS[step.reason]})`;
+  }
+};
+
+const describeByNode = (steps: readonly Step[]): readonly string[] => {
+  const counts = new Map<string, number>();
+  for (const step of steps) {
+    if (step.kind === 'pull') continue;
+    const what = step.kind === 'start' ? `(v${step.release})` : `(${REASON_WORDS[step.reason]})`;
+    const key = JSON.stringify([step.nodeId, step.kind, what]);
+    counts.set(key, (counts.get(key) ?? 0) + 1);
+  }
+  return [...counts].map(([key, count]) => {
+    const [nodeId, kind, what] = JSON.parse(key) as [string, string, string];
+    return `node ${nodeId}: ${kind} ${count} ${count === 1 ? 'replica' : 'replicas'} ${what}`;
+  });
+};
+
+const describeUnplaced = ({ unplaced, rejections }: Plan): readonly string[] => {
+  if (unplaced === 0) return [];
+  const found = `${unplaced} ${unplaced === 1 ? 'replica finds' : 'replicas find'} no node`;
+  return rejections.length === 0
+    ? [`${found}: there is none`]
+    : [found, ...rejections.map(({ nodeId, reason }) => `node ${nodeId}: ${reason}`)];
+};
+
+/**
+ * @param plan what is to be done
+ * @param snapshot what it was planned for
+ * @returns the plan in words, in its order, a step a line ("node a: pull nginx:1.27"); then, when replicas are
+ *   unplaced, how many and why each node would not take them
+ */
+export const describePlan = (plan: Plan, snapshot: Snapshot): readonly string[] => {
+  const existing = new Set(snapshot.replicas.map(({ id }) => id));
+  const steps = plan.phases.flatMap((phase) => phase.steps);
+  const lines = plan.phases.flatMap((phase) =>
+    steps.length > MAX_SINGLE_STEPS && phase.kind !== 'pull'
+      ? describeByNode(phase.steps)
+      : phase.steps.map((step) => describeStep(step, existing)),
+  );
+  const all = [...lines, ...describeUnplaced(plan)];
+  return all.length <= MAX_LINES
+    ? all
+    : [...all.slice(0, MAX_LINES), `… and ${all.length - MAX_LINES} more lines`];
+};

@@ -1,0 +1,257 @@
+/**
+ * From buckets to ordered phases: how the observed state becomes the desired one without an outage.
+ *
+ * Invariants, for the strategy `rolling` and under the assumption that each phase succeeds before the next begins:
+ * - no fewer than scale - maxUnavailable replicas run at any time, or as many as did at first if that was less;
+ * - no more than scale + maxSurge exist, or as many as did at first; broken ones do not count;
+ * - images are pulled before anything is started or stopped;
+ * - a change of scale alone is one phase: all that is missing starts, or all that is surplus stops.
+ * With `recreate` no old replica is left when the first new one starts.
+ */
+
+import { shortId } from './hash';
+import type { ObservedReplica, Phase, PlanRequest, Snapshot, Step } from './model';
+import type { Placer } from './placement/placer';
+import { desiredScale, type Buckets, type Doomed } from './reconcile';
+import type { CountOrPercent, ReleaseSpec } from './spec/schema';
+
+type StartStep = Extract<Step, { kind: 'start' }>;
+
+export interface UpdateLimits {
+  /** How many replicas may exist at once. */
+  readonly maxTotal: number;
+  /** How many have to run at any time. */
+  readonly minRunning: number;
+}
+
+const resolve = (count: CountOrPercent, scale: number, round: (value: number) => number): number =>
+  count.kind === 'count' ? count.count : round((scale * count.percent) / 100);
+
+/**
+ * @param spec release that is rolled out
+ * @param scale replicas desired
+ */
+export const limitsOf = ({ update }: ReleaseSpec, scale: number): UpdateLimits => {
+  const surge = resolve(update.maxSurge, scale, Math.ceil);
+  const unavailable = Math.min(scale, resolve(update.maxUnavailable, scale, Math.floor));
+  // 25% of one replica is none: without any room nothing could ever change.
+  const stuck = surge === 0 && unavailable === 0;
+  return { maxTotal: scale + surge, minRunning: Math.max(0, scale - (stuck ? 1 : unavailable)) };
+};
+
+/** Ids that are stable for a request, and that nothing observed has. */
+const createIdSource = ({ seed, operation, attempt, desired }: PlanRequest, snapshot: Snapshot) => {
+  const taken = new Set(snapshot.replicas.map(({ id }) => id));
+  let index = 0;
+  return (): string => {
+    for (let salt = 0; ; salt += 1) {
+      const id = `${desired.name}-${shortId(`${seed}/${operation}/${attempt}/${index}/${salt}`)}`;
+      if (taken.has(id)) continue;
+      taken.add(id);
+      index += 1;
+      return id;
+    }
+  };
+};
+
+/** Old replicas in the order in which they go. */
+const OLD_RANK: Readonly<Record<ObservedReplica['state'], 'idle' | 'faltering' | 'running'>> = {
+  broken: 'idle',
+  stopping: 'idle',
+  exited: 'idle',
+  crash_looping: 'idle',
+  starting: 'idle',
+  // These have served, and may again in a moment.
+  paused: 'faltering',
+  restarting: 'faltering',
+  unhealthy: 'faltering',
+  running: 'running',
+};
+const RANKS = ['idle', 'faltering', 'running'] as const;
+
+const byStep = (left: StartStep | StopStep, right: StartStep | StopStep): number =>
+  left.nodeId !== right.nodeId
+    ? left.nodeId < right.nodeId
+      ? -1
+      : 1
+    : left.replicaId < right.replicaId
+      ? -1
+      : left.replicaId > right.replicaId
+        ? 1
+        : 0;
+type StopStep = Extract<Step, { kind: 'stop' }>;
+
+const startPhase = (steps: readonly StartStep[]): Phase => ({
+  kind: 'start',
+  steps: [...steps].sort(byStep),
+});
+
+const stopPhase = (doomed: readonly Doomed[]): Phase => ({
+  kind: 'stop',
+  steps: doomed
+    .map(({ replica, reason }): StopStep => ({
+      kind: 'stop',
+      nodeId: replica.nodeId,
+      replicaId: replica.id,
+      reason,
+    }))
+    .sort(byStep),
+});
+
+/** One phase of starts, or of stops, before it is written down. */
+type Batch =
+  | { readonly kind: 'start'; readonly steps: readonly StartStep[] }
+  | { readonly kind: 'stop'; readonly doomed: readonly Doomed[] };
+
+export interface Rollout {
+  readonly phases: readonly Phase[];
+  readonly unplaced: number;
+}
+
+interface Context {
+  readonly request: PlanRequest;
+  readonly buckets: Buckets;
+  readonly placer: Placer;
+  readonly nextId: () => string;
+}
+
+const placeUpTo = ({ request, placer, nextId }: Context, count: number): readonly StartStep[] => {
+  const steps: StartStep[] = [];
+  while (steps.length < count) {
+    const nodeId = placer.place();
+    if (nodeId === undefined) break;
+    steps.push({ kind: 'start', nodeId, replicaId: nextId(), release: request.desired.release.number });
+  }
+  return steps;
+};
+
+const asOutdated = (replica: ObservedReplica): Doomed => ({ replica, reason: 'outdated' });
+
+const planRecreate = (context: Context): { batches: readonly Batch[]; unplaced: number } => {
+  const { buckets, placer } = context;
+  const gone = [...buckets.broken, ...buckets.surplus];
+  const old = buckets.outdated.map(asOutdated);
+  for (const { replica } of [...gone, ...old]) placer.free(replica);
+  const steps = placeUpTo(context, buckets.missing);
+  // Where not one new replica would find a place, the old ones are better than nothing.
+  const hopeless = steps.length === 0 && buckets.missing > 0;
+  return {
+    batches: [
+      { kind: 'stop', doomed: hopeless ? gone : [...gone, ...old] },
+      { kind: 'start', steps },
+    ],
+    unplaced: buckets.missing - steps.length,
+  };
+};
+
+const planRolling = (context: Context): { batches: readonly Batch[]; unplaced: number } => {
+  const { request, buckets, placer } = context;
+  const { release } = request.desired;
+  const scale = desiredScale(request);
+  const { maxTotal, minRunning } = limitsOf(release.spec, scale);
+  const old = RANKS.flatMap((rank) => buckets.outdated.filter(({ state }) => OLD_RANK[state] === rank));
+  const batches: Batch[] = [];
+
+  let total = buckets.keep.length + buckets.starting.length + old.length;
+  let running = buckets.keep.length + old.filter(({ state }) => state === 'running').length;
+  let missing = buckets.missing;
+  let free: readonly Doomed[] = [...buckets.broken, ...buckets.surplus];
+  // Old replicas may go only once the new ones serve. Starting a replica that exists waits until it is ready.
+  let awaited = old.length === 0 ? [] : buckets.starting;
+
+  const mayStop = (replica: ObservedReplica): boolean => {
+    switch (OLD_RANK[replica.state]) {
+      case 'idle':
+        return true;
+      case 'faltering':
+        return total - 1 >= minRunning;
+      case 'running':
+        return running - 1 >= minRunning;
+    }
+  };
+
+  for (;;) {
+    const placed = placeUpTo(context, Math.min(missing, Math.max(0, maxTotal - total)));
+    const steps = [
+      ...awaited.map(({ id, nodeId }): StartStep => ({
+        kind: 'start',
+        nodeId,
+        replicaId: id,
+        release: release.number,
+      })),
+      ...placed,
+    ];
+    running += steps.length;
+    total += placed.length;
+    missing -= placed.length;
+    awaited = [];
+    if (steps.length > 0) batches.push({ kind: 'start', steps });
+
+    const doomed = [...free];
+    free = [];
+    for (let next = old[0]; next !== undefined && mayStop(next); next = old[0]) {
+      old.shift();
+      doomed.push(asOutdated(next));
+      total -= 1;
+      if (next.state === 'running') running -= 1;
+    }
+    for (const { replica } of doomed) placer.free(replica);
+    if (doomed.length > 0) batches.push({ kind: 'stop', doomed });
+    if (steps.length === 0 && doomed.length === 0) break;
+  }
+
+  // What was stopped to make room that did not suffice had better go on.
+  const last = batches.at(-1);
+  const spared = Math.min(missing, Math.max(0, scale - total));
+  if (spared > 0 && last?.kind === 'stop') {
+    const outdated = last.doomed.filter(({ reason }) => reason === 'outdated');
+    const kept = new Set(outdated.slice(-spared));
+    batches[batches.length - 1] = { kind: 'stop', doomed: last.doomed.filter((one) => !kept.has(one)) };
+  }
+  return { batches, unplaced: missing };
+};
+
+/** Images of the release that each node of the plan may have to get first. */
+const planPulls = ({ request }: Context, snapshot: Snapshot, starts: readonly StartStep[]): Phase => {
+  const existing = new Set(snapshot.replicas.map(({ id }) => id));
+  const nodeIds = new Set(
+    starts.filter(({ replicaId }) => !existing.has(replicaId)).map(({ nodeId }) => nodeId),
+  );
+  const { containers } = request.desired.release.spec;
+  const steps = snapshot.nodes
+    .filter(({ id }) => nodeIds.has(id))
+    .map((node) => {
+      const present = new Set(node.images);
+      const needed = containers.filter(
+        ({ pull, image }) => pull === 'always' || (pull === 'missing' && !present.has(image)),
+      );
+      const images = [...new Set(needed.map(({ image }) => image))].sort();
+      return { kind: 'pull' as const, nodeId: node.id, images };
+    })
+    .filter(({ images }) => images.length > 0)
+    .sort((left, right) => (left.nodeId < right.nodeId ? -1 : 1));
+  return { kind: 'pull', steps };
+};
+
+/**
+ * @param request what is desired
+ * @param snapshot what is observed
+ * @param buckets the two side by side
+ * @param placer the account of the nodes, used up by this call
+ */
+export const planRollout = (
+  request: PlanRequest,
+  snapshot: Snapshot,
+  buckets: Buckets,
+  placer: Placer,
+): Rollout => {
+  const context = { request, buckets, placer, nextId: createIdSource(request, snapshot) };
+  const recreate = request.desired.release.spec.update.strategy === 'recreate';
+  const { batches, unplaced } = recreate ? planRecreate(context) : planRolling(context);
+  const starts = batches.flatMap((batch) => (batch.kind === 'start' ? batch.steps : []));
+  const phases = [
+    planPulls(context, snapshot, starts),
+    ...batches.map((batch) => (batch.kind === 'start' ? startPhase(batch.steps) : stopPhase(batch.doomed))),
+  ];
+  return { phases: phases.filter(({ steps }) => steps.length > 0), unplaced };
+};

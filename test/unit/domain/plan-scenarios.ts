@@ -1,0 +1,181 @@
+/** Situations whose plans are kept as text in test/fixtures/plans, so that a change of the planner can be read. */
+
+import type { PlanRequest, Snapshot } from '../../../domain/model';
+import {
+  GB,
+  MB,
+  NOW_MS,
+  buildNode,
+  buildRelease,
+  buildReplica,
+  buildRequest,
+  buildSnapshot,
+} from '../../support/builders';
+
+export interface Scenario {
+  readonly title: string;
+  readonly request: PlanRequest;
+  readonly snapshot: Snapshot;
+}
+
+const three = [buildNode('a'), buildNode('b'), buildNode('c')];
+const v2 = buildRelease(2, { containers: { app: { image: 'nginx:1.28', ports: [80] } } });
+const onePerNode = ['a', 'b', 'c'].map((node) => buildReplica(`web-old${node}`, node));
+
+export const SCENARIOS: Readonly<Record<string, Scenario>> = {
+  'first-deploy': {
+    title: 'A first deploy of two replicas on three nodes; one node has the image.',
+    request: buildRequest({ scale: 2, release: buildRelease(1) }),
+    snapshot: buildSnapshot([buildNode('a', { images: [] }), buildNode('b', { images: [] }), buildNode('c')]),
+  },
+  'first-deploy-latest': {
+    title: 'An image without a tag is pulled also where it is; a replica has two containers.',
+    request: buildRequest({
+      scale: 1,
+      release: buildRelease(1, {
+        containers: { app: { image: 'nginx', ports: [80] }, log: { image: 'fluentd:1.17', pull: 'never' } },
+      }),
+    }),
+    snapshot: buildSnapshot([buildNode('a', { images: ['nginx', 'fluentd:1.17'] })]),
+  },
+  'rolling-deploy': {
+    title: 'A new release replaces three replicas, one more than the scale at a time.',
+    request: buildRequest({ scale: 3, release: v2 }),
+    snapshot: buildSnapshot(three, onePerNode),
+  },
+  'rolling-deploy-unavailable': {
+    title: 'A new release replaces four replicas without surge, two at a time.',
+    request: buildRequest({
+      scale: 4,
+      release: buildRelease(2, {
+        containers: { app: { image: 'nginx:1.28' } },
+        update: { maxSurge: 0, maxUnavailable: '50%' },
+      }),
+    }),
+    snapshot: buildSnapshot(three, [...onePerNode, buildReplica('web-oldd', 'a')]),
+  },
+  'rolling-deploy-resumed': {
+    title:
+      'A deploy that was interrupted: one new replica is still starting, one old one has not been stopped.',
+    request: buildRequest({ scale: 2, release: v2 }),
+    snapshot: buildSnapshot(three, [
+      buildReplica('web-olda', 'a'),
+      buildReplica('web-newb', 'b', { release: 2 }),
+      buildReplica('web-newc', 'c', { release: 2, state: 'starting' }),
+    ]),
+  },
+  recreate: {
+    title: 'A new release with the strategy recreate: all old replicas stop before new ones start.',
+    request: buildRequest({
+      scale: 2,
+      release: buildRelease(2, {
+        containers: { app: { image: 'postgres:17', volumes: [{ name: 'data', path: '/data' }] } },
+        update: { strategy: 'recreate' },
+      }),
+    }),
+    snapshot: buildSnapshot(three, onePerNode.slice(1)),
+  },
+  'scale-up': {
+    title: 'Scale from 1 to 6 in one phase.',
+    request: buildRequest({ kind: 'scale', scale: 6 }),
+    snapshot: buildSnapshot(three, onePerNode.slice(0, 1)),
+  },
+  'scale-down': {
+    title:
+      'Scale from 6 to 2 in one phase: what does not run goes first, then the most crowded node, then the newest.',
+    request: buildRequest({ kind: 'scale', scale: 2 }),
+    snapshot: buildSnapshot(three, [
+      buildReplica('web-1', 'a'),
+      buildReplica('web-2', 'a', { createdAtMs: NOW_MS }),
+      buildReplica('web-3', 'b'),
+      buildReplica('web-4', 'b', { state: 'unhealthy' }),
+      buildReplica('web-5', 'c', { state: 'crash_looping' }),
+      buildReplica('web-6', 'c', { state: 'starting' }),
+    ]),
+  },
+  'scale-to-zero': {
+    title: 'Scale to 0 stops everything that can be reached.',
+    request: buildRequest({ kind: 'scale', scale: 0 }),
+    snapshot: buildSnapshot([buildNode('a'), buildNode('b', { up: false })], onePerNode.slice(0, 2)),
+  },
+  remove: {
+    title: 'A removal stops everything, of every release.',
+    request: buildRequest({ kind: 'remove', scale: 3 }),
+    snapshot: buildSnapshot(three, [
+      ...onePerNode.slice(1),
+      buildReplica('web-newa', 'a', { release: 2, state: 'broken' }),
+    ]),
+  },
+  'node-lost': {
+    title: 'A node does not answer: its replica starts elsewhere, nothing is planned for the node.',
+    request: buildRequest({ kind: 'reschedule', scale: 3 }),
+    snapshot: buildSnapshot(
+      [buildNode('a'), buildNode('b', { up: false }), buildNode('c', { images: [] })],
+      onePerNode,
+    ),
+  },
+  'node-returned': {
+    title: 'A lost node is back with its replica: one on the most crowded node is surplus, the newest stays.',
+    request: buildRequest({ kind: 'reschedule', scale: 3 }),
+    snapshot: buildSnapshot(three, [...onePerNode, buildReplica('web-new', 'a', { createdAtMs: NOW_MS })]),
+  },
+  broken: {
+    title:
+      'A container of a replica is gone: a new replica first, then the rest of the broken one is removed.',
+    request: buildRequest({ kind: 'reschedule', scale: 2 }),
+    snapshot: buildSnapshot(three, [
+      buildReplica('web-1', 'a', { state: 'broken' }),
+      buildReplica('web-2', 'b'),
+    ]),
+  },
+  'crash-loop-moved': {
+    title: 'Of two crash-looping replicas one is tried on another node.',
+    request: buildRequest({ kind: 'reschedule', scale: 2 }),
+    snapshot: buildSnapshot(
+      [buildNode('a'), buildNode('b')],
+      [
+        buildReplica('web-1', 'a', { state: 'crash_looping', restartCount: 4 }),
+        buildReplica('web-2', 'a', { state: 'crash_looping', restartCount: 9 }),
+      ],
+    ),
+  },
+  restart: {
+    title: 'A restart replaces replicas that its own operation has not started.',
+    request: buildRequest({ kind: 'restart', scale: 2, operation: 'restart.default.web.now' }),
+    snapshot: buildSnapshot(three, [
+      buildReplica('web-1', 'a', { operation: 'restart.default.web.now' }),
+      buildReplica('web-2', 'b'),
+    ]),
+  },
+  'no-capacity': {
+    title: 'Not every replica finds a node; each node says why.',
+    request: buildRequest({
+      kind: 'scale',
+      scale: 3,
+      refusals: { d: 'no room: 0.1 CPUs are free' },
+      release: buildRelease(1, {
+        containers: { app: { image: 'nginx:1.27', cpus: 2, reserve: { cpus: 2, memory: GB } } },
+        constraints: { disk: 'ssd' },
+      }),
+    }),
+    snapshot: buildSnapshot(
+      ['a', 'b', 'c', 'd', 'e', 'f', 'g'].map((id) =>
+        buildNode(id, {
+          labels: id === 'c' ? { disk: 'hdd' } : { disk: 'ssd' },
+          up: id !== 'b',
+          ...(id === 'e' ? { diskFreeBytes: 500 * MB } : {}),
+          ...(id === 'f' ? { memoryAvailableBytes: GB } : {}),
+          ...(id === 'g' ? { memoryReservedBytes: 7 * GB } : {}),
+        }),
+      ),
+    ),
+  },
+  degraded: {
+    title: 'A degraded node is used when no healthy one has room, and only then.',
+    request: buildRequest({
+      scale: 4,
+      release: buildRelease(1, { containers: { app: { image: 'nginx:1.27', reserve: { cpus: 1 } } } }),
+    }),
+    snapshot: buildSnapshot([buildNode('a', { health: 'degraded', reasons: ['disk'] }), buildNode('b')]),
+  },
+};
