@@ -17,6 +17,7 @@ const RESTART_MAX_MS = 5_000;
 /** A process that lived this long begins its back-off anew. */
 const STABLE_MS = 30_000;
 const STOP_GRACE_MS = 10_000;
+const LAST_WORDS = 5;
 
 export interface ProcessSpec {
   readonly role: string;
@@ -107,8 +108,12 @@ export const superviseProcess = (spec: ProcessSpec, logger: Logger): SupervisedP
   let isStopping = false;
   const abort = new AbortController();
 
+  /** What it said last: the reason of its end is among it. */
+  let lastWords: string[] = [];
+
   const runOnce = () =>
     new Promise<string>((resolve) => {
+      lastWords = [];
       const output = spec.onLine ? 'pipe' : 'inherit';
       // A process group of its own: Ctrl-C reaches the supervisor only, which stops its processes in order.
       const started = spawn(spec.command, spec.args, {
@@ -118,11 +123,18 @@ export const superviseProcess = (spec: ProcessSpec, logger: Logger): SupervisedP
       });
       child = started;
       if (started.pid !== undefined) writeFileSync(pidFile, String(started.pid));
-      if (spec.onLine) forwardLines(started, spec.onLine);
+      const { onLine } = spec;
+      if (onLine) {
+        forwardLines(started, (line) => {
+          lastWords = [...lastWords, line].slice(-LAST_WORDS);
+          onLine(line);
+        });
+      }
       if (spec.onMessage) started.on('message', spec.onMessage);
-      started.on('error', (error) => {
-        if (started.pid === undefined) resolve(error.message);
-        else logger.warn({ err: error }, `a message to ${spec.role} was not delivered`);
+      started.on('error', (error: NodeJS.ErrnoException) => {
+        if (started.pid === undefined) {
+          resolve(error.code === 'ENOENT' ? `there is no program ${spec.command}` : error.message);
+        } else logger.warn({ err: error }, `a message to ${spec.role} was not delivered`);
       });
       started.on('exit', (code, signal) => resolve(signal ?? `exit code ${code}`));
     });
@@ -137,7 +149,10 @@ export const superviseProcess = (spec: ProcessSpec, logger: Logger): SupervisedP
       spec.onExit?.(how);
       if (isStopping) return;
       if (performance.now() - startedAtMs > STABLE_MS) restartMs = RESTART_FIRST_MS;
-      logger.warn(`${spec.role} ended (${how}); starting it again in ${restartMs} ms`);
+      logger.warn(
+        { ...(lastWords.length > 0 ? { lastWords } : {}) },
+        `${spec.role} ended (${how}); starting it again in ${restartMs} ms`,
+      );
       await delay(restartMs, undefined, { signal: abort.signal }).catch(() => undefined);
       restartMs = Math.min(restartMs * 2, RESTART_MAX_MS);
     }

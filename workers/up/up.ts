@@ -202,6 +202,8 @@ export const up = async (
           args: [...NODE_FLAGS, entry, name, ...argv, '--data-dir', config.dataDir],
           env: {
             ...process.env,
+            // The native core allocates from many threads: without it, each keeps an arena of its own.
+            MALLOC_ARENA_MAX: '2',
             CONTAINEROS_LOG_FORMAT: config.logFormat,
           },
           runDirectory: runDirectory(config),

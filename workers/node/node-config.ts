@@ -1,0 +1,22 @@
+/** What a node worker has to know. */
+
+export interface NodeConfig {
+  readonly nodeId: string;
+  /** Id of the ContainerOS installation: the worker touches nothing that belongs to another one. */
+  readonly clusterId: string;
+  readonly dockerSocketPath: string;
+  /** The local Consul agent, like http://127.0.0.1:8500. */
+  readonly consulUrl: string;
+  /** host:port */
+  readonly temporalAddress: string;
+  readonly namespace: string;
+  /** Address that host ports are bound to, and under which others reach them. */
+  readonly advertiseAddress: string;
+  readonly hostPortRange: { readonly first: number; readonly last: number };
+  /** Where the API is, for the streams that the node opens to it. */
+  readonly apiUrl: string;
+  readonly internalToken: string;
+  readonly dataDir: string;
+  /** For placement constraints. */
+  readonly labels?: Readonly<Record<string, string>>;
+}

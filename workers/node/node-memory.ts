@@ -1,0 +1,69 @@
+/**
+ * The replicas that run on this node or should, as this process knows them. Docker's labels are what it is made from
+ * after a restart.
+ */
+
+import type { FoundContainer, KnownReplica } from '../../adapters/docker/replica-containers';
+import type { StartReplica } from '../../contracts/activities';
+import { LABEL } from '../../contracts/docker';
+
+export type ReplicaPhase =
+  /** An activity is starting it. */
+  | 'starting'
+  /** The keeper keeps it. */
+  | 'kept'
+  /** It did not become ready; it is left as it is until somebody stops it. */
+  | 'failed'
+  /** An activity is stopping it. */
+  | 'stopping';
+
+export interface NodeReplica extends KnownReplica {
+  phase: ReplicaPhase;
+  /** Why it failed. */
+  failure?: string;
+  /** Restarts by us, which Docker does not count. */
+  ownRestarts: number;
+}
+
+export type NodeMemory = Map<string, NodeReplica>;
+
+export const rememberReplica = (
+  memory: NodeMemory,
+  spec: StartReplica,
+  createdAtMs: number,
+  phase: ReplicaPhase,
+): NodeReplica => {
+  const known = memory.get(spec.replicaId);
+  if (known !== undefined) return known;
+  const replica: NodeReplica = { spec, createdAtMs, hostPorts: new Map(), phase, ownRestarts: 0 };
+  memory.set(spec.replicaId, replica);
+  return replica;
+};
+
+/** The specification in a container's labels; undefined when there is none that can be read. */
+export const specFromLabels = (labels: FoundContainer['labels']): StartReplica | undefined => {
+  try {
+    const spec = JSON.parse(labels[LABEL.replicaSpec] ?? '') as Partial<StartReplica>;
+    const isWhole =
+      spec.replicaId === labels[LABEL.replica] &&
+      typeof spec.name === 'string' &&
+      Array.isArray(spec.release?.spec.containers);
+    return isWhole ? (spec as StartReplica) : undefined;
+  } catch {
+    return undefined;
+  }
+};
+
+export const groupByReplica = (
+  found: readonly FoundContainer[],
+): ReadonlyMap<string, readonly FoundContainer[]> => {
+  const groups = new Map<string, FoundContainer[]>();
+  for (const container of found) {
+    const replicaId = container.labels[LABEL.replica];
+    if (replicaId === undefined) continue;
+    const group = groups.get(replicaId);
+    if (group === undefined) groups.set(replicaId, [container]);
+    else group.push(container);
+  }
+  return groups;
+};

@@ -1,0 +1,187 @@
+/**
+ * Says in Consul how this node is: its document in KV when something has changed enough, and a service whose check
+ * shows that the node worker lives.
+ *
+ * Invariants: pushed, never polled; a write that failed is repeated with the next look; the engine's absence is said
+ * as well, as a reason to be degraded.
+ */
+
+import type Docker from 'dockerode';
+import type { Logger } from 'pino';
+
+import type { ConsulAgent } from '../../adapters/consul/consul-agent';
+import type { DocumentWriter } from '../../adapters/consul/document-writer';
+import { listImageReferences, type EngineInfo } from '../../adapters/docker/engine-info';
+import type { EngineEvents } from '../../adapters/docker/engine-events';
+import type { HostStatsReader } from '../../adapters/host/host-stats';
+import { SERVICE_META, SERVICE_TAG } from '../../contracts/docker';
+import { nodeKvKey } from '../../contracts/kv';
+import type { ObservedNode } from '../../domain/model';
+import type { EventLog } from './event-log';
+import { healthReasons, isMaterialChange } from './node-health';
+import type { NodeConfig } from './node-config';
+
+const SAMPLE_EVERY_MS = 5_000;
+const IMAGES_DEBOUNCE_MS = 200;
+const LIVENESS_TTL = '20s';
+/** Beyond this the document is written again, so that one that was lost is back before long. */
+const REPEAT_AFTER_MS = 60_000;
+const ENGINE_REASON = 'the Docker Engine does not answer';
+export const NODE_SERVICE = 'containeros-node';
+
+export interface NodePublisher {
+  start(): void;
+  /** The engine was reached, or reached again. */
+  setEngine(engine: EngineInfo): void;
+  setEngineAway(): void;
+  /** Consul may have lost what was written. */
+  writeAgain(): void;
+  stop(): void;
+}
+
+export const createNodePublisher = (deps: {
+  readonly config: NodeConfig;
+  readonly docker: Docker;
+  readonly events: EngineEvents;
+  readonly agent: ConsulAgent;
+  readonly documents: DocumentWriter;
+  readonly hostStats: HostStatsReader;
+  readonly eventLog: EventLog;
+  readonly logger: Logger;
+}): NodePublisher => {
+  const { config, docker, agent, documents, hostStats, logger } = deps;
+  const serviceId = `${NODE_SERVICE}-${config.nodeId}`;
+  const checkId = `${serviceId}:alive`;
+  let engine: EngineInfo | undefined;
+  let isEngineAway = true;
+  let images: readonly string[] = [];
+  let written: { readonly node: ObservedNode; readonly at: number } | undefined;
+  let reasons: readonly string[] = [];
+  let isServiceRegistered = false;
+  let timer: NodeJS.Timeout | undefined;
+  let imagesTimer: NodeJS.Timeout | undefined;
+  let turn: Promise<void> = Promise.resolve();
+
+  const observe = async (known: EngineInfo): Promise<ObservedNode> => {
+    const stats = await hostStats.read();
+    const capacity = { cpus: known.cpus, memoryBytes: known.memoryBytes, diskBytes: stats.diskBytes };
+    const measured = {
+      capacity,
+      memoryAvailableBytes: stats.memoryAvailableBytes,
+      diskFreeBytes: stats.diskFreeBytes,
+    };
+    const now = [...(isEngineAway ? [ENGINE_REASON] : []), ...healthReasons(measured, reasons)];
+    return {
+      id: config.nodeId,
+      address: config.advertiseAddress,
+      architecture: known.architecture,
+      dockerVersion: known.version,
+      ...measured,
+      cpuPercent: stats.cpuPercent,
+      health: now.length === 0 ? 'healthy' : 'degraded',
+      reasons: now,
+      images,
+      labels: config.labels ?? {},
+      updatedAtMs: Date.now(),
+    };
+  };
+
+  const publish = async (): Promise<void> => {
+    if (engine === undefined) return; // nothing is known yet, not even how large the node is
+    const node = await observe(engine);
+    sayHealth(node);
+    const isDue =
+      written === undefined ||
+      isMaterialChange(written.node, node) ||
+      performance.now() - written.at > REPEAT_AFTER_MS;
+    if (!isDue) return;
+    await documents.put(nodeKvKey(config.nodeId), node);
+    written = { node, at: performance.now() };
+  };
+
+  const sayHealth = (node: ObservedNode): void => {
+    const before = reasons;
+    reasons = node.reasons;
+    if (before.join() === reasons.join()) return;
+    const isWell = reasons.length === 0;
+    deps.eventLog.append({
+      level: isWell ? 'info' : 'warning',
+      type: isWell ? 'node.recovered' : 'node.degraded',
+      message: isWell
+        ? `Node ${config.nodeId} is well again.`
+        : `Node ${config.nodeId} is degraded: ${reasons.join(', ')}.`,
+    });
+  };
+
+  const feed = async (): Promise<void> => {
+    if (!isServiceRegistered) {
+      await agent.register({
+        ID: serviceId,
+        Name: NODE_SERVICE,
+        Tags: [SERVICE_TAG],
+        Meta: { [SERVICE_META.node]: config.nodeId, kind: 'node', 'cluster-id': config.clusterId },
+        Address: config.advertiseAddress,
+        Port: 0,
+        Checks: [{ CheckID: checkId, Name: 'Node worker', TTL: LIVENESS_TTL, Status: 'passing' }],
+      });
+      isServiceRegistered = true;
+    }
+    await agent.report(checkId, 'passing', 'The node worker is alive.').catch((error: unknown) => {
+      isServiceRegistered = false; // perhaps the agent forgot it
+      throw error;
+    });
+  };
+
+  /** One look at a time; failures are for the next one. */
+  const look = (): void => {
+    turn = turn.then(async () => {
+      const results = await Promise.allSettled([publish(), feed()]);
+      for (const result of results) {
+        if (result.status === 'rejected')
+          logger.debug({ err: result.reason as unknown }, 'could not tell Consul of the node');
+      }
+    });
+  };
+
+  const refreshImages = (): void => {
+    clearTimeout(imagesTimer);
+    imagesTimer = setTimeout(() => {
+      listImageReferences(docker).then(
+        (found) => {
+          images = found;
+          look();
+        },
+        (error: unknown) => logger.debug({ err: error }, 'could not list images'),
+      );
+    }, IMAGES_DEBOUNCE_MS);
+  };
+
+  let stopListening: () => void = () => undefined;
+
+  return {
+    start: () => {
+      stopListening = deps.events.listen({ onConnected: refreshImages, onImage: refreshImages });
+      timer = setInterval(look, SAMPLE_EVERY_MS);
+      look();
+    },
+    setEngine: (info) => {
+      engine = info;
+      isEngineAway = false;
+      look();
+    },
+    setEngineAway: () => {
+      isEngineAway = true;
+      look();
+    },
+    writeAgain: () => {
+      written = undefined;
+      isServiceRegistered = false;
+      look();
+    },
+    stop: () => {
+      stopListening();
+      clearInterval(timer);
+      clearTimeout(imagesTimer);
+    },
+  };
+};

@@ -1,0 +1,283 @@
+/**
+ * Starts and stops replicas on this node, for the activities.
+ *
+ * Invariants: admission and the note of what is admitted happen without a pause in between, so that two batches
+ * never take the same room; a replica is in Consul before its start returns, and out of Consul before its containers
+ * are stopped; whatever was interrupted is left to the keeper, to a retry, or to a stop.
+ */
+
+import type { Logger } from 'pino';
+
+import {
+  observedPorts,
+  serviceDefinitions,
+  type ServicePlace,
+} from '../../adapters/consul/service-definitions';
+import type { ConsulAgent } from '../../adapters/consul/consul-agent';
+import type { ReplicaRegistry } from '../../adapters/consul/replica-registry';
+import type { HostPortChooser } from '../../adapters/docker/host-ports';
+import { observedContainers, observedReplica, reservedBy } from '../../adapters/docker/observed-replica';
+import {
+  awaitReady,
+  networkAddress,
+  type Readiness,
+  type ReadinessDeps,
+} from '../../adapters/docker/readiness';
+import {
+  StartFailure,
+  type FoundContainer,
+  type InspectedReplica,
+  type ReplicaContainers,
+} from '../../adapters/docker/replica-containers';
+import type { ReplicaLocks } from '../../adapters/docker/replica-locks';
+import type { HostStatsReader } from '../../adapters/host/host-stats';
+import type { StartOutcome, StartReplica, StopOutcome, StopReplicas } from '../../contracts/activities';
+import { SERVICE_META } from '../../contracts/docker';
+import type { NodeCapacity, ReplicaState } from '../../domain/model';
+import { addReservations, whyRefused, type Reservation } from './admission';
+import {
+  groupByReplica,
+  rememberReplica,
+  specFromLabels,
+  type NodeMemory,
+  type NodeReplica,
+} from './node-memory';
+
+export interface ReplicaRunnerDeps {
+  readonly place: ServicePlace;
+  readonly memory: NodeMemory;
+  readonly locks: ReplicaLocks;
+  readonly containers: ReplicaContainers;
+  readonly readiness: ReadinessDeps;
+  readonly registry: ReplicaRegistry;
+  readonly agent: ConsulAgent;
+  readonly ports: HostPortChooser;
+  readonly hostStats: HostStatsReader;
+  /** Waits until the engine was reached once, and everything on it is in the memory. */
+  readonly adopted: () => Promise<{ readonly cpus: number; readonly memoryBytes: number }>;
+  readonly logger: Logger;
+}
+
+type Progress = (what: string, words: string) => void;
+
+export interface ReplicaRunner {
+  start(
+    replicas: readonly StartReplica[],
+    signal: AbortSignal,
+    onProgress: Progress,
+  ): Promise<readonly StartOutcome[]>;
+  stop(
+    replicas: StopReplicas['replicas'],
+    signal: AbortSignal,
+    onProgress: Progress,
+  ): Promise<readonly StopOutcome[]>;
+}
+
+export const createReplicaRunner = (deps: ReplicaRunnerDeps): ReplicaRunner => {
+  const { memory, locks, containers, registry, place, logger } = deps;
+
+  const publish = (
+    replica: NodeReplica,
+    state: ReplicaState,
+    inspected: InspectedReplica | undefined,
+    reason?: string,
+  ): Promise<void> => {
+    const seen =
+      inspected === undefined
+        ? (registry.published(replica.spec.replicaId)?.containers ?? [])
+        : observedContainers(replica, inspected);
+    return registry.publish(
+      observedReplica(replica, place.nodeId, {
+        state,
+        reason,
+        containers: seen,
+        ports: inspected === undefined ? [] : portsOf(replica),
+        restartCount: seen.reduce((sum, { restartCount }) => sum + restartCount, replica.ownRestarts),
+        nowMs: Date.now(),
+      }),
+    );
+  };
+
+  const portsOf = (replica: NodeReplica) =>
+    observedPorts(replica.spec, place.advertiseAddress, replica.hostPorts);
+
+  /** Takes the room for what fits, at once. */
+  const admit = async (replicas: readonly StartReplica[]): Promise<ReadonlyMap<string, string>> => {
+    const [engine, stats] = await Promise.all([deps.adopted(), deps.hostStats.read()]);
+    const capacity: NodeCapacity = {
+      cpus: engine.cpus,
+      memoryBytes: engine.memoryBytes,
+      diskBytes: stats.diskBytes,
+    };
+    const refused = new Map<string, string>();
+    let reserved: Reservation = addReservations([...memory.values()].map(({ spec }) => reservedBy(spec)));
+    for (const replica of replicas) {
+      if (memory.has(replica.replicaId)) continue; // a retry: it has its room
+      const wanted = reservedBy(replica);
+      const why = whyRefused(wanted, { ...stats, capacity, reserved });
+      if (why !== undefined) {
+        refused.set(replica.replicaId, why);
+        continue;
+      }
+      rememberReplica(memory, replica, Date.now(), 'starting');
+      reserved = addReservations([reserved, wanted]);
+    }
+    return refused;
+  };
+
+  const startOne = async (
+    replica: NodeReplica,
+    signal: AbortSignal,
+    say: Progress,
+  ): Promise<StartOutcome> => {
+    const { replicaId } = replica.spec;
+    replica.phase = 'starting';
+    delete replica.failure;
+    publish(replica, 'starting', undefined).catch((error: unknown) =>
+      logger.debug({ err: error, replica: replicaId }, 'could not publish that a replica is starting'),
+    );
+    say(replicaId, 'creating');
+    let started: InspectedReplica;
+    try {
+      started = await containers.ensure(replica, signal);
+    } catch (error) {
+      if (!(error instanceof StartFailure)) throw error;
+      const logTail =
+        error.containerId === undefined ? [] : await containers.logTail(error.containerId, LOG_TAIL_LINES);
+      return fail(replica, undefined, { kind: 'failed', code: error.code, reason: error.message, logTail });
+    }
+    say(replicaId, 'waiting for its checks');
+    const readiness = await awaitReady(deps.readiness, replica.spec, started, signal);
+    if (readiness.kind === 'failed') return fail(replica, started, readiness);
+    say(replicaId, 'registering');
+    await Promise.all([
+      registerServices(deps, replica, readiness.inspected),
+      publish(replica, 'running', readiness.inspected),
+    ]);
+    say(replicaId, 'ready');
+    return { kind: 'ready', replicaId, ports: portsOf(replica) };
+  };
+
+  const fail = async (
+    replica: NodeReplica,
+    inspected: InspectedReplica | undefined,
+    readiness: Extract<Readiness, { kind: 'failed' }>,
+  ): Promise<StartOutcome> => {
+    replica.phase = 'failed';
+    replica.failure = readiness.reason;
+    await publish(replica, inspected === undefined ? 'broken' : 'unhealthy', inspected, readiness.reason);
+    return { ...readiness, replicaId: replica.spec.replicaId };
+  };
+
+  const stopOne = async (
+    asked: StopReplicas['replicas'][number],
+    found: readonly FoundContainer[],
+    say: Progress,
+  ): Promise<StopOutcome> => {
+    const { replicaId } = asked;
+    const spec =
+      memory.get(replicaId)?.spec ??
+      found.map(({ labels }) => specFromLabels(labels)).find((one) => one !== undefined);
+    const replica =
+      spec === undefined
+        ? undefined
+        : rememberReplica(memory, spec, found[0]?.createdAtMs ?? Date.now(), 'stopping');
+    if (replica !== undefined) replica.phase = 'stopping';
+    say(replicaId, 'deregistering');
+    await Promise.all([
+      replica === undefined || found.length === 0 ? undefined : publish(replica, 'stopping', undefined),
+      deregisterServices(deps, replicaId, replica),
+    ]);
+    say(replicaId, 'stopping');
+    await containers.removeAll(found);
+    if (replica !== undefined) deps.ports.release(replica.hostPorts.values());
+    memory.delete(replicaId);
+    await registry.unpublish(asked);
+    say(replicaId, 'gone');
+    return { replicaId, existed: found.length > 0 };
+  };
+
+  return {
+    start: async (replicas, signal, say) => {
+      const refused = await admit(replicas);
+      return allOrFirstError(
+        replicas.map(async (spec): Promise<StartOutcome> => {
+          const reason = refused.get(spec.replicaId);
+          if (reason !== undefined) return { kind: 'refused', replicaId: spec.replicaId, reason };
+          return locks.take(spec.replicaId, { preempt: true, signal }, async (held) => {
+            const replica = rememberReplica(memory, spec, Date.now(), 'starting');
+            try {
+              return await startOne(replica, held, say);
+            } finally {
+              if (replica.phase === 'starting') replica.phase = 'kept';
+            }
+          });
+        }),
+      );
+    },
+    stop: async (replicas, signal, say) => {
+      await deps.adopted();
+      // One look for the whole batch; only a replica that was being worked on needs another.
+      const held = new Set(replicas.map(({ replicaId }) => replicaId).filter(locks.isHeld));
+      const groups = groupByReplica(await containers.list());
+      return allOrFirstError(
+        replicas.map((asked) =>
+          locks.take(asked.replicaId, { preempt: true, signal }, async () => {
+            const { replicaId } = asked;
+            const current = held.has(replicaId) ? groupByReplica(await containers.list()) : groups;
+            return stopOne(asked, current.get(replicaId) ?? [], say);
+          }),
+        ),
+      );
+    },
+  };
+};
+
+const LOG_TAIL_LINES = 20;
+
+/** Registers the ports of containers of a replica that has just been seen to serve. */
+export const registerServices = async (
+  deps: Pick<ReplicaRunnerDeps, 'registry' | 'place' | 'readiness'>,
+  replica: NodeReplica,
+  inspected: InspectedReplica,
+  only?: string,
+): Promise<void> => {
+  const definitions = replica.spec.release.spec.containers
+    .filter(({ name }) => only === undefined || name === only)
+    .flatMap((container) => {
+      const owner = inspected.sandbox ?? inspected.containers.get(container.name);
+      if (owner === undefined) return [];
+      const address = networkAddress(owner, deps.readiness.hostAddress);
+      return serviceDefinitions(replica.spec, container, deps.place, {
+        address,
+        hostPorts: replica.hostPorts,
+      });
+    });
+  await deps.registry.register(definitions);
+};
+
+/** Also those that only Consul knows of. */
+const deregisterServices = async (
+  { registry, agent, place }: Pick<ReplicaRunnerDeps, 'registry' | 'agent' | 'place'>,
+  replicaId: string,
+  replica: NodeReplica | undefined,
+): Promise<void> => {
+  const ids =
+    replica !== undefined
+      ? observedPorts(replica.spec, place.advertiseAddress, replica.hostPorts).map(
+          ({ serviceId }) => serviceId,
+        )
+      : (await agent.services(SERVICE_META.replica, replicaId))
+          .filter(({ Meta }) => Meta?.[SERVICE_META.cluster] === place.clusterId)
+          .map(({ ID }) => ID);
+  await registry.deregister(ids);
+};
+
+/** Waits for all, so that nothing goes on in the back of an activity that has ended. */
+const allOrFirstError = async <T>(work: readonly Promise<T>[]): Promise<T[]> => {
+  const settled = await Promise.allSettled(work);
+  return settled.map((one) => {
+    if (one.status === 'rejected') throw one.reason;
+    return one.value;
+  });
+};
