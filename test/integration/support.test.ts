@@ -190,7 +190,7 @@ test('what a killed owner made is removed', async () => {
   const owner = spawn(
     process.execPath,
     ['-e', OWNER, join(root, 'test', 'support', 'engine.ts'), join(root, 'test', 'support', 'images.ts')],
-    { cwd: root, stdio: ['ignore', 'pipe', 'inherit'] },
+    { cwd: root, stdio: ['pipe', 'pipe', 'inherit'] },
   );
   onTestEnd = () => owner.kill('SIGKILL');
   const [line] = (await once(owner.stdout, 'data')) as [Buffer];
@@ -223,6 +223,6 @@ const OWNER = `
     await container.start();
     const { folder, name } = engine.world;
     console.log(JSON.stringify({ folder, name, hostPids: engine.hostPids() }));
-    setInterval(() => {}, 1000);
+    process.stdin.resume().on('end', () => process.exit()); // not to outlive the test
   })();
 `;

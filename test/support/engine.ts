@@ -6,6 +6,7 @@ import { closeSync, existsSync, mkdirSync, openSync, readFileSync, writeFileSync
 import { join } from 'node:path';
 import Docker from 'dockerode';
 import { startMachine, type Machine, type MachineOptions } from './machine';
+import { findProgram } from './programs';
 import { eventually, eventuallyValue, Hopeless } from './wait';
 
 export interface DockerEngineOptions {
@@ -59,7 +60,7 @@ export async function startDockerEngine(options: DockerEngineOptions = {}): Prom
     if (daemon !== undefined) return;
     const startedAt = performance.now();
     const log = openSync(logPath, 'a');
-    const child = machine.spawn(['dockerd', '--config-file', configPath], {
+    const child = machine.spawn([findProgram('dockerd'), '--config-file', configPath], {
       cwd: '/',
       detached: true,
       stdio: ['ignore', log, log],

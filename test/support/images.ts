@@ -15,14 +15,12 @@
 //   STOP_DELAY_SECONDS=N     goes on serving for N seconds after it is asked to stop
 // It serves / (the version and the host name), /version, /health, /cgi-bin/health and /cgi-bin/env.
 import { createHash, randomBytes } from 'node:crypto';
-import { createReadStream, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { homedir, tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { readFileSync } from 'node:fs';
 import { buffer } from 'node:stream/consumers';
 import { gzipSync } from 'node:zlib';
 import type Docker from 'dockerode';
 import { pack, type Pack } from 'tar-stream';
-import { runCommand } from './process';
+import { findProgram } from './programs';
 
 export interface Image {
   /** `web`: the repository's name in the registry. */
@@ -197,7 +195,7 @@ let base: Promise<Layer> | undefined;
 const baseLayer = (): Promise<Layer> => (base ??= makeBaseLayer());
 
 async function makeBaseLayer(): Promise<Layer> {
-  const busybox = readFileSync(await findBusybox());
+  const busybox = readFileSync(findBusybox());
   return layer((tar) => {
     for (const name of ['bin/', 'tmp/', 'www/', 'www/cgi-bin/']) {
       tar.entry({ name, type: 'directory', mode: name === 'tmp/' ? 0o1777 : MODE_EXECUTABLE });
@@ -218,41 +216,11 @@ function versionLayer(version: string): Promise<Layer> {
   });
 }
 
-/** Debian's busybox-static: the installed one, or the package unpacked into a cache. */
-async function findBusybox(): Promise<string> {
-  const cache = join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'containeros', 'test');
-  const unpacked = join(cache, 'busybox-static', 'bin', 'busybox');
-  for (const path of ['/bin/busybox', '/usr/bin/busybox', unpacked]) {
-    if (existsSync(path) && (await serves(path))) return path;
-  }
-  const folder = mkdtempSync(join(tmpdir(), 'containeros-busybox-'));
-  try {
-    await runCommand('apt-get', ['download', 'busybox-static'], { cwd: folder, timeoutMs: 120_000 });
-    mkdirSync(join(cache, 'busybox-static'), { recursive: true });
-    await runCommand('sh', [
-      '-c',
-      `dpkg-deb -x "$1"/*.deb "$2"`,
-      'sh',
-      folder,
-      join(cache, 'busybox-static'),
-    ]);
-  } finally {
-    rmSync(folder, { recursive: true, force: true });
-  }
-  if (!(await serves(unpacked)))
-    throw new Error(`${unpacked} is not a static busybox with the applets needed`);
-  return unpacked;
-}
+/** Debian's busybox-static: an image has no libraries for a busybox that needs some. */
+const findBusybox = (): string => findProgram('busybox', (path) => !needsLibraries(path));
 
-async function serves(path: string): Promise<boolean> {
-  if (await needsLibraries(path)) return false;
-  const { stdout, code } = await runCommand(path, ['--list'], { mayFail: true });
-  const applets = new Set(stdout.split('\n'));
-  return code === 0 && APPLETS.every((applet) => applets.has(applet));
-}
-
-/** Whether an ELF file names an interpreter (a dynamic linker), which an image without libraries has not. */
-async function needsLibraries(path: string): Promise<boolean> {
-  const head = await buffer(createReadStream(path, { end: 4095 }));
+/** Whether an ELF file names an interpreter, which is the dynamic linker. */
+function needsLibraries(path: string): boolean {
+  const head = readFileSync(path).subarray(0, 4096);
   return head.includes('/ld-linux') || head.includes('/ld-musl');
 }

@@ -9,6 +9,7 @@ import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { setTimeout as delay } from 'node:timers/promises';
+import { findProgram } from './programs';
 import { imageConfigJson, sha256, type Image } from './images';
 import { eventually } from './wait';
 import { useWorld } from './world';
@@ -105,7 +106,7 @@ export async function startRegistry(): Promise<Registry> {
 
   const start = async (): Promise<void> => {
     if (daemon !== undefined) return;
-    const command = ['docker-registry', 'serve', configPath];
+    const command = [findProgram('docker-registry'), 'serve', configPath];
     daemon = spawn('nsenter', [`--net=/run/netns/${world.switchNamespace}`, ...command], {
       cwd: '/',
       detached: true,
@@ -117,7 +118,7 @@ export async function startRegistry(): Promise<Registry> {
         const response = await fetch(`http://${backend.host}:${backend.port}/v2/`);
         if (!response.ok) throw new Error(String(response.status));
       },
-      { intervalMs: 20, describe: 'docker-registry answers (Debian package docker-registry)' },
+      { intervalMs: 20, describe: 'docker-registry answers' },
     );
     proxy.listen(port, world.ownerAddress);
     await once(proxy, 'listening');
