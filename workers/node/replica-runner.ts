@@ -218,7 +218,9 @@ export const createReplicaRunner = (deps: ReplicaRunnerDeps): ReplicaRunner => {
     stop: async (replicas, signal, say) => {
       await deps.adopted();
       // One look for the whole batch; only a replica that was being worked on needs another.
-      const held = new Set(replicas.map(({ replicaId }) => replicaId).filter(locks.isHeld));
+      const held = new Set(
+        replicas.map(({ replicaId }) => replicaId).filter((replicaId) => locks.isHeld(replicaId)),
+      );
       const groups = groupByReplica(await containers.list());
       return allOrFirstError(
         replicas.map((asked) =>

@@ -1,7 +1,7 @@
 /**
- * The node worker: wires Docker, Consul and Temporal for one node.
+ * One node without Temporal: wires Docker and Consul into the node's activities, its keeper and its publisher.
  *
- * Invariants: it starts and goes on whichever of the three is away, and takes up again what comes back; stopping it
+ * Invariants: it starts and goes on whichever of the two is away, and takes up again what comes back; stopping it
  * leaves the users' containers and their registrations as they are.
  */
 
@@ -22,8 +22,7 @@ import { createLimiter } from '../../adapters/docker/limiter';
 import { createReplicaContainers } from '../../adapters/docker/replica-containers';
 import { createReplicaLocks } from '../../adapters/docker/replica-locks';
 import { createHostStatsReader } from '../../adapters/host/host-stats';
-import { nodeQueue } from '../../contracts/queues';
-import { installTemporalRuntime, startTemporalWorker } from '../temporal-worker';
+import type { NodeActivities } from '../../contracts/activities';
 import { createEngineKeeper } from './engine-keeper';
 import { createEventLog } from './event-log';
 import type { NodeConfig } from './node-config';
@@ -33,26 +32,18 @@ import { createReplicaRunner } from './replica-runner';
 
 /** More at once only make each other slower: the engine works through them one by one in its heart. */
 const ENGINE_CONCURRENCY = 4;
-/** So that a cancellation arrives soon: the server's answer to a heartbeat carries it. */
-const HEARTBEAT_THROTTLE_MS = 500;
-
-export interface NodeWorkerStatus {
-  /** Whether tasks are taken from the node's queue. */
-  readonly polling: boolean;
-  readonly engine: boolean;
+export interface Node {
+  readonly activities: NodeActivities;
+  start(): void;
+  stop(): void;
 }
 
-export interface NodeWorker {
-  status(): NodeWorkerStatus;
-  stop(): Promise<void>;
-}
-
-/** @param onStatus called with every change */
-export const startNodeWorker = (
+/** @param onEngine called when the engine is reached or lost */
+export const createNode = (
   config: NodeConfig,
   logger: Logger,
-  onStatus: (status: NodeWorkerStatus) => void = () => undefined,
-): NodeWorker => {
+  onEngine: (isThere: boolean) => void,
+): Node => {
   const docker = new Docker({ socketPath: config.dockerSocketPath });
   const consul = createConsulClient({ address: config.consulUrl });
   const agent = createConsulAgent(consul);
@@ -76,10 +67,10 @@ export const startNodeWorker = (
     limiter: createLimiter(ENGINE_CONCURRENCY),
   });
 
-  let status: NodeWorkerStatus = { polling: false, engine: false };
-  const change = (changed: Partial<NodeWorkerStatus>): void => {
-    status = { ...status, ...changed };
-    onStatus(status);
+  let isEngineThere = false;
+  const setEngine = (isThere: boolean): void => {
+    isEngineThere = isThere;
+    onEngine(isThere);
   };
 
   const publisher = createNodePublisher({
@@ -101,11 +92,11 @@ export const startNodeWorker = (
     logger,
     onEngine: (engine) => {
       publisher.setEngine(engine);
-      change({ engine: true });
+      setEngine(true);
     },
     onEngineAway: (reason) => {
       publisher.setEngineAway();
-      if (status.engine) {
+      if (isEngineThere) {
         eventLog.append(
           {
             level: 'error',
@@ -115,7 +106,7 @@ export const startNodeWorker = (
           { key: 'engine.unreachable' },
         );
       }
-      change({ engine: false });
+      setEngine(false);
     },
   });
   const place = { clusterId, nodeId, advertiseAddress };
@@ -136,35 +127,18 @@ export const startNodeWorker = (
   const images = createImagePuller({ docker, authFor: () => Promise.resolve(undefined) });
   const activities = createNodeActivities({ images, replicas: runner });
 
-  installTemporalRuntime(logger);
-  const worker = startTemporalWorker({
-    address: config.temporalAddress,
-    logger,
-    options: async (connection) => ({
-      connection,
-      namespace: config.namespace,
-      taskQueue: nodeQueue(config.nodeId),
-      identity: `node-${config.nodeId}-${process.pid}`,
-      activities: { ...activities },
-      activityTaskPollerBehavior: { type: 'simple-maximum', maximum: 2 },
-      maxHeartbeatThrottleInterval: HEARTBEAT_THROTTLE_MS,
-      defaultHeartbeatThrottleInterval: HEARTBEAT_THROTTLE_MS,
-      shutdownGraceTime: '2s',
-    }),
-    onPolling: (polling) => change({ polling }),
-  });
-  eventLog.append({
-    level: 'info',
-    type: 'node.started',
-    message: `Node ${config.nodeId} has started.`,
-  });
-  publisher.start();
-  events.start();
-
   return {
-    status: () => status,
-    stop: async () => {
-      await worker.stop();
+    activities,
+    start: () => {
+      eventLog.append({
+        level: 'info',
+        type: 'node.started',
+        message: `Node ${config.nodeId} has started.`,
+      });
+      publisher.start();
+      events.start();
+    },
+    stop: () => {
       keeper.stop();
       publisher.stop();
       eventLog.stop();

@@ -1,0 +1,98 @@
+/**
+ * What a node does for workflows: pulls images, starts and stops replicas.
+ *
+ * Invariants: thin; each tells Temporal every second that it lives and how far it is, and gives up at once when it
+ * is cancelled, leaving what a retry or a stop will find; an error that people or time can mend becomes a failure
+ * whose `type` is its code, anything else stays a raw error.
+ */
+
+import { ApplicationFailure, Context } from '@temporalio/activity';
+
+import type {
+  NodeActivities,
+  PullOutcome,
+  StartOutcome,
+  StartReplica,
+  StopOutcome,
+  StopReplicas,
+} from '../contracts/activities';
+import { ContainerOsError, ERROR_TABLE } from '../domain/errors';
+
+const HEARTBEAT_EVERY_MS = 1_000;
+
+type Progress = (what: string, words: string) => void;
+
+export interface NodeActivityDeps {
+  readonly images: {
+    pull(
+      image: string,
+      policy: 'always' | 'missing' | 'never',
+      signal: AbortSignal,
+      onProgress: (words: string) => void,
+    ): Promise<PullOutcome>;
+  };
+  readonly replicas: {
+    start(
+      replicas: readonly StartReplica[],
+      signal: AbortSignal,
+      onProgress: Progress,
+    ): Promise<readonly StartOutcome[]>;
+    stop(
+      replicas: StopReplicas['replicas'],
+      signal: AbortSignal,
+      onProgress: Progress,
+    ): Promise<readonly StopOutcome[]>;
+  };
+}
+
+export const createNodeActivities = ({ images, replicas }: NodeActivityDeps): NodeActivities => ({
+  pullImages: (input) =>
+    withHeartbeats((signal, onProgress) =>
+      allOrFirstError(
+        input.images.map(({ image, pull }) =>
+          images.pull(image, pull, signal, (words) => onProgress(image, words)),
+        ),
+      ),
+    ),
+  startReplicas: (input) =>
+    withHeartbeats((signal, onProgress) => replicas.start(input.replicas, signal, onProgress)),
+  stopReplicas: (input) =>
+    withHeartbeats((signal, onProgress) => replicas.stop(input.replicas, signal, onProgress)),
+});
+
+const withHeartbeats = async <T>(
+  work: (signal: AbortSignal, onProgress: Progress) => Promise<T>,
+): Promise<T> => {
+  const context = Context.current();
+  const signal = context.cancellationSignal;
+  const progress = new Map<string, string>();
+  const beat = (): void => context.heartbeat(Object.fromEntries(progress));
+  const timer = setInterval(beat, HEARTBEAT_EVERY_MS);
+  try {
+    return await work(signal, (what, words) => progress.set(what, words));
+  } catch (error) {
+    if (signal.aborted) await context.cancelled; // throws what Temporal expects of a cancelled activity
+    throw toFailure(error);
+  } finally {
+    clearInterval(timer);
+  }
+};
+
+const toFailure = (error: unknown): unknown => {
+  if (!(error instanceof ContainerOsError)) return error;
+  return ApplicationFailure.create({
+    type: error.code,
+    message: error.message,
+    nonRetryable: !ERROR_TABLE[error.code].retryable,
+    ...(error.cause instanceof Error ? { cause: error.cause } : {}),
+  });
+};
+
+/** Waits for all, so that nothing goes on in the back of an activity that has ended. */
+const allOrFirstError = async <T>(work: readonly Promise<T>[]): Promise<T[]> => {
+  const settled = await Promise.allSettled(work);
+  return settled.map((one) => {
+    if (one.status === 'rejected') throw one.reason;
+    return one.value;
+  });
+};

@@ -1,0 +1,75 @@
+/**
+ * From what the engine says of a replica's containers to what the node publishes of it. Pure.
+ */
+
+import type { ContainerInspectInfo } from 'dockerode';
+
+import type { ObservedContainer, ObservedPort, ObservedReplica, ReplicaState } from '../../domain/model';
+import type { InspectedReplica, KnownReplica } from './replica-containers';
+
+export const observedContainers = (
+  replica: KnownReplica,
+  inspected: InspectedReplica,
+): readonly ObservedContainer[] =>
+  replica.spec.release.spec.containers.flatMap(({ name, image }) => {
+    const found = inspected.containers.get(name);
+    return found === undefined ? [] : [observedContainer(name, image, found)];
+  });
+
+const observedContainer = (name: string, image: string, found: ContainerInspectInfo): ObservedContainer => {
+  const { Running, Restarting, ExitCode, OOMKilled, StartedAt } = found.State;
+  const isUp = Running && !Restarting;
+  const startedAtMs = Date.parse(StartedAt);
+  return {
+    name,
+    containerId: found.Id,
+    image,
+    imageId: found.Image,
+    running: isUp,
+    restartCount: found.RestartCount,
+    ...(isUp ? {} : { exitCode: ExitCode }),
+    ...(!isUp && OOMKilled ? { oomKilled: true } : {}),
+    ...(startedAtMs > 0 ? { startedAtMs } : {}),
+  };
+};
+
+export const observedReplica = (
+  replica: KnownReplica,
+  nodeId: string,
+  seen: {
+    readonly state: ReplicaState;
+    readonly reason?: string | undefined;
+    readonly containers: readonly ObservedContainer[];
+    readonly ports: readonly ObservedPort[];
+    readonly restartCount: number;
+    readonly nowMs: number;
+  },
+): ObservedReplica => {
+  const { spec } = replica;
+  return {
+    project: spec.project,
+    name: spec.name,
+    id: spec.replicaId,
+    release: spec.release.number,
+    nodeId,
+    operation: spec.operation,
+    state: seen.state,
+    ...(seen.reason === undefined ? {} : { reason: seen.reason }),
+    containers: seen.containers,
+    ports: seen.ports,
+    restartCount: seen.restartCount,
+    ...reservedBy(spec),
+    createdAtMs: replica.createdAtMs,
+    updatedAtMs: seen.nowMs,
+  };
+};
+
+export const reservedBy = ({
+  release,
+}: Pick<KnownReplica['spec'], 'release'>): { cpusReserved: number; memoryReservedBytes: number } => ({
+  cpusReserved: release.spec.containers.reduce((sum, { cpusReserved }) => sum + cpusReserved, 0),
+  memoryReservedBytes: release.spec.containers.reduce(
+    (sum, { memoryReservedBytes }) => sum + memoryReservedBytes,
+    0,
+  ),
+});

@@ -1,0 +1,71 @@
+/**
+ * The node worker: a node that takes its work from Temporal.
+ *
+ * Invariant: it takes no work before it is told to, and says truly whether it does.
+ */
+
+import type { Logger } from 'pino';
+
+import { nodeQueue } from '../../contracts/queues';
+import { installTemporalRuntime, startTemporalWorker } from '../temporal-worker';
+import { createNode } from './node';
+import type { NodeConfig } from './node-config';
+
+/** So that a cancellation arrives soon: the server's answer to a heartbeat carries it. */
+const HEARTBEAT_THROTTLE_MS = 500;
+/** A second poller takes the next task while the first one's is being handed over. */
+const POLLERS = 2;
+
+export interface NodeWorker {
+  /** Whether tasks are taken from the node's queue, and the engine that they are for answers. */
+  isReady(): boolean;
+  /** The users' containers go on. */
+  stop(): Promise<void>;
+}
+
+/** @param onReady called with every change, and why it is not ready */
+export const startNodeWorker = (
+  config: NodeConfig,
+  logger: Logger,
+  onReady: (ready: boolean, reason?: string) => void = () => undefined,
+): NodeWorker => {
+  let isPolling = false;
+  let hasEngine = false;
+  const tell = (): void => {
+    if (!hasEngine) onReady(false, `the Docker Engine at ${config.dockerSocketPath} does not answer`);
+    else if (!isPolling) onReady(false, 'the node takes no work from Temporal');
+    else onReady(true);
+  };
+  const node = createNode(config, logger, (isThere) => {
+    hasEngine = isThere;
+    tell();
+  });
+  installTemporalRuntime(logger);
+  node.start();
+  const worker = startTemporalWorker({
+    address: config.temporalAddress,
+    logger,
+    options: async (connection) => ({
+      connection,
+      namespace: config.namespace,
+      taskQueue: nodeQueue(config.nodeId),
+      identity: `node-${config.nodeId}-${process.pid}`,
+      activities: { ...node.activities },
+      activityTaskPollerBehavior: { type: 'simple-maximum', maximum: POLLERS },
+      maxHeartbeatThrottleInterval: HEARTBEAT_THROTTLE_MS,
+      defaultHeartbeatThrottleInterval: HEARTBEAT_THROTTLE_MS,
+      shutdownGraceTime: '2s',
+    }),
+    onPolling: (polling) => {
+      isPolling = polling;
+      tell();
+    },
+  });
+  return {
+    isReady: () => isPolling && hasEngine,
+    stop: async () => {
+      await worker.stop();
+      node.stop();
+    },
+  };
+};
