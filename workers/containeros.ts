@@ -1,12 +1,10 @@
 /** The command line of the server side: `containeros up`, and the roles that it starts. */
 
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
-
 import { ContainerOsError, ERROR_TABLE } from '../domain/errors';
 
 import { configHelp, parseConfig } from './config';
 import { createLogger } from './logger';
+import { version } from './version';
 import { ROLES, up, type Role } from './up/up';
 
 const HELP = `containeros: a container management system for developers
@@ -18,13 +16,6 @@ const HELP = `containeros: a container management system for developers
 Flags of up (each has a variable, too):
 ${configHelp()}
 `;
-
-const version = (): string => {
-  const manifest = JSON.parse(readFileSync(join(__dirname, '..', '..', 'package.json'), 'utf8')) as {
-    version: string;
-  };
-  return manifest.version;
-};
 
 const isRole = (text: string | undefined): text is Role =>
   (ROLES as readonly (string | undefined)[]).includes(text);

@@ -1,0 +1,83 @@
+/** The API process: a client of Temporal and a reader of Consul, and nothing else. */
+
+import { Client, Connection } from '@temporalio/client';
+import type { Logger } from 'pino';
+import { Registry, collectDefaultMetrics } from 'prom-client';
+
+import { createConsulClient } from '../adapters/consul/consul-client';
+import { createKvStore } from '../adapters/consul/watch-kv';
+import { createApp } from '../api/create-app';
+import { createNodeStreams } from '../api/node-streams';
+import { createOperations } from '../api/operations';
+import { createReadModel } from '../api/read-model';
+import { startApiServer } from '../api/server';
+import { createTemporalChanges } from '../api/temporal-changes';
+
+import { consulAddressOf, temporalAddressOf, type Config } from './config';
+import { openInstallation } from './installation';
+import { endWithSupervisor, onRolesStatus, tellSupervisor } from './role';
+import { version } from './version';
+
+/** How long /readyz waits for Temporal to say something. */
+const TEMPORAL_ANSWER_MS = 2_000;
+
+export const runApiRole = async (config: Config, logger: Logger): Promise<void> => {
+  const installation = openInstallation(config);
+  const consul = createConsulClient({ address: consulAddressOf(config) });
+  const kv = createKvStore(consul);
+  // Lazy: the API starts, and says what is missing, also while Temporal is away.
+  const connection = Connection.lazy({ address: temporalAddressOf(config) });
+  const client = new Client({ connection, namespace: config.temporalNamespace });
+  const readModel = createReadModel({ kv, log: logger, nowMs: Date.now });
+  const metrics = new Registry();
+  collectDefaultMetrics({ register: metrics });
+  const closing = new AbortController();
+
+  let rolesNotReady: readonly string[] = [];
+  onRolesStatus(({ notReady }) => {
+    rolesNotReady = notReady;
+  });
+  const temporalNotReady = async (): Promise<readonly string[]> => {
+    try {
+      await connection.withDeadline(Date.now() + TEMPORAL_ANSWER_MS, () =>
+        connection.workflowService.getSystemInfo({}),
+      );
+      return [];
+    } catch {
+      return [`Temporal at ${temporalAddressOf(config)} does not answer`];
+    }
+  };
+
+  const app = createApp({
+    config: {
+      version: version(),
+      password: installation.password,
+      internalToken: installation.internalToken,
+      allowedHosts: [config.apiHost, config.advertiseAddress, ...config.allowedHosts],
+      allowHostAccess: config.allowHostAccess,
+      ...(config.temporalAddress === undefined
+        ? { webUiUrl: `http://127.0.0.1:${config.temporalUiPort}` }
+        : {}),
+      temporalNamespace: config.temporalNamespace,
+    },
+    readModel,
+    operations: createOperations({ kv, readModel, log: logger }),
+    changes: createTemporalChanges({ client, log: logger }),
+    nodeStreams: createNodeStreams(),
+    notReady: async () => [...rolesNotReady, ...(await temporalNotReady())],
+    log: logger,
+    metrics,
+    nowMs: Date.now,
+    closing: closing.signal,
+  });
+
+  const server = await startApiServer(app, { host: config.apiHost, port: config.apiPort });
+  tellSupervisor({ kind: 'status', ready: true });
+  endWithSupervisor(logger, async () => {
+    closing.abort();
+    await server.close();
+    readModel.close();
+    consul.close();
+    await connection.close();
+  });
+};
