@@ -1,0 +1,122 @@
+import { ContainerOsError } from '../../../domain/errors';
+import {
+  configHelp,
+  consulAddressOf,
+  consulPorts,
+  parseConfig,
+  temporalAddressOf,
+} from '../../../workers/config';
+
+const parse = (argv: readonly string[], environment: Record<string, string> = {}, isRoot = true) =>
+  parseConfig(['--node-name', 'one', ...argv], environment, isRoot);
+
+const problemsOf = (argv: readonly string[], environment: Record<string, string> = {}): string => {
+  try {
+    parse(argv, environment);
+  } catch (error) {
+    if (error instanceof ContainerOsError && error.code === 'invalid') return error.message;
+    throw error;
+  }
+  throw new Error('the configuration was accepted');
+};
+
+describe('parseConfig', () => {
+  test('has safe defaults', () => {
+    expect(parse([])).toMatchObject({
+      dev: false,
+      dataDir: '/var/lib/containeros',
+      apiHost: '127.0.0.1',
+      apiPort: 8000,
+      password: undefined,
+      advertiseAddress: '127.0.0.1',
+      dockerSocket: '/var/run/docker.sock',
+      allowHostAccess: false,
+      hostPorts: { first: 20000, last: 29999 },
+      logFormat: 'json',
+    });
+  });
+
+  test('keeps the data of people who are not root in their home', () => {
+    expect(parse([], {}, false).dataDir).toMatch(/\/\.local\/share\/containeros$/);
+  });
+
+  test('prefers a flag over its variable, and the variable over the default', () => {
+    const environment = { CONTAINEROS_API_PORT: '9001' };
+    expect(parse([], environment).apiPort).toBe(9001);
+    expect(parse(['--api-port', '9002'], environment).apiPort).toBe(9002);
+  });
+
+  test('--dev sets the password and stays on this machine', () => {
+    expect(parse(['--dev']).password).toBe('dev');
+    expect(parse([], { CONTAINEROS_DEV: '1' }).password).toBe('dev');
+    expect(parse([], { CONTAINEROS_DEV: '0' }).dev).toBe(false);
+    expect(problemsOf(['--dev', '--api-host', '0.0.0.0'])).toContain('127.0.0.1 only');
+    expect(problemsOf(['--dev', '--password', 'long enough'])).toContain('leave --password out');
+  });
+
+  test('names every problem at once', () => {
+    const message = problemsOf([
+      '--api-port',
+      '0',
+      '--host-ports',
+      '5-2',
+      '--log-level',
+      'loud',
+      '--password',
+      'short',
+    ]);
+    for (const flag of ['--api-port', '--host-ports', '--log-level', '--password'])
+      expect(message).toContain(flag);
+  });
+
+  test.each([
+    [['--api-port', '65536'], '--api-port'],
+    [['--api-port', '80a'], '--api-port'],
+    [['--temporal-address', 'http://x:1'], '--temporal-address'],
+    [['--consul-address', 'localhost'], '--consul-address'],
+    [['--consul-port', '100'], '--consul-port'],
+    [['--node-name', 'Not a label'], '--node-name'],
+    [['--no-such-flag'], 'no-such-flag'],
+    [['surplus'], 'surplus'],
+  ])('refuses %j', (argv, named) => {
+    expect(problemsOf(argv)).toContain(named);
+  });
+
+  test('refuses a Docker Engine elsewhere, and takes a socket elsewhere', () => {
+    expect(problemsOf([], { DOCKER_HOST: 'tcp://10.0.0.1:2375' })).toContain('DOCKER_HOST');
+    expect(parse([], { DOCKER_HOST: 'unix:///run/other.sock' }).dockerSocket).toBe('/run/other.sock');
+  });
+
+  test('takes allowed hosts repeated, with commas, or from the variable', () => {
+    expect(parse(['--allowed-host', 'a', '--allowed-host', 'b, c']).allowedHosts).toEqual(['a', 'b', 'c']);
+    expect(parse([], { CONTAINEROS_ALLOWED_HOST: 'd,e' }).allowedHosts).toEqual(['d', 'e']);
+  });
+
+  test('keeps the distances between the ports of Consul', () => {
+    expect(consulPorts(parse([]))).toEqual({ http: 8500, server: 8300, serfLan: 8301, dns: 8600 });
+    const ports = Object.values(consulPorts(parse(['--consul-port', '18500'])));
+    expect(new Set(ports).size).toBe(ports.length);
+  });
+
+  test('leads to external servers when they are given', () => {
+    const config = parse(['--temporal-address', 'temporal:7233', '--consul-address', 'http://consul:8500']);
+    expect(temporalAddressOf(config)).toBe('temporal:7233');
+    expect(consulAddressOf(config)).toBe('http://consul:8500');
+    expect(temporalAddressOf(parse(['--temporal-port', '7000']))).toBe('127.0.0.1:7000');
+  });
+
+  test('the help names every flag with its variable', () => {
+    const help = configHelp();
+    for (const flag of [
+      'dev',
+      'data-dir',
+      'api-port',
+      'allowed-host',
+      'allow-host-access',
+      'consul-address',
+    ]) {
+      expect(help).toContain(`--${flag}`);
+      expect(help).toContain(`CONTAINEROS_${flag.toUpperCase().replaceAll('-', '_')}`);
+    }
+  });
+});
