@@ -65,6 +65,8 @@ export interface ReadModel {
   replica(id: string): ObservedReplica | undefined;
   nodes(): readonly ObservedNode[];
   node(id: string): ObservedNode | undefined;
+  /** Reads the microservices from Consul now. */
+  refresh(): Promise<void>;
   /** Resolves when writes up to this index of Consul are seen here; false after `timeoutMs`. */
   waitForIndex(index: number, timeoutMs: number): Promise<boolean>;
   close(): void;
@@ -316,6 +318,7 @@ export const createReadModel = ({ kv, log, nowMs }: ReadModelDeps): ReadModel =>
     },
     nodes: () => nodes.all(),
     node: (id) => nodes.get(`${KV_PREFIX.nodes}${id}`),
+    refresh: () => watches.microservices.refresh(),
     waitForIndex: async (index, timeoutMs) => {
       const deadlineMs = nowMs() + timeoutMs;
       const seen = () => indexes.microservices >= index;

@@ -1,0 +1,46 @@
+/** What the API is made of; workers/ puts it together. */
+
+import type { Logger } from 'pino';
+import type { Registry } from 'prom-client';
+
+import type { Changes } from './changes';
+import type { NodeStreams } from './node-streams';
+import type { Operations } from './operations';
+import type { ReadModel } from './read-model';
+import type { WebUiLink } from './views';
+
+export interface ApiConfig {
+  readonly version: string;
+  /** The password of people. */
+  readonly password: string;
+  /** The token of node workers, for /internal. */
+  readonly internalToken: string;
+  /** Names and addresses by which this API may be called, beside loopback and whatever address was dialled. */
+  readonly allowedHosts: readonly string[];
+  /** Whether containers may have the host (privileged, host paths, host network). */
+  readonly allowHostAccess: boolean;
+  /** Base of the Temporal Web UI, like http://127.0.0.1:8233; links are left out when it is not known. */
+  readonly webUiUrl?: string;
+  readonly temporalNamespace: string;
+}
+
+export interface ApiDeps {
+  readonly config: ApiConfig;
+  readonly readModel: ReadModel;
+  readonly operations: Operations;
+  readonly changes: Changes;
+  readonly nodeStreams: NodeStreams;
+  /** What keeps ContainerOS from working, for people; empty when nothing does. Called for each /readyz. */
+  readonly notReady: () => Promise<readonly string[]>;
+  readonly log: Logger;
+  /** Where the API's metrics go; others may be there too. */
+  readonly metrics: Registry;
+  readonly nowMs: () => number;
+  /** Aborts when the server is about to close: waiting requests are answered, streams end. */
+  readonly closing: AbortSignal;
+}
+
+/** What routes are made of. */
+export interface RouteDeps extends ApiDeps {
+  readonly webUi: WebUiLink;
+}

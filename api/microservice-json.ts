@@ -1,0 +1,35 @@
+/**
+ * JSON texts of microservices, made once for each of their versions: with hundreds of them, making the texts would
+ * cost a GET of the list more than everything else.
+ *
+ * Invariant: a text is only given out while its version is the microservice's version.
+ */
+
+import type { Microservice } from '../domain/model';
+
+import { TOPIC, type ReadModel } from './read-model';
+import { microserviceView, type WebUiLink } from './views';
+
+export interface MicroserviceJson {
+  of(microservice: Microservice): string;
+  /** The JSON of a list with its version. */
+  list(microservices: readonly Microservice[], version: number): string;
+}
+
+export const createMicroserviceJson = (readModel: ReadModel, webUi: WebUiLink): MicroserviceJson => {
+  const texts = new WeakMap<Microservice, { readonly version: number; readonly text: string }>();
+
+  const of = (microservice: Microservice): string => {
+    const version = readModel.versions.of(TOPIC.microservice(microservice));
+    const known = texts.get(microservice);
+    if (known?.version === version) return known.text;
+    const text = JSON.stringify(microserviceView(microservice, readModel.replicasOf(microservice), webUi));
+    texts.set(microservice, { version, text });
+    return text;
+  };
+
+  return {
+    of,
+    list: (microservices, version) => `{"index":${version},"items":[${microservices.map(of).join(',')}]}`,
+  };
+};

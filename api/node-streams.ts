@@ -1,0 +1,169 @@
+/**
+ * The API's side of contracts/node-stream.ts: asks a node for a stream of lines over the connection that the node
+ * opened, and joins the node's answer to whoever asked.
+ *
+ * Invariants: a reader that is slower than its node slows the node down, nothing is gathered in memory; whichever side
+ * goes first, the other one is let go; a node has one connection, the newest.
+ */
+
+import { randomUUID } from 'node:crypto';
+import type { Readable } from 'node:stream';
+
+import type { LogLine, NodeStreamRequest } from '../contracts/node-stream';
+import { ContainerOsError } from '../domain/errors';
+
+/** How long a node may take to begin its answer. */
+const ANSWER_TIMEOUT_MS = 10_000;
+/** How long a node that has just lost its connection is waited for. */
+const CONNECT_TIMEOUT_MS = 3_000;
+const MAX_LINE_BYTES = 1_000_000;
+
+export type LogsWanted = Omit<NodeStreamRequest, 'requestId'>;
+
+export interface NodeConnection {
+  /** Sends one request line; false when the connection is gone. */
+  send(line: string): boolean;
+  close(): void;
+}
+
+export interface NodeStreams {
+  /** @returns how to end it */
+  connected(nodeId: string, connection: NodeConnection): () => void;
+  isConnected(nodeId: string): boolean;
+  /**
+   * Hands a node's answer to who waits for it.
+   *
+   * @returns resolves when the answer has been read to its end, or nobody wants it any more
+   */
+  answer(requestId: string, body: Readable): Promise<void>;
+  /** A node's word that it cannot answer. */
+  refuse(requestId: string, error: ContainerOsError): void;
+  /**
+   * @throws {ContainerOsError} `unavailable` when the node is not connected or does not answer, or what it said
+   */
+  open(nodeId: string, wanted: LogsWanted, signal: AbortSignal): Promise<AsyncIterable<LogLine>>;
+}
+
+interface Pending {
+  readonly resolve: (body: Readable) => void;
+  readonly reject: (error: Error) => void;
+}
+
+async function* linesOf(body: Readable): AsyncGenerator<LogLine, void> {
+  let rest = '';
+  body.setEncoding('utf8');
+  for await (const chunk of body as AsyncIterable<string>) {
+    const lines = (rest + chunk).split('\n');
+    rest = lines.pop() ?? '';
+    if (rest.length > MAX_LINE_BYTES)
+      throw new ContainerOsError('unavailable', 'The node sent a line without end.');
+    for (const line of lines) if (line !== '') yield JSON.parse(line) as LogLine;
+  }
+  if (rest !== '') yield JSON.parse(rest) as LogLine;
+}
+
+export const createNodeStreams = (): NodeStreams => {
+  const connections = new Map<string, NodeConnection>();
+  const arrivals = new Map<string, Set<() => void>>();
+  const pending = new Map<string, Pending>();
+
+  const arrival = (nodeId: string, signal: AbortSignal): Promise<void> =>
+    new Promise((resolve) => {
+      const set = arrivals.get(nodeId) ?? new Set();
+      arrivals.set(nodeId, set);
+      const done = () => {
+        clearTimeout(timer);
+        set.delete(done);
+        if (set.size === 0) arrivals.delete(nodeId);
+        signal.removeEventListener('abort', done);
+        resolve();
+      };
+      const timer = setTimeout(done, CONNECT_TIMEOUT_MS);
+      signal.addEventListener('abort', done);
+      set.add(done);
+    });
+
+  const answerOf = (requestId: string, nodeId: string, signal: AbortSignal): Promise<Readable> =>
+    new Promise<Readable>((resolve, reject) => {
+      const end = () => {
+        clearTimeout(timer);
+        signal.removeEventListener('abort', abort);
+        pending.delete(requestId);
+      };
+      const abort = () => {
+        end();
+        reject(new ContainerOsError('unavailable', 'The request was given up.'));
+      };
+      const timer = setTimeout(() => {
+        end();
+        reject(
+          new ContainerOsError(
+            'unavailable',
+            `The node ${nodeId} did not answer within ${ANSWER_TIMEOUT_MS / 1_000} s. Try again in a moment.`,
+          ),
+        );
+      }, ANSWER_TIMEOUT_MS);
+      signal.addEventListener('abort', abort);
+      pending.set(requestId, {
+        resolve: (body) => {
+          end();
+          resolve(body);
+        },
+        reject: (error) => {
+          end();
+          reject(error);
+        },
+      });
+    });
+
+  return {
+    connected: (nodeId, connection) => {
+      connections.get(nodeId)?.close();
+      connections.set(nodeId, connection);
+      for (const wake of [...(arrivals.get(nodeId) ?? [])]) wake();
+      return () => {
+        if (connections.get(nodeId) === connection) connections.delete(nodeId);
+      };
+    },
+    isConnected: (nodeId) => connections.has(nodeId),
+    answer: (requestId, body) => {
+      const waiting = pending.get(requestId);
+      if (!waiting) throw new ContainerOsError('not_found', 'Nobody waits for this stream any more.');
+      return new Promise((resolve) => {
+        body.once('close', resolve);
+        waiting.resolve(body);
+      });
+    },
+    refuse: (requestId, error) => pending.get(requestId)?.reject(error),
+    open: async (nodeId, wanted, signal) => {
+      if (!connections.has(nodeId)) await arrival(nodeId, signal);
+      const connection = connections.get(nodeId);
+      if (!connection) {
+        throw new ContainerOsError(
+          'unavailable',
+          `The node ${nodeId} is not connected now, so its logs cannot be read. It connects again by itself.`,
+        );
+      }
+      const request: NodeStreamRequest = { ...wanted, requestId: randomUUID() };
+      const answered = answerOf(request.requestId, nodeId, signal);
+      if (!connection.send(`${JSON.stringify(request)}\n`)) {
+        pending
+          .get(request.requestId)
+          ?.reject(new ContainerOsError('unavailable', `The connection of node ${nodeId} has just broken.`));
+      }
+      const body = await answered;
+      const stop = () => body.destroy();
+      signal.addEventListener('abort', stop);
+      return (async function* () {
+        try {
+          yield* linesOf(body);
+        } catch (error) {
+          if (!signal.aborted) throw error;
+        } finally {
+          signal.removeEventListener('abort', stop);
+          body.destroy();
+        }
+      })();
+    },
+  };
+};

@@ -1,0 +1,121 @@
+/**
+ * Operations: read from Consul one by one, because there are many and few are looked at, and followed until they end.
+ *
+ * Invariants: following is a blocking query on the operation's key, shared by all who follow the same operation; an
+ * agent of Consul takes a limited number of connections, so beyond a number of followed operations the rest is woken
+ * by changes of their microservices (which are published together with their operations) and now and then.
+ */
+
+import type { Logger } from 'pino';
+
+import { KV_PREFIX, operationKvKey, operationsKvPrefix } from '../contracts/kv';
+import { parseOperationId } from '../contracts/workflows';
+import type { MicroserviceKey, Operation } from '../domain/model';
+
+import type { KvStore } from './kv-store';
+import { TOPIC, type ReadModel } from './read-model';
+import { isFinal } from './views';
+
+/** Below Consul's `limits.http_max_conns_per_client` (200), which everything on the machine shares. */
+const MAX_BLOCKING = 64;
+const BLOCKING_WAIT_MS = 60_000;
+const BACKSTOP_MS = 2_000;
+const RETRY_MS = 500;
+
+export interface Operations {
+  find(id: string): Promise<Operation | undefined>;
+  /** Those that are kept, the newest first; of all microservices when no key is given. */
+  list(key?: MicroserviceKey): Promise<readonly Operation[]>;
+  /**
+   * Yields the operation as it is, and again with every change, until it has ended, is no longer kept, or `signal`
+   * aborts. Survives Consul being away.
+   */
+  follow(id: string, signal: AbortSignal): AsyncGenerator<Operation, void>;
+}
+
+export interface OperationsDeps {
+  readonly kv: KvStore;
+  readonly readModel: ReadModel;
+  readonly log: Logger;
+}
+
+const keyOf = (id: string): string | undefined => {
+  const owner = parseOperationId(id);
+  return owner && operationKvKey(owner, id);
+};
+
+export const createOperations = ({ kv, readModel, log }: OperationsDeps): Operations => {
+  /** Blocking queries under way, by key and index. */
+  const waiting = new Map<string, Promise<void>>();
+
+  const parse = (text: string): Operation => JSON.parse(text) as Operation;
+
+  const changeOf = (key: string, afterIndex: number): Promise<void> => {
+    const id = `${afterIndex} ${key}`;
+    const shared = waiting.get(id);
+    if (shared) return shared;
+    const query = kv
+      .get(key, { afterIndex, waitMs: BLOCKING_WAIT_MS })
+      .then(() => undefined)
+      .finally(() => waiting.delete(id));
+    waiting.set(id, query);
+    return query;
+  };
+
+  const sleep = (ms: number, signal: AbortSignal): Promise<void> =>
+    readModel.versions.waitBeyond('nothing', readModel.versions.current(), ms, signal);
+
+  /** Resolves when the document may have changed. */
+  const mayHaveChanged = async (
+    key: string,
+    owner: MicroserviceKey,
+    afterIndex: number,
+    signal: AbortSignal,
+  ): Promise<void> => {
+    if (waiting.size < MAX_BLOCKING || waiting.has(`${afterIndex} ${key}`)) {
+      const gone = new AbortController();
+      const aborted = sleep(BLOCKING_WAIT_MS * 2, AbortSignal.any([signal, gone.signal]));
+      await Promise.race([changeOf(key, afterIndex), aborted]).finally(() => gone.abort());
+      return;
+    }
+    const topic = TOPIC.microservice(owner);
+    await readModel.versions.waitBeyond(topic, readModel.versions.of(topic), BACKSTOP_MS, signal);
+  };
+
+  return {
+    find: async (id) => {
+      const key = keyOf(id);
+      if (key === undefined) return undefined;
+      const { document } = await kv.get(key);
+      return document && parse(document.text);
+    },
+    list: async (key) => {
+      const { documents } = await kv.list(key ? operationsKvPrefix(key) : KV_PREFIX.operations);
+      return documents
+        .map(({ text }) => parse(text))
+        .sort((a, b) => b.createdAtMs - a.createdAtMs || (a.id < b.id ? -1 : 1));
+    },
+    follow: async function* (id, signal) {
+      const key = keyOf(id);
+      const owner = parseOperationId(id);
+      if (key === undefined || owner === undefined) return;
+      let toldIndex = -1;
+      while (!signal.aborted) {
+        try {
+          const { document } = await kv.get(key);
+          if (!document) return;
+          if (document.index !== toldIndex) {
+            toldIndex = document.index;
+            const operation = parse(document.text);
+            yield operation;
+            if (isFinal(operation)) return;
+          }
+          await mayHaveChanged(key, owner, toldIndex, signal);
+        } catch (error) {
+          log.debug({ err: error, operation: id }, 'following an operation goes on when Consul answers');
+          await sleep(RETRY_MS, signal);
+        }
+      }
+    },
+  };
+};

@@ -1,0 +1,102 @@
+/** Operations: what was asked for, how far it has come, and how it ended. */
+
+import type { MicroserviceKey, Operation } from '../../domain/model';
+import { changeQuery, emptyQuery, operationListQuery, operationsOfQuery } from '../../openapi/parameters';
+import { answerOperation, waitForEnd, waitMsOf } from '../answer-change';
+import type { RouteDeps } from '../api-deps';
+import {
+  accepts,
+  beginStream,
+  pathParameter,
+  queryOf,
+  sendJson,
+  type Exchange,
+  type Route,
+} from '../exchange';
+import { assertName, findMicroservice, keyOf, notFound } from '../find';
+import { EVENT_STREAM, keepAlive, sseMessage } from '../server-sent-events';
+import { isFinal, operationView } from '../views';
+
+const DEFAULT_LIMIT = 100;
+
+interface OperationFilter {
+  readonly state?: Operation['state'] | undefined;
+  readonly kind?: Operation['kind'] | undefined;
+  readonly limit?: string | undefined;
+}
+
+export const operationRoutes = (deps: RouteDeps): readonly Route[] => {
+  const { operations, readModel, webUi } = deps;
+
+  const sendList = async (exchange: Exchange, filter: OperationFilter, key?: MicroserviceKey) => {
+    const found = await operations.list(key);
+    const limit = filter.limit === undefined ? DEFAULT_LIMIT : Number(filter.limit);
+    const items = found
+      .filter(
+        ({ state, kind }) =>
+          (filter.state === undefined || state === filter.state) &&
+          (filter.kind === undefined || kind === filter.kind),
+      )
+      .slice(0, limit)
+      .map((operation) => operationView(operation, webUi));
+    sendJson(exchange, 200, { value: { items } });
+  };
+
+  const list = async (exchange: Exchange): Promise<void> => {
+    const query = queryOf(exchange, operationListQuery);
+    if (query.microservice !== undefined) assertName(readModel, query.microservice);
+    await sendList(exchange, query, query.microservice === undefined ? undefined : keyOf(query.microservice));
+  };
+
+  const listOf = async (exchange: Exchange): Promise<void> => {
+    const query = queryOf(exchange, operationsOfQuery);
+    await sendList(exchange, query, findMicroservice(readModel, pathParameter(exchange, 'name')));
+  };
+
+  const find = async (id: string): Promise<Operation> => {
+    const operation = await operations.find(id);
+    if (!operation) throw notFound('operation', id);
+    return operation;
+  };
+
+  /** Asking for an operation is no change, so how it ended is told in the body, unless one waited for its success. */
+  const read = async (exchange: Exchange): Promise<void> => {
+    const id = pathParameter(exchange, 'id');
+    const { wait } = queryOf(exchange, changeQuery);
+    const waitMs = waitMsOf(wait);
+    const operation = await find(id);
+    if (waitMs === 0) {
+      sendJson(exchange, 200, { value: operationView(operation, webUi) });
+      return;
+    }
+    const last = isFinal(operation) ? operation : await waitForEnd(deps, exchange, id, waitMs);
+    answerOperation(deps, exchange, last ?? operation);
+  };
+
+  const follow = async (exchange: Exchange): Promise<void> => {
+    const id = pathParameter(exchange, 'id');
+    queryOf(exchange, emptyQuery);
+    await find(id);
+    const isEventStream = accepts(exchange, EVENT_STREAM);
+    const write = beginStream(exchange, isEventStream ? EVENT_STREAM : 'application/x-ndjson');
+    const stop = keepAlive(exchange, isEventStream ? ':\n\n' : '\n');
+    try {
+      for await (const operation of operations.follow(id, exchange.signal)) {
+        const text = JSON.stringify(operationView(operation, webUi));
+        if (!(await write(isEventStream ? sseMessage({ event: 'operation', data: text }) : `${text}\n`)))
+          break;
+      }
+    } finally {
+      stop();
+      exchange.res.end();
+    }
+  };
+
+  const access = 'password';
+  return [
+    { method: 'GET', path: '/v1/operations', access, handle: list },
+    { method: 'GET', path: '/v1/operations/{id}', access, handle: read },
+    { method: 'GET', path: '/v1/operations/{id}/follow', access, handle: follow },
+    { method: 'GET', path: '/v1/microservices/{name}/operations', access, handle: listOf },
+  ];
+};

@@ -1,0 +1,51 @@
+/** Releases of a microservice, each with what it changed. */
+
+import { emptyQuery, microserviceQuery } from '../../openapi/parameters';
+import type { RouteDeps } from '../api-deps';
+import { pathParameter, queryOf, sendJson, type Exchange, type Route } from '../exchange';
+import { findMicroservice, notFound } from '../find';
+import { TOPIC } from '../read-model';
+import { releaseView } from '../views';
+import { versionHeaders, waitAsWatched } from '../watch';
+
+export const releaseRoutes = (deps: RouteDeps): readonly Route[] => {
+  const { readModel } = deps;
+
+  const viewsOf = (name: string) => {
+    const microservice = findMicroservice(readModel, name);
+    const releases = readModel.releases(microservice);
+    return releases.map((release, index) => releaseView(microservice, release, releases[index + 1]));
+  };
+
+  const list = async (exchange: Exchange): Promise<void> => {
+    const name = pathParameter(exchange, 'name');
+    const query = queryOf(exchange, microserviceQuery);
+    const microservice = findMicroservice(readModel, name);
+    await waitAsWatched(deps, exchange, query, TOPIC.microservice(microservice));
+    const items = viewsOf(name);
+    const index = readModel.versions.of(TOPIC.microservice(microservice));
+    sendJson(exchange, 200, { value: { index, items } }, versionHeaders(deps, index));
+  };
+
+  const read = (exchange: Exchange): void => {
+    const name = pathParameter(exchange, 'name');
+    queryOf(exchange, emptyQuery);
+    const wanted = pathParameter(exchange, 'release').replace(/^v/, '');
+    const views = viewsOf(name);
+    const view = views.find(({ number }) => String(number) === wanted);
+    if (!view) {
+      throw notFound(
+        `release of ${name}`,
+        wanted,
+        views.map(({ number }) => String(number)),
+      );
+    }
+    sendJson(exchange, 200, { value: view });
+  };
+
+  const access = 'password';
+  return [
+    { method: 'GET', path: '/v1/microservices/{name}/releases', access, handle: list },
+    { method: 'GET', path: '/v1/microservices/{name}/releases/{release}', access, handle: read },
+  ];
+};

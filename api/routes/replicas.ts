@@ -1,0 +1,95 @@
+/** Replicas and nodes, as their node workers have published them. */
+
+import type { ObservedReplica } from '../../domain/model';
+import { microserviceQuery, replicaListQuery, replicasOfQuery } from '../../openapi/parameters';
+import type { RouteDeps } from '../api-deps';
+import { pathParameter, queryOf, sendJson, type Exchange, type Route } from '../exchange';
+import { findMicroservice, findNode, findReplica } from '../find';
+import { TOPIC } from '../read-model';
+import { nodeView, replicaView } from '../views';
+import { versionHeaders, waitAsWatched } from '../watch';
+
+interface ReplicaFilter {
+  readonly microservice?: string | undefined;
+  readonly node?: string | undefined;
+  readonly state?: ObservedReplica['state'] | undefined;
+}
+
+const matches = (filter: ReplicaFilter) => (replica: ObservedReplica) =>
+  (filter.microservice === undefined || replica.name.toLowerCase() === filter.microservice.toLowerCase()) &&
+  (filter.node === undefined || replica.nodeId === filter.node) &&
+  (filter.state === undefined || replica.state === filter.state);
+
+export const replicaRoutes = (deps: RouteDeps): readonly Route[] => {
+  const { readModel, nodeStreams } = deps;
+
+  const send = (exchange: Exchange, topic: string, view: (index: number) => unknown) => {
+    const index = readModel.versions.of(topic);
+    sendJson(exchange, 200, { value: view(index) }, versionHeaders(deps, index));
+  };
+
+  const list = async (exchange: Exchange): Promise<void> => {
+    const query = queryOf(exchange, replicaListQuery);
+    await waitAsWatched(deps, exchange, query, TOPIC.replicas);
+    send(exchange, TOPIC.replicas, (index) => ({
+      index,
+      items: readModel.replicas().filter(matches(query)).map(replicaView),
+    }));
+  };
+
+  const listOf = async (exchange: Exchange): Promise<void> => {
+    const query = queryOf(exchange, replicasOfQuery);
+    const microservice = findMicroservice(readModel, pathParameter(exchange, 'name'));
+    const topic = TOPIC.microservice(microservice);
+    await waitAsWatched(deps, exchange, query, topic);
+    send(exchange, topic, (index) => ({
+      index,
+      items: readModel.replicasOf(microservice).filter(matches(query)).map(replicaView),
+    }));
+  };
+
+  const read = async (exchange: Exchange): Promise<void> => {
+    const id = pathParameter(exchange, 'id');
+    const query = queryOf(exchange, microserviceQuery);
+    findReplica(readModel, id);
+    await waitAsWatched(deps, exchange, query, TOPIC.replica(id));
+    const replica = findReplica(readModel, id);
+    send(exchange, TOPIC.replica(id), () => replicaView(replica));
+  };
+
+  const nodes = async (exchange: Exchange): Promise<void> => {
+    const query = queryOf(exchange, microserviceQuery);
+    await waitAsWatched(deps, exchange, query, TOPIC.nodes);
+    const byNode = new Map<string, ObservedReplica[]>();
+    for (const replica of readModel.replicas()) {
+      const there = byNode.get(replica.nodeId) ?? [];
+      byNode.set(replica.nodeId, there);
+      there.push(replica);
+    }
+    send(exchange, TOPIC.nodes, (index) => ({
+      index,
+      items: readModel
+        .nodes()
+        .map((node) => nodeView(node, byNode.get(node.id) ?? [], nodeStreams.isConnected(node.id))),
+    }));
+  };
+
+  const node = async (exchange: Exchange): Promise<void> => {
+    const id = pathParameter(exchange, 'id');
+    const query = queryOf(exchange, microserviceQuery);
+    findNode(readModel, id);
+    await waitAsWatched(deps, exchange, query, TOPIC.node(id));
+    const found = findNode(readModel, id);
+    const replicas = readModel.replicas().filter(({ nodeId }) => nodeId === id);
+    send(exchange, TOPIC.node(id), () => nodeView(found, replicas, nodeStreams.isConnected(id)));
+  };
+
+  const access = 'password';
+  return [
+    { method: 'GET', path: '/v1/replicas', access, handle: list },
+    { method: 'GET', path: '/v1/replicas/{id}', access, handle: read },
+    { method: 'GET', path: '/v1/microservices/{name}/replicas', access, handle: listOf },
+    { method: 'GET', path: '/v1/nodes', access, handle: nodes },
+    { method: 'GET', path: '/v1/nodes/{id}', access, handle: node },
+  ];
+};

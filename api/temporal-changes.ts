@@ -1,0 +1,207 @@
+/**
+ * Brings changes to the entities: update-with-start for what may make a microservice, plain updates for the rest.
+ *
+ * Invariants: a change that met an entity on its way out is asked for again, never lost without a word; a retry within
+ * one call carries the same update id, so that a run that took it in already does not take it twice; everything that
+ * is thrown is a ContainerOsError, or a defect.
+ */
+
+import { randomUUID } from 'node:crypto';
+
+import {
+  ApplicationFailure,
+  WithStartWorkflowOperation,
+  WorkflowNotFoundError,
+  WorkflowUpdateFailedError,
+  WorkflowUpdateRPCTimeoutOrCancelledError,
+  type Client,
+} from '@temporalio/client';
+import type { Logger } from 'pino';
+
+import { CONTROL_PLANE_QUEUE } from '../contracts/queues';
+import { TIMEOUT } from '../contracts/timeouts';
+import { UPDATE, WORKFLOW, microserviceWorkflowId, type ChangeAccepted } from '../contracts/workflows';
+import { ContainerOsError, isErrorCode, type Problem } from '../domain/errors';
+import type { MicroserviceKey } from '../domain/model';
+
+import type { Changes } from './changes';
+
+export interface TemporalChangesDeps {
+  readonly client: Client;
+  readonly log: Logger;
+  /** Replaces TIMEOUT.updateMs; for tests. */
+  readonly updateMs?: number;
+}
+
+/** Codes of gRPC that this file tells apart. */
+const GRPC = {
+  cancelled: 1,
+  unknown: 2,
+  deadlineExceeded: 4,
+  notFound: 5,
+  resourceExhausted: 8,
+  failedPrecondition: 9,
+  aborted: 10,
+  unavailable: 14,
+} as const;
+
+const PASSING_CODES: ReadonlySet<number> = new Set([
+  GRPC.cancelled,
+  GRPC.unknown,
+  GRPC.deadlineExceeded,
+  GRPC.resourceExhausted,
+  GRPC.failedPrecondition,
+  GRPC.aborted,
+  GRPC.unavailable,
+]);
+
+/** What the server says of an update that a run took in and did not answer before it ended. */
+const ENDED_BEFORE_ANSWER = 'AcceptedUpdateCompletedWorkflow';
+/** What it says of one that a run had not taken in when it ended. */
+const ABORTED_BY_END = /aborted/i;
+
+const RETRY_FIRST_MS = 20;
+const RETRY_MAX_MS = 1_000;
+
+const codeOf = (error: unknown): number | undefined => {
+  if (typeof error !== 'object' || error === null) return undefined;
+  if ('code' in error && typeof error.code === 'number') return error.code;
+  return 'cause' in error ? codeOf(error.cause) : undefined;
+};
+
+/** What is to be done about a failed attempt. */
+type Verdict =
+  | { readonly kind: 'fail'; readonly error: unknown }
+  /** The entity was ending, or Temporal did not answer. */
+  | { readonly kind: 'again'; readonly why: unknown }
+  | { readonly kind: 'missing' }
+  | { readonly kind: 'late' };
+
+const isProblems = (value: unknown): value is readonly Problem[] =>
+  Array.isArray(value) &&
+  value.every((one: unknown) => typeof one === 'object' && one !== null && 'path' in one);
+
+const judge = (error: unknown): Verdict => {
+  if (error instanceof WorkflowUpdateFailedError) {
+    const { cause } = error;
+    if (!(cause instanceof ApplicationFailure)) return { kind: 'fail', error };
+    if (cause.type === ENDED_BEFORE_ANSWER) return { kind: 'again', why: cause };
+    if (!isErrorCode(cause.type)) return { kind: 'fail', error };
+    const [problems] = cause.details ?? [];
+    return {
+      kind: 'fail',
+      error: new ContainerOsError(cause.type, cause.message, isProblems(problems) ? problems : [], {
+        cause: error,
+      }),
+    };
+  }
+  if (error instanceof WorkflowUpdateRPCTimeoutOrCancelledError) return { kind: 'late' };
+  if (error instanceof WorkflowNotFoundError || codeOf(error) === GRPC.notFound) {
+    const { message } = error as Error;
+    return ABORTED_BY_END.test(message) ? { kind: 'again', why: error } : { kind: 'missing' };
+  }
+  const code = codeOf(error);
+  if (code === GRPC.deadlineExceeded) return { kind: 'late' };
+  return code !== undefined && PASSING_CODES.has(code)
+    ? { kind: 'again', why: error }
+    : { kind: 'fail', error };
+};
+
+const tooLate = (key: MicroserviceKey, cause: unknown) =>
+  new ContainerOsError(
+    'unavailable',
+    `The change of ${key.name} was handed over, but was not confirmed in time. It may still happen: look at the microservice (GET /v1/microservices/${key.name}) before you repeat it, or repeat it with the same Idempotency-Key.`,
+    [],
+    { cause },
+  );
+
+const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
+
+export const createTemporalChanges = ({
+  client,
+  log,
+  updateMs = TIMEOUT.updateMs,
+}: TemporalChangesDeps): Changes => {
+  const attempt = <T>(deadlineMs: number, ask: () => Promise<T>): Promise<T> => {
+    // The connection's own deadline ends the calls; this one holds whatever the connection does.
+    let timer: NodeJS.Timeout | undefined;
+    const limit = new Promise<never>((_resolve, reject) => {
+      timer = setTimeout(
+        () => reject(new WorkflowUpdateRPCTimeoutOrCancelledError('no answer in time')),
+        deadlineMs - Date.now() + 250,
+      );
+    });
+    return Promise.race([client.withDeadline(deadlineMs, ask), limit]).finally(() => clearTimeout(timer));
+  };
+
+  /**
+   * @param ask one attempt
+   * @param missing what it means that there is no such entity
+   */
+  const change = async (
+    key: MicroserviceKey,
+    ask: () => Promise<ChangeAccepted>,
+    missing: 'retry' | 'not_found',
+  ): Promise<ChangeAccepted> => {
+    const deadlineMs = Date.now() + updateMs;
+    let lastError: unknown;
+    for (let tries = 0; ; tries += 1) {
+      try {
+        return await attempt(deadlineMs, ask);
+      } catch (error) {
+        const verdict = judge(error);
+        if (verdict.kind === 'fail') throw verdict.error;
+        if (verdict.kind === 'missing' && missing === 'not_found') {
+          throw new ContainerOsError('not_found', `There is no microservice ${key.name}.`, [], {
+            cause: error,
+          });
+        }
+        lastError = error;
+        const pauseMs = Math.min(RETRY_MAX_MS, RETRY_FIRST_MS * 2 ** Math.min(tries, 10));
+        if (verdict.kind === 'late' || Date.now() + pauseMs >= deadlineMs) throw tooLate(key, lastError);
+        log.debug({ err: error, microservice: key.name, tries }, 'asking again for a change');
+        await sleep(pauseMs);
+      }
+    }
+  };
+
+  const update = (name: string, key: MicroserviceKey, request: object): Promise<ChangeAccepted> => {
+    const updateId = randomUUID();
+    const handle = client.workflow.getHandle(microserviceWorkflowId(key));
+    return change(
+      key,
+      () => handle.executeUpdate<ChangeAccepted, [object]>(name, { args: [request], updateId }),
+      'not_found',
+    );
+  };
+
+  return {
+    apply: (key, request) => {
+      const updateId = randomUUID();
+      return change(
+        key,
+        async () => {
+          const startWorkflowOperation = new WithStartWorkflowOperation(WORKFLOW.microservice, {
+            workflowId: microserviceWorkflowId(key),
+            taskQueue: CONTROL_PLANE_QUEUE,
+            workflowIdConflictPolicy: 'USE_EXISTING',
+            args: [{ project: key.project, name: key.name }],
+            staticSummary: `Microservice ${key.name}`,
+          });
+          // Its failure is the update's failure too, which is looked at.
+          startWorkflowOperation.workflowHandle().catch(() => undefined);
+          return client.workflow.executeUpdateWithStart<
+            (input: MicroserviceKey) => Promise<void>,
+            ChangeAccepted,
+            [object]
+          >(UPDATE.apply, { args: [request], updateId, startWorkflowOperation });
+        },
+        'retry',
+      );
+    },
+    scale: (key, request) => update(UPDATE.scale, key, request),
+    rollback: (key, request) => update(UPDATE.rollback, key, request),
+    restart: (key, request) => update(UPDATE.restart, key, request),
+    remove: (key, request) => update(UPDATE.remove, key, request),
+  };
+};

@@ -1,0 +1,275 @@
+/**
+ * Documents of the cluster as the API shows them. Pure.
+ *
+ * Invariants: every view has the shape of its schema in openapi/schemas.ts; times go out as ISO 8601.
+ */
+
+import type {
+  Microservice,
+  MicroserviceKey,
+  ObservedNode,
+  ObservedReplica,
+  Operation,
+  Release,
+} from '../domain/model';
+import { FINAL_OPERATION_STATES } from '../domain/model';
+import { diffRelease } from '../domain/spec/diff';
+import { releaseToUser, specToUser } from '../domain/spec/to-user';
+import type {
+  EventView,
+  LogLineView,
+  MicroserviceView,
+  NodeView,
+  OperationView,
+  ReleaseView,
+  ReplicaView,
+} from '../openapi/schemas';
+import type { LogLine } from '../contracts/node-stream';
+import { microserviceWorkflowId } from '../contracts/workflows';
+
+import type { StoredEvent } from './event-log';
+
+/** Makes the address of a workflow in the Temporal Web UI; undefined when it is not known. */
+export type WebUiLink = (workflowId: string) => string | undefined;
+
+export const createWebUiLink =
+  (webUiUrl: string | undefined, namespace: string): WebUiLink =>
+  (workflowId) =>
+    webUiUrl === undefined
+      ? undefined
+      : `${webUiUrl.replace(/\/$/, '')}/namespaces/${encodeURIComponent(namespace)}/workflows/${encodeURIComponent(workflowId)}`;
+
+const iso = (ms: number): string => new Date(ms).toISOString();
+const given = <K extends string, V>(key: K, value: V | undefined): { readonly [P in K]?: V } =>
+  value === undefined ? {} : ({ [key]: value } as { readonly [P in K]: V });
+
+export const microservicePath = ({ name }: Pick<MicroserviceKey, 'name'>): string =>
+  `/v1/microservices/${name}`;
+export const operationPath = (id: string): string => `/v1/operations/${encodeURIComponent(id)}`;
+
+const hostAndPort = (address: string, port: number): string =>
+  address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`;
+
+export const isFinal = (operation: Operation): boolean => FINAL_OPERATION_STATES.includes(operation.state);
+
+export const operationView = (operation: Operation, webUi: WebUiLink): OperationView => ({
+  id: operation.id,
+  kind: operation.kind,
+  project: operation.project,
+  microservice: operation.name,
+  state: operation.state,
+  final: isFinal(operation),
+  release: operation.release,
+  scale: operation.scale,
+  message: operation.message,
+  plan: [...operation.plan],
+  ...(operation.error === undefined
+    ? {}
+    : {
+        error: {
+          code: operation.error.code,
+          message: operation.error.message,
+          logTail: [...operation.error.logTail],
+        },
+      }),
+  createdAt: iso(operation.createdAtMs),
+  ...(operation.startedAtMs === undefined ? {} : { startedAt: iso(operation.startedAtMs) }),
+  ...(operation.endedAtMs === undefined ? {} : { endedAt: iso(operation.endedAtMs) }),
+  links: {
+    self: operationPath(operation.id),
+    follow: `${operationPath(operation.id)}/follow`,
+    microservice: microservicePath(operation),
+    ...given('webUi', webUi(operation.id)),
+  },
+});
+
+export const replicaView = (replica: ObservedReplica): ReplicaView => ({
+  id: replica.id,
+  project: replica.project,
+  microservice: replica.name,
+  release: replica.release,
+  node: replica.nodeId,
+  state: replica.state,
+  healthy: replica.state === 'running',
+  ...given('reason', replica.reason),
+  restartCount: replica.restartCount,
+  operation: replica.operation,
+  ports: replica.ports.map((port) => ({
+    container: port.container,
+    port: port.port,
+    protocol: port.protocol,
+    address: hostAndPort(port.address, port.hostPort),
+    hostPort: port.hostPort,
+    serviceId: port.serviceId,
+    hostnames: [...port.hostnames],
+  })),
+  containers: replica.containers.map((container) => ({
+    name: container.name,
+    containerId: container.containerId,
+    image: container.image,
+    imageId: container.imageId,
+    running: container.running,
+    restartCount: container.restartCount,
+    ...given('exitCode', container.exitCode),
+    ...given('oomKilled', container.oomKilled),
+    ...(container.startedAtMs === undefined ? {} : { startedAt: iso(container.startedAtMs) }),
+  })),
+  cpusReserved: replica.cpusReserved,
+  memoryReservedBytes: replica.memoryReservedBytes,
+  createdAt: iso(replica.createdAtMs),
+  updatedAt: iso(replica.updatedAtMs),
+  links: {
+    self: `/v1/replicas/${encodeURIComponent(replica.id)}`,
+    logs: `/v1/replicas/${encodeURIComponent(replica.id)}/logs`,
+    microservice: microservicePath(replica),
+  },
+});
+
+const replicaCounts = (
+  microservice: Microservice,
+  replicas: readonly ObservedReplica[],
+): MicroserviceView['replicas'] => {
+  const counts = { running: 0, starting: 0, unhealthy: 0, restarting: 0, other: 0, outdated: 0 };
+  for (const { state, release } of replicas) {
+    if (release !== microservice.release.number) counts.outdated += 1;
+    switch (state) {
+      case 'running':
+      case 'starting':
+      case 'unhealthy':
+      case 'restarting':
+        counts[state] += 1;
+        break;
+      case 'crash_looping':
+        counts.restarting += 1;
+        break;
+      case 'paused':
+      case 'stopping':
+      case 'exited':
+      case 'broken':
+        counts.other += 1;
+        break;
+    }
+  }
+  return { desired: microservice.scale, ...counts };
+};
+
+/** The specification as one would write it. */
+export const specificationOf = (microservice: Microservice): MicroserviceView['specification'] =>
+  specToUser({ name: microservice.name, scale: microservice.scale, release: microservice.release.spec });
+
+export const microserviceView = (
+  microservice: Microservice,
+  replicas: readonly ObservedReplica[],
+  webUi: WebUiLink,
+): MicroserviceView => {
+  const self = microservicePath(microservice);
+  const hostnames = microservice.release.spec.containers.flatMap(({ ports }) =>
+    ports.flatMap((port) => port.hostnames),
+  );
+  return {
+    name: microservice.name,
+    project: microservice.project,
+    specification: specificationOf(microservice),
+    scale: microservice.scale,
+    release: microservice.release.number,
+    ...given('settledRelease', microservice.settledRelease),
+    generation: microservice.generation,
+    state: microservice.state,
+    message: microservice.message,
+    operation: microservice.operation,
+    replicas: replicaCounts(microservice, replicas),
+    endpoints: replicas
+      .filter(({ state }) => state === 'running')
+      .flatMap((replica) =>
+        replica.ports.map((port) => ({
+          container: port.container,
+          port: port.port,
+          protocol: port.protocol,
+          address: hostAndPort(port.address, port.hostPort),
+          replica: replica.id,
+        })),
+      ),
+    urls: [...new Set(hostnames)].sort().map((hostname) => `http://${hostname}`),
+    createdAt: iso(microservice.createdAtMs),
+    updatedAt: iso(microservice.updatedAtMs),
+    links: {
+      self,
+      replicas: `${self}/replicas`,
+      releases: `${self}/releases`,
+      operations: `${self}/operations`,
+      logs: `${self}/logs`,
+      ...given('webUi', webUi(microserviceWorkflowId(microservice))),
+    },
+  };
+};
+
+/** @param before the kept release before it, for the difference */
+export const releaseView = (
+  microservice: Microservice,
+  release: Release,
+  before: Release | undefined,
+): ReleaseView => ({
+  number: release.number,
+  current: release.number === microservice.release.number,
+  settled: release.number === microservice.settledRelease,
+  ...given('rollbackOf', release.rollbackOf),
+  specification: { ...releaseToUser(release.spec) },
+  diff: before === undefined ? [] : [...diffRelease(before.spec, release.spec)],
+  createdAt: iso(release.createdAtMs),
+  links: {
+    self: `${microservicePath(microservice)}/releases/${release.number}`,
+    microservice: microservicePath(microservice),
+  },
+});
+
+/** @param replicas those on the node, of every microservice */
+export const nodeView = (
+  node: ObservedNode,
+  replicas: readonly ObservedReplica[],
+  connected: boolean,
+): NodeView => ({
+  id: node.id,
+  address: node.address,
+  architecture: node.architecture,
+  dockerVersion: node.dockerVersion,
+  health: node.health,
+  connected,
+  reasons: [...node.reasons],
+  cpus: node.capacity.cpus,
+  cpusReserved: replicas.reduce((sum, { cpusReserved }) => sum + cpusReserved, 0),
+  cpuPercent: node.cpuPercent,
+  memoryBytes: node.capacity.memoryBytes,
+  memoryReservedBytes: replicas.reduce((sum, { memoryReservedBytes }) => sum + memoryReservedBytes, 0),
+  memoryAvailableBytes: node.memoryAvailableBytes,
+  diskBytes: node.capacity.diskBytes,
+  diskFreeBytes: node.diskFreeBytes,
+  replicas: replicas.length,
+  images: [...node.images],
+  labels: { ...node.labels },
+  updatedAt: iso(node.updatedAtMs),
+  links: {
+    self: `/v1/nodes/${encodeURIComponent(node.id)}`,
+    replicas: `/v1/replicas?node=${encodeURIComponent(node.id)}`,
+  },
+});
+
+export const eventView = ({ id, event }: StoredEvent): EventView => ({
+  id,
+  at: iso(event.atMs),
+  level: event.level,
+  type: event.type,
+  message: event.message,
+  ...given('project', event.project),
+  ...given('microservice', event.microservice),
+  ...given('operation', event.operation),
+  ...given('replica', event.replica),
+  ...given('node', event.node),
+});
+
+export const logLineView = (line: LogLine): LogLineView => ({
+  replica: line.replica,
+  container: line.container,
+  stream: line.stream,
+  at: iso(line.atMs),
+  line: line.line,
+});

@@ -1,0 +1,151 @@
+/**
+ * Query parameters of every path, as zod schemas: what api/ parses requests with, and what the OpenAPI document says.
+ *
+ * Invariants: a query parameter comes in as text; an unknown one is an error, because a mistyped `?wiat=` that is
+ * passed over would be found out much later; `password` is taken off before these schemas see the query.
+ */
+
+import { z } from 'zod';
+
+import {
+  microserviceStateSchema,
+  operationKindSchema,
+  operationStateSchema,
+  replicaStateSchema,
+} from './schemas';
+
+export const MAX_WAIT_MS = 10 * 60_000;
+const UNIT_MS = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 } as const;
+
+/** @returns milliseconds of `30`, `30s`, `500ms`, `2m` or `1h`; undefined when it is none of these */
+export const parseDurationMs = (text: string): number | undefined => {
+  const match = /^([0-9]{1,9})(ms|s|m|h)?$/.exec(text);
+  if (!match) return undefined;
+  return Number(match[1]) * UNIT_MS[(match[2] ?? 's') as keyof typeof UNIT_MS];
+};
+
+const DURATION = /^[0-9]{1,9}(ms|s|m|h)?$/;
+const duration = (what: string) =>
+  z
+    .string()
+    .regex(DURATION, { message: 'must be a duration like 30, 30s, 500ms or 2m' })
+    .meta({
+      description: `${what} A number of seconds, or with a unit: 500ms, 30s, 2m, 1h.`,
+      example: '30s',
+    });
+
+const wholeNumber = (what: string, digits: number) =>
+  z
+    .string()
+    .regex(new RegExp(`^[0-9]{1,${digits}}$`), { message: 'must be a whole number, 0 or more' })
+    .meta({ description: what, example: '100' });
+
+const flag = (what: string) =>
+  z
+    .enum(['true', 'false', '1', '0', ''], { message: 'must be true or false' })
+    .meta({ description: what, example: 'true' });
+
+const name = (what: string) => z.string().max(253).meta({ description: what });
+
+export const waitQuery = {
+  wait: duration('Wait until the operation has ended, for that long at most (10m).').optional(),
+};
+
+export const watchQuery = {
+  watch: wholeNumber('Wait until there is something newer than this `index`.', 15).optional(),
+  timeout: duration('How long to wait with `watch` at most; 60s when left out, 10m at most.').optional(),
+};
+
+export const limitQuery = {
+  limit: wholeNumber('How many at most.', 5).optional(),
+};
+
+export const microserviceListQuery = z.strictObject({
+  state: microserviceStateSchema.optional(),
+  node: name('Only those with a replica on this node.').optional(),
+  ...watchQuery,
+});
+
+export const microserviceQuery = z.strictObject({ ...watchQuery });
+
+export const changeQuery = z.strictObject({ ...waitQuery });
+
+export const replicaListQuery = z.strictObject({
+  microservice: name('Only those of this microservice.').optional(),
+  node: name('Only those on this node.').optional(),
+  state: replicaStateSchema.optional(),
+  ...watchQuery,
+});
+
+export const replicasOfQuery = z.strictObject({
+  node: name('Only those on this node.').optional(),
+  state: replicaStateSchema.optional(),
+  ...watchQuery,
+});
+
+export const logsQuery = z.strictObject({
+  tail: wholeNumber('How many of the newest lines of each container; all when left out.', 7).optional(),
+  follow: flag('Stay, and send new lines as they are written.').optional(),
+  since: z
+    .string()
+    .max(64)
+    .meta({
+      description: 'Only lines after this time (ISO 8601), or of that long ago (10m).',
+      example: '10m',
+    })
+    .optional(),
+  container: name('Only this container.').optional(),
+});
+
+export const microserviceLogsQuery = logsQuery.extend({
+  replica: name('Only this replica.').optional(),
+});
+
+export const operationListQuery = z.strictObject({
+  microservice: name('Only those of this microservice.').optional(),
+  state: operationStateSchema.optional(),
+  kind: operationKindSchema.optional(),
+  ...limitQuery,
+});
+
+export const operationsOfQuery = z.strictObject({
+  state: operationStateSchema.optional(),
+  kind: operationKindSchema.optional(),
+  ...limitQuery,
+});
+
+export const eventListQuery = z.strictObject({
+  since: z
+    .string()
+    .max(128)
+    .meta({
+      description:
+        'Only events after the one with this id, after this time (ISO 8601), or of that long ago (10m).',
+      example: '10m',
+    })
+    .optional(),
+  microservice: name('Only those of this microservice.').optional(),
+  node: name('Only those of this node.').optional(),
+  operation: name('Only those of this operation.').optional(),
+  level: z
+    .enum(['info', 'warning', 'error'])
+    .meta({ description: 'Only those of this level, or a graver one.' })
+    .optional(),
+  type: name('Only those of this type, or of these types when it ends with a dot (`replica.`).').optional(),
+  ...limitQuery,
+  ...watchQuery,
+});
+
+export const emptyQuery = z.strictObject({});
+
+export const isSet = (value: string | undefined): boolean =>
+  value !== undefined && value !== 'false' && value !== '0';
+
+/** @returns milliseconds since the epoch of an ISO 8601 time, or of a duration before now */
+export const parseSinceMs = (text: string, nowMs: number): number | undefined => {
+  const agoMs = parseDurationMs(text);
+  if (agoMs !== undefined) return nowMs - agoMs;
+  if (!/^\d{4}-\d{2}-\d{2}/.test(text)) return undefined;
+  const atMs = Date.parse(text);
+  return Number.isNaN(atMs) ? undefined : atMs;
+};

@@ -1,0 +1,348 @@
+/**
+ * What the API answers with, as zod schemas: the types of api/views.ts and the components of the OpenAPI document.
+ *
+ * Invariants: objects are strict, so that an answer with a field that is not described fails the fuzz test; times are
+ * ISO 8601 in UTC; sizes carry their unit in their names.
+ */
+
+import { z } from 'zod';
+
+import { ERROR_TABLE, type ErrorCode } from '../domain/errors';
+import type { OperationKind, OperationState } from '../domain/model';
+import { microserviceNameSchema, microserviceSpecSchema, scaleSchema } from '../domain/spec/schema';
+
+const time = () =>
+  z.iso.datetime().meta({ description: 'ISO 8601, UTC.', example: '2025-01-31T12:00:00.000Z' });
+const count = () => z.int().min(0);
+const bytes = () => z.int().min(0);
+/** A version of what is shown; hand it back as `?watch=` to wait for the next one. */
+const version = () =>
+  z.int().min(0).meta({ description: 'Hand it back as `?watch=` to wait until something has changed.' });
+
+const errorCodes = Object.keys(ERROR_TABLE) as [ErrorCode, ...ErrorCode[]];
+
+export const problemSchema = z
+  .strictObject({
+    type: z.string().meta({ description: 'A page about this kind of error.' }),
+    title: z.string(),
+    status: z.int().min(400).max(599),
+    detail: z.string().meta({ description: 'What happened, why, and what to do next.' }),
+    code: z.enum(errorCodes),
+    retryable: z.boolean().meta({ description: 'Whether the same request may succeed later.' }),
+    requestId: z.string(),
+    problems: z
+      .array(
+        z.strictObject({
+          path: z.string().meta({ description: 'JSON pointer into the body; empty for all of it.' }),
+          message: z.string(),
+        }),
+      )
+      .optional()
+      .meta({ description: 'Every single thing that is wrong, with its place.' }),
+    allowed: z
+      .array(z.string())
+      .optional()
+      .meta({ description: 'With 405: the methods that the path takes.' }),
+    errorId: z.string().optional().meta({ description: 'With 500: what to look for in the log.' }),
+    get operation() {
+      return operationSchema.optional();
+    },
+  })
+  .meta({ description: 'An error as of RFC 9457.' });
+
+const operationKinds = [
+  'deploy',
+  'scale',
+  'reschedule',
+  'restart',
+  'rollback',
+  'remove',
+] as const satisfies readonly OperationKind[];
+const operationStates = [
+  'queued',
+  'running',
+  'succeeded',
+  'failed',
+  'rolled_back',
+  'superseded',
+] as const satisfies readonly OperationState[];
+
+export const operationKindSchema = z.enum(operationKinds);
+export const operationStateSchema = z.enum(operationStates);
+
+export const operationSchema = z
+  .strictObject({
+    id: z.string().meta({ example: 'deploy.default.hello.1f0c9a77d2e4' }),
+    kind: operationKindSchema,
+    project: z.string(),
+    microservice: z.string(),
+    state: operationStateSchema,
+    final: z.boolean().meta({ description: 'Whether the state is the last one.' }),
+    release: count(),
+    scale: count(),
+    message: z.string(),
+    plan: z.array(z.string()).meta({ description: 'What is done, a step a line.' }),
+    error: z
+      .strictObject({
+        code: z.enum(errorCodes),
+        message: z.string(),
+        logTail: z
+          .array(z.string())
+          .meta({ description: 'The last lines of the container that failed, oldest first.' }),
+      })
+      .optional(),
+    createdAt: time(),
+    startedAt: time().optional(),
+    endedAt: time().optional(),
+    generation: count().optional().meta({
+      description: 'Of the microservice, after this change; only in the answer to the change itself.',
+    }),
+    created: z.boolean().optional().meta({
+      description: 'Whether the change made the microservice; only in the answer to the change itself.',
+    }),
+    links: z.strictObject({
+      self: z.string(),
+      follow: z.string(),
+      microservice: z.string(),
+      webUi: z.string().optional().meta({ description: 'The operation in the Temporal Web UI.' }),
+    }),
+  })
+  .meta({ description: 'One deploy, scale, reschedule, restart, rollback or removal.' });
+
+const replicaStates = [
+  'starting',
+  'running',
+  'unhealthy',
+  'restarting',
+  'crash_looping',
+  'paused',
+  'stopping',
+  'exited',
+  'broken',
+] as const;
+
+export const replicaStateSchema = z.enum(replicaStates);
+
+export const replicaSchema = z
+  .strictObject({
+    id: z.string(),
+    project: z.string(),
+    microservice: z.string(),
+    release: count(),
+    node: z.string(),
+    state: replicaStateSchema,
+    healthy: z.boolean().meta({ description: 'Whether all its containers run and all its checks pass.' }),
+    reason: z.string().optional().meta({ description: 'Why it is not running.' }),
+    restartCount: count(),
+    operation: z.string().meta({ description: 'The operation that started it.' }),
+    ports: z.array(
+      z.strictObject({
+        container: z.string(),
+        port: z.int(),
+        protocol: z.enum(['tcp', 'udp']),
+        address: z
+          .string()
+          .meta({ description: 'Address and port on the node.', example: '127.0.0.1:32768' }),
+        hostPort: z.int(),
+        serviceId: z.string().meta({ description: 'Id of the service instance in Consul.' }),
+        hostnames: z.array(z.string()),
+      }),
+    ),
+    containers: z.array(
+      z.strictObject({
+        name: z.string(),
+        containerId: z.string(),
+        image: z.string(),
+        imageId: z.string(),
+        running: z.boolean(),
+        restartCount: count(),
+        exitCode: z.int().optional(),
+        oomKilled: z.boolean().optional(),
+        startedAt: time().optional(),
+      }),
+    ),
+    cpusReserved: z.number(),
+    memoryReservedBytes: bytes(),
+    createdAt: time(),
+    updatedAt: time(),
+    links: z.strictObject({ self: z.string(), logs: z.string(), microservice: z.string() }),
+  })
+  .meta({ description: 'One running copy of a release on one node.' });
+
+export const microserviceStateSchema = z.enum(['steady', 'changing', 'failed', 'removing']);
+
+export const microserviceSchema = z
+  .strictObject({
+    name: z.string(),
+    project: z.string(),
+    specification: microserviceSpecSchema.meta({ description: 'As one would write it.' }),
+    scale: count(),
+    release: count().meta({ description: 'Number of the release that is wanted.' }),
+    settledRelease: count().optional().meta({ description: 'The newest release that was healthy.' }),
+    generation: count().meta({
+      description: 'Grows with every change; the ETag, for If-Match.',
+    }),
+    state: microserviceStateSchema,
+    message: z.string(),
+    operation: z.string().meta({ description: 'The newest operation.' }),
+    replicas: z.strictObject({
+      desired: count(),
+      running: count().meta({ description: 'Those that serve.' }),
+      starting: count(),
+      unhealthy: count(),
+      restarting: count().meta({ description: 'Crash loops too.' }),
+      other: count(),
+      outdated: count().meta({ description: 'Those of another release, in whatever state.' }),
+    }),
+    endpoints: z
+      .array(
+        z.strictObject({
+          container: z.string(),
+          port: z.int(),
+          protocol: z.enum(['tcp', 'udp']),
+          address: z.string(),
+          replica: z.string(),
+        }),
+      )
+      .meta({ description: 'Where running replicas can be reached directly.' }),
+    urls: z.array(z.string()).meta({ description: 'The hostnames that the specification asks for.' }),
+    createdAt: time(),
+    updatedAt: time(),
+    links: z.strictObject({
+      self: z.string(),
+      replicas: z.string(),
+      releases: z.string(),
+      operations: z.string(),
+      logs: z.string(),
+      webUi: z.string().optional(),
+    }),
+  })
+  .meta({ description: 'A microservice: what is wanted, and how far it has come.' });
+
+export const releaseSchema = z
+  .strictObject({
+    number: count(),
+    current: z.boolean().meta({ description: 'Whether it is the one that is wanted.' }),
+    settled: z.boolean().meta({ description: 'Whether it is the newest one that was healthy.' }),
+    rollbackOf: count().optional(),
+    specification: z
+      .record(z.string(), z.unknown())
+      .meta({ description: 'As one would write it, without the scale, which is not part of a release.' }),
+    diff: z
+      .array(z.string())
+      .meta({ description: 'What changed since the release before it that is kept, in words.' }),
+    createdAt: time(),
+    links: z.strictObject({ self: z.string(), microservice: z.string() }),
+  })
+  .meta({ description: 'An immutable, numbered specification.' });
+
+export const nodeHealthSchema = z.enum(['healthy', 'degraded']);
+
+export const nodeSchema = z
+  .strictObject({
+    id: z.string(),
+    address: z.string(),
+    architecture: z.string(),
+    dockerVersion: z.string(),
+    health: nodeHealthSchema,
+    connected: z.boolean().meta({ description: 'Whether its worker holds its stream to this API open.' }),
+    reasons: z.array(z.string()),
+    cpus: z.number(),
+    cpusReserved: z.number(),
+    cpuPercent: z.number(),
+    memoryBytes: bytes(),
+    memoryReservedBytes: bytes(),
+    memoryAvailableBytes: bytes(),
+    diskBytes: bytes(),
+    diskFreeBytes: bytes(),
+    replicas: count(),
+    images: z.array(z.string()),
+    labels: z.record(z.string(), z.string()),
+    updatedAt: time(),
+    links: z.strictObject({ self: z.string(), replicas: z.string() }),
+  })
+  .meta({ description: 'A machine with a Docker Engine.' });
+
+export const eventSchema = z
+  .strictObject({
+    id: z.string().meta({ description: 'Hand it back as `since` or Last-Event-ID.' }),
+    at: time(),
+    level: z.enum(['info', 'warning', 'error']),
+    type: z.string().meta({ example: 'operation.succeeded' }),
+    message: z.string(),
+    project: z.string().optional(),
+    microservice: z.string().optional(),
+    operation: z.string().optional(),
+    replica: z.string().optional(),
+    node: z.string().optional(),
+  })
+  .meta({ description: 'Something that happened.' });
+
+export const logLineSchema = z
+  .strictObject({
+    replica: z.string(),
+    container: z.string(),
+    stream: z.enum(['stdout', 'stderr']),
+    at: time(),
+    line: z.string(),
+  })
+  .meta({ description: 'One line that a container wrote.' });
+
+const listOf = <T extends z.ZodType>(item: T) => z.strictObject({ index: version(), items: z.array(item) });
+
+export const microserviceListSchema = listOf(microserviceSchema);
+export const replicaListSchema = listOf(replicaSchema);
+export const nodeListSchema = listOf(nodeSchema);
+export const eventListSchema = listOf(eventSchema);
+export const releaseListSchema = listOf(releaseSchema);
+/** Operations are not part of what is watched, so their list has no version. */
+export const operationListSchema = z.strictObject({ items: z.array(operationSchema) });
+
+export const aboutSchema = z
+  .strictObject({
+    name: z.literal('ContainerOS'),
+    version: z.string(),
+    api: z.string(),
+    documentation: z.string(),
+  })
+  .meta({ description: 'What answers here.' });
+
+export const healthSchema = z.strictObject({ status: z.literal('ok') });
+
+// ---- what a request may hold ----
+
+export const scaleRequestSchema = z
+  .strictObject({ scale: scaleSchema })
+  .meta({ description: 'How many replicas there should be.' });
+
+/** JSON merge patch (RFC 7396): what a patched specification has to be like is checked when it is merged. */
+export const patchRequestSchema = z
+  .strictObject({
+    name: microserviceNameSchema.optional(),
+    scale: scaleSchema.nullable().optional(),
+    containers: z.record(z.string(), z.union([z.record(z.string(), z.unknown()), z.null()])).optional(),
+    restart: z.record(z.string(), z.unknown()).nullable().optional(),
+    update: z.record(z.string(), z.unknown()).nullable().optional(),
+    constraints: z.record(z.string(), z.string().nullable()).nullable().optional(),
+    hostNetwork: z.boolean().nullable().optional(),
+  })
+  .meta({
+    description:
+      'A JSON merge patch (RFC 7396) of the specification: what is named is replaced, null takes away, the rest stays. `{"scale": 3}` only scales.',
+    example: { scale: 3 },
+  });
+
+export const rollbackRequestSchema = z
+  .strictObject({ toRelease: z.int().min(1).optional() })
+  .meta({ description: 'Which release to go back to; the newest healthy one before when left out.' });
+
+export const emptyRequestSchema = z.strictObject({});
+
+export type ProblemBody = z.infer<typeof problemSchema>;
+export type OperationView = z.infer<typeof operationSchema>;
+export type ReplicaView = z.infer<typeof replicaSchema>;
+export type MicroserviceView = z.infer<typeof microserviceSchema>;
+export type ReleaseView = z.infer<typeof releaseSchema>;
+export type NodeView = z.infer<typeof nodeSchema>;
+export type EventView = z.infer<typeof eventSchema>;
+export type LogLineView = z.infer<typeof logLineSchema>;
