@@ -54,6 +54,7 @@ interface HttpError {
   readonly statusCode?: number;
   readonly response?: { readonly body?: unknown };
   readonly message?: string;
+  readonly isValidation?: boolean;
 }
 
 /**
@@ -72,7 +73,8 @@ export const createKeyValueStore = (address: string): KeyValueStore => {
     try {
       return await body();
     } catch (error) {
-      const { message, statusCode } = error as HttpError;
+      const { message, statusCode, isValidation } = error as HttpError;
+      if (isValidation === true) throw error; // a defect of ours
       throw new ContainerOsError(
         'unavailable',
         `Consul at ${address} did not ${what}: ${statusCode ?? ''} ${message ?? String(error)}`.trim(),
@@ -104,10 +106,13 @@ export const createKeyValueStore = (address: string): KeyValueStore => {
       return attempt('write', async () => {
         let answer: TransactionAnswer;
         try {
-          answer = (await consul.transaction.create({
-            operations: operations.map(toWire),
-            timeout: TIMEOUT_MS,
-          } as never)) as TransactionAnswer;
+          // The package's types lag behind its two arguments.
+          answer = (await consul.transaction.create(
+            operations.map(toWire) as never,
+            {
+              timeout: TIMEOUT_MS,
+            } as never,
+          )) as TransactionAnswer;
         } catch (error) {
           // 409: a check failed, nothing was written.
           const { statusCode, response } = error as HttpError;
