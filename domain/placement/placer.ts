@@ -15,6 +15,7 @@ import {
   type Candidate,
   type Filter,
 } from './filters';
+import { createHeap, type Heap } from './heap';
 import type { ReplicaNeeds } from './needs';
 
 /** What the scores compare, the first difference decides; less is better. */
@@ -121,21 +122,29 @@ export const createPlacer = (input: PlacerInput): Placer => {
     candidate.replicas += sign;
   };
 
+  // The order of the nodes that may still have room. Taking room makes only the first node less good, so the order
+  // holds; giving some back makes any node better, so it is made anew.
+  let queue: Heap<Scored> | undefined;
+
   return {
     place: () => {
-      let best: Scored | undefined;
-      for (const candidate of open) {
-        if (best !== undefined && !isBefore(candidate, best, needs.keepsData)) continue;
-        if (hasRoom(candidate)) best = candidate;
+      queue ??= createHeap(open, (left, right) => isBefore(left, right, needs.keepsData));
+      for (let best = queue.first(); best !== undefined; best = queue.first()) {
+        if (hasRoom(best)) {
+          account(best, 1, needs.cpus, needs.memoryBytes);
+          best.placed += 1;
+          queue.demoteFirst();
+          return best.node.id;
+        }
+        queue.removeFirst();
       }
-      if (best === undefined) return undefined;
-      account(best, 1, needs.cpus, needs.memoryBytes);
-      best.placed += 1;
-      return best.node.id;
+      return undefined;
     },
     free: (replica) => {
       const candidate = byId.get(replica.nodeId);
-      if (candidate !== undefined) account(candidate, -1, replica.cpusReserved, replica.memoryReservedBytes);
+      if (candidate === undefined) return;
+      account(candidate, -1, replica.cpusReserved, replica.memoryReservedBytes);
+      queue = undefined;
     },
     hasRoomAwayFromCrashes: () =>
       open.some((candidate) => candidate.degraded === 0 && candidate.crashLoops === 0 && hasRoom(candidate)),

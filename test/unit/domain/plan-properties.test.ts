@@ -1,0 +1,335 @@
+/** What holds for every plan, whatever the situation; phases are executed on a simulated cluster. */
+
+import fc from 'fast-check';
+import type {
+  ObservedReplica,
+  OperationKind,
+  Plan,
+  PlanRequest,
+  Snapshot,
+  Step,
+} from '../../../domain/model';
+import { allocatableCpus, allocatableMemoryBytes } from '../../../domain/placement/filters';
+import { needsOf } from '../../../domain/placement/needs';
+import { computePlan, describePlan } from '../../../domain/plan';
+import { desiredScale, reconcile } from '../../../domain/reconcile';
+import { limitsOf } from '../../../domain/rollout';
+import {
+  GB,
+  MB,
+  NOW_MS,
+  applyPlan,
+  buildNode,
+  buildReleaseSpec,
+  buildReplica,
+  buildRequest,
+  buildSnapshot,
+} from '../../support/builders';
+
+interface Situation {
+  readonly request: PlanRequest;
+  readonly snapshot: Snapshot;
+}
+
+/** Enough to find what a change broke; more for a thorough look. */
+const RUNS = Number(process.env['PROPERTY_RUNS'] ?? 300);
+
+const OPERATION = 'deploy.default.web.now';
+
+const reserves = [
+  {},
+  { reserve: { cpus: 0.5 } },
+  { reserve: { cpus: 1, memory: 300 * MB } },
+  { reserve: { memory: 900 * MB } },
+];
+const updates = [
+  {},
+  { update: { maxSurge: 0, maxUnavailable: 1 } },
+  { update: { maxSurge: 0, maxUnavailable: '25%' } },
+  { update: { maxSurge: 2, maxUnavailable: 2 } },
+  { update: { maxSurge: '100%', maxUnavailable: 0 } },
+  { update: { strategy: 'recreate' as const } },
+];
+const restarts = [{}, { restart: { policy: 'on-failure' as const } }];
+const shapes = [
+  {},
+  { volumes: [{ name: 'data', path: '/data' }] },
+  { pull: 'always' as const },
+  { pull: 'never' as const },
+];
+const specs = reserves.flatMap((reserve) =>
+  updates.flatMap((update) =>
+    restarts.flatMap((restart) =>
+      shapes.map((shape) =>
+        buildReleaseSpec({
+          containers: { app: { image: 'nginx:1.28', ports: [80], ...reserve, ...shape } },
+          ...update,
+          ...restart,
+        }),
+      ),
+    ),
+  ),
+);
+
+const kinds: readonly OperationKind[] = ['deploy', 'scale', 'reschedule', 'restart', 'rollback', 'remove'];
+const nodeIds = ['a', 'b', 'c', 'd'];
+
+const nodeArbitrary = fc.record({
+  capacity: fc.record({
+    cpus: fc.constantFrom(1, 2, 4),
+    memoryBytes: fc.constantFrom(GB, 2 * GB, 8 * GB),
+    diskBytes: fc.constant(32 * GB),
+  }),
+  cpuPercent: fc.integer({ min: 0, max: 100 }),
+  memoryAvailableBytes: fc.constantFrom(40 * MB, GB, 6 * GB),
+  diskFreeBytes: fc.constantFrom(100 * MB, 20 * GB),
+  health: fc.constantFrom('healthy' as const, 'healthy' as const, 'degraded' as const),
+  images: fc.constantFrom<readonly string[]>([], ['nginx:1.28']),
+  up: fc.constantFrom(true, true, true, false),
+  cpusReserved: fc.constantFrom(0, 0.5),
+  memoryReservedBytes: fc.constantFrom(0, 500 * MB),
+});
+
+const replicaArbitrary = fc.record({
+  nodeId: fc.constantFrom(...nodeIds),
+  release: fc.constantFrom(1, 2, 2),
+  operation: fc.constantFrom(OPERATION, 'deploy.default.web.old'),
+  state: fc.constantFrom<ObservedReplica['state']>(
+    'running',
+    'running',
+    'running',
+    'starting',
+    'unhealthy',
+    'restarting',
+    'crash_looping',
+    'paused',
+    'stopping',
+    'exited',
+    'broken',
+  ),
+  restartCount: fc.integer({ min: 0, max: 9 }),
+  cpusReserved: fc.constantFrom(0, 0.5),
+  memoryReservedBytes: fc.constantFrom(0, 300 * MB),
+  createdAtMs: fc.integer({ min: NOW_MS - 5, max: NOW_MS }),
+});
+
+const situationArbitrary: fc.Arbitrary<Situation> = fc
+  .record({
+    nodes: fc.array(nodeArbitrary, { minLength: 1, maxLength: nodeIds.length }),
+    replicas: fc.array(replicaArbitrary, { maxLength: 9 }),
+    spec: fc.constantFrom(...specs),
+    scale: fc.integer({ min: 0, max: 8 }),
+    kind: fc.constantFrom(...kinds),
+    refusals: fc.constantFrom({}, {}, { a: 'full' }),
+    seed: fc.constantFrom('x', 'y'),
+  })
+  .map(({ nodes, replicas, spec, scale, kind, refusals, seed }) => ({
+    request: buildRequest({
+      kind,
+      scale,
+      refusals,
+      seed,
+      operation: OPERATION,
+      release: { number: 2, spec, createdAtMs: NOW_MS },
+    }),
+    snapshot: buildSnapshot(
+      nodes.map((node, index) => buildNode(nodeIds[index] ?? '', node)),
+      replicas.map((replica, index) => buildReplica(`web-${index}`, replica.nodeId, replica)),
+    ),
+  }));
+
+/** Whatever is asked, there is room for it. */
+const roomySituationArbitrary = situationArbitrary.map(({ request, snapshot }) => ({
+  request: { ...request, refusals: {} },
+  snapshot: {
+    ...snapshot,
+    nodes: [
+      ...snapshot.nodes,
+      buildNode('z', {
+        capacity: { cpus: 999, memoryBytes: 999 * GB, diskBytes: 999 * GB },
+        memoryAvailableBytes: 900 * GB,
+      }),
+    ],
+  },
+}));
+
+const check = (arbitrary: fc.Arbitrary<Situation>, property: (situation: Situation) => void) =>
+  fc.assert(fc.property(arbitrary, property), { numRuns: RUNS });
+
+const stepsOf = (plan: Plan): readonly Step[] => plan.phases.flatMap(({ steps }) => steps);
+
+const isUp = ({ nodes }: Snapshot, nodeId: string) => nodes.some(({ id, up }) => id === nodeId && up);
+
+/** The cluster before the plan and after each of its phases. */
+const statesOf = (plan: Plan, { request, snapshot }: Situation): readonly Snapshot[] =>
+  [0, ...plan.phases.map((_, index) => index + 1)].map((count) => applyPlan(plan, request, snapshot, count));
+
+const countInState = ({ replicas, nodes }: Snapshot, wanted: ObservedReplica['state']): number =>
+  replicas.filter(({ state, nodeId }) => state === wanted && isUp({ nodes, replicas }, nodeId)).length;
+
+describe('every plan', () => {
+  test('fills no node above what it can allocate', () => {
+    check(situationArbitrary, (situation) => {
+      const plan = computePlan(situation.request, situation.snapshot);
+      const needs = needsOf(situation.request.desired.release.spec);
+      const existing = new Set(situation.snapshot.replicas.map(({ id }) => id));
+      plan.phases.forEach((phase, index) => {
+        const state = applyPlan(plan, situation.request, situation.snapshot, index + 1);
+        for (const step of phase.steps) {
+          if (step.kind !== 'start' || existing.has(step.replicaId)) continue;
+          const node = state.nodes.find(({ id }) => id === step.nodeId);
+          if (node === undefined) throw new Error(`plans for the unknown node ${step.nodeId}`);
+          if (needs.cpus > 0) expect(node.cpusReserved).toBeLessThanOrEqual(allocatableCpus(node) + 1e-6);
+          if (needs.memoryBytes > 0) {
+            expect(node.memoryReservedBytes).toBeLessThanOrEqual(allocatableMemoryBytes(node));
+          }
+        }
+      });
+    });
+  });
+
+  test('keeps the minimum running', () => {
+    check(situationArbitrary, (situation) => {
+      const { request, snapshot } = situation;
+      const { spec } = request.desired.release;
+      const scale = desiredScale(request);
+      if (spec.update.strategy === 'recreate') return;
+      // Replicas that were allowed to end have done their work; they need no running one in their place.
+      const { minRunning } = limitsOf(spec, scale);
+      const floor = Math.min(
+        countInState(snapshot, 'running'),
+        minRunning - countInState(snapshot, 'exited'),
+      );
+      for (const state of statesOf(computePlan(request, snapshot), situation)) {
+        expect(countInState(state, 'running')).toBeGreaterThanOrEqual(floor);
+      }
+    });
+  });
+
+  test('keeps within the surge', () => {
+    check(situationArbitrary, (situation) => {
+      const { request, snapshot } = situation;
+      const { broken, surplus } = reconcile(request, snapshot);
+      const doomed = new Set([...broken, ...surplus].map(({ replica }) => replica.id));
+      const count = ({ replicas }: Snapshot) =>
+        replicas.filter(({ id, nodeId }) => !doomed.has(id) && isUp(snapshot, nodeId)).length;
+      const ceiling = Math.max(
+        count(snapshot),
+        limitsOf(request.desired.release.spec, desiredScale(request)).maxTotal,
+      );
+      for (const state of statesOf(computePlan(request, snapshot), situation)) {
+        expect(count(state)).toBeLessThanOrEqual(ceiling);
+      }
+    });
+  });
+
+  test('has pulls first, phases of one kind, no step twice, and none for a node that is away', () => {
+    check(situationArbitrary, ({ request, snapshot }) => {
+      const plan = computePlan(request, snapshot);
+      plan.phases.forEach((phase, index) => {
+        expect(phase.steps.length).toBeGreaterThan(0);
+        expect(phase.steps.every(({ kind }) => kind === phase.kind)).toBe(true);
+        if (phase.kind === 'pull') expect(index).toBe(0);
+      });
+      const steps = stepsOf(plan);
+      expect(steps.every(({ nodeId }) => isUp(snapshot, nodeId))).toBe(true);
+      const keys = steps.map((step) =>
+        JSON.stringify([step.kind, step.kind === 'pull' ? step.nodeId : step.replicaId]),
+      );
+      expect(new Set(keys).size).toBe(keys.length);
+    });
+  });
+
+  test('gives each new replica an id of its own', () => {
+    check(situationArbitrary, ({ request, snapshot }) => {
+      const observed = new Map(snapshot.replicas.map((replica) => [replica.id, replica]));
+      for (const step of stepsOf(computePlan(request, snapshot))) {
+        if (step.kind !== 'start') continue;
+        const existing = observed.get(step.replicaId);
+        // A start of something that exists waits for it, where it is.
+        if (existing !== undefined) expect(existing.nodeId).toBe(step.nodeId);
+        else expect(step.replicaId).toMatch(/^web-[a-z0-9]{6}$/);
+      }
+    });
+  });
+
+  test('does not depend on the order of what is observed', () => {
+    const shuffled = situationArbitrary.chain((situation) =>
+      fc
+        .record({
+          nodes: fc.shuffledSubarray([...situation.snapshot.nodes], {
+            minLength: situation.snapshot.nodes.length,
+          }),
+          replicas: fc.shuffledSubarray([...situation.snapshot.replicas], {
+            minLength: situation.snapshot.replicas.length,
+          }),
+        })
+        .map((snapshot) => ({ situation, snapshot })),
+    );
+    fc.assert(
+      fc.property(shuffled, ({ situation: { request, snapshot }, snapshot: other }) => {
+        expect(computePlan(request, other)).toEqual(computePlan(request, snapshot));
+      }),
+      { numRuns: RUNS },
+    );
+  });
+
+  test('leads to a state that needs no step', () => {
+    check(fc.oneof(situationArbitrary, roomySituationArbitrary), (situation) => {
+      const { request } = situation;
+      let { snapshot } = situation;
+      // Crash-looping replicas are moved one at a time; all else takes one plan.
+      const rounds = request.kind === 'reschedule' ? snapshot.replicas.length + 2 : 2;
+      for (let attempt = 1; attempt <= rounds; attempt += 1) {
+        const plan = computePlan({ ...request, attempt }, snapshot);
+        if (plan.unplaced > 0 || plan.converged) return;
+        snapshot = applyPlan(plan, request, snapshot);
+      }
+      throw new Error(`did not converge: ${JSON.stringify(computePlan(request, snapshot))}`);
+    });
+  });
+
+  test('reaches what is desired where there is room', () => {
+    check(roomySituationArbitrary, (situation) => {
+      const { request, snapshot } = situation;
+      const plan = computePlan(request, snapshot);
+      expect(plan.unplaced).toBe(0);
+      const after = applyPlan(plan, request, snapshot);
+      const present = after.replicas.filter(({ nodeId }) => isUp(after, nodeId));
+      expect(present).toHaveLength(desiredScale(request));
+      expect(present.every(({ release }) => release === 2)).toBe(true);
+    });
+  });
+
+  test('says why, for every node, when a replica finds none', () => {
+    check(situationArbitrary, ({ request, snapshot }) => {
+      const plan = computePlan(request, snapshot);
+      const lines = describePlan(plan, snapshot);
+      if (plan.unplaced === 0) return;
+      for (const { reason } of plan.rejections) expect(lines.join('\n')).toContain(reason);
+      // While something may still be stopped or surged later, a node may have room that the limits do not let it use.
+      if (plan.phases.length === 0 && snapshot.replicas.length === 0) {
+        expect(plan.rejections).toHaveLength(snapshot.nodes.length);
+      }
+    });
+  });
+});
+
+test('scaling down stops exactly the surplus, in one phase', () => {
+  const arbitrary = fc.record({
+    nodes: fc.array(fc.constantFrom(...nodeIds), { minLength: 1, maxLength: 12 }),
+    scale: fc.integer({ min: 0, max: 12 }),
+  });
+  fc.assert(
+    fc.property(arbitrary, ({ nodes, scale }) => {
+      fc.pre(scale < nodes.length);
+      const snapshot = buildSnapshot(
+        nodeIds.map((id) => buildNode(id)),
+        nodes.map((nodeId, index) => buildReplica(`web-${index}`, nodeId)),
+      );
+      const plan = computePlan(buildRequest({ kind: 'scale', scale }), snapshot);
+      expect(plan.phases.map(({ kind }) => kind)).toEqual(['stop']);
+      expect(stepsOf(plan)).toHaveLength(nodes.length - scale);
+    }),
+  );
+});

@@ -1,0 +1,307 @@
+import type { ObservedReplica, OperationKind, Plan, Step } from '../../../domain/model';
+import { computePlan, describePlan } from '../../../domain/plan';
+import { limitsOf } from '../../../domain/rollout';
+import type { RawMicroserviceSpec } from '../../../domain/spec/schema';
+import {
+  GB,
+  buildNode,
+  buildRelease,
+  buildReleaseSpec,
+  buildReplica,
+  buildRequest,
+  buildSnapshot,
+} from '../../support/builders';
+
+const stepsOf = (plan: Plan): readonly Step[] => plan.phases.flatMap(({ steps }) => steps);
+
+/** "start a", "stop web-1 outdated", one for each step, in order. */
+const summary = (plan: Plan): readonly string[] =>
+  stepsOf(plan).map((step) => {
+    switch (step.kind) {
+      case 'pull':
+        return `pull ${step.nodeId}`;
+      case 'start':
+        return `start ${step.nodeId}`;
+      case 'stop':
+        return `stop ${step.replicaId} ${step.reason}`;
+    }
+  });
+
+const kinds: readonly OperationKind[] = ['deploy', 'scale', 'reschedule', 'restart', 'rollback'];
+const healing: readonly ObservedReplica['state'][] = [
+  'starting',
+  'restarting',
+  'unhealthy',
+  'paused',
+  'crash_looping',
+];
+
+describe('limits of a change', () => {
+  test.each<[scale: number, update: RawMicroserviceSpec['update'], maxTotal: number, minRunning: number]>([
+    [1, {}, 2, 1],
+    [3, {}, 4, 3],
+    [8, {}, 10, 8],
+    [10, { maxSurge: 0, maxUnavailable: '25%' }, 10, 8],
+    // 25% of one is none; without this nothing could ever change.
+    [1, { maxSurge: 0, maxUnavailable: '25%' }, 1, 0],
+    [4, { maxSurge: '100%', maxUnavailable: '100%' }, 8, 0],
+    [2, { maxSurge: 5, maxUnavailable: 7 }, 7, 0],
+  ])('scale %p with %p', (scale, update, maxTotal, minRunning) => {
+    expect(limitsOf(buildReleaseSpec({ update }), scale)).toEqual({ maxTotal, minRunning });
+  });
+});
+
+describe('what exists', () => {
+  test.each(healing)('a replica that is %s counts as there when scaling', (state) => {
+    const snapshot = buildSnapshot([buildNode('a')], [buildReplica('web-1', 'a', { state })]);
+    expect(computePlan(buildRequest({ kind: 'scale', scale: 1 }), snapshot).converged).toBe(true);
+    expect(summary(computePlan(buildRequest({ kind: 'scale', scale: 2 }), snapshot))).toEqual(['start a']);
+  });
+
+  test.each(kinds)('a broken replica is replaced by a %s', (kind) => {
+    const operation = 'this';
+    const snapshot = buildSnapshot(
+      [buildNode('a'), buildNode('b')],
+      [buildReplica('web-1', 'a', { operation, state: 'broken' }), buildReplica('web-2', 'b', { operation })],
+    );
+    const plan = computePlan(buildRequest({ kind, scale: 2, operation }), snapshot);
+    expect(summary(plan)).toEqual(['start a', 'stop web-1 broken']);
+  });
+
+  test.each([
+    ['always', ['start a', 'stop web-1 exited']],
+    ['on-failure', []],
+    ['never', []],
+  ] as const)('with the restart policy %s an exited replica means %p', (policy, expected) => {
+    const request = buildRequest({ kind: 'reschedule', release: buildRelease(1, { restart: { policy } }) });
+    const snapshot = buildSnapshot([buildNode('a')], [buildReplica('web-1', 'a', { state: 'exited' })]);
+    expect(summary(computePlan(request, snapshot))).toEqual(expected);
+  });
+
+  test('what was left stopping is stopped again, and does not count', () => {
+    const snapshot = buildSnapshot([buildNode('a')], [buildReplica('web-1', 'a', { state: 'stopping' })]);
+    const plan = computePlan(buildRequest({ kind: 'reschedule' }), snapshot);
+    expect(summary(plan)).toEqual(['start a', 'stop web-1 surplus']);
+  });
+
+  test('a replica on a node that nobody knows is replaced and left alone', () => {
+    const snapshot = buildSnapshot([buildNode('a')], [buildReplica('web-1', 'gone')]);
+    expect(summary(computePlan(buildRequest({ kind: 'reschedule' }), snapshot))).toEqual(['start a']);
+  });
+
+  test.each(['reschedule', 'scale'] as const)(
+    'a %s keeps a crash-looping replica that has nowhere to go',
+    (kind) => {
+      const snapshot = buildSnapshot(
+        [buildNode('a')],
+        [buildReplica('web-1', 'a', { state: 'crash_looping' })],
+      );
+      expect(computePlan(buildRequest({ kind }), snapshot).converged).toBe(true);
+    },
+  );
+
+  test('a crash-looping replica stays with its data', () => {
+    const release = buildRelease(1, {
+      containers: { db: { image: 'postgres:17', volumes: [{ name: 'data', path: '/data' }] } },
+    });
+    const snapshot = buildSnapshot(
+      [buildNode('a'), buildNode('b')],
+      [buildReplica('web-1', 'a', { state: 'crash_looping' })],
+    );
+    expect(computePlan(buildRequest({ kind: 'reschedule', release }), snapshot).converged).toBe(true);
+  });
+
+  test('in a deploy a crash-looping replica of its own has failed; one from before is left to its node', () => {
+    const own = buildReplica('web-1', 'a', { state: 'crash_looping', operation: 'this' });
+    const older = buildReplica('web-2', 'b', { state: 'crash_looping', operation: 'before' });
+    const snapshot = buildSnapshot([buildNode('a'), buildNode('b')], [own, older]);
+    const plan = computePlan(buildRequest({ operation: 'this', scale: 2 }), snapshot);
+    expect(summary(plan)).toEqual(['start a', 'stop web-1 failed_release']);
+  });
+});
+
+describe('a new release', () => {
+  const release = buildRelease(2);
+
+  test('does not stop an old replica for one that finds no place', () => {
+    const full = buildRelease(2, {
+      containers: { app: { image: 'nginx:1.27', cpus: 2, reserve: { cpus: 2 } } },
+      update: { maxSurge: 0, maxUnavailable: 1 },
+    });
+    const snapshot = buildSnapshot(
+      [buildNode('a', { capacity: { cpus: 2, memoryBytes: 8 * GB, diskBytes: 100 * GB } })],
+      [buildReplica('web-1', 'a')],
+    );
+    const plan = computePlan(buildRequest({ release: full }), snapshot);
+    expect(summary(plan)).toEqual([]);
+    expect(plan).toMatchObject({
+      unplaced: 1,
+      converged: false,
+      rejections: [{ nodeId: 'a', reason: 'needs 2 CPUs, 1.9 are free' }],
+    });
+  });
+
+  test('takes the room of the old one where it may be unavailable', () => {
+    const reserve = { cpus: 1, reserve: { cpus: 1 } };
+    const tight = buildRelease(2, {
+      containers: { app: { image: 'nginx:1.27', ...reserve } },
+      update: { maxSurge: 0, maxUnavailable: 1 },
+    });
+    const snapshot = buildSnapshot(
+      [buildNode('a', { capacity: { cpus: 2, memoryBytes: 8 * GB, diskBytes: 100 * GB } })],
+      [buildReplica('web-1', 'a', { cpusReserved: 1 })],
+    );
+    expect(summary(computePlan(buildRequest({ release: tight }), snapshot))).toEqual([
+      'stop web-1 outdated',
+      'start a',
+    ]);
+  });
+
+  test('with recreate leaves the old replicas when not one new one would find a place', () => {
+    const impossible = buildRelease(2, {
+      containers: { app: { image: 'nginx:1.27' } },
+      update: { strategy: 'recreate' },
+      constraints: { gpu: 'yes' },
+    });
+    const snapshot = buildSnapshot([buildNode('a')], [buildReplica('web-1', 'a')]);
+    const plan = computePlan(buildRequest({ release: impossible }), snapshot);
+    expect(summary(plan)).toEqual([]);
+    expect(plan.rejections[0]?.reason).toBe('needs the label gpu=yes, which is not set');
+  });
+
+  test('clears old replicas that do not serve, and more than one at a time', () => {
+    const old = ['1', '2', '3', '4'].map((id) => buildReplica(`web-${id}`, 'a', { state: 'crash_looping' }));
+    const plan = computePlan(buildRequest({ release, scale: 4 }), buildSnapshot([buildNode('a')], old));
+    expect(plan.phases.map(({ kind, steps }) => [kind, steps.length])).toEqual([
+      ['start', 1],
+      ['stop', 4],
+      ['start', 3],
+    ]);
+  });
+
+  test('with a lower scale first stops what is too much', () => {
+    const old = ['1', '2', '3', '4', '5'].map((id) => buildReplica(`web-${id}`, 'a'));
+    const plan = computePlan(buildRequest({ release, scale: 2 }), buildSnapshot([buildNode('a')], old));
+    expect(plan.phases.map(({ kind, steps }) => [kind, steps.length])).toEqual([
+      ['stop', 3],
+      ['start', 1],
+      ['stop', 1],
+      ['start', 1],
+      ['stop', 1],
+    ]);
+  });
+});
+
+describe('placement', () => {
+  const nodeOf = (plan: Plan) =>
+    stepsOf(plan).flatMap((step) => (step.kind === 'start' ? [step.nodeId] : []));
+
+  test('prefers, in this order: spread, image, fewer replicas, lower load', () => {
+    const place = (a: Parameters<typeof buildNode>[1], b: Parameters<typeof buildNode>[1]) =>
+      nodeOf(computePlan(buildRequest(), buildSnapshot([buildNode('a', a), buildNode('b', b)])));
+    expect(place({ images: [] }, { replicaCount: 9, cpuPercent: 90 })).toEqual(['b']);
+    expect(place({ replicaCount: 2 }, { replicaCount: 1, cpuPercent: 90 })).toEqual(['b']);
+    expect(place({ cpuPercent: 55 }, { cpuPercent: 20 })).toEqual(['b']);
+    const spread = computePlan(
+      buildRequest({ kind: 'scale', scale: 2 }),
+      buildSnapshot(
+        [buildNode('a'), buildNode('b', { images: [], replicaCount: 9 })],
+        [buildReplica('web-1', 'a')],
+      ),
+    );
+    expect(nodeOf(spread)).toEqual(['b']);
+  });
+
+  test('of equal nodes the seed chooses, and not always the same', () => {
+    const nodes = ['a', 'b', 'c', 'd'].map((id) => buildNode(id));
+    const chosen = Array.from({ length: 40 }, (_, index) =>
+      nodeOf(computePlan(buildRequest({ seed: `seed-${index}` }), buildSnapshot(nodes))).join(),
+    );
+    expect(new Set(chosen).size).toBe(4);
+  });
+
+  test('replaces a replica with data on the node that has the data', () => {
+    const release = buildRelease(2, {
+      containers: { db: { image: 'postgres:17', volumes: [{ name: 'data', path: '/data' }] } },
+      update: { strategy: 'recreate' },
+    });
+    const snapshot = buildSnapshot(
+      ['a', 'b', 'c', 'd'].map((id) => buildNode(id, id === 'c' ? { replicaCount: 9, cpuPercent: 99 } : {})),
+      [buildReplica('web-1', 'c')],
+    );
+    expect(nodeOf(computePlan(buildRequest({ release }), snapshot))).toEqual(['c']);
+  });
+
+  test('gives a node one replica that uses ports of the host', () => {
+    const release = buildRelease(1, { hostNetwork: true });
+    const plan = computePlan(
+      buildRequest({ release, scale: 3 }),
+      buildSnapshot([buildNode('a'), buildNode('b')]),
+    );
+    expect(nodeOf(plan)).toEqual(['a', 'b']);
+    expect(plan.unplaced).toBe(1);
+  });
+
+  test('has ids that differ between attempts and operations', () => {
+    const ids = [{}, { attempt: 2 }, { operation: 'deploy.default.web.other' }, { seed: 'other' }].flatMap(
+      (change) =>
+        stepsOf(computePlan(buildRequest({ scale: 3, ...change }), buildSnapshot([buildNode('a')]))).flatMap(
+          (step) => (step.kind === 'start' ? [step.replicaId] : []),
+        ),
+    );
+    expect(new Set(ids).size).toBe(12);
+  });
+
+  test('keeps the name of the microservice as it is written', () => {
+    const request = buildRequest();
+    const plan = computePlan(
+      { ...request, desired: { ...request.desired, name: 'My-Web' } },
+      buildSnapshot([buildNode('a')]),
+    );
+    expect(stepsOf(plan)[0]).toMatchObject({
+      replicaId: expect.stringMatching(/^My-Web-[a-z0-9]{6}$/) as string,
+    });
+  });
+});
+
+describe('a plan in words', () => {
+  test('is told by node when it has hundreds of steps', () => {
+    const snapshot = buildSnapshot([buildNode('a'), buildNode('b')]);
+    const lines = describePlan(computePlan(buildRequest({ scale: 500 }), snapshot), snapshot);
+    expect(lines).toEqual(['node a: start 250 replicas (v1)', 'node b: start 250 replicas (v1)']);
+  });
+
+  test('says when there is no node at all', () => {
+    const snapshot = buildSnapshot([]);
+    expect(describePlan(computePlan(buildRequest({ scale: 2 }), snapshot), snapshot)).toEqual([
+      '2 replicas find no node: there is none',
+    ]);
+  });
+
+  test('of a state that is as desired has no line', () => {
+    const snapshot = buildSnapshot([buildNode('a')], [buildReplica('web-1', 'a')]);
+    expect(describePlan(computePlan(buildRequest(), snapshot), snapshot)).toEqual([]);
+  });
+});
+
+describe('a large cluster', () => {
+  const nodes = Array.from({ length: 1_000 }, (_, index) => buildNode(`node-${index}`));
+  const replicas = Array.from({ length: 1_000 }, (_, index) => buildReplica(`web-${index}`, `node-${index}`));
+  const release = buildRelease(2, { containers: { app: { image: 'nginx:1.28', reserve: { cpus: 0.5 } } } });
+
+  test.each([
+    ['first deploy', 200, buildRequest({ scale: 1_000, release }), buildSnapshot(nodes)],
+    ['rolling deploy', 200, buildRequest({ scale: 1_000, release }), buildSnapshot(nodes, replicas)],
+    ['no room for 10,000', 1_000, buildRequest({ scale: 10_000, release }), buildSnapshot(nodes)],
+    ['scale down', 200, buildRequest({ kind: 'scale', scale: 1 }), buildSnapshot(nodes, replicas)],
+    ['as desired', 200, buildRequest({ kind: 'scale', scale: 1_000 }), buildSnapshot(nodes, replicas)],
+  ])('is planned for quickly: %s in under %p ms', (_title, limitMs, request, snapshot) => {
+    const timesMs = Array.from({ length: 5 }, () => {
+      const startMs = performance.now();
+      computePlan(request, snapshot);
+      return performance.now() - startMs;
+    });
+    // The best of five: other tests share the machine.
+    expect(Math.min(...timesMs)).toBeLessThan(limitMs);
+  });
+});
