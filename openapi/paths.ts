@@ -1,0 +1,404 @@
+/**
+ * Every path of the API in words: what it does, takes and answers. The document is built from this table, and a test
+ * compares it with the routes of the application, both ways.
+ */
+
+import type { z } from 'zod';
+
+import type { ErrorCode } from '../domain/errors';
+
+import type { ComponentName } from './components';
+import {
+  changeQuery,
+  emptyQuery,
+  eventListQuery,
+  logsQuery,
+  microserviceListQuery,
+  microserviceLogsQuery,
+  microserviceQuery,
+  operationListQuery,
+  operationsOfQuery,
+  replicaListQuery,
+  replicasOfQuery,
+} from './parameters';
+
+export interface PathAnswer {
+  readonly description: string;
+  /** By media type; a string is text without a schema. */
+  readonly content: Readonly<Record<string, ComponentName | 'text' | 'json'>>;
+  readonly headers?: readonly HeaderName[];
+}
+
+export type HeaderName = 'ETag' | 'Location' | 'X-ContainerOS-Index' | 'X-ContainerOS-Stale-Since';
+export type RequestHeaderName = 'If-Match' | 'If-None-Match' | 'Idempotency-Key' | 'Last-Event-ID';
+
+export interface PathOperation {
+  readonly method: 'get' | 'post' | 'put' | 'patch' | 'delete';
+  readonly path: string;
+  readonly id: string;
+  readonly tag: 'Microservices' | 'Operations' | 'Replicas' | 'Nodes' | 'Events' | 'System';
+  readonly summary: string;
+  readonly description?: string;
+  readonly open?: true;
+  readonly query: z.ZodObject;
+  readonly headers?: readonly RequestHeaderName[];
+  readonly body?: { readonly component: ComponentName; readonly required: boolean };
+  readonly answers: Readonly<Record<number, PathAnswer>>;
+  /** Beside those that every path has. */
+  readonly errors: readonly ErrorCode[];
+}
+
+const json = (
+  component: ComponentName,
+  description: string,
+  headers: readonly HeaderName[] = [],
+): PathAnswer => ({
+  description,
+  content: { 'application/json': component },
+  headers,
+});
+
+const shown = (
+  component: ComponentName,
+  description: string,
+  headers: readonly HeaderName[] = [],
+): PathAnswer =>
+  json(component, description, ['X-ContainerOS-Index', 'X-ContainerOS-Stale-Since', ...headers]);
+
+/** How an operation may end; only seen by those who wait for it. */
+const ENDINGS: readonly ErrorCode[] = [
+  'conflict',
+  'start_failed',
+  'unhealthy',
+  'image_not_found',
+  'pull_failed',
+  'no_capacity',
+  'internal',
+];
+
+const CHANGE_ANSWERS = {
+  200: json('Operation', 'With `wait`: the operation has succeeded.', ['ETag', 'Location']),
+  202: json('Operation', 'Accepted and durable: it happens, whatever fails in between.', [
+    'ETag',
+    'Location',
+  ]),
+};
+
+const CHANGE_ERRORS: readonly ErrorCode[] = [
+  ...ENDINGS,
+  'not_found',
+  'precondition_failed',
+  'unavailable',
+  'too_large',
+  'unsupported_media_type',
+];
+
+const change = {
+  query: changeQuery,
+  answers: CHANGE_ANSWERS,
+  errors: CHANGE_ERRORS,
+  tag: 'Microservices',
+} as const;
+
+const LOGS: PathAnswer = {
+  description: 'Lines, oldest first. Those of several replicas or containers have their origin in front.',
+  content: { 'text/plain': 'text', 'application/x-ndjson': 'text' },
+};
+
+export const PATH_OPERATIONS: readonly PathOperation[] = [
+  {
+    ...change,
+    method: 'post',
+    path: '/v1/microservices',
+    id: 'applyMicroservice',
+    summary: 'Create a microservice, or update it',
+    description:
+      "Everything but `name` and each container's `image` has a default. A `scale` that is left out is 1 for a new microservice and stays what it is otherwise. `/v1/microservice` is the same path.",
+    headers: ['If-Match', 'If-None-Match', 'Idempotency-Key'],
+    body: { component: 'MicroserviceSpec', required: true },
+    errors: [...CHANGE_ERRORS, 'forbidden'],
+  },
+  {
+    method: 'get',
+    path: '/v1/microservices',
+    id: 'listMicroservices',
+    tag: 'Microservices',
+    summary: 'All microservices',
+    query: microserviceListQuery,
+    answers: { 200: shown('MicroserviceList', 'In the order of their names.') },
+    errors: ['unavailable'],
+  },
+  {
+    method: 'get',
+    path: '/v1/microservices/{name}',
+    id: 'getMicroservice',
+    tag: 'Microservices',
+    summary: 'One microservice',
+    query: microserviceQuery,
+    answers: { 200: shown('Microservice', 'As it is now.', ['ETag']) },
+    errors: ['not_found', 'unavailable'],
+  },
+  {
+    ...change,
+    method: 'put',
+    path: '/v1/microservices/{name}',
+    id: 'replaceMicroservice',
+    summary: 'Replace the whole specification',
+    description:
+      'What is left out has its default again, the scale too. Creates the microservice when it is not there.',
+    headers: ['If-Match', 'If-None-Match', 'Idempotency-Key'],
+    body: { component: 'MicroserviceSpec', required: true },
+    errors: [...CHANGE_ERRORS, 'forbidden'],
+  },
+  {
+    ...change,
+    method: 'patch',
+    path: '/v1/microservices/{name}',
+    id: 'patchMicroservice',
+    summary: 'Scale, or change a part of the specification',
+    headers: ['If-Match', 'Idempotency-Key'],
+    body: { component: 'MicroservicePatch', required: true },
+    errors: [...CHANGE_ERRORS, 'forbidden'],
+  },
+  {
+    ...change,
+    method: 'delete',
+    path: '/v1/microservices/{name}',
+    id: 'removeMicroservice',
+    summary: 'Stop and remove a microservice',
+    headers: ['If-Match', 'Idempotency-Key'],
+  },
+  {
+    ...change,
+    method: 'post',
+    path: '/v1/microservices/{name}/restart',
+    id: 'restartMicroservice',
+    summary: 'Replace all replicas by new ones of the same release',
+    headers: ['If-Match', 'Idempotency-Key'],
+    body: { component: 'Empty', required: false },
+  },
+  {
+    ...change,
+    method: 'post',
+    path: '/v1/microservices/{name}/rollback',
+    id: 'rollbackMicroservice',
+    summary: 'Go back to an earlier release',
+    headers: ['If-Match', 'Idempotency-Key'],
+    body: { component: 'RollbackRequest', required: false },
+  },
+  {
+    method: 'get',
+    path: '/v1/microservices/{name}/releases',
+    id: 'listReleases',
+    tag: 'Microservices',
+    summary: 'Releases, the newest first, each with what it changed',
+    query: microserviceQuery,
+    answers: { 200: shown('ReleaseList', 'Those that are kept.') },
+    errors: ['not_found', 'unavailable'],
+  },
+  {
+    method: 'get',
+    path: '/v1/microservices/{name}/releases/{release}',
+    id: 'getRelease',
+    tag: 'Microservices',
+    summary: 'One release',
+    query: emptyQuery,
+    answers: { 200: json('Release', 'As it was made.') },
+    errors: ['not_found', 'unavailable'],
+  },
+  {
+    method: 'get',
+    path: '/v1/microservices/{name}/replicas',
+    id: 'listReplicasOfMicroservice',
+    tag: 'Replicas',
+    summary: 'Replicas of one microservice',
+    query: replicasOfQuery,
+    answers: { 200: shown('ReplicaList', 'As their nodes see them.') },
+    errors: ['not_found', 'unavailable'],
+  },
+  {
+    method: 'get',
+    path: '/v1/microservices/{name}/operations',
+    id: 'listOperationsOfMicroservice',
+    tag: 'Operations',
+    summary: 'Operations of one microservice, the newest first',
+    query: operationsOfQuery,
+    answers: { 200: json('OperationList', 'Those that are kept.') },
+    errors: ['not_found', 'unavailable'],
+  },
+  {
+    method: 'get',
+    path: '/v1/microservices/{name}/logs',
+    id: 'readLogsOfMicroservice',
+    tag: 'Replicas',
+    summary: 'Logs of all replicas of one microservice',
+    description: 'With `follow`, replicas that come later are followed too.',
+    query: microserviceLogsQuery,
+    answers: { 200: LOGS },
+    errors: ['not_found', 'unavailable'],
+  },
+  {
+    method: 'get',
+    path: '/v1/replicas',
+    id: 'listReplicas',
+    tag: 'Replicas',
+    summary: 'All replicas',
+    query: replicaListQuery,
+    answers: { 200: shown('ReplicaList', 'As their nodes see them.') },
+    errors: ['unavailable'],
+  },
+  {
+    method: 'get',
+    path: '/v1/replicas/{id}',
+    id: 'getReplica',
+    tag: 'Replicas',
+    summary: 'One replica',
+    query: microserviceQuery,
+    answers: { 200: shown('Replica', 'As its node sees it.') },
+    errors: ['not_found', 'unavailable'],
+  },
+  {
+    method: 'get',
+    path: '/v1/replicas/{id}/logs',
+    id: 'readLogsOfReplica',
+    tag: 'Replicas',
+    summary: 'Logs of one replica',
+    query: logsQuery,
+    answers: { 200: LOGS },
+    errors: ['not_found', 'unavailable'],
+  },
+  {
+    method: 'get',
+    path: '/v1/nodes',
+    id: 'listNodes',
+    tag: 'Nodes',
+    summary: 'All nodes',
+    query: microserviceQuery,
+    answers: { 200: shown('NodeList', 'With CPU, memory, disk and health.') },
+    errors: ['unavailable'],
+  },
+  {
+    method: 'get',
+    path: '/v1/nodes/{id}',
+    id: 'getNode',
+    tag: 'Nodes',
+    summary: 'One node',
+    query: microserviceQuery,
+    answers: { 200: shown('Node', 'With CPU, memory, disk and health.') },
+    errors: ['not_found', 'unavailable'],
+  },
+  {
+    method: 'get',
+    path: '/v1/operations',
+    id: 'listOperations',
+    tag: 'Operations',
+    summary: 'Operations, the newest first',
+    query: operationListQuery,
+    answers: { 200: json('OperationList', 'Those that are kept.') },
+    errors: ['not_found', 'unavailable'],
+  },
+  {
+    method: 'get',
+    path: '/v1/operations/{id}',
+    id: 'getOperation',
+    tag: 'Operations',
+    summary: 'One operation',
+    description:
+      'With `wait` the answer is that of the change itself: 200 only when the operation has succeeded.',
+    query: changeQuery,
+    answers: {
+      200: json('Operation', 'As it is now, or with `wait`: it has succeeded.', ['Location']),
+      202: json('Operation', 'With `wait`: it has not ended in time.', ['Location']),
+    },
+    errors: ['not_found', 'unavailable', ...ENDINGS],
+  },
+  {
+    method: 'get',
+    path: '/v1/operations/{id}/follow',
+    id: 'followOperation',
+    tag: 'Operations',
+    summary: 'An operation with each of its changes, until it has ended',
+    description: 'Each line (or server-sent event `operation`) is an Operation. Empty lines have no meaning.',
+    query: emptyQuery,
+    answers: {
+      200: {
+        description: 'Until the operation has ended.',
+        content: { 'application/x-ndjson': 'text', 'text/event-stream': 'text' },
+      },
+    },
+    errors: ['not_found', 'unavailable'],
+  },
+  {
+    method: 'get',
+    path: '/v1/events',
+    id: 'listEvents',
+    tag: 'Events',
+    summary: 'What has happened, and what happens',
+    description:
+      'With `Accept: text/event-stream` new events come as they happen; `Last-Event-ID` (or `since`) takes the stream up where it broke off, and an event `gap` says when some are no longer kept. Otherwise the newest ones as a list.',
+    query: eventListQuery,
+    headers: ['Last-Event-ID'],
+    answers: {
+      200: {
+        description: 'In the order in which they came in.',
+        content: { 'application/json': 'EventList', 'text/event-stream': 'text' },
+        headers: ['X-ContainerOS-Index', 'X-ContainerOS-Stale-Since'],
+      },
+    },
+    errors: ['unavailable'],
+  },
+  {
+    method: 'get',
+    path: '/',
+    id: 'about',
+    tag: 'System',
+    summary: 'What answers here',
+    open: true,
+    query: emptyQuery,
+    answers: { 200: json('About', 'ContainerOS.') },
+    errors: [],
+  },
+  {
+    method: 'get',
+    path: '/healthz',
+    id: 'isAlive',
+    tag: 'System',
+    summary: 'Whether the process lives',
+    open: true,
+    query: emptyQuery,
+    answers: { 200: json('Health', 'It does.') },
+    errors: [],
+  },
+  {
+    method: 'get',
+    path: '/readyz',
+    id: 'isReady',
+    tag: 'System',
+    summary: 'Whether ContainerOS works',
+    open: true,
+    query: emptyQuery,
+    answers: { 200: json('Health', 'It does.') },
+    errors: ['unavailable'],
+  },
+  {
+    method: 'get',
+    path: '/metrics',
+    id: 'metrics',
+    tag: 'System',
+    summary: 'Metrics for Prometheus',
+    query: emptyQuery,
+    answers: { 200: { description: 'In the text format.', content: { 'text/plain': 'text' } } },
+    errors: [],
+  },
+  {
+    method: 'get',
+    path: '/openapi.json',
+    id: 'document',
+    tag: 'System',
+    summary: 'This document',
+    open: true,
+    query: emptyQuery,
+    answers: { 200: { description: 'OpenAPI 3.1.', content: { 'application/json': 'json' } } },
+    errors: [],
+  },
+];
