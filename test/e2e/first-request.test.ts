@@ -1,0 +1,190 @@
+// The first request that must work, and what the scripts of the first users count on (docs: the README's first page).
+import { assertConverged } from '../support/checker';
+import {
+  apply,
+  applyAsync,
+  change,
+  containersOf,
+  endpoints,
+  microservice,
+  page,
+  removeMicroservice,
+  scenario,
+  serving,
+  startTestBed,
+  webSpec,
+  type TestBed,
+} from '../support/product';
+import { eventually } from '../support/wait';
+
+let bed: TestBed;
+
+beforeAll(async () => {
+  bed = await startTestBed();
+}, 120_000);
+
+afterAll(() => bed?.dispose(), 60_000);
+
+scenario(
+  'the first request gives two containers on random host ports, in Consul, that serve',
+  () => bed,
+  async ({ instance, web }) => {
+    const answer = await instance.api('POST', '/v1/microservice?password=dev', {
+      password: null,
+      body: {
+        name: 'test-server',
+        scale: 2,
+        containers: { reg: { image: await web('v1'), httpPorts: { '80': 'hello.localhost' } } },
+      },
+    });
+    expect([answer.status, answer.text]).toEqual([202, expect.stringContaining('test-server')]);
+    expect(answer.headers['location']).toMatch(/^\/v1\/operations\//);
+    await serving(instance, 'test-server', 2, 'web v1');
+
+    const ports = (await endpoints(instance, 'test-server')).map((endpoint) =>
+      Number(endpoint.split(':')[1]),
+    );
+    expect(new Set(ports).size).toBe(2);
+    expect(ports).not.toContain(80);
+    const containers = await containersOf(bed, 'test-server');
+    expect(containers).toHaveLength(2);
+    for (const { Names } of containers) expect(Names[0]).toMatch(/^\/test-server/);
+    await assertConverged(bed);
+  },
+);
+
+scenario(
+  'the root of the API answers 200',
+  () => bed,
+  async ({ instance }) => {
+    const answer = await instance.api('GET', '/', { password: null });
+    expect(answer.status).toBe(200);
+  },
+);
+
+scenario(
+  'what is left out has its default',
+  () => bed,
+  async (running) => {
+    const { instance, engine, web } = running;
+    await apply(instance, {
+      name: 'Defaults1',
+      containers: { main: { image: await web('v1'), ports: [80] } },
+    });
+    const containers = await containersOf(running, 'Defaults1');
+    expect(containers).toHaveLength(1);
+    const { HostConfig } = await engine.docker.getContainer(containers[0]?.Id ?? '').inspect();
+    expect(HostConfig.NanoCpus).toBe(1e9);
+    expect(HostConfig.Memory).toBe(1_000_000_000);
+    expect(HostConfig.Privileged).toBe(false);
+    await removeMicroservice(instance, 'Defaults1');
+  },
+);
+
+scenario(
+  'environment comes as a list and as a map, resources as given',
+  () => bed,
+  async (running) => {
+    const { instance, engine, web } = running;
+    const container = { image: await web('v1'), ports: [80], cpus: 0.5, memLimit: 50_000_000 };
+    await Promise.all([
+      apply(instance, {
+        name: 'env-list',
+        containers: { main: { ...container, env: ['A=1', 'B=two words=2'] } },
+      }),
+      apply(instance, {
+        name: 'env-map',
+        containers: { main: { ...container, env: { A: 1, B: 'two words=2' } } },
+      }),
+    ]);
+    for (const name of ['env-list', 'env-map']) {
+      const [endpoint = ''] = await endpoints(instance, name);
+      const env = (await page(instance, endpoint, '/cgi-bin/env')).split('\n');
+      expect(env).toEqual(expect.arrayContaining(['A=1', 'B=two words=2']));
+      const [found] = await containersOf(running, name);
+      const { HostConfig } = await engine.docker.getContainer(found?.Id ?? '').inspect();
+      expect([HostConfig.NanoCpus, HostConfig.Memory]).toEqual([5e8, 50_000_000]);
+    }
+    await Promise.all([removeMicroservice(instance, 'env-list'), removeMicroservice(instance, 'env-map')]);
+  },
+);
+
+scenario(
+  'requests in quick succession end in the state of the last one, within seconds',
+  () => bed,
+  async (running) => {
+    const { instance, web } = running;
+    const spec = webSpec('quick', await web('v1'));
+    for (const scale of [5, 0, 5, 2]) await applyAsync(instance, { ...spec, scale });
+    const startedAt = performance.now();
+    await serving(instance, 'quick', 2, 'web v1', 20_000);
+    await assertConverged(running, 20_000);
+    expect(performance.now() - startedAt).toBeLessThan(20_000);
+    expect((await microservice(instance, 'quick')).scale).toBe(2);
+  },
+);
+
+scenario(
+  'a scale of 0 stops all and keeps the microservice; removing it leaves nothing',
+  () => bed,
+  async (running) => {
+    const { instance } = running;
+    await change(instance, 'PATCH', '/v1/microservices/quick', { scale: 0 });
+    expect(await containersOf(running, 'quick')).toEqual([]);
+    expect(await endpoints(instance, 'quick')).toEqual([]);
+    expect((await microservice(instance, 'quick')).replicas).toMatchObject({ desired: 0, running: 0 });
+    await removeMicroservice(instance, 'quick');
+    expect((await instance.api('GET', '/v1/microservices/quick')).status).toBe(404);
+    await assertConverged(running);
+  },
+);
+
+scenario(
+  'a new version replaces the old one without a moment without service',
+  () => bed,
+  async (running) => {
+    const { instance, web } = running;
+    const failures: string[] = [];
+    let looks = 0;
+    let isDone = false;
+    const watching = (async () => {
+      while (!isDone) {
+        const found = await endpoints(instance, 'test-server');
+        if (found.length === 0) failures.push('no endpoint');
+        for (const endpoint of found) {
+          // Whoever got an address from Consul a moment ago may still use it.
+          const answer = await page(instance, endpoint).catch(String);
+          looks += 1;
+          if (!answer.startsWith('200')) failures.push(`${endpoint}: ${answer}`);
+        }
+      }
+    })();
+    await apply(instance, {
+      name: 'test-server',
+      scale: 2,
+      containers: { reg: { image: await web('v2'), httpPorts: { '80': 'hello.localhost' } } },
+    });
+    isDone = true;
+    await watching;
+    await serving(instance, 'test-server', 2, 'web v2');
+    expect(looks).toBeGreaterThan(10);
+    expect(failures).toEqual([]);
+    await assertConverged(running);
+  },
+);
+
+scenario(
+  'Ctrl-C leaves the containers running, and the next start takes them over',
+  () => bed,
+  async (running) => {
+    const { instance } = running;
+    const before = (await containersOf(running, 'test-server')).map(({ Id }) => Id).sort();
+    const addresses = await endpoints(instance, 'test-server');
+    await instance.stop();
+    for (const address of addresses) expect(await page(instance, address)).toMatch(/^200 web v2/);
+    await instance.start();
+    await eventually(async () => expect(await endpoints(instance, 'test-server')).toEqual(addresses));
+    expect((await containersOf(running, 'test-server')).map(({ Id }) => Id).sort()).toEqual(before);
+    await assertConverged(running);
+  },
+);
