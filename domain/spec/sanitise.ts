@@ -12,6 +12,8 @@ import { appendPointer } from './pointer';
 const MAX_DEPTH = 16;
 /** A body of 1 MB of sensible JSON has fewer values. */
 const MAX_VALUES = 100_000;
+/** Keys are repeated in the place of each problem, so long ones would make long answers. */
+const MAX_KEY_LENGTH = 1_000;
 
 // JSON.parse makes own properties of these; assigning them elsewhere would reach or shadow a prototype.
 const PROTOTYPE_KEYS: ReadonlySet<string> = new Set(['__proto__', 'constructor', 'prototype']);
@@ -53,7 +55,12 @@ export const sanitise = (input: unknown): Sanitised => {
       return entries.map(([key, item]) => copy(item, appendPointer(path, key), depth + 1));
     const result: Record<string, unknown> = {};
     for (const [key, item] of entries) {
-      if (PROTOTYPE_KEYS.has(key)) {
+      if (key.length > MAX_KEY_LENGTH) {
+        problems.push({
+          path,
+          message: `has a key of ${key.length} characters; the limit is ${MAX_KEY_LENGTH}`,
+        });
+      } else if (PROTOTYPE_KEYS.has(key)) {
         problems.push({
           path: appendPointer(path, key),
           message: `must not be used as a key: "${key}" has a meaning of its own in JavaScript; choose another`,

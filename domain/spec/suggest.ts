@@ -3,7 +3,7 @@
  */
 
 /** What other tools call the same thing; keys are compared without case, `_`, `-` and `.`. */
-const SYNONYMS: Readonly<Record<string, string>> = {
+const SYNONYMS: Readonly<Record<string, string | readonly string[]>> = {
   environment: 'env',
   envvars: 'env',
   environmentvariables: 'env',
@@ -27,8 +27,10 @@ const SYNONYMS: Readonly<Record<string, string>> = {
   arguments: 'args',
   argv: 'args',
   memory: 'memLimit',
-  mem: 'memLimit',
-  ram: 'memLimit',
+  mem: ['memLimit', 'memory'],
+  ram: ['memLimit', 'memory'],
+  memlimit: 'memory',
+  memorybytes: ['memLimit', 'memory'],
   memorylimit: 'memLimit',
   memlimitbytes: 'memLimit',
   memorylimitbytes: 'memLimit',
@@ -161,8 +163,9 @@ export const suggestKey = (key: string, allowed: readonly string[]): string | un
   const folded = fold(key);
   const exact = allowed.find((candidate) => fold(candidate) === folded);
   if (exact !== undefined) return exact;
-  const synonym = Object.hasOwn(SYNONYMS, folded) ? SYNONYMS[folded] : undefined;
-  if (synonym !== undefined && allowed.includes(synonym)) return synonym;
+  const synonyms = (Object.hasOwn(SYNONYMS, folded) ? SYNONYMS[folded] : undefined) ?? [];
+  const synonym = allowed.find((candidate) => [synonyms].flat().includes(candidate));
+  if (synonym !== undefined) return synonym;
   const limit = Math.max(1, Math.floor(folded.length / 3));
   const nearest = allowed
     .map((candidate) => ({ candidate, distance: editDistance(folded, fold(candidate)) }))
