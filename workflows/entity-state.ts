@@ -44,6 +44,8 @@ export interface EntityState extends MicroserviceKey {
   /** Ids, oldest first. */
   readonly operations: readonly string[];
   readonly remembered: readonly RememberedRequest[];
+  /** Hostnames may be held that the desired release does not ask for. */
+  readonly holdsSpareHostnames: boolean;
   /** Failed attempts at healing in a row: the exponent of the back-off. */
   readonly failedReschedules: number;
 }
@@ -63,8 +65,22 @@ export const emptyEntityState = (key: MicroserviceKey, nowMs: number): EntitySta
   newestOperation: '',
   operations: [],
   remembered: [],
+  holdsSpareHostnames: false,
   failedReschedules: 0,
 });
+
+/** As when it was made: without releases, but for their numbers, of which replicas may still run. */
+export const withoutReleases = (state: EntityState, nowMs: number): EntityState => {
+  const { settledRelease: _removed, ...rest } = state;
+  return {
+    ...rest,
+    createdAtMs: nowMs,
+    releases: [],
+    desiredRelease: 0,
+    removing: false,
+    holdsSpareHostnames: state.desiredRelease > 0,
+  };
+};
 
 /** Whether the microservice exists for users: it has a release and is not on its way out. */
 export const exists = (state: EntityState): boolean => state.desiredRelease > 0 && !state.removing;
@@ -187,6 +203,7 @@ export const addRelease = (
       releases: all.filter((one) => kept.has(one.number)),
       desiredRelease: number,
       lastReleaseNumber: number,
+      holdsSpareHostnames: state.holdsSpareHostnames || state.desiredRelease > 0,
     },
     forgotten: all.filter((one) => !kept.has(one.number)).map((one) => one.number),
   };
@@ -228,6 +245,7 @@ export const stateFromDocument = (document: Microservice, releases: readonly Rel
   removing: document.state === 'removing',
   newestOperation: document.operation,
   operations: [document.operation],
+  holdsSpareHostnames: true,
 });
 
 /** @throws ContainerOsError `not_found` */

@@ -45,6 +45,7 @@ import {
 } from '../contracts/workflows';
 import { ContainerOsError, isErrorCode } from '../domain/errors';
 import type {
+  ClusterEvent,
   EventLevel,
   MicroserviceKey,
   Operation,
@@ -70,6 +71,7 @@ import {
   hostnamesOf,
   rememberOperation,
   rollbackTarget,
+  withoutReleases,
   type EntityState,
 } from './entity-state';
 import { createPublisher, insist, local } from './publisher';
@@ -78,6 +80,8 @@ export interface MicroserviceInput extends MicroserviceKey {
   /** The state of the run before, or the one rebuilt from what was published. */
   readonly carried?: EntityState;
 }
+
+type OperationWorkflow = (input: OperationInput) => Promise<OperationOutcome>;
 
 const applyUpdate = defineUpdate<ChangeAccepted, [ApplyRequest]>(UPDATE.apply);
 const scaleUpdate = defineUpdate<ChangeAccepted, [ScaleRequest]>(UPDATE.scale);
@@ -126,7 +130,6 @@ async function ownMicroservice(input: MicroserviceInput): Promise<void> {
   let state = input.carried ?? emptyEntityState(key, Date.now());
   let running: CancellationScope | undefined;
   let observedChanged = input.carried !== undefined;
-  let isRemoved = false;
   const publisher = createPublisher(() => documentOf(state, Date.now()), state.generation);
 
   const announce = (level: EventLevel, type: string, message: string, operation?: string) =>
@@ -169,14 +172,20 @@ async function ownMicroservice(input: MicroserviceInput): Promise<void> {
     publisher.forget({ releases: added.forgotten });
   };
 
+  /** What is applied during a removal is a new microservice: the releases that were removed are nothing to go back to. */
+  const beginAnew = () => {
+    publisher.forget({ releases: state.releases.map(({ number }) => number) });
+    state = withoutReleases(state, Date.now());
+  };
+
   const accept = async (
     kind: OperationKind,
-    change: ChangeRequest,
+    request: ChangeRequest,
     created = false,
   ): Promise<ChangeAccepted> => {
     const operation = newOperation(kind);
     if (state.queued) supersede(state.queued, operation.id);
-    const next = enqueue(state, operation, change);
+    const next = enqueue(state, operation, request);
     state = next.state;
     publisher.forget({ operations: next.forgotten });
     publisher.record(operation);
@@ -186,8 +195,8 @@ async function ownMicroservice(input: MicroserviceInput): Promise<void> {
     return { operation, generation, created, index };
   };
 
-  const repeated = async (change: ChangeRequest): Promise<ChangeAccepted | undefined> => {
-    const found = atTheEdge(() => findRemembered(state, change));
+  const repeated = async (request: ChangeRequest): Promise<ChangeAccepted | undefined> => {
+    const found = atTheEdge(() => findRemembered(state, request));
     if (!found) return undefined;
     const index = await publisher.published(state.generation);
     return { operation: found.operation, generation: state.generation, created: false, index };
@@ -202,115 +211,102 @@ async function ownMicroservice(input: MicroserviceInput): Promise<void> {
     );
   };
 
-  // Changes that wait for Consul before they are entered take turns, so that they take effect in the order they came.
+  // What waits for Consul between looking at the state and changing it takes turns: changes, so that they take effect
+  // in the order they came, and the entity's own dealings with hostnames.
   let turns = 0;
   let turn = 0;
-  const inTurn = async (
-    change: ChangeRequest,
-    body: () => Promise<ChangeAccepted>,
-  ): Promise<ChangeAccepted> => {
-    const again = await repeated(change);
-    if (again) return again;
+  const inTurn = async <T>(body: () => Promise<T>): Promise<T> => {
     const mine = turns;
     turns += 1;
     if (turn !== mine) await condition(() => turn === mine);
     try {
-      return (await repeated(change)) ?? (await body());
+      return await body();
     } finally {
       turn += 1;
     }
   };
 
-  /** Between the end of a removal and the end of this execution nothing can be entered any more. */
-  const checkAlive = () => {
-    if (!isRemoved) return;
-    throw new ContainerOsError(
-      'unavailable',
-      `${state.name} is being removed at this moment. Repeat the request.`,
+  /** Handlers run outside the scope of the main function, and are not to be cancelled either. */
+  const change = (request: ChangeRequest, body: () => Promise<ChangeAccepted>): Promise<ChangeAccepted> =>
+    CancellationScope.nonCancellable(
+      async () =>
+        (await repeated(request)) ?? inTurn(async () => (await repeated(request)) ?? (await body())),
     );
-  };
-  const checked = (change: ChangeRequest) =>
+
+  const checked = (request: ChangeRequest) => atTheEdge(() => checkChange(state, request));
+  const checkedApply = (request: ApplyRequest) => atTheEdge(() => checkApply(state, request));
+  const checkedRollback = (request: RollbackRequest) =>
     atTheEdge(() => {
-      checkAlive();
-      checkChange(state, change);
-    });
-  const checkedApply = (change: ApplyRequest) =>
-    atTheEdge(() => {
-      checkAlive();
-      checkApply(state, change);
-    });
-  const checkedRollback = (change: RollbackRequest) =>
-    atTheEdge(() => {
-      checkAlive();
-      checkChange(state, change);
-      return findRemembered(state, change) ? undefined : rollbackTarget(state, change.toRelease);
+      checkChange(state, request);
+      return findRemembered(state, request) ? undefined : rollbackTarget(state, request.toRelease);
     });
 
   setHandler(
     applyUpdate,
-    (change) =>
-      inTurn(change, async () => {
-        checkedApply(change);
-        const hostnames = hostnamesOf(change.release);
+    (request) =>
+      change(request, async () => {
+        checkedApply(request);
+        const hostnames = hostnamesOf(request.release);
         const before = exists(state) ? desiredOf(state) : undefined;
         const held = before ? hostnamesOf(before.release.spec) : [];
         if (hostnames.some((hostname) => !held.includes(hostname))) {
           await claim(hostnames);
-          checkedApply(change);
+          checkedApply(request);
         }
         const created = !exists(state);
-        const scale = change.scale ?? (created ? 1 : state.scale);
+        const scale = request.scale ?? (created ? 1 : state.scale);
         const isScaled = scale !== state.scale;
-        state = { ...state, name: change.name, removing: false, scale };
+        if (created) beginAnew();
+        state = { ...state, name: request.name, scale };
         const current = findRelease(state, state.desiredRelease);
-        const isSame = !created && current !== undefined && sameRelease(current.spec, change.release);
-        if (!isSame) enterRelease(change.release);
-        return accept(isSame && isScaled ? 'scale' : 'deploy', change, created);
+        const isSame = current !== undefined && sameRelease(current.spec, request.release);
+        if (!isSame) enterRelease(request.release);
+        return accept(isSame && isScaled ? 'scale' : 'deploy', request, created);
       }),
     { validator: checkedApply },
   );
 
   setHandler(
     scaleUpdate,
-    (change) =>
-      inTurn(change, async () => {
-        checked(change);
-        state = { ...state, scale: change.scale };
-        return accept('scale', change);
+    (request) =>
+      change(request, async () => {
+        checked(request);
+        state = { ...state, scale: request.scale };
+        return accept('scale', request);
       }),
     { validator: checked },
   );
 
   setHandler(
     rollbackUpdate,
-    (change) =>
-      inTurn(change, async () => {
-        const target = checkedRollback(change);
+    (request) =>
+      change(request, async () => {
+        const target = checkedRollback(request);
         if (!target) throw new Error('a repeated rollback reached its body');
         await claim(hostnamesOf(target.spec));
         enterRelease(target.spec, target.number);
-        return accept('rollback', change);
+        return accept('rollback', request);
       }),
-    { validator: (change) => void checkedRollback(change) },
+    { validator: (request: RollbackRequest) => void checkedRollback(request) },
   );
 
   setHandler(
     restartUpdate,
-    (change) =>
-      inTurn(change, async () => {
-        checked(change);
-        return accept('restart', change);
+    (request) =>
+      change(request, async () => {
+        checked(request);
+        return accept('restart', request);
       }),
     { validator: checked },
   );
 
   setHandler(
     removeUpdate,
-    (change) =>
-      inTurn(change, async () => {
-        checked(change);
+    (request) =>
+      change(request, async () => {
+        checked(request);
         state = { ...state, removing: true };
-        return accept('remove', change);
+        return accept('remove', request);
       }),
     { validator: checked },
   );
@@ -341,7 +337,7 @@ async function ownMicroservice(input: MicroserviceInput): Promise<void> {
     const { release, scale } = request.desired;
     // Until the release has been healthy once, whatever changes can fail it, and has to be able to go back.
     const type = operation.kind === 'scale' && fallback ? WORKFLOW.deploy : CHILD_OF[operation.kind];
-    return executeChild(type, {
+    return executeChild<OperationWorkflow>(type, {
       workflowId: operation.id,
       args: [childInput],
       cancellationType: ChildWorkflowCancellationType.WAIT_CANCELLATION_COMPLETED,
@@ -372,90 +368,86 @@ async function ownMicroservice(input: MicroserviceInput): Promise<void> {
     }
   };
 
-  const keepOnlyDesiredHostnames = async (): Promise<void> => {
-    const desired = desiredOf(state);
-    if (!desired || state.releases.length < 2) return;
-    const keep = hostnamesOf(desired.release.spec);
-    await insist('give hostnames back', () => local.releaseHostnames({ ...key, keep }));
-  };
+  /** Gives back the hostnames that only releases before the desired one have asked for. */
+  const giveHostnamesBack = (): Promise<void> =>
+    inTurn(async () => {
+      const desired = desiredOf(state);
+      if (!desired || !state.holdsSpareHostnames || state.queued) return;
+      const keep = hostnamesOf(desired.release.spec);
+      await insist('give hostnames back', () => local.releaseHostnames({ ...key, keep }));
+      state = { ...state, holdsSpareHostnames: false };
+    });
 
+  /** Enters how an operation ended; when its record says so, everything that ends with it has ended. */
   const settle = async (operation: Operation, outcome: OperationOutcome): Promise<void> => {
     const ended = { ...operation, endedAtMs: Date.now() };
     // A newer change has already said what is desired, and is about to run.
     const isNewest = state.queued === undefined;
     const { id, kind } = operation;
     switch (outcome.kind) {
-      case 'succeeded':
-        publisher.record({ ...ended, state: 'succeeded', message: outcome.message });
-        announce('info', 'operation.succeeded', `${kind} of ${state.name}: ${outcome.message}`, id);
-        state = { ...state, settledRelease: operation.release, failedReschedules: 0 };
-        if (!isNewest) return;
-        state = { ...state, state: 'steady', message: outcome.message };
-        if (kind === 'deploy' || kind === 'rollback') await keepOnlyDesiredHostnames();
+      case 'succeeded': {
+        const { message } = outcome;
+        if (kind !== 'remove') {
+          state = { ...state, settledRelease: operation.release, failedReschedules: 0 };
+          if (isNewest) state = { ...state, state: 'steady', message };
+          await giveHostnamesBack();
+        }
+        publisher.record({ ...ended, state: 'succeeded', message });
+        announce('info', 'operation.succeeded', `${kind} of ${state.name}: ${message}`, id);
         return;
+      }
       case 'failed': {
         const { error } = outcome;
+        if (isNewest) {
+          state = {
+            ...state,
+            // A removal that failed is still a removal, also for an entity that is rebuilt from its document.
+            state: state.removing ? 'removing' : 'failed',
+            message: error.message,
+            failedReschedules: state.failedReschedules + 1,
+          };
+        }
         publisher.record({ ...ended, state: 'failed', message: error.message, error });
         announce('error', 'operation.failed', `${kind} of ${state.name} failed: ${error.message}`, id);
-        if (!isNewest) return;
-        state = {
-          ...state,
-          state: 'failed',
-          message: error.message,
-          failedReschedules: state.failedReschedules + 1,
-        };
         return;
       }
       case 'rolled_back': {
         const { error } = outcome;
         const message = `v${operation.release} was rolled back to v${state.settledRelease}: ${error.message}`;
+        if (isNewest && state.settledRelease !== undefined) {
+          const generation = state.generation + 1;
+          state = { ...state, desiredRelease: state.settledRelease, state: 'steady', message, generation };
+          // Going back may not have been finished.
+          observedChanged = true;
+          await giveHostnamesBack();
+        }
         publisher.record({ ...ended, state: 'rolled_back', message, error });
         announce('error', 'operation.rolled_back', `${state.name}: ${message}`, id);
-        if (!isNewest || state.settledRelease === undefined) return;
-        state = {
-          ...state,
-          desiredRelease: state.settledRelease,
-          state: 'steady',
-          message,
-          generation: state.generation + 1,
-        };
-        await keepOnlyDesiredHostnames();
         return;
       }
     }
   };
 
-  /** Ends the microservice, unless a change comes meanwhile, which then begins a new life of it. */
-  const forget = async (removal: Operation): Promise<void> => {
-    await publisher.alone(() =>
-      insist('forget the microservice', () =>
-        local.forgetMicroservice({
-          ...key,
-          operation: removal,
-          events: [
-            {
-              atMs: Date.now(),
-              level: 'info',
-              type: 'microservice.removed',
-              message: removal.message,
-              project: state.project,
-              microservice: state.name,
-              operation: removal.id,
-            },
-          ],
-        }),
-      ),
-    );
-    if (!state.queued) {
-      isRemoved = true;
-      return;
-    }
-    const { settledRelease: _gone, ...rest } = state;
-    state = { ...rest, releases: state.releases.filter(({ number }) => number === state.desiredRelease) };
-    const hostnames = state.releases.flatMap(({ spec }) => hostnamesOf(spec));
-    await insist('claim hostnames', () => local.claimHostnames({ ...key, hostnames }));
-    publisher.touch();
-  };
+  /** Deletes what was published, unless a change came meanwhile; changes that come now begin a new life of it. */
+  const forget = (removal: Operation): Promise<void> =>
+    inTurn(async () => {
+      if (state.queued) return settle(removal, { kind: 'succeeded', message: removal.message });
+      const removed: ClusterEvent = {
+        atMs: Date.now(),
+        level: 'info',
+        type: 'microservice.removed',
+        message: removal.message,
+        project: state.project,
+        microservice: state.name,
+        operation: removal.id,
+      };
+      await publisher.alone(() =>
+        insist('forget the microservice', () =>
+          local.forgetMicroservice({ ...key, operation: removal, events: [removed] }),
+        ),
+      );
+      state = { ...emptyEntityState(key, Date.now()), generation: state.generation };
+    });
 
   const execute = async (queued: Operation): Promise<void> => {
     const operation: Operation = { ...queued, state: 'running', startedAtMs: Date.now() };
@@ -465,7 +457,7 @@ async function ownMicroservice(input: MicroserviceInput): Promise<void> {
     const outcome = await runOperation(operation);
     if (outcome === 'superseded') {
       supersede(operation, state.queued?.id ?? state.newestOperation);
-    } else if (kind === 'remove' && outcome.kind === 'succeeded' && !state.queued) {
+    } else if (kind === 'remove' && outcome.kind === 'succeeded') {
       await forget({ ...operation, state: 'succeeded', message: outcome.message, endedAtMs: Date.now() });
     } else {
       await settle(operation, outcome);
@@ -473,15 +465,26 @@ async function ownMicroservice(input: MicroserviceInput): Promise<void> {
     setCurrentDetails(state.message);
   };
 
+  /** Runs an operation that nobody has asked for. */
+  const mend = async (kind: 'reschedule' | 'remove'): Promise<void> => {
+    const operation = newOperation(kind);
+    const next = rememberOperation(state, operation);
+    state = next.state;
+    publisher.forget({ operations: next.forgotten });
+    publisher.record(operation);
+    await execute(operation);
+  };
+
   /** Looks whether something has come apart, and mends it. */
   const reconcile = async (): Promise<void> => {
     observedChanged = false;
     const desired = desiredOf(state);
     if (!desired) return;
+    if (state.removing) return mend('remove');
     const preview = await insist('look at what runs', () =>
       local.previewPlan({
         operation: 'preview',
-        kind: state.removing ? 'remove' : 'reschedule',
+        kind: 'reschedule',
         desired,
         refusals: {},
         attempt: 1,
@@ -490,16 +493,8 @@ async function ownMicroservice(input: MicroserviceInput): Promise<void> {
       }),
     );
     if (state.queued) return;
-    if (preview.phases.length > 0) {
-      const operation = newOperation(state.removing ? 'remove' : 'reschedule');
-      const next = rememberOperation(state, operation);
-      state = next.state;
-      publisher.forget({ operations: next.forgotten });
-      publisher.record(operation);
-      await execute(operation);
-      return;
-    }
-    if (preview.converged && state.state === 'failed') {
+    if (preview.phases.length > 0) return mend('reschedule');
+    if (preview.converged && state.state !== 'steady') {
       state = {
         ...state,
         state: 'steady',
@@ -507,6 +502,7 @@ async function ownMicroservice(input: MicroserviceInput): Promise<void> {
         settledRelease: desired.release.number,
         failedReschedules: 0,
       };
+      await giveHostnamesBack();
       announce('info', 'microservice.recovered', `${state.name}: ${state.message}`);
     }
   };
@@ -524,7 +520,11 @@ async function ownMicroservice(input: MicroserviceInput): Promise<void> {
     [SEARCH_ATTRIBUTE.microservice]: [key.name],
   });
   const publishing = publisher.run();
-  while (!isRemoved) {
+  for (;;) {
+    if (workflowInfo().continueAsNewSuggested) {
+      await condition(() => publisher.flushed() && allHandlersFinished());
+      await continueAsNew<typeof microserviceWorkflow>({ ...key, carried: state });
+    }
     if (state.queued) {
       const { queued, ...rest } = state;
       state = rest;
@@ -532,13 +532,10 @@ async function ownMicroservice(input: MicroserviceInput): Promise<void> {
       continue;
     }
     if (state.desiredRelease === 0) {
-      // Begun by a change that was refused: there is nothing to own.
+      // Removed, or begun by a change that was refused: there is nothing to own.
       await condition(() => state.queued !== undefined || allHandlersFinished());
-      if (!state.queued) return;
+      if (!state.queued) break;
       continue;
-    }
-    if (workflowInfo().continueAsNewSuggested && publisher.flushed() && allHandlersFinished()) {
-      await continueAsNew<typeof microserviceWorkflow>({ ...key, carried: state });
     }
     const isBackingOff = state.failedReschedules > 0;
     await condition(
@@ -549,5 +546,4 @@ async function ownMicroservice(input: MicroserviceInput): Promise<void> {
   }
   publisher.stop();
   await publishing;
-  await condition(allHandlersFinished);
 }

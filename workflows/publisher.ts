@@ -34,8 +34,6 @@ export const insist = async <T>(what: string, body: () => Promise<T>): Promise<T
 };
 
 export interface Publisher {
-  /** The document has changed. */
-  touch(): void;
   /** The record of an operation has changed. */
   record(operation: Operation): void;
   announce(event: ClusterEvent): void;
@@ -45,7 +43,7 @@ export interface Publisher {
   flushed(): boolean;
   /** Resolves with the store's index when this generation is published. */
   published(generation: number): Promise<number>;
-  /** Runs while nothing is being published, and keeps it so. */
+  /** Runs when everything is published, and keeps it so until it has ended. */
   alone<T>(body: () => Promise<T>): Promise<T>;
   /** Ends publishing; what is not yet published is dropped. */
   stop(): void;
@@ -116,9 +114,6 @@ export const createPublisher = (
   };
 
   return {
-    touch: () => {
-      isDirty = true;
-    },
     record: (operation) => add({ operations: [operation] }),
     announce: (event) => add({ events: [event] }),
     forget: ({ operations = [], releases = [] }) =>
@@ -129,8 +124,8 @@ export const createPublisher = (
       return index;
     },
     alone: async (body) => {
+      await condition(() => !isDirty && !isPublishing);
       isHeld = true;
-      await condition(() => !isPublishing);
       try {
         return await body();
       } finally {
