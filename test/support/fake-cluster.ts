@@ -1,0 +1,302 @@
+/**
+ * A cluster in memory: nodes, replicas and Consul's documents, behind the same activities as the real one. Planning
+ * and publishing are the real activities over a store in memory; only what reaches Docker and Consul is made up.
+ *
+ * Invariants: nothing happens unless an activity or the test does it; what is not made up here throws.
+ */
+
+import { ApplicationFailure, Context } from '@temporalio/activity';
+
+import { createControlPlaneActivities } from '../../activities/control-plane-activities';
+import type {
+  ControlPlaneActivities,
+  NodeActivities,
+  PullOutcome,
+  StartOutcome,
+  StartReplica,
+} from '../../contracts/activities';
+import { KV_PREFIX } from '../../contracts/kv';
+import type {
+  ClusterEvent,
+  Microservice,
+  ObservedReplica,
+  Operation,
+  Release,
+  ReplicaState,
+  Snapshot,
+  SnapshotNode,
+} from '../../domain/model';
+
+import { buildNode } from './builders';
+import { createHold, createMemoryStore, type Hold, type MemoryStore } from './memory-store';
+
+/** What becomes of a container of an image. */
+export type ImageBehaviour =
+  | { readonly kind: 'healthy' }
+  | { readonly kind: 'unhealthy'; readonly reason: string; readonly logTail: readonly string[] }
+  /** The registry does not have it. */
+  | { readonly kind: 'missing' }
+  /** The registry does not answer. */
+  | { readonly kind: 'unreachable' };
+
+export interface FakeCluster {
+  readonly controlPlane: ControlPlaneActivities;
+  readonly nodeActivities: NodeActivities;
+  readonly store: MemoryStore;
+
+  // ---- what the test scripts ----
+  addNode(id: string, overrides?: Partial<SnapshotNode>): void;
+  /** What Consul's membership says. */
+  setUp(nodeId: string, up: boolean): void;
+  /** The node refuses replicas with these words; undefined: it takes them again. */
+  refuse(nodeId: string, reason: string | undefined): void;
+  setImage(image: string, behaviour: ImageBehaviour): void;
+  /** Starts wait, with their replicas in the state `starting`, until they are released or cancelled. */
+  holdStarts(): Hold;
+  setReplica(replicaId: string, state: ReplicaState): void;
+  /** Removes a replica behind everyone's back. */
+  loseReplica(replicaId: string): void;
+
+  // ---- what the test sees ----
+  replicas(name: string): readonly ObservedReplica[];
+  running(name: string): readonly ObservedReplica[];
+  /** The fewest and the most replicas that have run since `watchRunning` was called. */
+  watchRunning(name: string): { readonly fewest: number; readonly most: number };
+  /** What nodes were asked to do, in order: `a: start web-1 v1`. */
+  readonly journal: readonly string[];
+  microservice(name: string): Microservice | undefined;
+  releases(name: string): readonly Release[];
+  operations(name: string): readonly Operation[];
+  operation(id: string): Operation | undefined;
+  events(): readonly ClusterEvent[];
+  /** Owner by hostname. */
+  hostnames(): Readonly<Record<string, string>>;
+}
+
+const HEARTBEAT_EVERY_MS = 50;
+
+/** Waits, telling Temporal that the activity lives; throws when it is cancelled. */
+const waitWhile = async (waiting: Promise<void>): Promise<void> => {
+  const context = Context.current();
+  const timer = setInterval(() => context.heartbeat(), HEARTBEAT_EVERY_MS);
+  try {
+    await Promise.race([waiting, context.cancelled]);
+  } finally {
+    clearInterval(timer);
+  }
+};
+
+const isNamed = (one: { readonly name: string }, name: string): boolean =>
+  one.name.toLowerCase() === name.toLowerCase();
+
+const sum = (values: readonly number[]) => values.reduce((total, value) => total + value, 0);
+
+/** @param nodeIds nodes that the cluster begins with */
+export const createFakeCluster = (nodeIds: readonly string[]): FakeCluster => {
+  const store = createMemoryStore();
+  const nodes = new Map<string, SnapshotNode>(nodeIds.map((id) => [id, buildNode(id, { images: [] })]));
+  const replicas = new Map<string, ObservedReplica>();
+  const images = new Map<string, ImageBehaviour>();
+  const refusals = new Map<string, string>();
+  const watches: { name: string; fewest: number; most: number }[] = [];
+  const journal: string[] = [];
+  let starts: ReturnType<typeof createHold> | undefined;
+  let suffix = 0;
+
+  const nodeOf = (id: string): SnapshotNode => {
+    const node = nodes.get(id);
+    if (!node) throw new Error(`the fake cluster has no node ${id}`);
+    return node;
+  };
+
+  const ofName = (name: string) => [...replicas.values()].filter((replica) => isNamed(replica, name));
+  const runningOf = (name: string) => ofName(name).filter(({ state }) => state === 'running');
+
+  const look = () => {
+    for (const watch of watches) {
+      const { length } = runningOf(watch.name);
+      watch.fewest = Math.min(watch.fewest, length);
+      watch.most = Math.max(watch.most, length);
+    }
+  };
+  const put = (replica: ObservedReplica, state: ReplicaState) => {
+    replicas.set(replica.id, { ...replica, state, updatedAtMs: Date.now() });
+    look();
+  };
+
+  const readSnapshot = async (key: { name: string }): Promise<Snapshot> => {
+    if (store.away) await store.list('');
+    return {
+      nodes: [...nodes.values()].map((node) => {
+        const own = [...replicas.values()].filter(({ nodeId }) => nodeId === node.id);
+        return {
+          ...node,
+          replicaCount: own.length,
+          cpusReserved: sum(own.map(({ cpusReserved }) => cpusReserved)),
+          memoryReservedBytes: sum(own.map(({ memoryReservedBytes }) => memoryReservedBytes)),
+        };
+      }),
+      replicas: ofName(key.name),
+    };
+  };
+
+  const failureOf = (release: Release): Extract<ImageBehaviour, { kind: 'unhealthy' }> | undefined => {
+    for (const { image } of release.spec.containers) {
+      const behaviour = images.get(image);
+      if (behaviour?.kind === 'unhealthy') return behaviour;
+    }
+    return undefined;
+  };
+
+  const observe = (nodeId: string, asked: StartReplica): ObservedReplica => {
+    const { containers } = asked.release.spec;
+    return {
+      project: asked.project,
+      name: asked.name,
+      id: asked.replicaId,
+      release: asked.release.number,
+      nodeId,
+      operation: asked.operation,
+      state: 'starting',
+      containers: [],
+      ports: [],
+      restartCount: 0,
+      cpusReserved: sum(containers.map(({ cpusReserved }) => cpusReserved)),
+      memoryReservedBytes: sum(containers.map(({ memoryReservedBytes }) => memoryReservedBytes)),
+      createdAtMs: Date.now(),
+      updatedAtMs: Date.now(),
+    };
+  };
+
+  const startOne = async (nodeId: string, asked: StartReplica): Promise<StartOutcome> => {
+    const { replicaId, release } = asked;
+    const refusal = refusals.get(nodeId);
+    if (refusal !== undefined && !replicas.has(replicaId)) {
+      return { kind: 'refused', replicaId, reason: refusal };
+    }
+    journal.push(`${nodeId}: start ${replicaId} v${release.number}`);
+    const replica = replicas.get(replicaId) ?? observe(nodeId, asked);
+    if (replica.nodeId !== nodeId)
+      throw new Error(`${replicaId} runs on ${replica.nodeId}, not on ${nodeId}`);
+    if (replica.state !== 'running') put(replica, 'starting');
+    const settle = () => {
+      if (replicas.has(replicaId)) put(replica, failureOf(release) ? 'unhealthy' : 'running');
+    };
+    try {
+      if (starts) await waitWhile(starts.pass());
+    } finally {
+      // A node goes on with what it has begun, whether or not anyone waits for it.
+      settle();
+    }
+    const failure = failureOf(release);
+    if (!failure) return { kind: 'ready', replicaId, ports: [] };
+    const { reason, logTail } = failure;
+    return { kind: 'failed', replicaId, code: 'unhealthy', reason, logTail };
+  };
+
+  const pullOne = (nodeId: string, image: string): PullOutcome => {
+    journal.push(`${nodeId}: pull ${image}`);
+    const behaviour = images.get(image);
+    if (behaviour?.kind === 'unreachable') {
+      throw ApplicationFailure.create({ type: 'pull_failed', message: `${image}: the registry is away` });
+    }
+    if (behaviour?.kind === 'missing') {
+      return { kind: 'failed', image, code: 'image_not_found', reason: `there is no image ${image}` };
+    }
+    const node = nodeOf(nodeId);
+    nodes.set(nodeId, { ...node, images: [...new Set([...node.images, image])] });
+    return { kind: 'pulled', image, imageId: `sha256:${image}` };
+  };
+
+  const values = <T>(prefix: string): readonly T[] => store.peek<T>(prefix).map(({ value }) => value);
+
+  return {
+    controlPlane: createControlPlaneActivities({
+      store,
+      readSnapshot,
+      randomSuffix: () => String((suffix += 1)).padStart(12, '0'),
+    }),
+    nodeActivities: {
+      pullImages: async ({ nodeId, images: asked }) => asked.map(({ image }) => pullOne(nodeId, image)),
+      startReplicas: async ({ nodeId, replicas: asked }) => {
+        nodeOf(nodeId);
+        const settled = await Promise.allSettled(asked.map((replica) => startOne(nodeId, replica)));
+        return settled.map((one) => {
+          if (one.status === 'rejected') throw one.reason;
+          return one.value;
+        });
+      },
+      stopReplicas: async ({ nodeId, replicas: asked }) => {
+        nodeOf(nodeId);
+        return asked.map(({ replicaId, reason }) => {
+          const replica = replicas.get(replicaId);
+          if (replica && replica.nodeId !== nodeId) throw new Error(`${replicaId} is not on ${nodeId}`);
+          journal.push(`${nodeId}: stop ${replicaId} ${reason}`);
+          const existed = replicas.delete(replicaId);
+          look();
+          return { replicaId, existed };
+        });
+      },
+    },
+    store,
+
+    addNode: (id, overrides = {}) => void nodes.set(id, buildNode(id, { images: [], ...overrides })),
+    setUp: (nodeId, up) => void nodes.set(nodeId, { ...nodeOf(nodeId), up }),
+    refuse: (nodeId, reason) => {
+      if (reason === undefined) refusals.delete(nodeId);
+      else refusals.set(nodeId, reason);
+    },
+    setImage: (image, behaviour) => void images.set(image, behaviour),
+    holdStarts: () => {
+      const hold = createHold();
+      starts = hold;
+      return {
+        get waiting() {
+          return hold.waiting;
+        },
+        release: () => {
+          if (starts === hold) starts = undefined;
+          hold.release();
+        },
+      };
+    },
+    setReplica: (replicaId, state) => {
+      const replica = replicas.get(replicaId);
+      if (!replica) throw new Error(`the fake cluster has no replica ${replicaId}`);
+      put(replica, state);
+    },
+    loseReplica: (replicaId) => {
+      if (!replicas.delete(replicaId)) throw new Error(`the fake cluster has no replica ${replicaId}`);
+      look();
+    },
+
+    replicas: ofName,
+    running: runningOf,
+    watchRunning: (name) => {
+      const { length } = runningOf(name);
+      const watch = { name, fewest: length, most: length };
+      watches.push(watch);
+      return watch;
+    },
+    journal,
+    microservice: (name) => values<Microservice>(KV_PREFIX.microservices).find((one) => isNamed(one, name)),
+    releases: (name) =>
+      store
+        .peek<Release>(KV_PREFIX.releases)
+        .filter(({ key }) => key.split('/').at(-2) === name.toLowerCase())
+        .map(({ value }) => value)
+        .sort((left, right) => left.number - right.number),
+    operations: (name) =>
+      values<Operation>(KV_PREFIX.operations)
+        .filter((one) => isNamed(one, name))
+        .sort((left, right) => left.createdAtMs - right.createdAtMs),
+    operation: (id) => values<Operation>(KV_PREFIX.operations).find((one) => one.id === id),
+    events: () => values<ClusterEvent>(KV_PREFIX.events),
+    hostnames: () =>
+      Object.fromEntries(
+        store
+          .peek<{ name: string }>(KV_PREFIX.hostnames)
+          .map(({ key, value }) => [key.slice(KV_PREFIX.hostnames.length), value.name]),
+      ),
+  };
+};

@@ -1,0 +1,16 @@
+/** Time limits of contracts/timeouts, shortened where a test would have to wait for them. */
+
+import { RETRY as REAL_RETRY, TIMEOUT as REAL_TIMEOUT } from '../../contracts/timeouts';
+
+export const TIMEOUT = {
+  ...REAL_TIMEOUT,
+  nodeScheduleToStartMs: 1_000,
+  reconcileEveryMs: 2_500,
+  rescheduleBackoffMs: 200,
+  rescheduleMaxBackoffMs: 1_600,
+} as const;
+
+export const RETRY = {
+  node: REAL_RETRY.node,
+  local: { ...REAL_RETRY.local, maximumIntervalMs: 200 },
+} as const;

@@ -1,0 +1,223 @@
+/**
+ * A real Temporal server with the workers of a fake cluster for each project, so that tests share a server and
+ * nothing else.
+ *
+ * Invariants: a project knows only its own cluster; when a project is closed, its entities are terminated.
+ */
+
+import { Client } from '@temporalio/client';
+import { ApplicationFailure } from '@temporalio/common';
+import { TestWorkflowEnvironment } from '@temporalio/testing';
+import { DefaultLogger, Runtime, Worker } from '@temporalio/worker';
+import pino from 'pino';
+
+import type { Changes } from '../../api/changes';
+import { createTemporalChanges } from '../../api/temporal-changes';
+import type { ControlPlaneActivities, NodeActivities } from '../../contracts/activities';
+import { CONTROL_PLANE_QUEUE, nodeQueue } from '../../contracts/queues';
+import { ensureSearchAttributes } from '../../workers/search-attributes';
+import { createFakeCluster, type FakeCluster } from '../support/fake-cluster';
+import { eventually } from '../support/wait';
+
+import { temporalBinary } from './temporal-binary';
+import { workflowBundle } from './workflow-bundle';
+
+/** Nodes with a worker; any other node of a cluster is silent. */
+export const NODE_IDS = ['a', 'b', 'c'] as const;
+
+export interface Project {
+  readonly name: string;
+  readonly cluster: FakeCluster;
+  readonly changes: Changes;
+  readonly client: Client;
+  close(): Promise<void>;
+}
+
+export interface Temporal {
+  readonly client: Client;
+  /** A project with a fake cluster of its own, whose nodes are NODE_IDS. */
+  openProject(): Project;
+  close(): Promise<void>;
+}
+
+export interface TemporalOptions {
+  /** Events after which the server suggests to continue as new. */
+  readonly suggestContinueAsNewAfter?: number;
+  /** Real time limits instead of short ones: for histories that are kept. */
+  readonly realTimeouts?: boolean;
+}
+
+const SETTINGS = {
+  'history.transferProcessorMaxPollRPS': 1000,
+  'history.timerProcessorMaxPollRPS': 1000,
+  'history.visibilityProcessorMaxPollRPS': 1000,
+  'matching.numTaskqueueReadPartitions': 1,
+  'matching.numTaskqueueWritePartitions': 1,
+};
+
+const NAMESPACE = 'default';
+
+const startServer = (options: TemporalOptions) => {
+  const settings = {
+    ...SETTINGS,
+    ...(options.suggestContinueAsNewAfter === undefined
+      ? {}
+      : { 'limit.historyCount.suggestContinueAsNew': options.suggestContinueAsNewAfter }),
+  };
+  return TestWorkflowEnvironment.createLocal({
+    server: {
+      executable: { type: 'existing-path', path: temporalBinary() },
+      ip: '127.0.0.1',
+      namespace: NAMESPACE,
+      log: { format: 'pretty', level: 'never' },
+      extraArgs: Object.entries(settings).flatMap(([key, value]) => [
+        '--dynamic-config-value',
+        `${key}=${value}`,
+      ]),
+    },
+  });
+};
+
+const keyOf = (input: unknown): string => {
+  const { project } = input as { readonly project: string };
+  return project;
+};
+
+/** Hands each call to the activities of its project. */
+const createDispatchers = (clusters: ReadonlyMap<string, FakeCluster>) => {
+  const find = (project: string): FakeCluster => {
+    const cluster = clusters.get(project);
+    if (!cluster) throw ApplicationFailure.nonRetryable(`the project ${project} is closed`);
+    return cluster;
+  };
+  const plane = (project: string) => find(project).controlPlane;
+  const controlPlane: ControlPlaneActivities = {
+    planOperation: (input) => plane(keyOf(input.request.desired)).planOperation(input),
+    previewPlan: (request) => plane(keyOf(request.desired)).previewPlan(request),
+    publishMicroservice: (input) => plane(keyOf(input.microservice)).publishMicroservice(input),
+    forgetMicroservice: (input) => plane(keyOf(input)).forgetMicroservice(input),
+    claimHostnames: (input) => plane(keyOf(input)).claimHostnames(input),
+    releaseHostnames: (input) => plane(keyOf(input)).releaseHostnames(input),
+  };
+  const node: NodeActivities = {
+    pullImages: (input) => find(keyOf(input)).nodeActivities.pullImages(input),
+    startReplicas: (input) => find(keyOf(input.replicas[0])).nodeActivities.startReplicas(input),
+    stopReplicas: (input) => find(keyOf(input.replicas[0])).nodeActivities.stopReplicas(input),
+  };
+  return { controlPlane, node };
+};
+
+const installRuntime = () => {
+  // Refusals and outages are what these tests are about: their warnings would bury what matters.
+  Runtime.install({
+    logger: new DefaultLogger('ERROR'),
+    telemetryOptions: { logging: { filter: 'ERROR', forward: {} } },
+    shutdownSignals: [],
+  });
+};
+
+let projects = 0;
+
+export const startTemporal = async (options: TemporalOptions = {}): Promise<Temporal> => {
+  installRuntime();
+  const [environment, codePath] = await Promise.all([
+    startServer(options),
+    workflowBundle({ shortTimeouts: options.realTimeouts !== true }),
+  ]);
+  const { client, nativeConnection: connection } = environment;
+  await ensureSearchAttributes(environment.connection, NAMESPACE);
+
+  const clusters = new Map<string, FakeCluster>();
+  const { controlPlane, node } = createDispatchers(clusters);
+  const workers = await Promise.all([
+    Worker.create({
+      connection,
+      namespace: NAMESPACE,
+      taskQueue: CONTROL_PLANE_QUEUE,
+      workflowBundle: { codePath },
+      activities: { ...controlPlane },
+      workflowThreadPoolSize: 1,
+    }),
+    ...NODE_IDS.map((id) =>
+      Worker.create({
+        connection,
+        namespace: NAMESPACE,
+        taskQueue: nodeQueue(id),
+        activities: { ...node },
+        maxHeartbeatThrottleInterval: '50ms',
+        defaultHeartbeatThrottleInterval: '50ms',
+      }),
+    ),
+  ]);
+  const running = Promise.all(workers.map((worker) => worker.run()));
+
+  const terminateAll = (project: string) =>
+    eventually(
+      async () => {
+        const open: string[] = [];
+        const query = `ContainerosProject = '${project}' AND ExecutionStatus = 'Running'`;
+        for await (const { workflowId } of client.workflow.list({ query })) open.push(workflowId);
+        await Promise.all(
+          open.map((id) =>
+            client.workflow
+              .getHandle(id)
+              .terminate()
+              .catch(() => undefined),
+          ),
+        );
+        if (open.length > 0) throw new Error(`${open.join(', ')} still run`);
+      },
+      { intervalMs: 20 },
+    );
+
+  return {
+    client,
+    openProject: () => {
+      projects += 1;
+      const name = `p${projects}`;
+      const cluster = createFakeCluster(NODE_IDS);
+      clusters.set(name, cluster);
+      return {
+        name,
+        cluster,
+        client,
+        changes: createTemporalChanges({ client, log: pino({ level: 'silent' }) }),
+        close: async () => {
+          await terminateAll(name);
+          clusters.delete(name);
+        },
+      };
+    },
+    close: async () => {
+      for (const worker of workers) worker.shutdown();
+      await running;
+      await environment.teardown();
+    },
+  };
+};
+
+/** Runs a server for the tests of a file, and a fresh project for each of them. */
+export const useTemporal = (
+  options: TemporalOptions = {},
+): { readonly temporal: Temporal; readonly project: Project } => {
+  let temporal: Temporal | undefined;
+  let project: Project | undefined;
+  beforeAll(async () => {
+    temporal = await startTemporal(options);
+  }, 120_000);
+  beforeEach(() => {
+    project = temporal?.openProject();
+  });
+  afterEach(() => project?.close());
+  afterAll(() => temporal?.close());
+  return {
+    get temporal() {
+      if (!temporal) throw new Error('the server is not started yet');
+      return temporal;
+    },
+    get project() {
+      if (!project) throw new Error('no test is running');
+      return project;
+    },
+  };
+};
