@@ -58,13 +58,20 @@ export const createControlPlaneActivities = (deps: ControlPlaneDependencies): Co
     planOperation: async ({ request, record }) => {
       const snapshot = await deps.readSnapshot(request.desired);
       const plan = computePlan(request, snapshot);
+      const key = operationKvKey(request.desired, request.operation);
+      // Later plans of an operation are told after the earlier ones: what was done first is part of the story.
+      const earlier = request.attempt > 1 ? ((await store.get<Operation>(key))?.value.plan ?? []) : [];
       const published: Operation = {
         ...record,
-        plan: [...record.plan, ...describePlan(plan, snapshot)],
+        plan: [
+          ...earlier,
+          ...(request.attempt > 1
+            ? [`plan ${request.attempt}, towards v${request.desired.release.number}:`]
+            : []),
+          ...describePlan(plan, snapshot),
+        ],
       };
-      await write([
-        { kind: 'set', key: operationKvKey(request.desired, request.operation), value: published },
-      ]);
+      await write([{ kind: 'set', key, value: published }]);
       return plan;
     },
 

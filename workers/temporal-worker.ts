@@ -8,7 +8,14 @@
 
 import { setTimeout as delay } from 'node:timers/promises';
 
-import { DefaultLogger, NativeConnection, Runtime, Worker, type WorkerOptions } from '@temporalio/worker';
+import {
+  DefaultLogger,
+  NativeConnection,
+  Runtime,
+  Worker,
+  makeTelemetryFilterString,
+  type WorkerOptions,
+} from '@temporalio/worker';
 import type { Logger } from 'pino';
 
 const RETRY_FIRST_MS = 100;
@@ -36,6 +43,9 @@ export const installTemporalRuntime = (logger: Logger): void => {
   isRuntimeInstalled = true;
   Runtime.install({
     shutdownSignals: [],
+    telemetryOptions: {
+      logging: { forward: {}, filter: makeTelemetryFilterString({ core: 'WARN', other: 'ERROR' }) },
+    },
     logger: new DefaultLogger('WARN', ({ level, message, meta }) => {
       if (level === 'ERROR') logger.error(meta ?? {}, message);
       else logger.warn(meta ?? {}, message);
