@@ -60,7 +60,9 @@ export const createControlPlaneActivities = (deps: ControlPlaneDependencies): Co
       const plan = computePlan(request, snapshot);
       const key = operationKvKey(request.desired, request.operation);
       // Later plans of an operation are told after the earlier ones: what was done first is part of the story.
-      const earlier = request.attempt > 1 ? ((await store.get<Operation>(key))?.value.plan ?? []) : [];
+      const heading = `plan ${request.attempt}, towards v${request.desired.release.number}:`;
+      const told = request.attempt > 1 ? ((await store.get<Operation>(key))?.value.plan ?? []) : [];
+      const earlier = told.includes(heading) ? told.slice(0, told.indexOf(heading)) : told;
       const published: Operation = {
         ...record,
         plan: [
