@@ -39,6 +39,12 @@ export interface OperationsDeps {
   readonly log: Logger;
 }
 
+interface SharedWait {
+  readonly changed: Promise<void>;
+  readonly abandoned: AbortController;
+  readers: number;
+}
+
 const keyOf = (id: string): string | undefined => {
   const owner = parseOperationId(id);
   return owner && operationKvKey(owner, id);
@@ -46,20 +52,47 @@ const keyOf = (id: string): string | undefined => {
 
 export const createOperations = ({ kv, readModel, log }: OperationsDeps): Operations => {
   /** Blocking queries under way, by key and index. */
-  const waiting = new Map<string, Promise<void>>();
+  const waiting = new Map<string, SharedWait>();
 
   const parse = (text: string): Operation => JSON.parse(text) as Operation;
 
-  const changeOf = (key: string, afterIndex: number): Promise<void> => {
-    const id = `${afterIndex} ${key}`;
-    const shared = waiting.get(id);
-    if (shared) return shared;
-    const query = kv
-      .get(key, { afterIndex, waitMs: BLOCKING_WAIT_MS })
-      .then(() => undefined)
-      .finally(() => waiting.delete(id));
-    waiting.set(id, query);
-    return query;
+  const idOf = (key: string, afterIndex: number) => `${afterIndex} ${key}`;
+
+  /** Resolves when the key has changed, or `signal` aborts; ends the query when nobody waits for it any more. */
+  const changeOf = async (key: string, afterIndex: number, signal: AbortSignal): Promise<void> => {
+    const id = idOf(key, afterIndex);
+    const forget = (wait: SharedWait) => {
+      if (waiting.get(id) === wait) waiting.delete(id);
+    };
+    let shared = waiting.get(id);
+    if (!shared) {
+      const abandoned = new AbortController();
+      const changed = kv
+        .get(key, { afterIndex, waitMs: BLOCKING_WAIT_MS, signal: abandoned.signal })
+        .then(() => undefined)
+        .finally(() => forget(made));
+      const made: SharedWait = { changed, abandoned, readers: 0 };
+      shared = made;
+      waiting.set(id, made);
+    }
+    shared.readers += 1;
+    let stop: () => void = () => undefined;
+    const gone = new Promise<void>((resolve) => {
+      stop = resolve;
+      signal.addEventListener('abort', stop);
+      if (signal.aborted) resolve();
+    });
+    try {
+      await Promise.race([shared.changed, gone]);
+    } finally {
+      signal.removeEventListener('abort', stop);
+      shared.readers -= 1;
+      if (shared.readers === 0) {
+        shared.changed.catch(() => undefined);
+        forget(shared);
+        shared.abandoned.abort();
+      }
+    }
   };
 
   const sleep = (ms: number, signal: AbortSignal): Promise<void> =>
@@ -72,10 +105,8 @@ export const createOperations = ({ kv, readModel, log }: OperationsDeps): Operat
     afterIndex: number,
     signal: AbortSignal,
   ): Promise<void> => {
-    if (waiting.size < MAX_BLOCKING || waiting.has(`${afterIndex} ${key}`)) {
-      const gone = new AbortController();
-      const aborted = sleep(BLOCKING_WAIT_MS * 2, AbortSignal.any([signal, gone.signal]));
-      await Promise.race([changeOf(key, afterIndex), aborted]).finally(() => gone.abort());
+    if (waiting.size < MAX_BLOCKING || waiting.has(idOf(key, afterIndex))) {
+      await changeOf(key, afterIndex, signal);
       return;
     }
     const topic = TOPIC.microservice(owner);

@@ -86,4 +86,4 @@ export const componentSchemas = (): Readonly<Record<string, JsonSchema>> => {
 
 /** The schema of one query parameter. */
 export const parameterSchema = (schema: z.ZodType): JsonSchema =>
-  withoutHead(z.toJSONSchema(schema, { target: 'draft-2020-12', io: 'input' }) as JsonSchema);
+  withoutHead(z.toJSONSchema(schema, { target: 'draft-2020-12', io: 'input' }));

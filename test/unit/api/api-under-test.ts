@@ -1,0 +1,211 @@
+/**
+ * The whole API on a free port, over a store in memory. Whatever a test does not give it throws when it is used.
+ */
+
+import pino from 'pino';
+import { Registry } from 'prom-client';
+
+import type { ApiConfig } from '../../../api/api-deps';
+import type { Changes } from '../../../api/changes';
+import { createApp } from '../../../api/create-app';
+import { createNodeStreams, type NodeStreams } from '../../../api/node-streams';
+import { createOperations } from '../../../api/operations';
+import { createReadModel, type ReadModel } from '../../../api/read-model';
+import { startApiServer } from '../../../api/server';
+import {
+  eventKvKey,
+  microserviceKvKey,
+  nodeKvKey,
+  operationKvKey,
+  releaseKvKey,
+  replicaKvKey,
+} from '../../../contracts/kv';
+import { parseOperationId } from '../../../contracts/workflows';
+import type { ClusterEvent, Microservice, ObservedReplica, Operation } from '../../../domain/model';
+import { NOW_MS, buildNode, buildRelease } from '../../support/builders';
+import { httpRequest, type HttpAnswer, type HttpOptions } from '../../support/http';
+
+import { createFakeKv, type FakeKv } from './fake-kv';
+
+export const PASSWORD = 'right-password';
+export const TOKEN = 'node-token';
+
+export interface ApiUnderTest {
+  readonly url: string;
+  readonly port: number;
+  readonly kv: FakeKv;
+  readonly readModel: ReadModel;
+  readonly nodeStreams: NodeStreams;
+  /** Lines that were logged. */
+  readonly logged: readonly string[];
+  readonly closing: AbortController;
+  /** As JSON, with the password, unless told otherwise. */
+  call(method: string, path: string, options?: CallOptions): Promise<HttpAnswer>;
+  close(): Promise<void>;
+}
+
+export interface CallOptions extends HttpOptions {
+  readonly body?: unknown;
+  readonly password?: string | null;
+}
+
+const notFaked = (what: string) => (): never => {
+  throw new Error(`not faked: ${what}`);
+};
+
+export const fakeChanges = (given: Partial<Changes> = {}): Changes => ({
+  apply: notFaked('apply'),
+  scale: notFaked('scale'),
+  rollback: notFaked('rollback'),
+  restart: notFaked('restart'),
+  remove: notFaked('remove'),
+  ...given,
+});
+
+export interface ApiUnderTestOptions {
+  readonly changes?: Partial<Changes> | ((kv: FakeKv) => Partial<Changes>);
+  readonly config?: Partial<ApiConfig>;
+  readonly notReady?: () => Promise<readonly string[]>;
+  readonly nowMs?: () => number;
+  readonly kv?: FakeKv;
+  readonly port?: number;
+}
+
+export const startApi = async (options: ApiUnderTestOptions = {}): Promise<ApiUnderTest> => {
+  const logged: string[] = [];
+  const log = pino({ level: 'debug' }, { write: (line: string) => logged.push(line) });
+  const nowMs = options.nowMs ?? Date.now;
+  const kv = options.kv ?? createFakeKv();
+  const readModel = createReadModel({ kv, log, nowMs: Date.now });
+  await readModel.whenLoaded(1_000);
+  const changes = typeof options.changes === 'function' ? options.changes(kv) : options.changes;
+  const nodeStreams = createNodeStreams();
+  const closing = new AbortController();
+  const app = createApp({
+    config: {
+      version: '1.2.3',
+      password: PASSWORD,
+      internalToken: TOKEN,
+      allowedHosts: ['api.example.com'],
+      allowHostAccess: false,
+      webUiUrl: 'http://127.0.0.1:8233',
+      temporalNamespace: 'default',
+      ...options.config,
+    },
+    readModel,
+    operations: createOperations({ kv, readModel, log }),
+    changes: fakeChanges(changes),
+    nodeStreams,
+    notReady: options.notReady ?? (async () => []),
+    log,
+    metrics: new Registry(),
+    nowMs,
+    closing: closing.signal,
+  });
+  const server = await startApiServer(app, { host: '127.0.0.1', port: options.port ?? 0 });
+  return {
+    url: server.url,
+    port: server.port,
+    kv,
+    readModel,
+    nodeStreams,
+    logged,
+    closing,
+    call: (method, path, { body, password = PASSWORD, headers, ...rest } = {}) =>
+      httpRequest(`${server.url}${path}`, {
+        ...rest,
+        method,
+        headers: {
+          ...(password === null ? {} : { authorization: `Bearer ${password}` }),
+          ...(body === undefined ? {} : { 'content-type': 'application/json' }),
+          ...headers,
+        },
+        ...(body === undefined ? {} : { body: typeof body === 'string' ? body : JSON.stringify(body) }),
+      }),
+    close: async () => {
+      closing.abort();
+      readModel.close();
+      await server.close(100);
+    },
+  };
+};
+
+/** Runs an API for the tests of a block. */
+export const useApi = (options: ApiUnderTestOptions = {}): { readonly api: ApiUnderTest } => {
+  let api: ApiUnderTest | undefined;
+  beforeEach(async () => {
+    api = await startApi(options);
+  });
+  afterEach(() => api?.close());
+  return {
+    get api() {
+      if (!api) throw new Error('no test is running');
+      return api;
+    },
+  };
+};
+
+// ---- documents, as entities and nodes publish them ----
+
+export const buildMicroservice = (name: string, overrides: Partial<Microservice> = {}): Microservice => ({
+  project: 'default',
+  name,
+  generation: 1,
+  scale: 2,
+  release: buildRelease(1),
+  releaseNumbers: [1],
+  state: 'steady',
+  message: '',
+  operation: `deploy.default.${name.toLowerCase()}.aaaaaaaa`,
+  createdAtMs: NOW_MS,
+  updatedAtMs: NOW_MS,
+  ...overrides,
+});
+
+export const buildOperation = (id: string, overrides: Partial<Operation> = {}): Operation => {
+  const parsed = parseOperationId(id);
+  if (!parsed) throw new Error(`${id} is no operation id`);
+  return {
+    ...parsed,
+    id,
+    state: 'queued',
+    release: 1,
+    scale: 2,
+    message: '',
+    plan: [],
+    createdAtMs: NOW_MS,
+    ...overrides,
+  };
+};
+
+export const microserviceDocuments = (microservice: Microservice): Record<string, unknown> => ({
+  [microserviceKvKey(microservice)]: microservice,
+  [releaseKvKey(microservice, microservice.release.number)]: microservice.release,
+});
+
+export const operationDocument = (operation: Operation): Record<string, unknown> => ({
+  [operationKvKey(operation, operation.id)]: operation,
+});
+
+export const replicaDocument = (replica: ObservedReplica): Record<string, unknown> => ({
+  [replicaKvKey(replica, replica.id)]: replica,
+});
+
+export const nodeDocument = (id: string): Record<string, unknown> => {
+  const {
+    up: _up,
+    cpusReserved: _cpus,
+    memoryReservedBytes: _memory,
+    replicaCount: _count,
+    ...node
+  } = buildNode(id);
+  return { [nodeKvKey(id)]: node };
+};
+
+export const eventDocument = (
+  atMs: number,
+  suffix: string,
+  event: Partial<ClusterEvent> = {},
+): Record<string, unknown> => ({
+  [eventKvKey(atMs, suffix)]: { atMs, level: 'info', type: 'test.happened', message: suffix, ...event },
+});
