@@ -2,35 +2,58 @@
  * The planner: from what is desired and what is observed to the typed steps between them.
  *
  * Invariants: pure (a request and a snapshot always give the same plan, in whatever order the snapshot lists
- * things); a plan for a state that is as desired has no steps; nothing is planned for a node that does not answer.
+ * things); a plan for a state that is as desired has no steps, and only then is it converged; nothing is planned for a node that does not answer.
  */
 
-import type { ObservedReplica, Plan, PlanRequest, Snapshot, Step, StopReason } from './model';
+import type { ObservedReplica, Plan, PlanRequest, Snapshot, SnapshotNode, Step, StopReason } from './model';
 import { needsOf } from './placement/needs';
 import { createPlacer } from './placement/placer';
 import { reconcile, type Buckets } from './reconcile';
 import { planRollout } from './rollout';
 
-/** The crash-looping replica that has been at it longest. */
-const worstCrashLoop = ({ starting }: Buckets): ObservedReplica | undefined =>
-  starting
-    .filter(({ state }) => state === 'crash_looping')
+/** How long a node may try before another one does; also how often at most a replica that fails everywhere moves. */
+const CRASH_LOOP_PATIENCE_MS = 5 * 60_000;
+
+/**
+ * The crash-looping replica that another node should try. A replica that keeps ending mostly does so anywhere, and
+ * moving it would only make noise: it is the node's doing when the release runs on another one, or when the node is
+ * degraded.
+ */
+const findMovable = (
+  { nowMs }: PlanRequest,
+  { keep, starting }: Buckets,
+  nodes: readonly SnapshotNode[],
+): ObservedReplica | undefined => {
+  const degraded = new Set(nodes.filter(({ health }) => health === 'degraded').map(({ id }) => id));
+  return starting
+    .filter(
+      ({ state, nodeId, createdAtMs }) =>
+        state === 'crash_looping' &&
+        nowMs - createdAtMs >= CRASH_LOOP_PATIENCE_MS &&
+        (degraded.has(nodeId) || keep.some((one) => one.state === 'running' && one.nodeId !== nodeId)),
+    )
     .reduce<ObservedReplica | undefined>(
-      (worst, replica) =>
-        worst === undefined || replica.restartCount > worst.restartCount ? replica : worst,
+      (worst, one) => (worst === undefined || one.restartCount > worst.restartCount ? one : worst),
       undefined,
     );
+};
 
-/** A replica may fail because of its node: try another node, one replica at a time, when all else is well. */
-const moveCrashLoop = (request: PlanRequest, buckets: Buckets, mayMove: () => boolean): Buckets => {
-  const idle = buckets.missing + buckets.outdated.length + buckets.broken.length === 0;
-  if (request.kind !== 'reschedule' || !idle) return buckets;
-  const worst = worstCrashLoop(buckets);
-  if (worst === undefined || !mayMove()) return buckets;
+/** Moves at most one crash-looping replica, and only when all else is well. */
+const moveCrashLoop = (
+  request: PlanRequest,
+  buckets: Buckets,
+  snapshot: Snapshot,
+  mayMove: () => boolean,
+): Buckets => {
+  const { missing, outdated, broken, surplus } = buckets;
+  const isCalm = missing + outdated.length + broken.length + surplus.length === 0;
+  if (request.kind !== 'reschedule' || !isCalm) return buckets;
+  const movable = findMovable(request, buckets, snapshot.nodes);
+  if (movable === undefined || !mayMove()) return buckets;
   return {
     ...buckets,
-    starting: buckets.starting.filter((replica) => replica !== worst),
-    broken: [{ replica: worst, reason: 'broken' }],
+    starting: buckets.starting.filter((replica) => replica !== movable),
+    broken: [{ replica: movable, reason: 'broken' }],
     missing: 1,
   };
 };
@@ -58,6 +81,7 @@ export const computePlan = (request: PlanRequest, snapshot: Snapshot): Plan => {
   const buckets = moveCrashLoop(
     request,
     observedBuckets,
+    snapshot,
     () => !needs.keepsData && createAccount(observedBuckets).hasRoomAwayFromCrashes(),
   );
   const placer = createAccount(buckets);
@@ -67,7 +91,8 @@ export const computePlan = (request: PlanRequest, snapshot: Snapshot): Plan => {
     phases,
     unplaced,
     rejections: unplaced === 0 ? before : placer.explain(),
-    converged: phases.length === 0 && unplaced === 0,
+    // What its node is still mending needs no step, but it is not what is desired.
+    converged: phases.length === 0 && unplaced === 0 && buckets.starting.length === 0,
   };
 };
 

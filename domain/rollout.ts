@@ -5,7 +5,8 @@
  * - no fewer than scale - maxUnavailable replicas run at any time, or as many as did at first if that was less;
  * - no more than scale + maxSurge exist, or as many as did at first; broken ones do not count;
  * - images are pulled before anything is started or stopped;
- * - a change of scale alone is one phase: all that is missing starts, or all that is surplus stops.
+ * - a change of scale alone is one phase: all that is missing starts, or all that is surplus stops; what is still
+ *   starting from before is then waited for.
  * With `recreate` no old replica is left when the first new one starts.
  */
 
@@ -127,18 +128,46 @@ const placeUpTo = ({ request, placer, nextId }: Context, count: number): readonl
 
 const asOutdated = (replica: ObservedReplica): Doomed => ({ replica, reason: 'outdated' });
 
+/**
+ * Replicas that exist, and have to be ready before the operation has succeeded. A reschedule leaves what its nodes are
+ * mending to them; an operation that brings a release answers for all of its replicas.
+ */
+const awaitedOf = ({ kind }: PlanRequest, { starting, outdated }: Buckets): readonly ObservedReplica[] => {
+  if (outdated.length > 0) return starting;
+  switch (kind) {
+    case 'deploy':
+    case 'restart':
+    case 'rollback':
+      return starting;
+    case 'scale':
+      return starting.filter(({ state }) => state === 'starting');
+    case 'reschedule':
+    case 'remove':
+      return [];
+  }
+};
+
+/** Starting a replica that exists waits until it is ready. */
+const awaitStep = ({ id, nodeId, release }: ObservedReplica): StartStep => ({
+  kind: 'start',
+  nodeId,
+  replicaId: id,
+  release,
+});
+
 const planRecreate = (context: Context): { batches: readonly Batch[]; unplaced: number } => {
-  const { buckets, placer } = context;
+  const { request, buckets, placer } = context;
   const gone = [...buckets.broken, ...buckets.surplus];
   const old = buckets.outdated.map(asOutdated);
   for (const { replica } of [...gone, ...old]) placer.free(replica);
   const steps = placeUpTo(context, buckets.missing);
+  const awaited = awaitedOf(request, buckets).map(awaitStep);
   // Where not one new replica would find a place, the old ones are better than nothing.
   const hopeless = steps.length === 0 && buckets.missing > 0;
   return {
     batches: [
       { kind: 'stop', doomed: hopeless ? gone : [...gone, ...old] },
-      { kind: 'start', steps },
+      { kind: 'start', steps: [...awaited, ...steps] },
     ],
     unplaced: buckets.missing - steps.length,
   };
@@ -146,9 +175,8 @@ const planRecreate = (context: Context): { batches: readonly Batch[]; unplaced: 
 
 const planRolling = (context: Context): { batches: readonly Batch[]; unplaced: number } => {
   const { request, buckets, placer } = context;
-  const { release } = request.desired;
   const scale = desiredScale(request);
-  const { maxTotal, minRunning } = limitsOf(release.spec, scale);
+  const { maxTotal, minRunning } = limitsOf(request.desired.release.spec, scale);
   const old = RANKS.flatMap((rank) => buckets.outdated.filter(({ state }) => OLD_RANK[state] === rank));
   const batches: Batch[] = [];
 
@@ -156,8 +184,12 @@ const planRolling = (context: Context): { batches: readonly Batch[]; unplaced: n
   let running = buckets.keep.length + old.filter(({ state }) => state === 'running').length;
   let missing = buckets.missing;
   let free: readonly Doomed[] = [...buckets.broken, ...buckets.surplus];
-  // Old replicas may go only once the new ones serve. Starting a replica that exists waits until it is ready.
-  let awaited = old.length === 0 ? [] : buckets.starting;
+  // A broken replica is in nobody's way, but its containers may still run: replacements that break as well must not
+  // heap up, so only as many start before it has gone as the surge allows.
+  let lingering = buckets.broken.length;
+  // Old replicas may go only once the new ones serve. Where there is nothing to wait with, what is surplus goes first.
+  const isWaitedWith = old.length > 0 || missing > 0;
+  let awaited = isWaitedWith ? awaitedOf(request, buckets) : [];
 
   const mayStop = (replica: ObservedReplica): boolean => {
     switch (OLD_RANK[replica.state]) {
@@ -171,16 +203,8 @@ const planRolling = (context: Context): { batches: readonly Batch[]; unplaced: n
   };
 
   for (;;) {
-    const placed = placeUpTo(context, Math.min(missing, Math.max(0, maxTotal - total)));
-    const steps = [
-      ...awaited.map(({ id, nodeId }): StartStep => ({
-        kind: 'start',
-        nodeId,
-        replicaId: id,
-        release: release.number,
-      })),
-      ...placed,
-    ];
+    const placed = placeUpTo(context, Math.min(missing, Math.max(0, maxTotal - total - lingering)));
+    const steps = [...awaited.map(awaitStep), ...placed];
     running += steps.length;
     total += placed.length;
     missing -= placed.length;
@@ -189,6 +213,7 @@ const planRolling = (context: Context): { batches: readonly Batch[]; unplaced: n
 
     const doomed = [...free];
     free = [];
+    lingering = 0;
     for (let next = old[0]; next !== undefined && mayStop(next); next = old[0]) {
       old.shift();
       doomed.push(asOutdated(next));
@@ -199,6 +224,7 @@ const planRolling = (context: Context): { batches: readonly Batch[]; unplaced: n
     if (doomed.length > 0) batches.push({ kind: 'stop', doomed });
     if (steps.length === 0 && doomed.length === 0) break;
   }
+  if (!isWaitedWith) batches.push({ kind: 'start', steps: awaitedOf(request, buckets).map(awaitStep) });
 
   // What was stopped to make room that did not suffice had better go on.
   const last = batches.at(-1);

@@ -128,16 +128,24 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
       buildReplica('web-2', 'b'),
     ]),
   },
-  'crash-loop-moved': {
-    title: 'Of two crash-looping replicas one is tried on another node.',
-    request: buildRequest({ kind: 'reschedule', scale: 2 }),
+  'broken-all': {
+    title:
+      'All replicas are broken: no more than the surge before they are gone, in case the new ones break too.',
+    request: buildRequest({ kind: 'reschedule', scale: 3 }),
     snapshot: buildSnapshot(
-      [buildNode('a'), buildNode('b')],
-      [
-        buildReplica('web-1', 'a', { state: 'crash_looping', restartCount: 4 }),
-        buildReplica('web-2', 'a', { state: 'crash_looping', restartCount: 9 }),
-      ],
+      three,
+      onePerNode.map((replica) => ({ ...replica, state: 'broken' })),
     ),
+  },
+  'crash-loop-moved': {
+    title:
+      'Of two replicas that crash-loop on a node, one is tried on another, since the release runs elsewhere.',
+    request: buildRequest({ kind: 'reschedule', scale: 3 }),
+    snapshot: buildSnapshot(three, [
+      buildReplica('web-1', 'a', { state: 'crash_looping', restartCount: 4, createdAtMs: NOW_MS - 600_000 }),
+      buildReplica('web-2', 'a', { state: 'crash_looping', restartCount: 9, createdAtMs: NOW_MS - 600_000 }),
+      buildReplica('web-3', 'b'),
+    ]),
   },
   restart: {
     title: 'A restart replaces replicas that its own operation has not started.',

@@ -1,9 +1,11 @@
-import type { ObservedReplica, OperationKind, Plan, Step } from '../../../domain/model';
+import type { ObservedReplica, OperationKind, Plan, Snapshot, Step } from '../../../domain/model';
 import { computePlan, describePlan } from '../../../domain/plan';
 import { limitsOf } from '../../../domain/rollout';
 import type { RawMicroserviceSpec } from '../../../domain/spec/schema';
 import {
   GB,
+  NOW_MS,
+  applyPlan,
   buildNode,
   buildRelease,
   buildReleaseSpec,
@@ -52,10 +54,46 @@ describe('limits of a change', () => {
 });
 
 describe('what exists', () => {
-  test.each(healing)('a replica that is %s counts as there when scaling', (state) => {
+  test.each(healing)('a replica that is %s counts as there, and as not yet what is desired', (state) => {
     const snapshot = buildSnapshot([buildNode('a')], [buildReplica('web-1', 'a', { state })]);
-    expect(computePlan(buildRequest({ kind: 'scale', scale: 1 }), snapshot).converged).toBe(true);
-    expect(summary(computePlan(buildRequest({ kind: 'scale', scale: 2 }), snapshot))).toEqual(['start a']);
+    const plan = computePlan(buildRequest({ kind: 'reschedule' }), snapshot);
+    expect(plan).toMatchObject({ phases: [], unplaced: 0, converged: false });
+    const more = computePlan(buildRequest({ kind: 'reschedule', scale: 2 }), snapshot);
+    expect(summary(more)).toEqual(['start a']);
+  });
+
+  test.each(healing)('a deploy answers also for a replica that is %s', (state) => {
+    const snapshot = buildSnapshot([buildNode('a')], [buildReplica('web-1', 'a', { state })]);
+    const plan = computePlan(buildRequest({ kind: 'deploy' }), snapshot);
+    expect(describePlan(plan, snapshot)).toEqual(['node a: wait for web-1 (v1)']);
+  });
+
+  test('a change of scale waits for what is starting, and stops what is too much without waiting', () => {
+    const snapshot = buildSnapshot(
+      [buildNode('a')],
+      ['1', '2', '3'].map((id) => buildReplica(`web-${id}`, 'a', { state: 'starting' })),
+    );
+    const plan = computePlan(buildRequest({ kind: 'scale', scale: 1 }), snapshot);
+    expect(describePlan(plan, snapshot)).toEqual([
+      'node a: stop web-1 (scaled down)',
+      'node a: stop web-2 (scaled down)',
+      'node a: wait for web-3 (v1)',
+    ]);
+    const unhealthy = buildSnapshot([buildNode('a')], [buildReplica('web-1', 'a', { state: 'unhealthy' })]);
+    expect(summary(computePlan(buildRequest({ kind: 'scale' }), unhealthy))).toEqual([]);
+  });
+
+  test('broken replicas do not heap up when their replacements break too', () => {
+    let snapshot = buildSnapshot([buildNode('a')], [buildReplica('web-0', 'a', { state: 'broken' })]);
+    for (let attempt = 1; attempt <= 9; attempt += 1) {
+      const request = buildRequest({ kind: 'reschedule', operation: `reschedule.${attempt}` });
+      const plan = computePlan(request, snapshot);
+      // The operation ends with the start that fails; what would come after it is not done.
+      const failing = plan.phases.findIndex(({ kind }) => kind === 'start') + 1;
+      const after = applyPlan(plan, request, snapshot, failing);
+      snapshot = { ...after, replicas: after.replicas.map((one) => ({ ...one, state: 'broken' })) };
+      expect(snapshot.replicas.length).toBeLessThanOrEqual(2);
+    }
   });
 
   test.each(kinds)('a broken replica is replaced by a %s', (kind) => {
@@ -89,34 +127,90 @@ describe('what exists', () => {
     expect(summary(computePlan(buildRequest({ kind: 'reschedule' }), snapshot))).toEqual(['start a']);
   });
 
-  test.each(['reschedule', 'scale'] as const)(
-    'a %s keeps a crash-looping replica that has nowhere to go',
-    (kind) => {
-      const snapshot = buildSnapshot(
-        [buildNode('a')],
-        [buildReplica('web-1', 'a', { state: 'crash_looping' })],
-      );
-      expect(computePlan(buildRequest({ kind }), snapshot).converged).toBe(true);
-    },
-  );
-
-  test('a crash-looping replica stays with its data', () => {
-    const release = buildRelease(1, {
+  describe('a crash-looping replica', () => {
+    const LONG_AGO = { createdAtMs: NOW_MS - 5 * 60_000 };
+    const looping = (id: string, node: string, overrides: Partial<ObservedReplica> = {}) =>
+      buildReplica(id, node, { state: 'crash_looping', ...LONG_AGO, ...overrides });
+    const healthy = [buildNode('a'), buildNode('b'), buildNode('c')];
+    const keepsData = buildRelease(1, {
       containers: { db: { image: 'postgres:17', volumes: [{ name: 'data', path: '/data' }] } },
     });
-    const snapshot = buildSnapshot(
-      [buildNode('a'), buildNode('b')],
-      [buildReplica('web-1', 'a', { state: 'crash_looping' })],
-    );
-    expect(computePlan(buildRequest({ kind: 'reschedule', release }), snapshot).converged).toBe(true);
+
+    test.each<[title: string, kind: OperationKind, snapshot: Snapshot, moved: readonly string[]]>([
+      [
+        'is tried elsewhere when the release runs on another node',
+        'reschedule',
+        buildSnapshot(healthy, [looping('web-1', 'a'), buildReplica('web-2', 'b')]),
+        ['start c', 'stop web-1 broken'],
+      ],
+      [
+        'is tried elsewhere when its node is degraded',
+        'reschedule',
+        buildSnapshot([buildNode('a', { health: 'degraded' }), buildNode('b')], [looping('web-1', 'a')]),
+        ['start b', 'stop web-1 broken'],
+      ],
+      [
+        'is moved one at a time, the one that has failed most first',
+        'reschedule',
+        buildSnapshot(healthy, [
+          looping('web-1', 'a', { restartCount: 3 }),
+          looping('web-2', 'a', { restartCount: 7 }),
+          buildReplica('web-3', 'b'),
+        ]),
+        ['start c', 'stop web-2 broken'],
+      ],
+      [
+        'stays where nothing says that it is the node',
+        'reschedule',
+        buildSnapshot(healthy, [looping('web-1', 'a')]),
+        [],
+      ],
+      [
+        'stays for a while first',
+        'reschedule',
+        buildSnapshot(healthy, [
+          looping('web-1', 'a', { createdAtMs: NOW_MS - 4 * 60_000 }),
+          buildReplica('web-2', 'b'),
+        ]),
+        [],
+      ],
+      [
+        'stays when no other node has room',
+        'reschedule',
+        buildSnapshot(
+          [buildNode('a'), buildNode('b', { diskFreeBytes: 0 })],
+          [looping('web-1', 'a'), buildReplica('web-2', 'b')],
+        ),
+        [],
+      ],
+      [
+        'is not moved by a change of scale',
+        'scale',
+        buildSnapshot(healthy, [looping('web-1', 'a'), buildReplica('web-2', 'b')]),
+        [],
+      ],
+    ])('%s', (_title, kind, snapshot, moved) => {
+      const request = buildRequest({ kind, scale: snapshot.replicas.length });
+      expect(summary(computePlan(request, snapshot))).toEqual(moved);
+    });
+
+    test('stays with its data', () => {
+      const snapshot = buildSnapshot(healthy, [looping('web-1', 'a'), buildReplica('web-2', 'b')]);
+      const request = buildRequest({ kind: 'reschedule', release: keepsData, scale: 2 });
+      expect(summary(computePlan(request, snapshot))).toEqual([]);
+    });
   });
 
-  test('in a deploy a crash-looping replica of its own has failed; one from before is left to its node', () => {
+  test('in a deploy a crash-looping replica of its own has failed; one from before may yet become ready', () => {
     const own = buildReplica('web-1', 'a', { state: 'crash_looping', operation: 'this' });
     const older = buildReplica('web-2', 'b', { state: 'crash_looping', operation: 'before' });
     const snapshot = buildSnapshot([buildNode('a'), buildNode('b')], [own, older]);
     const plan = computePlan(buildRequest({ operation: 'this', scale: 2 }), snapshot);
-    expect(summary(plan)).toEqual(['start a', 'stop web-1 failed_release']);
+    expect(describePlan(plan, snapshot)).toEqual([
+      expect.stringMatching(/^node a: start web-/),
+      'node b: wait for web-2 (v1)',
+      'node a: stop web-1 (failed)',
+    ]);
   });
 });
 
@@ -297,11 +391,13 @@ describe('a large cluster', () => {
     ['as desired', 200, buildRequest({ kind: 'scale', scale: 1_000 }), buildSnapshot(nodes, replicas)],
   ])('is planned for quickly: %s in under %p ms', (_title, limitMs, request, snapshot) => {
     const timesMs = Array.from({ length: 5 }, () => {
-      const startMs = performance.now();
+      // Time of the processor: other tests share the machine.
+      const before = process.cpuUsage();
       computePlan(request, snapshot);
-      return performance.now() - startMs;
+      const { user, system } = process.cpuUsage(before);
+      return (user + system) / 1_000;
     });
-    // The best of five: other tests share the machine.
+    // The best of five: the first ones run before they are compiled.
     expect(Math.min(...timesMs)).toBeLessThan(limitMs);
   });
 });
