@@ -81,20 +81,19 @@ export const createControlPlaneActivities = (deps: ControlPlaneDependencies): Co
 
     publishMicroservice: async (input: PublishMicroservice) => {
       const { microservice } = input;
-      // The plan of an operation was written by its own workflow: keep it.
+      // The plan of an operation was written by its own workflow, maybe before its first record: keep it.
       const operations = await Promise.all(
-        input.operations.map(async (operation): Promise<Operation> => {
-          if (operation.state === 'queued') return operation;
-          const known = await store.get<Operation>(operationKvKey(microservice, operation.id));
-          return { ...operation, plan: known?.value.plan ?? operation.plan };
+        input.operations.map(async (operation): Promise<KvOperation> => {
+          const key = operationKvKey(microservice, operation.id);
+          const known = await store.get<Operation>(key);
+          if (!known) return { kind: 'create', key, value: operation };
+          const isBehind = operation.state === 'queued';
+          const value = isBehind ? known.value : { ...operation, plan: known.value.plan };
+          return { kind: 'replace', key, value, ifIndex: known.index };
         }),
       );
-      return write([
-        ...operations.map((operation): KvOperation => ({
-          kind: 'set',
-          key: operationKvKey(microservice, operation.id),
-          value: operation,
-        })),
+      const result = await store.transact([
+        ...operations,
         {
           kind: 'set',
           key: releaseKvKey(microservice, microservice.release.number),
@@ -111,6 +110,8 @@ export const createControlPlaneActivities = (deps: ControlPlaneDependencies): Co
         })),
         { kind: 'set', key: microserviceKvKey(microservice), value: microservice },
       ]);
+      if (result.kind === 'conflict') throw new Error(`${result.key} has just been planned; look again`);
+      return { index: result.index };
     },
 
     forgetMicroservice: async ({ operation, events, ...key }) => {
