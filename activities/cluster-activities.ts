@@ -10,9 +10,9 @@ import { CancelledFailure, Context } from '@temporalio/activity';
 
 import type { ClusterActivities } from '../contracts/activities';
 import type { KeyValueStore, KvOperation } from '../contracts/key-value-store';
-import { KEPT_EVENTS, KV_PREFIX, releasesKvPrefix } from '../contracts/kv';
+import { KEPT_EVENTS, KV_PREFIX, operationKvKey, releasesKvPrefix } from '../contracts/kv';
 import { RETRY, TIMEOUT } from '../contracts/timeouts';
-import type { Microservice, MicroserviceKey, ObservedReplica, Release } from '../domain/model';
+import type { Microservice, MicroserviceKey, ObservedReplica, Operation, Release } from '../domain/model';
 
 export type ClusterChangeNotice =
   | { readonly kind: 'replica'; readonly before?: ObservedReplica; readonly after?: ObservedReplica }
@@ -31,7 +31,11 @@ export interface ClusterDependencies {
     /** Ids of the microservices whose entities run, as `project/name` in lower case. */
     running(): Promise<ReadonlySet<string>>;
     /** Starts the entity from what was published, unless it runs. */
-    recover(microservice: Microservice, releases: readonly Release[]): Promise<void>;
+    recover(
+      microservice: Microservice,
+      releases: readonly Release[],
+      newest: Operation | undefined,
+    ): Promise<void>;
   };
   readonly warn: (message: string, error: unknown) => void;
 }
@@ -70,9 +74,11 @@ const troubleOf = (change: ClusterChangeNotice & { kind: 'replica' }): string | 
 export const createClusterActivities = (deps: ClusterDependencies): ClusterActivities => {
   const recoverOne = async (microservice: Microservice) => {
     const releases = await deps.store.list<Release>(releasesKvPrefix(microservice));
+    const newest = await deps.store.get<Operation>(operationKvKey(microservice, microservice.operation));
     await deps.entities.recover(
       microservice,
       releases.map(({ value }) => value).sort((a, b) => a.number - b.number),
+      newest?.value,
     );
   };
 

@@ -53,11 +53,11 @@ const entitiesOf = (client: Client): ClusterDependencies['entities'] => ({
     }
     return running;
   },
-  recover: async (microservice, releases) => {
+  recover: async (microservice, releases, newest) => {
     const input: MicroserviceInput = {
       project: microservice.project,
       name: microservice.name,
-      carried: stateFromDocument(microservice, releases),
+      carried: stateFromDocument(microservice, releases, newest),
     };
     await client.workflow.start(WORKFLOW.microservice, {
       workflowId: microserviceWorkflowId(microservice),

@@ -8,6 +8,7 @@
 import { KEPT_OPERATIONS, KEPT_RELEASES } from '../contracts/kv';
 import type { ApplyRequest, ChangeRequest } from '../contracts/workflows';
 import { ContainerOsError } from '../domain/errors';
+import { FINAL_OPERATION_STATES } from '../domain/model';
 import type {
   Desired,
   Microservice,
@@ -230,7 +231,11 @@ export const documentOf = (state: EntityState, nowMs: number): Microservice | un
 };
 
 /** Rebuilds the state from what was published, for an entity whose history is lost. */
-export const stateFromDocument = (document: Microservice, releases: readonly Release[]): EntityState => ({
+export const stateFromDocument = (
+  document: Microservice,
+  releases: readonly Release[],
+  newest?: Operation,
+): EntityState => ({
   ...emptyEntityState(document, document.createdAtMs),
   generation: document.generation,
   scale: document.scale,
@@ -245,6 +250,10 @@ export const stateFromDocument = (document: Microservice, releases: readonly Rel
   removing: document.state === 'removing',
   newestOperation: document.operation,
   operations: [document.operation],
+  // What was under way begins again, under the id that its users know.
+  ...(newest && !FINAL_OPERATION_STATES.includes(newest.state)
+    ? { queued: { ...newest, state: 'queued' as const } }
+    : {}),
   holdsSpareHostnames: true,
 });
 
