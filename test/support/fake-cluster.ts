@@ -33,7 +33,13 @@ import { createHold, createMemoryStore, type Hold, type MemoryStore } from './me
 /** What becomes of a container of an image. */
 export type ImageBehaviour =
   | { readonly kind: 'healthy' }
-  | { readonly kind: 'unhealthy'; readonly reason: string; readonly logTail: readonly string[] }
+  | {
+      readonly kind: 'unhealthy';
+      readonly reason: string;
+      readonly logTail: readonly string[];
+      /** What its replicas are seen as; `unhealthy` when left out. */
+      readonly leaves?: ReplicaState;
+    }
   /** The registry does not have it. */
   | { readonly kind: 'missing' }
   /** The registry does not answer. */
@@ -180,7 +186,8 @@ export const createFakeCluster = (nodeIds: readonly string[]): FakeCluster => {
       throw new Error(`${replicaId} runs on ${replica.nodeId}, not on ${nodeId}`);
     if (replica.state !== 'running') put(replica, 'starting');
     const settle = () => {
-      if (replicas.has(replicaId)) put(replica, failureOf(release) ? 'unhealthy' : 'running');
+      const failure = failureOf(release);
+      if (replicas.has(replicaId)) put(replica, failure ? (failure.leaves ?? 'unhealthy') : 'running');
     };
     try {
       if (starts) await waitWhile(starts.pass());

@@ -4,12 +4,16 @@
  * Invariant: waits for conditions, never for time to pass.
  */
 
+import type { KvOperation } from '../../contracts/key-value-store';
+import { KV_PREFIX } from '../../contracts/kv';
 import type { ChangeAccepted, ChangeRequest } from '../../contracts/workflows';
 import { SIGNAL, microserviceWorkflowId } from '../../contracts/workflows';
 import {
   FINAL_OPERATION_STATES,
   type Microservice,
   type Operation,
+  type OperationKind,
+  type OperationState,
   type ObservedReplica,
 } from '../../domain/model';
 import type { RawMicroserviceSpec } from '../../domain/spec/schema';
@@ -64,6 +68,13 @@ export interface Subject {
 const WAIT = { intervalMs: 10, timeoutMs: 15_000 } as const;
 
 export const isFinal = ({ state }: Operation): boolean => FINAL_OPERATION_STATES.includes(state);
+
+/** Whether a write is the record of an operation of this kind in this state. `running`: the end of its planning. */
+export const isRecord = (write: KvOperation, kind: OperationKind, state: OperationState): boolean => {
+  if (write.kind !== 'set' || !write.key.startsWith(KV_PREFIX.operations)) return false;
+  const operation = write.value as Operation;
+  return operation.kind === kind && operation.state === state;
+};
 
 let subjects = 0;
 

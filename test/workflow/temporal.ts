@@ -200,6 +200,8 @@ export const startTemporal = async (options: TemporalOptions = {}): Promise<Temp
 export const useTemporal = (
   options: TemporalOptions = {},
 ): { readonly temporal: Temporal; readonly project: Project } => {
+  // Waits have limits of their own, which say what was waited for.
+  jest.setTimeout(30_000);
   let temporal: Temporal | undefined;
   let project: Project | undefined;
   beforeAll(async () => {

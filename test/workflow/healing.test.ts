@@ -1,0 +1,255 @@
+/** What an entity mends by itself, and what outages do to it. */
+
+import { CONTROL_PLANE_QUEUE } from '../../contracts/queues';
+import { WORKFLOW, microserviceWorkflowId } from '../../contracts/workflows';
+import type { Microservice, Operation, Release } from '../../domain/model';
+import { eventually, eventuallyValue } from '../support/wait';
+import { stateFromDocument } from '../../workflows/entity-state';
+import type { MicroserviceInput } from '../../workflows/microservice';
+
+import { createSubject, isRecord, type Subject } from './subject';
+import { useTemporal } from './temporal';
+
+const use = useTemporal();
+
+const entityOf = (subject: Subject) =>
+  use.project.client.workflow.getHandle(
+    microserviceWorkflowId({ project: use.project.name, name: subject.name }),
+  );
+
+test('a broken replica is replaced at a signal', async () => {
+  const subject = createSubject(use.project);
+  await subject.applied({ scale: 2 });
+  await subject.steady(2);
+  const [broken] = subject.replicas();
+  use.project.cluster.setReplica(broken?.id ?? '', 'broken');
+  await subject.signal();
+  await eventually(() => expect(subject.operations().map(({ kind }) => kind)).toContain('reschedule'));
+  await subject.steady(2, 1);
+  expect(subject.replicas().map(({ id }) => id)).not.toContain(broken?.id);
+  expect(subject.operations().at(-1)).toMatchObject({
+    kind: 'reschedule',
+    state: 'succeeded',
+    message: 'v1 is back at scale 2',
+  });
+});
+
+test('a signal for nothing makes no operation', async () => {
+  const subject = createSubject(use.project);
+  await subject.applied();
+  await subject.steady(1);
+  await subject.signal();
+  await subject.ended(await subject.scale(2));
+  expect(subject.operations().map(({ kind }) => kind)).toEqual(['deploy', 'scale']);
+});
+
+test('what a lost signal leaves is found by the next periodic look', async () => {
+  const subject = createSubject(use.project);
+  await subject.applied({ scale: 2 });
+  await subject.steady(2);
+  use.project.cluster.loseReplica(subject.replicas()[0]?.id ?? '');
+  await eventually(() => expect(subject.running()).toHaveLength(2));
+});
+
+test('a signal during an operation is not forgotten', async () => {
+  const subject = createSubject(use.project);
+  await subject.applied({ scale: 1 });
+  await subject.steady(1);
+  const [first] = subject.replicas();
+  const hold = use.project.cluster.holdStarts();
+  const scale = await subject.scale(2);
+  await eventuallyValue(
+    () => hold.waiting,
+    (waiting) => waiting === 1,
+  );
+  use.project.cluster.loseReplica(first?.id ?? '');
+  await subject.signal();
+  hold.release();
+  expect(await subject.ended(scale)).toMatchObject({ state: 'succeeded' });
+  await eventually(() => expect(subject.running()).toHaveLength(2));
+  await subject.steady(2, 1);
+});
+
+test('replicas of a lost node start elsewhere, and the surplus stops when it is back', async () => {
+  const subject = createSubject(use.project);
+  await subject.applied({ scale: 3 });
+  await subject.steady(3);
+  use.project.cluster.setUp('a', false);
+  await subject.signal();
+  await eventually(() => expect(subject.running().filter(({ nodeId }) => nodeId !== 'a')).toHaveLength(3));
+  use.project.cluster.setUp('a', true);
+  await subject.signal();
+  await subject.steady(3, 1);
+});
+
+test('while Consul is away a change waits, and nothing is lost', async () => {
+  const subject = createSubject(use.project);
+  const { store } = use.project.cluster;
+  await subject.applied({ hostnames: ['a.example.com'] });
+  await subject.steady(1, 1);
+  store.away = true;
+  const changes = [
+    subject.scale(2),
+    subject.apply({ image: 'shop:2', hostnames: ['b.example.com'] }),
+    subject.scale(3),
+  ];
+  const answered = Promise.race(changes).then(() => 'answered');
+  await eventually(() => expect(store.failures).toBeGreaterThan(3));
+  expect(await Promise.race([answered, Promise.resolve('waits')])).toBe('waits');
+  store.away = false;
+  const accepted = await Promise.all(changes);
+  expect(accepted.map(({ generation }) => generation).sort()).toEqual([2, 3, 4]);
+  const last = accepted.find(({ generation }) => generation === 4);
+  const document = await subject.steady(last?.operation.scale ?? 0, 2);
+  expect(document.generation).toBe(4);
+  expect(use.project.cluster.hostnames()).toEqual({ 'b.example.com': subject.name });
+  if (last) expect(await subject.ended(last)).toMatchObject({ state: 'succeeded' });
+});
+
+test('an operation that Consul leaves in the middle ends as it should', async () => {
+  const subject = createSubject(use.project);
+  const { cluster } = use.project;
+  const hold = cluster.holdStarts();
+  const accepted = await subject.apply({ scale: 2 });
+  await eventuallyValue(
+    () => hold.waiting,
+    (waiting) => waiting === 2,
+  );
+  cluster.store.away = true;
+  hold.release();
+  await eventually(() => expect(cluster.store.failures).toBeGreaterThan(2));
+  cluster.store.away = false;
+  expect(await subject.ended(accepted)).toMatchObject({ state: 'succeeded' });
+  await subject.steady(2, 1);
+});
+
+test('a removal waits for Consul too', async () => {
+  const subject = createSubject(use.project);
+  const { store } = use.project.cluster;
+  await subject.applied({ hostnames: ['a.example.com'] });
+  await subject.steady(1);
+  store.away = true;
+  const removing = subject.remove();
+  await eventually(() => expect(store.failures).toBeGreaterThan(3));
+  store.away = false;
+  await subject.ended(await removing);
+  await subject.gone();
+});
+
+test('a record that is published late does not hide what has been planned since', async () => {
+  const subject = createSubject(use.project);
+  const { cluster } = use.project;
+  const hold = cluster.store.holdWrites((operations) =>
+    operations.some((write) => isRecord(write, 'deploy', 'queued')),
+  );
+  const applying = subject.apply({ scale: 1 });
+  await eventually(() => expect(subject.running()).toHaveLength(1));
+  hold.release();
+  const operation = await subject.ended(await applying);
+  expect(operation.plan.join('\n')).toContain('pull shop:1');
+});
+
+describe('an entity that Temporal has lost', () => {
+  const recover = async (
+    document: Microservice,
+    releases: readonly Release[],
+    operation?: Operation,
+  ): Promise<void> => {
+    const input: MicroserviceInput = {
+      project: document.project,
+      name: document.name,
+      carried: stateFromDocument(document, releases, operation),
+    };
+    await use.project.client.workflow.start(WORKFLOW.microservice, {
+      workflowId: microserviceWorkflowId(document),
+      taskQueue: CONTROL_PLANE_QUEUE,
+      args: [input],
+    });
+  };
+
+  /** Takes entity and operation from Temporal, as if its database were new. */
+  const lose = async (subject: Subject, operation?: Operation) => {
+    const document = subject.document();
+    if (!document) throw new Error('there is no document');
+    await entityOf(subject).terminate();
+    if (operation) {
+      await use.project.client.workflow
+        .getHandle(operation.id)
+        .terminate()
+        .catch(() => undefined);
+    }
+    return { document, releases: use.project.cluster.releases(subject.name) };
+  };
+
+  test('is rebuilt from its document, and goes on', async () => {
+    const subject = createSubject(use.project);
+    await subject.applied({ scale: 2, image: 'shop:1' });
+    await subject.applied({ scale: 2, image: 'shop:2' });
+    await subject.steady(2, 2);
+    const { document, releases } = await lose(subject);
+    use.project.cluster.loseReplica(subject.replicas()[0]?.id ?? '');
+    await recover(document, releases);
+    await eventually(() => expect(subject.running()).toHaveLength(2));
+    expect(await subject.scale(3, { ifGeneration: document.generation })).toMatchObject({
+      generation: document.generation + 1,
+    });
+    await subject.steady(3, 2);
+    expect(await subject.ended(await subject.rollback())).toMatchObject({ state: 'succeeded', release: 3 });
+    expect((await subject.steady(3, 3)).release.rollbackOf).toBe(1);
+  });
+
+  test('takes up the operation that was under way, and can still go back', async () => {
+    const subject = createSubject(use.project);
+    const { cluster } = use.project;
+    await subject.applied({ image: 'shop:1' });
+    await subject.steady(1, 1);
+    cluster.setImage('shop:2', { kind: 'unhealthy', reason: 'exits', logTail: [] });
+    const hold = cluster.store.holdWrites((operations) =>
+      operations.some((write) => isRecord(write, 'deploy', 'running')),
+    );
+    const { operation } = await subject.apply({ image: 'shop:2' });
+    await eventuallyValue(
+      () => hold.waiting,
+      (waiting) => waiting > 0,
+    );
+    const { document, releases } = await lose(subject, operation);
+    hold.release();
+    await recover(document, releases, cluster.operation(operation.id));
+    const ended = await eventuallyValue(
+      () => cluster.operation(operation.id),
+      (found) => found?.state === 'rolled_back',
+    );
+    expect(ended).toMatchObject({ release: 2 });
+    await subject.steady(1, 1);
+  });
+
+  test('ends the removal that was under way', async () => {
+    const subject = createSubject(use.project);
+    const { cluster } = use.project;
+    await subject.applied({ scale: 2, hostnames: ['a.example.com'] });
+    await subject.steady(2, 1);
+    const hold = cluster.store.holdWrites((operations) =>
+      operations.some((write) => isRecord(write, 'remove', 'running')),
+    );
+    const { operation } = await subject.remove();
+    await eventuallyValue(
+      () => hold.waiting,
+      (waiting) => waiting > 0,
+    );
+    const { document, releases } = await lose(subject, operation);
+    for (const { id } of subject.replicas()) cluster.loseReplica(id);
+    hold.release();
+    await recover(document, releases, cluster.operation(operation.id));
+    await subject.gone();
+  });
+
+  test('is steady when what it wanted is what there is', async () => {
+    const subject = createSubject(use.project);
+    await subject.applied();
+    await subject.steady(1, 1);
+    const { document, releases } = await lose(subject);
+    await recover({ ...document, state: 'changing' }, releases);
+    await subject.steady(1, 1);
+    await eventually(() => expect(subject.document()?.message).toBe('v1 runs at scale 1'));
+  });
+});
