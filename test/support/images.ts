@@ -13,7 +13,8 @@
 //   LOG_SPAM=1               prints lines as fast as it can
 //   IGNORE_TERM=1            does not stop when asked
 //   STOP_DELAY_SECONDS=N     goes on serving for N seconds after it is asked to stop
-// It serves / (the version and the host name), /version, /health, /cgi-bin/health and /cgi-bin/env.
+// It serves / (the version and the host name), /version, /health, /cgi-bin/health and /cgi-bin/env. A file
+// /tmp/failing makes /cgi-bin/health answer 500 until the program starts anew.
 import { createHash, randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { buffer } from 'node:stream/consumers';
@@ -64,6 +65,7 @@ const START_SCRIPT = `#!/bin/sh
 [ -z "$CRASH_AT_START" ] || { echo "$CRASH_AT_START" >&2; exit 1; }
 [ -z "$EXIT_AT_ONCE" ] || exit 0
 [ "$HEALTH" = missing ] && rm -f /www/health
+rm -f /tmp/failing
 stop() {
   [ -z "$STOP_DELAY_SECONDS" ] || sleep "$STOP_DELAY_SECONDS"
   exit 0

@@ -61,19 +61,36 @@ export function scenario(
       try {
         await steps(running);
       } catch (error) {
-        const log = running.instance
-          .log()
-          .slice(before)
-          .split('\n')
-          .slice(-LOG_LINES_SHOWN)
-          .map((line) => line.slice(0, LOG_LINE_CHARACTERS))
-          .join('\n');
-        (error as Error).message += `\n--- ContainerOS wrote ---\n${log}`;
+        const log = running.instance.log().slice(before).split('\n').slice(-LOG_LINES_SHOWN);
+        const shown = log.map((line) => line.slice(0, LOG_LINE_CHARACTERS)).join('\n');
+        const state = await describeState(running).catch(
+          (reason: unknown) => `not to be had: ${String(reason)}`,
+        );
+        (error as Error).message += `\n--- state ---\n${state}\n--- ContainerOS wrote ---\n${shown}`;
         throw error;
       }
     },
     timeoutMs,
   );
+}
+
+/** What a person would look at first when something is not as expected. */
+async function describeState(bed: TestBed): Promise<string> {
+  const { instance, engine } = bed;
+  const [wanted, observed, { items: operations }, containers, services] = await Promise.all([
+    microservices(instance),
+    replicas(instance),
+    read<{ items: OperationView[] }>(instance, '/v1/operations?limit=12'),
+    engine.docker.listContainers({ all: true }),
+    registeredIds(instance),
+  ]);
+  return [
+    ...wanted.map((each) => `${each.name} v${each.release} x${each.scale} ${each.state}: ${each.message}`),
+    ...observed.map(({ id, release, state, reason }) => `replica ${id} v${release} ${state} ${reason ?? ''}`),
+    ...operations.map(({ id, state, message, plan }) => `${id} ${state} ${message} [${plan.join('; ')}]`),
+    ...containers.map(({ Names, State, Status }) => `Docker: ${Names.join()} ${State} (${Status})`),
+    `Consul: ${services.join(' ')}`,
+  ].join('\n');
 }
 
 const LOG_LINES_SHOWN = 25;
@@ -128,6 +145,12 @@ export const applyAsync = async (instance: Instance, spec: object): Promise<Oper
   if (answer.status !== 202) throw new Error(`${answer.status} ${answer.text}`);
   return answer.body as OperationView;
 };
+
+/** For afterEach: a test that failed in its middle must not fail those after it. */
+export async function removeAllBut(instance: Instance, ...kept: readonly string[]): Promise<void> {
+  const left = (await microservices(instance)).map(({ name }) => name).filter((name) => !kept.includes(name));
+  await Promise.all(left.map((name) => removeMicroservice(instance, name)));
+}
 
 export const removeMicroservice = (instance: Instance, name: string): Promise<OperationView> =>
   change(instance, 'DELETE', `/v1/microservices/${name}`);
