@@ -2,15 +2,21 @@
  * What Consul knows of the replicas on this node: their service instances at the local agent, and their documents
  * in KV.
  *
- * Invariants: only differences are written, as far as this process knows what is there; `forgetWhatIsKnown` makes
+ * Invariants: every check of a service that is registered anew begins as passing, because the container has just been
+ * seen to serve; Consul would give a check that it knows by its id the state that it had, so ids hold an epoch that
+ * changes with each return of the agent. Only differences are written, as far as this process knows what is there; `forgetWhatIsKnown` makes
  * everything be written again. Service calls for one id never overlap, and the last one asked for wins.
  */
 
 import type { ObservedReplica } from '../../domain/model';
 import { replicaKvKey } from '../../contracts/kv';
 import type { MicroserviceKey } from '../../domain/model';
-import type { AgentServiceDefinition, ConsulAgent } from './consul-agent';
+import { serviceCheckId } from './service-definitions';
+import type { AgentServiceDefinition, ConsulAgent, HealthStatus } from './consul-agent';
 import type { DocumentWriter } from './document-writer';
+
+/** The agent tells the catalogue of a new service within this time. */
+const SYNC_TIME_MS = 2_000;
 
 export interface ReplicaRegistry {
   register(services: readonly AgentServiceDefinition[]): Promise<void>;
@@ -18,13 +24,22 @@ export interface ReplicaRegistry {
   /** Writes the document when anything but its time differs from the last one written. */
   publish(replica: ObservedReplica): Promise<void>;
   unpublish(key: MicroserviceKey & { readonly replicaId: string }): Promise<void>;
+  /** Tells the agent the result of a check that it does not run itself. */
+  report(serviceId: string, check: number, status: HealthStatus, output: string): Promise<void>;
   isRegistered(serviceId: string): boolean;
+  /** The catalogue has services with these ids, and no others. @returns those that were lost */
+  noteCatalogue(serviceIds: ReadonlySet<string>): string[];
+  /** These services are at the agent, whatever they look like. */
+  assumeRegistered(serviceIds: readonly string[]): void;
+  /** This is what is in KV. */
+  assumePublished(replica: ObservedReplica): void;
   published(replicaId: string): ObservedReplica | undefined;
   forgetWhatIsKnown(): void;
 }
 
 export const createReplicaRegistry = (agent: ConsulAgent, documents: DocumentWriter): ReplicaRegistry => {
-  const registered = new Map<string, string>();
+  let epoch = Date.now();
+  const registered = new Map<string, { readonly text: string; readonly at: number }>();
   const published = new Map<string, { text: string; replica: ObservedReplica }>();
   const queues = new Map<string, Promise<unknown>>();
 
@@ -39,15 +54,22 @@ export const createReplicaRegistry = (agent: ConsulAgent, documents: DocumentWri
     return turn;
   };
 
+  const inEpoch = (service: AgentServiceDefinition): AgentServiceDefinition => ({
+    ...service,
+    Checks: service.Checks.map((check) => ({ ...check, CheckID: checkIdIn(check.CheckID) })),
+  });
+  const checkIdIn = (id: string): string => `${id}:${epoch.toString(36)}`;
+
   return {
     register: async (services) => {
       await Promise.all(
-        services.map((service) =>
-          inTurn(service.ID, async () => {
+        services.map((described) =>
+          inTurn(described.ID, async () => {
+            const service = inEpoch(described);
             const text = JSON.stringify(service);
-            if (registered.get(service.ID) === text) return;
+            if (registered.get(service.ID)?.text === text) return;
             await agent.register(service);
-            registered.set(service.ID, text);
+            registered.set(service.ID, { text, at: performance.now() });
           }),
         ),
       );
@@ -77,9 +99,25 @@ export const createReplicaRegistry = (agent: ConsulAgent, documents: DocumentWri
       published.delete(key.replicaId);
       await documents.remove(replicaKvKey(key, key.replicaId));
     },
+    report: (serviceId, check, status, output) =>
+      agent.report(checkIdIn(serviceCheckId(serviceId, check)), status, output),
     isRegistered: (id) => registered.has(id),
+    noteCatalogue: (ids) => {
+      const now = performance.now();
+      const lost = [...registered].filter(([id, { at }]) => !ids.has(id) && now - at > SYNC_TIME_MS);
+      for (const [id] of lost) registered.delete(id);
+      return lost.map(([id]) => id);
+    },
+    assumeRegistered: (ids) => {
+      for (const id of ids) if (!registered.has(id)) registered.set(id, { text: '', at: performance.now() });
+    },
+    assumePublished: (replica) => {
+      if (published.has(replica.id)) return;
+      published.set(replica.id, { text: JSON.stringify({ ...replica, updatedAtMs: 0 }), replica });
+    },
     published: (replicaId) => published.get(replicaId)?.replica,
     forgetWhatIsKnown: () => {
+      epoch += 1;
       registered.clear();
       published.clear();
     },

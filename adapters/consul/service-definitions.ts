@@ -32,6 +32,9 @@ export interface ContainerPlace {
 export const serviceId = (replicaId: string, container: string, port: PortSpec): string =>
   `${replicaId}-${container}-${port.port}${port.protocol === 'udp' ? '-udp' : ''}`;
 
+/** @param check the check's place in the container's specification */
+export const serviceCheckId = (service: string, check: number): string => `${service}:${check}`;
+
 export const serviceName = (replica: StartReplica, port: PortSpec): string => {
   const all = replica.release.spec.containers.flatMap(({ ports }) => ports);
   const first =
@@ -89,7 +92,7 @@ export const serviceDefinitions = (
       Address: place.advertiseAddress,
       Port: at.hostPorts.get(`${port.port}/${port.protocol}`) ?? port.port,
       Checks: checksOf(container, port).map(({ check, index }) =>
-        checkDefinition(`${id}:${index}`, check, at.address),
+        checkDefinition(serviceCheckId(id, index), check, at.address),
       ),
     };
   });

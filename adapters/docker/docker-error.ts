@@ -32,6 +32,12 @@ export const isEngineAway = (error: unknown): boolean => {
   );
 };
 
+/** The container is on its way out, and its name is free in a moment. */
+export const isBeingRemoved = (error: unknown): boolean =>
+  /marked for removal|removal of container .* is already in progress|no such container|is dead/i.test(
+    dockerMessage(error),
+  );
+
 /** The chosen host port belongs to someone else. */
 export const isPortConflict = (error: unknown): boolean =>
   /port is already allocated|address already in use|failed to bind (host )?port/i.test(dockerMessage(error));

@@ -109,12 +109,23 @@ const awaitContainer = async (
       wake = end;
     });
 
-  const fail = async (code: ErrorCode, reason: string): Promise<ContainerReadiness> => ({
-    kind: 'failed',
-    code,
-    reason: `container ${container.name}: ${reason}`,
-    logTail: await deps.containers.logTail(inspected.Id, LOG_TAIL_LINES),
-  });
+  const fail = async (code: ErrorCode, reason: string): Promise<ContainerReadiness> => {
+    const logTail = await deps.containers.logTail(inspected.Id, LOG_TAIL_LINES);
+    const failure = {
+      kind: 'failed',
+      code,
+      reason: `container ${container.name}: ${reason}`,
+      logTail,
+    } as const;
+    // The engine starts a program of another architecture, and only the kernel then says no, in the log.
+    return logTail.some((line) => line.endsWith('exec format error'))
+      ? {
+          ...failure,
+          code: 'start_failed',
+          reason: `container ${container.name}: the image is made for another processor architecture`,
+        }
+      : failure;
+  };
 
   const startedAt = performance.now();
   let lookedAt = startedAt;

@@ -23,6 +23,7 @@ import {
   type ContainerSettings,
 } from './container-config';
 import {
+  isBeingRemoved,
   dockerMessage,
   dockerStatus,
   isEngineAway,
@@ -71,10 +72,11 @@ export interface ReplicaContainers {
    * Makes and starts what is missing or does not run. Chooses host ports when the replica has none, and others when
    * those that it has belong to someone else.
    *
+   * @param only these containers, and the sandbox that they need; the others are left as they are
    * @throws {StartFailure} when it cannot work, however often it is repeated
    * @throws {ContainerOsError} `unavailable` when the engine does not answer
    */
-  ensure(replica: KnownReplica, signal: AbortSignal): Promise<InspectedReplica>;
+  ensure(replica: KnownReplica, signal: AbortSignal, only?: readonly string[]): Promise<InspectedReplica>;
   start(containerId: string): Promise<void>;
   restart(containerId: string): Promise<void>;
   unpause(containerId: string): Promise<void>;
@@ -162,6 +164,8 @@ export const createReplicaContainers = (deps: {
     } catch (error) {
       if (dockerStatus(error) === 304) return; // it runs already
       if (isEngineAway(error)) throw asUnavailable(error);
+      if (isBeingRemoved(error))
+        throw new ContainerOsError('unavailable', 'A container is just being removed.');
       throw error;
     }
   };
@@ -273,8 +277,14 @@ export const createReplicaContainers = (deps: {
     return found;
   };
 
-  const ensure = async (replica: KnownReplica, signal: AbortSignal): Promise<InspectedReplica> => {
-    const names = replica.spec.release.spec.containers.map(({ name }) => name);
+  const ensure = async (
+    replica: KnownReplica,
+    signal: AbortSignal,
+    only?: readonly string[],
+  ): Promise<InspectedReplica> => {
+    const names = replica.spec.release.spec.containers
+      .map(({ name }) => name)
+      .filter((name) => only === undefined || only.includes(name));
     let sandbox: ContainerInspectInfo | undefined;
     if (needsSandbox(replica.spec)) {
       sandbox = await limiter(async () => {

@@ -36,7 +36,10 @@ export interface NodeMachine {
   readonly node: Node;
   readonly activities: NodeActivities;
   /** The node worker ends without any farewell, and another one begins. */
-  restartNode(options?: { readonly between?: () => Promise<void> }): Promise<void>;
+  restartNode(options?: {
+    readonly between?: () => Promise<void>;
+    readonly config?: Partial<NodeConfig>;
+  }): Promise<void>;
   document(replica: StartReplica): Promise<ObservedReplica | undefined>;
   services(): Promise<readonly AgentService[]>;
   checks(): Promise<readonly NodeCheck[]>;
@@ -79,9 +82,9 @@ export const startNodeMachine = async (options: DockerEngineOptions = {}): Promi
       dataDir: engine.folder,
     };
     const consul = createConsulClient({ address: consulUrl });
-    const begin = (): Node => {
+    const begin = (changed: Partial<NodeConfig> = {}): Node => {
       const made = createNode(
-        config,
+        { ...config, ...changed },
         pino({ level: process.env['TEST_LOG_LEVEL'] ?? 'silent' }),
         () => undefined,
       );
@@ -101,10 +104,10 @@ export const startNodeMachine = async (options: DockerEngineOptions = {}): Promi
       get activities() {
         return inActivity((node as Node).activities);
       },
-      restartNode: async ({ between } = {}) => {
+      restartNode: async ({ between, config: changed } = {}) => {
         node?.stop();
         await between?.();
-        node = begin();
+        node = begin(changed);
       },
       document: async (replica) => {
         const { status, body } = await consul.request<ConsulKvEntry[]>({

@@ -14,6 +14,8 @@ import { boundPorts, type ReplicaContainers } from '../../adapters/docker/replic
 import { ContainerOsError } from '../../domain/errors';
 import { groupByReplica, rememberReplica, specFromLabels, type NodeMemory } from './node-memory';
 
+/** Everything is looked at this often, whatever events said or did not say. */
+const LOOK_AT_ALL_EVERY_MS = 60_000;
 const ADOPTION_WAIT_MS = 10_000;
 const RETRY_MS = 500;
 
@@ -31,7 +33,9 @@ export const createEngineKeeper = (deps: {
   readonly memory: NodeMemory;
   readonly ports: HostPortChooser;
   readonly logger: Logger;
+  /** The engine was reached, and all that runs on it is in the memory. */
   readonly onEngine: (engine: EngineInfo) => void;
+  readonly onLookAtAll: () => void;
   readonly onEngineAway: (reason: string) => void;
 }): EngineKeeper => {
   const { docker, events, containers, memory, ports, logger } = deps;
@@ -77,6 +81,7 @@ export const createEngineKeeper = (deps: {
     }
   };
 
+  const lookAtAll = setInterval(deps.onLookAtAll, LOOK_AT_ALL_EVERY_MS);
   const stopListening = events.listen({
     onConnected: () => void reach(),
     onDisconnected: (reason) => deps.onEngineAway(reason),
@@ -100,6 +105,7 @@ export const createEngineKeeper = (deps: {
     },
     stop: () => {
       clearTimeout(retry);
+      clearInterval(lookAtAll);
       stopListening();
     },
   };

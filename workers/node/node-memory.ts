@@ -6,6 +6,7 @@
 import type { FoundContainer, KnownReplica } from '../../adapters/docker/replica-containers';
 import type { StartReplica } from '../../contracts/activities';
 import { LABEL } from '../../contracts/docker';
+import { createUpkeep, type ContainerUpkeep } from './upkeep';
 
 export type ReplicaPhase =
   /** An activity is starting it. */
@@ -21,8 +22,12 @@ export interface NodeReplica extends KnownReplica {
   phase: ReplicaPhase;
   /** Why it failed. */
   failure?: string;
-  /** Restarts by us, which Docker does not count. */
-  ownRestarts: number;
+  /** Attempts in a row to make or start what was missing, all in vain. */
+  mendFailures: number;
+  /** Runs of its containers beyond their first. */
+  restartCount: number;
+  /** By the container's name. */
+  readonly upkeeps: Map<string, ContainerUpkeep>;
 }
 
 export type NodeMemory = Map<string, NodeReplica>;
@@ -35,9 +40,24 @@ export const rememberReplica = (
 ): NodeReplica => {
   const known = memory.get(spec.replicaId);
   if (known !== undefined) return known;
-  const replica: NodeReplica = { spec, createdAtMs, hostPorts: new Map(), phase, ownRestarts: 0 };
+  const replica: NodeReplica = {
+    spec,
+    createdAtMs,
+    hostPorts: new Map(),
+    phase,
+    restartCount: 0,
+    upkeeps: new Map(),
+  };
   memory.set(spec.replicaId, replica);
   return replica;
+};
+
+export const upkeepOf = (replica: NodeReplica, container: string): ContainerUpkeep => {
+  const known = replica.upkeeps.get(container);
+  if (known !== undefined) return known;
+  const upkeep = createUpkeep();
+  replica.upkeeps.set(container, upkeep);
+  return upkeep;
 };
 
 /** The specification in a container's labels; undefined when there is none that can be read. */

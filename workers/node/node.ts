@@ -23,11 +23,15 @@ import { createReplicaContainers } from '../../adapters/docker/replica-container
 import { createReplicaLocks } from '../../adapters/docker/replica-locks';
 import { createHostStatsReader } from '../../adapters/host/host-stats';
 import type { NodeActivities } from '../../contracts/activities';
+import { createCheckFeeder } from './check-feeder';
+import { createConsulKeeper } from './consul-keeper';
 import { createEngineKeeper } from './engine-keeper';
 import { createEventLog } from './event-log';
 import type { NodeConfig } from './node-config';
 import type { NodeMemory } from './node-memory';
 import { createNodePublisher } from './node-publisher';
+import { createReplicaKeeper } from './replica-keeper';
+import { createReplicaPublisher } from './replica-publisher';
 import { createReplicaRunner } from './replica-runner';
 
 /** More at once only make each other slower: the engine works through them one by one in its heart. */
@@ -48,7 +52,6 @@ export const createNode = (
   const consul = createConsulClient({ address: config.consulUrl });
   const agent = createConsulAgent(consul);
   const documents = createDocumentWriter(consul);
-  const registry = createReplicaRegistry(agent, documents);
   const eventLog = createEventLog(config.nodeId, documents, logger);
   const memory: NodeMemory = new Map();
   const locks = createReplicaLocks();
@@ -60,6 +63,12 @@ export const createNode = (
     join('/'),
   ];
   const { nodeId, clusterId, advertiseAddress } = config;
+  const place = { clusterId, nodeId, advertiseAddress };
+  const registry = createReplicaRegistry(agent, documents);
+  const replicas = createReplicaPublisher(registry, place, advertiseAddress);
+  const feeder = createCheckFeeder(docker, registry, (replicaId, container, failure) =>
+    replicaKeeper.setFailure(replicaId, container, failure),
+  );
   const containers = createReplicaContainers({
     docker,
     settings: () => ({ clusterId, nodeId, advertiseAddress, hostCpus: keeper.engine()?.cpus ?? 1 }),
@@ -83,6 +92,17 @@ export const createNode = (
     eventLog,
     logger,
   });
+  const replicaKeeper = createReplicaKeeper({
+    docker,
+    memory,
+    locks,
+    containers,
+    publisher: replicas,
+    feeder,
+    eventLog,
+    hostAddress: advertiseAddress,
+    logger,
+  });
   const keeper = createEngineKeeper({
     docker,
     events,
@@ -90,12 +110,15 @@ export const createNode = (
     memory,
     ports,
     logger,
+    onLookAtAll: () => replicaKeeper.lookAtAll(),
     onEngine: (engine) => {
       publisher.setEngine(engine);
+      replicaKeeper.lookAtAll();
       setEngine(true);
     },
     onEngineAway: (reason) => {
       publisher.setEngineAway();
+      replicaKeeper.onEngineLost();
       if (isEngineThere) {
         eventLog.append(
           {
@@ -109,15 +132,33 @@ export const createNode = (
       setEngine(false);
     },
   });
-  const place = { clusterId, nodeId, advertiseAddress };
+  const consulKeeper = createConsulKeeper({
+    clusterId,
+    nodeId,
+    consul,
+    agent,
+    memory,
+    publisher: replicas,
+    adopted: () => keeper.adopted(),
+    onCritical: (critical) => replicaKeeper.setCritical(critical),
+    onServicesLost: () => replicaKeeper.lookAtAll(),
+    onReturn: () => {
+      publisher.writeAgain();
+      replicaKeeper.doubtAll();
+      replicaKeeper.lookAtAll();
+    },
+    logger,
+  });
+  events.listen({ onContainer: (happening) => replicaKeeper.onHappening(happening) });
   const readiness = { docker, containers, events, hostAddress: advertiseAddress };
   const runner = createReplicaRunner({
-    place,
+    clusterId,
     memory,
     locks,
     containers,
     readiness,
-    registry,
+    publisher: replicas,
+    feeder,
     agent,
     ports,
     hostStats: createHostStatsReader(diskPaths),
@@ -137,9 +178,13 @@ export const createNode = (
       });
       publisher.start();
       events.start();
+      consulKeeper.start();
     },
     stop: () => {
       keeper.stop();
+      consulKeeper.stop();
+      replicaKeeper.stop();
+      feeder.stopAll();
       publisher.stop();
       eventLog.stop();
       events.stop();

@@ -8,15 +8,9 @@
 
 import type { Logger } from 'pino';
 
-import {
-  observedPorts,
-  serviceDefinitions,
-  type ServicePlace,
-} from '../../adapters/consul/service-definitions';
 import type { ConsulAgent } from '../../adapters/consul/consul-agent';
-import type { ReplicaRegistry } from '../../adapters/consul/replica-registry';
 import type { HostPortChooser } from '../../adapters/docker/host-ports';
-import { observedContainers, observedReplica, reservedBy } from '../../adapters/docker/observed-replica';
+import { reservedBy } from '../../adapters/docker/observed-replica';
 import {
   awaitReady,
   networkAddress,
@@ -33,23 +27,28 @@ import type { ReplicaLocks } from '../../adapters/docker/replica-locks';
 import type { HostStatsReader } from '../../adapters/host/host-stats';
 import type { StartOutcome, StartReplica, StopOutcome, StopReplicas } from '../../contracts/activities';
 import { SERVICE_META } from '../../contracts/docker';
-import type { NodeCapacity, ReplicaState } from '../../domain/model';
+import type { NodeCapacity } from '../../domain/model';
 import { addReservations, whyRefused, type Reservation } from './admission';
+import type { CheckFeeder } from './check-feeder';
 import {
   groupByReplica,
   rememberReplica,
   specFromLabels,
+  upkeepOf,
   type NodeMemory,
   type NodeReplica,
 } from './node-memory';
+import type { ReplicaPublisher } from './replica-publisher';
+import { noteSeen, noteServing } from './upkeep';
 
 export interface ReplicaRunnerDeps {
-  readonly place: ServicePlace;
+  readonly clusterId: string;
   readonly memory: NodeMemory;
   readonly locks: ReplicaLocks;
   readonly containers: ReplicaContainers;
   readonly readiness: ReadinessDeps;
-  readonly registry: ReplicaRegistry;
+  readonly publisher: ReplicaPublisher;
+  readonly feeder: CheckFeeder;
   readonly agent: ConsulAgent;
   readonly ports: HostPortChooser;
   readonly hostStats: HostStatsReader;
@@ -74,32 +73,7 @@ export interface ReplicaRunner {
 }
 
 export const createReplicaRunner = (deps: ReplicaRunnerDeps): ReplicaRunner => {
-  const { memory, locks, containers, registry, place, logger } = deps;
-
-  const publish = (
-    replica: NodeReplica,
-    state: ReplicaState,
-    inspected: InspectedReplica | undefined,
-    reason?: string,
-  ): Promise<void> => {
-    const seen =
-      inspected === undefined
-        ? (registry.published(replica.spec.replicaId)?.containers ?? [])
-        : observedContainers(replica, inspected);
-    return registry.publish(
-      observedReplica(replica, place.nodeId, {
-        state,
-        reason,
-        containers: seen,
-        ports: inspected === undefined ? [] : portsOf(replica),
-        restartCount: seen.reduce((sum, { restartCount }) => sum + restartCount, replica.ownRestarts),
-        nowMs: Date.now(),
-      }),
-    );
-  };
-
-  const portsOf = (replica: NodeReplica) =>
-    observedPorts(replica.spec, place.advertiseAddress, replica.hostPorts);
+  const { memory, locks, containers, publisher, logger } = deps;
 
   /** Takes the room for what fits, at once. */
   const admit = async (replicas: readonly StartReplica[]): Promise<ReadonlyMap<string, string>> => {
@@ -133,9 +107,12 @@ export const createReplicaRunner = (deps: ReplicaRunnerDeps): ReplicaRunner => {
     const { replicaId } = replica.spec;
     replica.phase = 'starting';
     delete replica.failure;
-    publish(replica, 'starting', undefined).catch((error: unknown) =>
-      logger.debug({ err: error, replica: replicaId }, 'could not publish that a replica is starting'),
-    );
+    replica.upkeeps.clear();
+    publisher
+      .publish(replica, 'starting', undefined)
+      .catch((error: unknown) =>
+        logger.debug({ err: error, replica: replicaId }, 'could not publish that a replica is starting'),
+      );
     say(replicaId, 'creating');
     let started: InspectedReplica;
     try {
@@ -151,11 +128,28 @@ export const createReplicaRunner = (deps: ReplicaRunnerDeps): ReplicaRunner => {
     if (readiness.kind === 'failed') return fail(replica, started, readiness);
     say(replicaId, 'registering');
     await Promise.all([
-      registerServices(deps, replica, readiness.inspected),
-      publish(replica, 'running', readiness.inspected),
+      handToKeeper(replica, readiness.inspected),
+      publisher.publish(replica, 'running', readiness.inspected),
     ]);
     say(replicaId, 'ready');
-    return { kind: 'ready', replicaId, ports: portsOf(replica) };
+    return { kind: 'ready', replicaId, ports: publisher.ports(replica) };
+  };
+
+  /** Registers what serves, and lets the keeper know that it does. */
+  const handToKeeper = async (replica: NodeReplica, inspected: InspectedReplica): Promise<void> => {
+    const names = [...inspected.containers.keys()];
+    for (const name of names) {
+      const upkeep = upkeepOf(replica, name);
+      noteSeen(upkeep, inspected.containers.get(name), performance.now());
+      noteServing(upkeep);
+    }
+    await publisher.register(replica, inspected, names);
+    for (const container of replica.spec.release.spec.containers) {
+      const seen = inspected.containers.get(container.name);
+      if (seen === undefined) continue;
+      const address = networkAddress(inspected.sandbox ?? seen, deps.readiness.hostAddress);
+      deps.feeder.feed(replica, container, seen.Id, address);
+    }
   };
 
   const fail = async (
@@ -165,8 +159,20 @@ export const createReplicaRunner = (deps: ReplicaRunnerDeps): ReplicaRunner => {
   ): Promise<StartOutcome> => {
     replica.phase = 'failed';
     replica.failure = readiness.reason;
-    await publish(replica, inspected === undefined ? 'broken' : 'unhealthy', inspected, readiness.reason);
+    await publisher.publish(
+      replica,
+      inspected === undefined ? 'broken' : 'unhealthy',
+      inspected,
+      readiness.reason,
+    );
     return { ...readiness, replicaId: replica.spec.replicaId };
+  };
+
+  /** What only Consul knows of. */
+  const deregisterUnknown = async (replicaId: string): Promise<void> => {
+    const services = await deps.agent.services(SERVICE_META.replica, replicaId);
+    const own = services.filter(({ Meta }) => Meta?.[SERVICE_META.cluster] === deps.clusterId);
+    await publisher.registry.deregister(own.map(({ ID }) => ID));
   };
 
   const stopOne = async (
@@ -182,17 +188,22 @@ export const createReplicaRunner = (deps: ReplicaRunnerDeps): ReplicaRunner => {
       spec === undefined
         ? undefined
         : rememberReplica(memory, spec, found[0]?.createdAtMs ?? Date.now(), 'stopping');
-    if (replica !== undefined) replica.phase = 'stopping';
+    if (replica !== undefined) {
+      replica.phase = 'stopping';
+      for (const { name } of replica.spec.release.spec.containers) deps.feeder.stop(replicaId, name);
+    }
     say(replicaId, 'deregistering');
     await Promise.all([
-      replica === undefined || found.length === 0 ? undefined : publish(replica, 'stopping', undefined),
-      deregisterServices(deps, replicaId, replica),
+      replica === undefined || found.length === 0
+        ? undefined
+        : publisher.publish(replica, 'stopping', undefined),
+      replica === undefined ? deregisterUnknown(replicaId) : publisher.deregister(replica),
     ]);
     say(replicaId, 'stopping');
     await containers.removeAll(found);
     if (replica !== undefined) deps.ports.release(replica.hostPorts.values());
     memory.delete(replicaId);
-    await registry.unpublish(asked);
+    await publisher.registry.unpublish(asked);
     say(replicaId, 'gone');
     return { replicaId, existed: found.length > 0 };
   };
@@ -236,44 +247,6 @@ export const createReplicaRunner = (deps: ReplicaRunnerDeps): ReplicaRunner => {
 };
 
 const LOG_TAIL_LINES = 20;
-
-/** Registers the ports of containers of a replica that has just been seen to serve. */
-export const registerServices = async (
-  deps: Pick<ReplicaRunnerDeps, 'registry' | 'place' | 'readiness'>,
-  replica: NodeReplica,
-  inspected: InspectedReplica,
-  only?: string,
-): Promise<void> => {
-  const definitions = replica.spec.release.spec.containers
-    .filter(({ name }) => only === undefined || name === only)
-    .flatMap((container) => {
-      const owner = inspected.sandbox ?? inspected.containers.get(container.name);
-      if (owner === undefined) return [];
-      const address = networkAddress(owner, deps.readiness.hostAddress);
-      return serviceDefinitions(replica.spec, container, deps.place, {
-        address,
-        hostPorts: replica.hostPorts,
-      });
-    });
-  await deps.registry.register(definitions);
-};
-
-/** Also those that only Consul knows of. */
-const deregisterServices = async (
-  { registry, agent, place }: Pick<ReplicaRunnerDeps, 'registry' | 'agent' | 'place'>,
-  replicaId: string,
-  replica: NodeReplica | undefined,
-): Promise<void> => {
-  const ids =
-    replica !== undefined
-      ? observedPorts(replica.spec, place.advertiseAddress, replica.hostPorts).map(
-          ({ serviceId }) => serviceId,
-        )
-      : (await agent.services(SERVICE_META.replica, replicaId))
-          .filter(({ Meta }) => Meta?.[SERVICE_META.cluster] === place.clusterId)
-          .map(({ ID }) => ID);
-  await registry.deregister(ids);
-};
 
 /** Waits for all, so that nothing goes on in the back of an activity that has ended. */
 const allOrFirstError = async <T>(work: readonly Promise<T>[]): Promise<T[]> => {

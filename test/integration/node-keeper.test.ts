@@ -1,0 +1,208 @@
+// What the node keeps running by itself, with nobody telling it to.
+import type { ObservedReplica } from '../../domain/model';
+import type { StartReplica } from '../../contracts/activities';
+import { httpRequest } from '../support/http';
+import { loadInto, webImage } from '../support/images';
+import { eventually, eventuallyValue } from '../support/wait';
+import { buildStart, startNodeMachine, startOne, stopOne, type NodeMachine } from './node-machine';
+
+let machine: NodeMachine;
+
+beforeAll(async () => {
+  machine = await startNodeMachine();
+  await loadInto(machine.engine, await webImage('v1'));
+}, 60_000);
+afterAll(() => machine?.dispose());
+
+const app = { image: 'web:v1', ports: [80], stopGraceSeconds: 2 };
+const quickCheck = { tcp: { port: 80 }, intervalSeconds: 1, failures: 1 };
+
+let replica: StartReplica;
+afterEach(() => stopOne(machine, replica));
+
+const container = (name = 'app') => machine.engine.docker.getContainer(`${replica.replicaId}-${name}`);
+const serves = async (): Promise<void> => {
+  const document = await machine.document(replica);
+  expect(document?.state).toBe('running');
+  const port = document?.ports[0];
+  const checks = (await machine.checks()).filter(({ ServiceID }) => ServiceID === port?.serviceId);
+  expect(checks.map(({ Status }) => Status)).toEqual(['passing']);
+  const page = await httpRequest(`http://${port?.address}:${port?.hostPort}/version`, { timeoutMs: 500 });
+  expect(page.text.trim()).toBe('web v1');
+};
+const isIn = (state: ObservedReplica['state'], timeoutMs = 10_000) =>
+  eventuallyValue(
+    () => machine.document(replica),
+    (document) => document?.state === state,
+    { describe: `the replica is ${state}`, intervalMs: 10, timeoutMs },
+  );
+const startedAt = async (name = 'app') => (await container(name).inspect()).State.StartedAt;
+const begin = async (raw: Parameters<typeof buildStart>[0] = { containers: { app } }) => {
+  replica = buildStart(raw);
+  expect(await startOne(machine, replica)).toMatchObject({ kind: 'ready' });
+};
+const withdrawn = async (): Promise<void> => {
+  expect(await machine.services()).toEqual([]);
+};
+
+test('a killed container serves again within a second, on the same port', async () => {
+  await begin();
+  const before = await machine.document(replica);
+  for (const how of ['kill', 'stop', 'restart'] as const) {
+    const run = await startedAt();
+    const at = performance.now();
+    await container()[how]();
+    await eventually(async () => expect(await startedAt()).not.toBe(run), { intervalMs: 5 });
+    await eventually(serves, { intervalMs: 5 });
+    console.log(how, Math.round(performance.now() - at));
+  }
+  const after = await machine.document(replica);
+  expect(after?.ports).toEqual(before?.ports);
+  expect(after?.restartCount).toBe(3);
+}, 30_000);
+
+test('a removed container is made again with its ports', async () => {
+  await begin();
+  const before = await machine.document(replica);
+  const at = performance.now();
+  await container().remove({ force: true });
+  await eventually(serves, { intervalMs: 5 });
+  console.log('removed', Math.round(performance.now() - at));
+  expect((await machine.document(replica))?.ports).toEqual(before?.ports);
+});
+
+test('one of several containers is mended while the others go on', async () => {
+  await begin({
+    containers: { app, side: { image: 'web:v1', env: { PORT: 81 }, ports: [81], stopGraceSeconds: 1 } },
+  });
+  const run = await startedAt('app');
+  for (const how of ['kill', 'remove'] as const) {
+    const sideRun = await startedAt('side');
+    if (how === 'kill') await container('side').kill();
+    else await container('side').remove({ force: true });
+    await eventually(async () => expect(await startedAt('side')).not.toBe(sideRun), { intervalMs: 5 });
+    await eventually(serves);
+    expect(await startedAt('app')).toBe(run);
+  }
+  // Without the sandbox there is no network: everything is made anew, on the same ports.
+  const before = await machine.document(replica);
+  await machine.engine.docker.getContainer(replica.replicaId).kill();
+  await eventually(async () => expect(await startedAt('app')).not.toBe(run), { intervalMs: 5 });
+  await eventually(serves);
+  await machine.engine.docker.getContainer(replica.replicaId).remove({ force: true });
+  await eventually(async () => {
+    const sandbox = await machine.engine.docker.getContainer(replica.replicaId).inspect();
+    expect((await container('app').inspect()).HostConfig.NetworkMode).toBe(`container:${sandbox.Id}`);
+  });
+  await eventually(serves);
+  expect((await machine.document(replica))?.ports).toEqual(before?.ports);
+}, 60_000);
+
+test('a paused container loses its traffic at once, and is unpaused', async () => {
+  await begin();
+  await container().pause();
+  await eventually(withdrawn, { intervalMs: 5, timeoutMs: 1_000 });
+  await isIn('paused', 2_000);
+  await eventually(serves, { timeoutMs: 10_000 });
+}, 30_000);
+
+test('a crash loop is told, and does not flood the events', async () => {
+  await begin({ containers: { app: { ...app, env: { CRASH_AFTER_SECONDS: 0.3 } } } });
+  const document = await isIn('crash_looping', 30_000);
+  expect(document?.reason).toMatch(
+    /container app ended 5 times in 5 minutes, the last time with exit code 1/,
+  );
+  await eventually(withdrawn);
+  const types = async () =>
+    (await machine.events()).filter(({ replica: id }) => id === replica.replicaId).map(({ type }) => type);
+  await eventually(async () => expect(await types()).toContain('replica.crash_looping'));
+  expect((await types()).filter((type) => type === 'replica.crashed')).toHaveLength(1);
+}, 60_000);
+
+test('a container whose check fails is restarted', async () => {
+  await begin({
+    containers: {
+      app: {
+        ...app,
+        startupGraceSeconds: 1,
+        check: { http: { port: 80, path: '/cgi-bin/health' }, intervalSeconds: 1, failures: 1 },
+      },
+    },
+  });
+  const run = await startedAt();
+  const execution = await container().exec({ Cmd: ['/bin/touch', '/tmp/failing'] });
+  await execution.start({ Detach: true });
+  await isIn('unhealthy');
+  await eventually(async () => expect(await startedAt()).not.toBe(run), { timeoutMs: 20_000 });
+}, 40_000);
+
+test('a command is a check, too', async () => {
+  await begin({
+    containers: {
+      app: {
+        ...app,
+        check: { command: ['/bin/ls', '/www/health'], intervalSeconds: 1, failures: 1 },
+      },
+    },
+  });
+  const execution = await container().exec({ Cmd: ['/bin/rm', '/www/health'] });
+  await execution.start({ Detach: true });
+  await isIn('unhealthy');
+  const checks = await machine.checks();
+  expect(checks.find(({ ServiceID }) => ServiceID.startsWith(replica.replicaId))?.Status).toBe('critical');
+}, 40_000);
+
+test('Consul is told again what it has lost', async () => {
+  await begin({ containers: { app: { ...app, check: quickCheck } } });
+  await machine.consulProcess.stop();
+  await machine.consulProcess.start();
+  await eventually(serves);
+  await machine.consulProcess.stop();
+  await machine.consulProcess.wipe();
+  await machine.consulProcess.start();
+  await eventually(serves);
+}, 60_000);
+
+test('a new node worker takes over what runs, without a gap', async () => {
+  await begin();
+  const run = await startedAt();
+  await machine.restartNode();
+  await eventually(serves);
+  expect(await startedAt()).toBe(run);
+  // What died while nobody looked is started again, too.
+  await machine.restartNode({
+    between: async () => {
+      await container().kill();
+    },
+  });
+  await eventually(async () => expect(await startedAt()).not.toBe(run));
+  await eventually(serves);
+}, 30_000);
+
+test('what was removed while nobody looked is broken, and its services are gone', async () => {
+  await begin();
+  await machine.restartNode({
+    between: async () => {
+      await container().remove({ force: true });
+    },
+  });
+  const document = await isIn('broken');
+  expect(document?.reason).toMatch(/gone/);
+  await eventually(withdrawn);
+}, 30_000);
+
+test('an engine that is stopped or killed comes back with everything', async () => {
+  await begin();
+  const before = await machine.document(replica);
+  await machine.engine.stop();
+  await eventually(async () => {
+    const types = (await machine.events()).map(({ type }) => type);
+    expect(types).toContain('engine.unreachable');
+  });
+  await machine.engine.start();
+  await eventually(serves);
+  await machine.engine.kill();
+  await machine.engine.start();
+  await eventually(serves);
+  expect((await machine.document(replica))?.ports).toEqual(before?.ports);
+}, 60_000);

@@ -1,0 +1,114 @@
+/**
+ * Runs the checks that Consul cannot run itself, and tells Consul the results: commands in containers, and every
+ * check of a container without ports, which is no service.
+ *
+ * Invariants: only changes are told, and now and then what has not changed; a check fails as often in a row as its
+ * specification says before it is told; the checks of a container end with the run that they were begun for.
+ */
+
+import type Docker from 'dockerode';
+
+import type { HealthStatus } from '../../adapters/consul/consul-agent';
+import type { ReplicaRegistry } from '../../adapters/consul/replica-registry';
+import { checksOf, serviceId } from '../../adapters/consul/service-definitions';
+import { describeCheckFailure, probe } from '../../adapters/docker/probe';
+import type { CheckSpec, ContainerSpec } from '../../domain/spec/schema';
+import type { NodeReplica } from './node-memory';
+
+/** Well within the time after which Consul takes silence for failure. */
+const REPEAT_AFTER_MS = 3_600_000;
+
+export interface CheckFeeder {
+  /** Replaces what was run for the container before. */
+  feed(replica: NodeReplica, container: ContainerSpec, containerId: string, address: string): void;
+  stop(replicaId: string, container: string): void;
+  stopAll(): void;
+}
+
+/** @param onResult hears of containers without ports, of which Consul knows nothing */
+export const createCheckFeeder = (
+  docker: Docker,
+  registry: ReplicaRegistry,
+  onResult: (replicaId: string, container: string, failure: string | undefined) => void,
+): CheckFeeder => {
+  const running = new Map<string, AbortController>();
+
+  const run = async (
+    check: CheckSpec,
+    target: { readonly containerId: string; readonly address: string },
+    tell: (status: HealthStatus, output: string) => Promise<void>,
+    signal: AbortSignal,
+  ): Promise<void> => {
+    let failures = 0;
+    let told: HealthStatus = 'passing';
+    let toldAt = performance.now();
+    while (!signal.aborted) {
+      await pause(check.intervalMs, signal);
+      if (signal.aborted) return;
+      const result = await probe({ docker, ...target }, check, signal);
+      if (signal.aborted) return;
+      failures = result.kind === 'passed' ? 0 : failures + 1;
+      const status: HealthStatus =
+        failures === 0 ? 'passing' : failures >= check.failures ? 'critical' : told;
+      if (status === told && performance.now() - toldAt < REPEAT_AFTER_MS) continue;
+      try {
+        await tell(status, result.kind === 'passed' ? 'ok' : result.words);
+        told = status;
+        toldAt = performance.now();
+      } catch {
+        continue; // Consul is away: the next turn tells it
+      }
+    }
+  };
+
+  const stop = (key: string): void => {
+    running.get(key)?.abort();
+    running.delete(key);
+  };
+  const keyOf = (replicaId: string, container: string): string => `${replicaId}/${container}`;
+
+  return {
+    feed: (replica, container, containerId, address) => {
+      const { replicaId } = replica.spec;
+      const key = keyOf(replicaId, container.name);
+      stop(key);
+      const isOurs = ({ kind }: CheckSpec): boolean => kind === 'command' || container.ports.length === 0;
+      if (!container.checks.some(isOurs)) return;
+      const abort = new AbortController();
+      running.set(key, abort);
+      container.checks.forEach((check, index) => {
+        if (!isOurs(check)) return;
+        const services = container.ports.filter((port) =>
+          checksOf(container, port).some((one) => one.index === index),
+        );
+        const tell = async (status: HealthStatus, output: string): Promise<void> => {
+          if (services.length === 0) {
+            const failure = status === 'passing' ? undefined : describeCheckFailure(check, output);
+            onResult(replicaId, container.name, failure);
+          }
+          await Promise.all(
+            services.map((port) =>
+              registry.report(serviceId(replicaId, container.name, port), index, status, output),
+            ),
+          );
+        };
+        void run(check, { containerId, address }, tell, abort.signal);
+      });
+    },
+    stop: (replicaId, container) => stop(keyOf(replicaId, container)),
+    stopAll: () => {
+      for (const key of [...running.keys()]) stop(key);
+    },
+  };
+};
+
+const pause = (ms: number, signal: AbortSignal): Promise<void> =>
+  new Promise((resolve) => {
+    const timer = setTimeout(done, ms);
+    function done(): void {
+      clearTimeout(timer);
+      signal.removeEventListener('abort', done);
+      resolve();
+    }
+    signal.addEventListener('abort', done, { once: true });
+  });

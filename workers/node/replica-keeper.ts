@@ -1,0 +1,401 @@
+/**
+ * Keeps every replica of the node as it should be, without any control plane.
+ *
+ * Invariants: level-triggered, an event only says when to look; a replica that an activity works on is left alone
+ * and looked at afterwards; traffic leaves with the event of a container's end, before anything else is done, and
+ * comes back when the container has been seen to serve.
+ */
+
+import type Docker from 'dockerode';
+import type { Logger } from 'pino';
+
+import type { ContainerHappening } from '../../adapters/docker/engine-events';
+import { describeCheckFailure, probe } from '../../adapters/docker/probe';
+import { networkAddress } from '../../adapters/docker/readiness';
+import {
+  StartFailure,
+  type InspectedReplica,
+  type ReplicaContainers,
+} from '../../adapters/docker/replica-containers';
+import type { ReplicaLocks } from '../../adapters/docker/replica-locks';
+import type { ReplicaState } from '../../domain/model';
+import type { CheckFeeder } from './check-feeder';
+import type { EventLog } from './event-log';
+import { backoffMs, decideMending, type MendingStep } from './mending';
+import { upkeepOf, type NodeMemory, type NodeReplica } from './node-memory';
+import type { ReplicaPublisher } from './replica-publisher';
+import { describeChange } from './replica-events';
+import { containerFacts, containerStatus, noteEnd, noteSeen, noteServing } from './upkeep';
+
+const DEBOUNCE_MS = 2;
+const FIRST_PROBE_PAUSE_MS = 25;
+const LAST_PROBE_PAUSE_MS = 1_000;
+const RETRY_MS = 500;
+/** Beyond it the replica counts as broken, and is somebody else's to replace. */
+const MAX_MEND_FAILURES = 5;
+/** Looks in one turn, so that a replica that changes all the time does not keep others waiting for its lock. */
+const MAX_LOOKS = 5;
+/** Containers that ended this long before the engine was lost were ended by its stop. */
+const ENGINE_STOP_WINDOW_MS = 20_000;
+
+export interface ReplicaKeeper {
+  onHappening(happening: ContainerHappening): void;
+  onEngineLost(): void;
+  /** Looks at it soon. */
+  look(replicaId: string, inMs?: number): void;
+  lookAtAll(): void;
+  /** Consul was away: every container has to show again that it serves. */
+  doubtAll(): void;
+  /** Which services Consul holds for critical now, with the words of the check. */
+  setCritical(critical: ReadonlyMap<string, string>): void;
+  /** What a check says that Consul does not run; undefined: it passes. */
+  setFailure(replicaId: string, container: string, failure: string | undefined): void;
+  stop(): void;
+}
+
+export interface ReplicaKeeperDeps {
+  readonly docker: Docker;
+  readonly memory: NodeMemory;
+  readonly locks: ReplicaLocks;
+  readonly containers: ReplicaContainers;
+  readonly publisher: ReplicaPublisher;
+  readonly feeder: CheckFeeder;
+  readonly eventLog: EventLog;
+  readonly hostAddress: string;
+  readonly logger: Logger;
+}
+
+export const createReplicaKeeper = (deps: ReplicaKeeperDeps): ReplicaKeeper => {
+  const { memory, locks, containers, publisher, eventLog, logger } = deps;
+  const timers = new Map<string, { readonly timer: NodeJS.Timeout; readonly at: number }>();
+  let isStopped = false;
+  let engineLostAtMs: number | undefined;
+
+  const look = (replicaId: string, inMs = DEBOUNCE_MS): void => {
+    if (isStopped || !memory.has(replicaId)) return;
+    const at = performance.now() + inMs;
+    const planned = timers.get(replicaId);
+    if (planned !== undefined) {
+      if (planned.at <= at) return;
+      clearTimeout(planned.timer);
+    }
+    const timer = setTimeout(() => {
+      timers.delete(replicaId);
+      turn(replicaId);
+    }, inMs);
+    timers.set(replicaId, { timer, at });
+  };
+
+  const turn = (replicaId: string): void => {
+    const replica = memory.get(replicaId);
+    if (replica === undefined) return;
+    locks
+      .tryTake(replicaId, (signal) => keep(replica, signal))
+      ?.catch((error: unknown) => {
+        logger.debug({ err: error, replica: replicaId }, 'could not look after a replica');
+        look(replicaId, RETRY_MS);
+      });
+  };
+
+  const keep = async (replica: NodeReplica, signal: AbortSignal): Promise<void> => {
+    for (let looks = 1; ; looks += 1) {
+      if (isStopped || signal.aborted || memory.get(replica.spec.replicaId) !== replica) return;
+      const isChanged = await keepOnce(replica, signal);
+      if (!isChanged) return;
+      if (looks === MAX_LOOKS) return look(replica.spec.replicaId);
+    }
+  };
+
+  /** @returns whether to look again at once */
+  const keepOnce = async (replica: NodeReplica, signal: AbortSignal): Promise<boolean> => {
+    const { spec } = replica;
+    const inspected = await containers.inspect(spec);
+    const now = performance.now();
+    for (const [name, seen] of inspected.containers) {
+      if (noteSeen(upkeepOf(replica, name), seen, now)) replica.restartCount += 1;
+    }
+    if (replica.phase === 'failed') {
+      await withdraw(replica, inspected);
+      await publisher.publish(replica, stateOfFailed(inspected), inspected, replica.failure);
+      return false;
+    }
+    const mending = decideMending({
+      containers: containerFacts(replica, inspected, replica.upkeeps, now),
+      restart: spec.release.spec.restart,
+      sandbox:
+        inspected.sandbox !== undefined || hasSandbox(replica)
+          ? containerStatus(inspected.sandbox)
+          : undefined,
+      wasEngineStopped: wasEndedByEngine(inspected),
+    });
+    await withdraw(replica, inspected);
+    await registerMissing(replica, inspected);
+    await say(replica, mending.state, inspected, mending.reason);
+    if (mending.lookAgainInMs !== undefined) look(spec.replicaId, mending.lookAgainInMs);
+    let isChanged = false;
+    for (const step of mending.steps) {
+      if (signal.aborted) return false;
+      isChanged = (await act(replica, inspected, step, signal)) || isChanged;
+    }
+    return isChanged;
+  };
+
+  const act = async (
+    replica: NodeReplica,
+    inspected: InspectedReplica,
+    step: MendingStep,
+    signal: AbortSignal,
+  ): Promise<boolean> => {
+    switch (step.kind) {
+      case 'ensure':
+        return ensure(replica, step.containers, signal);
+      case 'unpause': {
+        const paused =
+          step.container === undefined ? inspected.sandbox : inspected.containers.get(step.container);
+        if (paused !== undefined) await containers.unpause(paused.Id);
+        return true;
+      }
+      case 'restart': {
+        const seen = inspected.containers.get(step.container);
+        const isElsewhere =
+          inspected.sandbox !== undefined &&
+          seen?.HostConfig.NetworkMode !== `container:${inspected.sandbox.Id}`;
+        if (seen === undefined || isElsewhere) return ensure(replica, [step.container], signal);
+        const upkeep = upkeepOf(replica, step.container);
+        if (step.why === 'checks') {
+          upkeep.checkRestarts += 1;
+          upkeep.checkRestartAt =
+            performance.now() + backoffMs(replica.spec.release.spec.restart, upkeep.checkRestarts);
+          await publisher.deregister(replica, [step.container]);
+        }
+        await containers.restart(seen.Id);
+        return true;
+      }
+      case 'probe':
+        return probeContainer(replica, inspected, step.container, signal);
+    }
+  };
+
+  const ensure = async (
+    replica: NodeReplica,
+    names: readonly string[],
+    signal: AbortSignal,
+  ): Promise<boolean> => {
+    try {
+      await containers.ensure(replica, signal, names);
+      replica.mendFailures = 0;
+      return true;
+    } catch (error) {
+      if (!(error instanceof StartFailure)) throw error;
+      replica.mendFailures += 1;
+      if (error.code !== 'image_not_found' && replica.mendFailures < MAX_MEND_FAILURES) {
+        // An engine that is being stopped fails in many ways.
+        look(replica.spec.replicaId, RETRY_MS * 2 ** replica.mendFailures);
+        return false;
+      }
+      replica.phase = 'failed';
+      replica.failure = error.message;
+      logger.warn({ replica: replica.spec.replicaId }, `a replica cannot be mended here: ${error.message}`);
+      await publisher.deregister(replica);
+      const inspected = await containers.inspect(replica.spec);
+      await say(replica, 'broken', inspected, error.message);
+      return false;
+    }
+  };
+
+  const probeContainer = async (
+    replica: NodeReplica,
+    inspected: InspectedReplica,
+    name: string,
+    signal: AbortSignal,
+  ): Promise<boolean> => {
+    const spec = replica.spec.release.spec.containers.find((one) => one.name === name);
+    const seen = inspected.containers.get(name);
+    if (spec === undefined || seen === undefined) return false;
+    const upkeep = upkeepOf(replica, name);
+    const { run } = upkeep;
+    upkeep.probingSince ??= performance.now();
+    const address = networkAddress(inspected.sandbox ?? seen, deps.hostAddress);
+    const results = await Promise.all(
+      spec.checks.map(async (check) => {
+        const result = await probe({ docker: deps.docker, containerId: seen.Id, address }, check, signal);
+        return result.kind === 'passed' ? undefined : describeCheckFailure(check, result.words);
+      }),
+    );
+    if (signal.aborted || upkeep.run !== run) return true;
+    const failure = results.find((one) => one !== undefined);
+    if (failure !== undefined) {
+      upkeep.failure = failure;
+      upkeep.probes += 1;
+      const pauseMs = FIRST_PROBE_PAUSE_MS * 1.5 ** Math.min(upkeep.probes, 20);
+      look(replica.spec.replicaId, Math.min(pauseMs, LAST_PROBE_PAUSE_MS));
+      return false;
+    }
+    // The end of the run may have been told while the registration was under way: it withdraws after us, in turn.
+    noteServing(upkeep);
+    await publisher.register(replica, inspected, [name]);
+    deps.feeder.feed(replica, spec, seen.Id, address);
+    return true;
+  };
+
+  /** Takes what does not serve out of Consul. */
+  const withdraw = async (replica: NodeReplica, inspected: InspectedReplica): Promise<void> => {
+    const idle = replica.spec.release.spec.containers.filter(({ name }) => {
+      const upkeep = upkeepOf(replica, name);
+      return (
+        inspected.containers.get(name) === undefined ||
+        (upkeep.servingRun !== upkeep.run && !upkeep.isDoubted)
+      );
+    });
+    const registered = publisher
+      .ports(replica)
+      .filter(
+        ({ container, serviceId }) =>
+          idle.some(({ name }) => name === container) && publisher.registry.isRegistered(serviceId),
+      );
+    for (const { name } of idle) deps.feeder.stop(replica.spec.replicaId, name);
+    if (registered.length > 0) {
+      await publisher.deregister(replica, [...new Set(registered.map(({ container }) => container))]);
+    }
+  };
+
+  /** Puts back what Consul has lost of containers that serve. */
+  const registerMissing = async (replica: NodeReplica, inspected: InspectedReplica): Promise<void> => {
+    const missing = publisher.ports(replica).filter(({ container, serviceId }) => {
+      const upkeep = upkeepOf(replica, container);
+      return (
+        upkeep.servingRun === upkeep.run && upkeep.run !== '' && !publisher.registry.isRegistered(serviceId)
+      );
+    });
+    if (missing.length === 0) return;
+    await publisher.register(replica, inspected, [...new Set(missing.map(({ container }) => container))]);
+  };
+
+  const say = async (
+    replica: NodeReplica,
+    state: ReplicaState,
+    inspected: InspectedReplica,
+    reason: string | undefined,
+  ): Promise<void> => {
+    const before = publisher.registry.published(replica.spec.replicaId)?.state;
+    await publisher.publish(replica, state, inspected, reason);
+    const change = describeChange(replica.spec, before, state, reason);
+    if (change !== undefined) eventLog.append(change.event, { key: change.key });
+  };
+
+  /** Whether a container ended when the engine was stopped rather than by itself. */
+  const wasEndedByEngine = (inspected: InspectedReplica): boolean => {
+    const lostAtMs = engineLostAtMs;
+    if (lostAtMs === undefined) return false;
+    return [...inspected.containers.values()].some((seen) => {
+      const endedAtMs = Date.parse(seen?.State.FinishedAt ?? '');
+      return Math.abs(lostAtMs - endedAtMs) < ENGINE_STOP_WINDOW_MS;
+    });
+  };
+
+  const onEnd = (replica: NodeReplica, { container, exitCode }: ContainerHappening): void => {
+    const names = container === undefined ? undefined : [container];
+    publisher.deregister(replica, names).catch((error: unknown) => {
+      logger.warn(
+        { err: error, replica: replica.spec.replicaId },
+        'could not take an ended container out of Consul',
+      );
+    });
+    for (const { name } of replica.spec.release.spec.containers) {
+      if (container === undefined || name === container) deps.feeder.stop(replica.spec.replicaId, name);
+    }
+    if (container === undefined) return;
+    noteEnd(upkeepOf(replica, container), replica, performance.now());
+    eventLog.append(
+      {
+        level: 'warning',
+        type: 'replica.crashed',
+        message: `Container ${container} of replica ${replica.spec.replicaId} ended${exitCode === undefined ? '' : ` with exit code ${exitCode}`}.`,
+        project: replica.spec.project,
+        microservice: replica.spec.name,
+        replica: replica.spec.replicaId,
+      },
+      { key: `replica.crashed:${replica.spec.replicaId}:${container}` },
+    );
+  };
+
+  locks.onFree((replicaId) => look(replicaId));
+
+  return {
+    onHappening: (happening) => {
+      const replica = memory.get(happening.replicaId);
+      if (replica === undefined || replica.phase === 'stopping' || replica.phase === 'starting') return;
+      const { action, container } = happening;
+      if (action === 'die') onEnd(replica, happening);
+      if (action === 'pause') {
+        const names = container === undefined ? undefined : [container];
+        publisher.deregister(replica, names).catch(() => undefined); // looking at it tries again
+      }
+      if (/^(die|start|pause|unpause|destroy|oom|restart)$/.test(action)) look(happening.replicaId);
+    },
+    onEngineLost: () => (engineLostAtMs = Date.now()),
+    look,
+    lookAtAll: () => {
+      for (const replicaId of memory.keys()) look(replicaId);
+    },
+    doubtAll: () => {
+      for (const replica of memory.values()) {
+        for (const upkeep of replica.upkeeps.values()) {
+          upkeep.isDoubted = upkeep.servingRun === upkeep.run;
+          upkeep.servingRun = undefined;
+        }
+      }
+    },
+    setCritical: (critical) => {
+      for (const replica of memory.values()) noteCritical(publisher, replica, critical, look);
+    },
+    setFailure: (replicaId, container, failure) => {
+      const replica = memory.get(replicaId);
+      if (replica !== undefined) noteFailure(replica, container, failure, look);
+    },
+    stop: () => {
+      isStopped = true;
+      for (const { timer } of timers.values()) clearTimeout(timer);
+      timers.clear();
+    },
+  };
+};
+
+const hasSandbox = ({ spec }: NodeReplica): boolean =>
+  spec.release.spec.containers.length > 1 && !spec.release.spec.hostNetwork;
+
+const stateOfFailed = (inspected: InspectedReplica): ReplicaState =>
+  [...inspected.containers.values()].every((seen) => seen !== undefined && seen.State.Running)
+    ? 'unhealthy'
+    : 'broken';
+
+/** Brings what Consul says of a replica's services into its memory. */
+const noteCritical = (
+  publisher: ReplicaPublisher,
+  replica: NodeReplica,
+  critical: ReadonlyMap<string, string>,
+  look: (replicaId: string) => void,
+): void => {
+  const failing = new Map<string, string>();
+  for (const { container, serviceId } of publisher.ports(replica)) {
+    const words = critical.get(serviceId);
+    if (words !== undefined) failing.set(container, words);
+  }
+  for (const { name, ports } of replica.spec.release.spec.containers) {
+    if (ports.length > 0) noteFailure(replica, name, failing.get(name), look);
+  }
+};
+
+const noteFailure = (
+  replica: NodeReplica,
+  container: string,
+  failure: string | undefined,
+  look: (replicaId: string) => void,
+): void => {
+  const upkeep = upkeepOf(replica, container);
+  const isServing = upkeep.servingRun !== undefined && upkeep.servingRun === upkeep.run;
+  if (!isServing || (failure === undefined) === (upkeep.criticalSince === undefined)) return;
+  upkeep.criticalSince = failure === undefined ? undefined : performance.now();
+  upkeep.failure = failure ?? '';
+  look(replica.spec.replicaId);
+};

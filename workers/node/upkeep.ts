@@ -1,0 +1,168 @@
+/**
+ * What the keeper remembers of each container beyond what the engine says: its ends, its runs, whether it serves.
+ *
+ * Invariant: all times are monotonic; a run is a container's id and start time, so that nothing that was true of one
+ * run is held for true of the next.
+ */
+
+import type { ContainerInspectInfo } from 'dockerode';
+
+import { describeEnd } from '../../adapters/docker/readiness';
+import type { InspectedReplica } from '../../adapters/docker/replica-containers';
+import {
+  backoffMs,
+  CRASH_WINDOW_MS,
+  STABLE_RUN_MS,
+  type ContainerFacts,
+  type ContainerStatus,
+} from './mending';
+import type { NodeReplica } from './node-memory';
+
+export interface ContainerUpkeep {
+  /** When it ended, within the window. */
+  ends: number[];
+  shortRuns: number;
+  /** Not to be started by us before. */
+  startAt: number;
+  run: string;
+  runSince: number;
+  pausedSince: number | undefined;
+  servingRun: string | undefined;
+  /** Whether it serves is not known, because nobody looked for a while: what Consul has of it stays until then. */
+  isDoubted: boolean;
+  probingSince: number | undefined;
+  probes: number;
+  criticalSince: number | undefined;
+  failure: string;
+  /** Restarts in a row because of checks. */
+  checkRestarts: number;
+  checkRestartAt: number;
+}
+
+export const createUpkeep = (): ContainerUpkeep => ({
+  ends: [],
+  shortRuns: 0,
+  startAt: 0,
+  run: '',
+  runSince: 0,
+  pausedSince: undefined,
+  servingRun: undefined,
+  isDoubted: true,
+  probingSince: undefined,
+  probes: 0,
+  criticalSince: undefined,
+  failure: '',
+  checkRestarts: 0,
+  checkRestartAt: 0,
+});
+
+export const containerStatus = (inspected: ContainerInspectInfo | undefined): ContainerStatus => {
+  if (inspected === undefined) return 'missing';
+  const { Running, Restarting, Paused, Status } = inspected.State;
+  // One that is being removed is left alone until it is gone; an event tells when.
+  if (Restarting || Status === 'removing') return 'restarting';
+  if (Paused) return 'paused';
+  return Running ? 'running' : 'ended';
+};
+
+export const runOf = (inspected: ContainerInspectInfo): string =>
+  `${inspected.Id}@${inspected.State.StartedAt}`;
+
+/** A container has ended. */
+export const noteEnd = (upkeep: ContainerUpkeep, replica: NodeReplica, now: number): void => {
+  upkeep.ends = [...upkeep.ends.filter((at) => now - at < CRASH_WINDOW_MS), now];
+  // Checks that pass for a while after a restart make the next one prompt again.
+  const wasStable = upkeep.run !== '' && now - upkeep.runSince >= STABLE_RUN_MS;
+  upkeep.shortRuns = wasStable ? 0 : upkeep.shortRuns + 1;
+  upkeep.startAt = now + backoffMs(replica.spec.release.spec.restart, upkeep.shortRuns - 1);
+  upkeep.servingRun = undefined;
+  upkeep.isDoubted = false;
+  upkeep.criticalSince = undefined;
+};
+
+/**
+ * Brings the memory up to what the engine says now.
+ *
+ * @returns whether it runs for another time than before
+ */
+export const noteSeen = (
+  upkeep: ContainerUpkeep,
+  inspected: ContainerInspectInfo | undefined,
+  now: number,
+): boolean => {
+  const status = containerStatus(inspected);
+  if (status !== 'paused') upkeep.pausedSince = undefined;
+  else {
+    upkeep.pausedSince ??= now;
+    upkeep.servingRun = undefined;
+    upkeep.isDoubted = false;
+  }
+  if (inspected === undefined || (status !== 'running' && status !== 'paused')) {
+    upkeep.servingRun = undefined;
+    upkeep.isDoubted = false;
+    upkeep.probingSince = undefined;
+    return false;
+  }
+  const run = runOf(inspected);
+  if (run === upkeep.run) return false;
+  const isAnother = upkeep.run !== '';
+  if (isAnother) upkeep.isDoubted = false;
+  upkeep.run = run;
+  // A run that began before we looked is as old as the engine says, if the clock can be believed.
+  const ageMs = Date.now() - Date.parse(inspected.State.StartedAt);
+  upkeep.runSince = now - Math.max(0, Number.isFinite(ageMs) ? ageMs : 0);
+  upkeep.servingRun = undefined;
+  upkeep.criticalSince = undefined;
+  upkeep.probingSince = undefined;
+  upkeep.probes = 0;
+  upkeep.failure = '';
+  return isAnother;
+};
+
+/** It passed all its checks, or has none. */
+export const noteServing = (upkeep: ContainerUpkeep): void => {
+  upkeep.servingRun = upkeep.run;
+  upkeep.isDoubted = false;
+  upkeep.criticalSince = undefined;
+  upkeep.probingSince = undefined;
+  upkeep.probes = 0;
+  upkeep.failure = '';
+};
+
+export const containerFacts = (
+  replica: NodeReplica,
+  inspected: InspectedReplica,
+  upkeeps: ReadonlyMap<string, ContainerUpkeep>,
+  now: number,
+): ContainerFacts[] =>
+  replica.spec.release.spec.containers.map((spec) => {
+    const upkeep = upkeeps.get(spec.name) ?? createUpkeep();
+    const seen = inspected.containers.get(spec.name);
+    const since = (at: number | undefined): number => (at === undefined ? 0 : now - at);
+    return {
+      spec,
+      status: containerStatus(seen),
+      end: seen === undefined ? 'no exit code' : describeEnd(seen),
+      exitCode: seen?.State.ExitCode ?? 0,
+      endsInWindow: upkeep.ends.filter((at) => now - at < CRASH_WINDOW_MS).length,
+      startInMs: Math.max(0, upkeep.startAt - now),
+      runningForMs: since(upkeep.runSince),
+      pausedForMs: since(upkeep.pausedSince),
+      serves: upkeep.servingRun !== undefined && upkeep.servingRun === upkeep.run,
+      probedForMs: since(upkeep.probingSince),
+      criticalForMs: upkeep.criticalSince === undefined ? undefined : now - upkeep.criticalSince,
+      failure: upkeep.failure,
+      restartInMs: Math.max(0, upkeep.checkRestartAt - now),
+      isDetached: isDetached(inspected.sandbox, seen),
+    };
+  });
+
+/** Whether the sandbox was started anew after the container had joined it, or is another one. */
+const isDetached = (
+  sandbox: ContainerInspectInfo | undefined,
+  container: ContainerInspectInfo | undefined,
+): boolean => {
+  if (sandbox === undefined || container === undefined) return false;
+  if (container.HostConfig.NetworkMode !== `container:${sandbox.Id}`) return true;
+  return Date.parse(sandbox.State.StartedAt) > Date.parse(container.State.StartedAt);
+};
