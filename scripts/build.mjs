@@ -33,7 +33,6 @@ const SOURCE_FOLDERS = [
   'api',
   'openapi',
   'cli',
-  'bench',
 ];
 /** What the workflow bundle is made of; the import table allows workflows no other folder. */
 const BUNDLE_FOLDERS = ['domain', 'contracts', 'workflows'];
@@ -130,7 +129,8 @@ function readStamps(dist) {
 
 // ---- outputs ----
 
-function transpile(require, root, fresh, files) {
+/** Also for bench.mjs, which runs what is no part of the product. `home`: where `fresh` will be when it is used. */
+export function transpile(require, root, fresh, files, home = join(root, 'dist')) {
   const swc = require('@swc/core');
   const problems = [];
   for (const { path, content } of files) {
@@ -144,7 +144,7 @@ function transpile(require, root, fresh, files) {
       const { code, map } = swc.transformSync(content.toString('utf8'), {
         filename: join(root, path),
         // The map's path is relative to the map, so that dist/ may be moved together with the sources.
-        sourceFileName: relative(join(root, 'dist', dirname(path)), join(root, path)),
+        sourceFileName: relative(join(home, dirname(path)), join(root, path)),
         sourceMaps: true,
         configFile: false,
         swcrc: false,

@@ -34,7 +34,9 @@ const PROGRAMS = {
   ip: 'iproute2',
   iptables: 'iptables',
   nsenter: 'util-linux',
-  'update-ca-certificates': 'ca-certificates',
+  docker: 'docker.io',
+  'docker-compose': 'docker-compose',
+  ldd: 'libc-bin',
 };
 
 /**
