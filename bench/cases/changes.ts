@@ -1,0 +1,88 @@
+// The cases in which all peers do the same: deploy, scale, kill, and many deploys.
+// Invariants: one peer works at a time, and everything that it made is gone before the next one's turn; the order of
+// the peers turns round in every round; the warm-up round is not counted.
+import { METRICS, isDirect, type Measurements, type PeerId } from '../measurements';
+import { timed, type Peer } from '../peer';
+import { best, orderOf } from '../statistics';
+
+export interface ChangeCaseOptions {
+  readonly peers: readonly Peer[];
+  readonly rounds: number;
+  readonly measurements: Measurements;
+  readonly say: (line: string) => void;
+}
+
+type Body = (peer: Peer, name: string, measurements: Measurements) => Promise<void>;
+
+const REPLICAS = 6;
+const MANY_REPLICAS = 30;
+const MANY_SERVICES = 200;
+const WARM_UP_SERVICES = 40;
+const REQUESTS_AT_ONCE = 16;
+
+const inRounds = async (
+  { peers, rounds, measurements, say }: ChangeCaseOptions,
+  title: string,
+  body: Body,
+): Promise<void> => {
+  for (let round = -1; round < rounds; round += 1) {
+    const isWarmUp = round === -1;
+    for (const peer of orderOf(peers, Math.max(0, round))) {
+      const kept: string[] = [];
+      const add: Measurements['add'] = (metric, id, value) => {
+        kept.push(`${metric.title} ${(value / 1000).toFixed(2)} s`);
+        if (!isWarmUp) measurements.add(metric, id, value / 1000);
+      };
+      try {
+        await body(peer, `${title}-${round + 1}`, { ...measurements, add });
+      } finally {
+        await peer.clear();
+      }
+      say(`${isWarmUp ? 'warm-up' : `round ${round + 1}`}  ${peer.id.padEnd(12)} ${kept.join(', ')}`);
+    }
+  }
+};
+
+export const deployCase = (options: ChangeCaseOptions): Promise<void> =>
+  inRounds(options, 'deploy', async (peer, name, { add }) => {
+    add(METRICS.deploy, peer.id, await timed(() => peer.deploy(name, REPLICAS)));
+  });
+
+export const scaleCase = (options: ChangeCaseOptions): Promise<void> =>
+  inRounds(options, 'scale', async (peer, name, { add }) => {
+    const deployed = await peer.deploy(name, 1);
+    add(METRICS.scaleUp, peer.id, await timed(() => deployed.scale(MANY_REPLICAS)));
+    add(METRICS.scaleDown, peer.id, await timed(() => deployed.scale(1)));
+  });
+
+export const killCase = (options: ChangeCaseOptions): Promise<void> => {
+  // One container: how many calls are made at a time makes no difference.
+  const [direct] = options.peers.filter(({ id }) => isDirect(id));
+  const peers = options.peers.filter((peer) => !isDirect(peer.id) || peer === direct);
+  return inRounds({ ...options, peers }, 'kill', async (peer, name, { add }) => {
+    const deployed = await peer.deploy(name, 1);
+    const { servesMs, knownMs } = await deployed.killAndRecover();
+    add(METRICS.kill, peer.id, servesMs);
+    if (knownMs !== undefined) add(METRICS.killKnown, peer.id, knownMs);
+  });
+};
+
+/** Slow, so that the number of direct calls at a time is chosen beforehand, with fewer services. */
+export const deploysCase = async (options: ChangeCaseOptions): Promise<void> => {
+  const { peers, say } = options;
+  const names = (title: string, count: number) =>
+    Array.from({ length: count }, (_, index) => `${title}-${index}`);
+  const trials = new Map<PeerId, readonly number[]>();
+  for (const peer of peers.filter(({ id }) => isDirect(id))) {
+    const ms = await timed(() => peer.deployMany(names('trial', WARM_UP_SERVICES), REQUESTS_AT_ONCE));
+    await peer.clear();
+    trials.set(peer.id, [ms]);
+    say(`trial    ${peer.id.padEnd(12)} ${WARM_UP_SERVICES} in ${(ms / 1000).toFixed(2)} s`);
+  }
+  const chosen = best(trials);
+  const compared = peers.filter(({ id }) => !isDirect(id) || id === chosen);
+  await inRounds({ ...options, peers: compared }, 'many', async (peer, name, { add }) => {
+    const count = name === 'many-0' ? WARM_UP_SERVICES : MANY_SERVICES;
+    add(METRICS.deploys, peer.id, await timed(() => peer.deployMany(names(name, count), REQUESTS_AT_ONCE)));
+  });
+};

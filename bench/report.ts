@@ -1,0 +1,127 @@
+// Writes what was measured: for people into docs/benchmarks.md, for programs as JSON.
+import { readFileSync, writeFileSync } from 'node:fs';
+import { cpus, release, totalmem } from 'node:os';
+import { join } from 'node:path';
+import { format, resolveConfig } from 'prettier';
+import type Docker from 'dockerode';
+import { projectRoot, runCommand } from '../test/support/process';
+import type { IdleReport } from './cases/idle';
+import type { Measured } from './measurements';
+import { comparisonTable, limitTable, markdownTable, withResults } from './table';
+
+export interface Facts {
+  readonly date: string;
+  readonly command: string;
+  readonly commit: string;
+  readonly cores: number;
+  readonly memoryGb: number;
+  readonly kernel: string;
+  readonly docker: string;
+  readonly storageDriver: string;
+  readonly node: string;
+  /** Load averages over a minute, before and after. */
+  readonly loadBefore: number;
+  readonly loadAfter?: number;
+}
+
+export interface Results {
+  readonly facts: Facts;
+  readonly measured: readonly Measured[];
+  readonly idle: readonly IdleReport[];
+}
+
+export const gatherFacts = async (docker: Docker, command: string, loadBefore: number): Promise<Facts> => {
+  const info = (await docker.info()) as { ServerVersion: string; Driver: string };
+  const git = await runCommand('git', ['-C', projectRoot(), 'rev-parse', '--short', 'HEAD'], {
+    mayFail: true,
+  });
+  return {
+    date: new Date().toISOString(),
+    command,
+    commit: git.stdout.trim() || 'unknown',
+    cores: cpus().length,
+    memoryGb: totalmem() / 1e9,
+    kernel: release(),
+    docker: info.ServerVersion,
+    storageDriver: info.Driver,
+    node: process.versions.node,
+    loadBefore,
+  };
+};
+
+export const toJson = ({ facts, measured, idle }: Results): string =>
+  JSON.stringify(
+    {
+      facts,
+      measurements: measured.map(({ metric, values }) => ({ ...metric, values: Object.fromEntries(values) })),
+      idle,
+    },
+    null,
+    2,
+  );
+
+export const toMarkdown = ({ facts, measured, idle }: Results): string => {
+  const isCompared = ({ values }: Measured) => values.size > 1;
+  const known = measured.filter(({ metric }) => metric.id === 'kill-known');
+  const compared = measured
+    .filter(isCompared)
+    .flatMap((one) => (one.metric.id === 'kill' ? [one, ...known] : [one]));
+  const alone = measured.filter((one) => !compared.includes(one));
+  return [
+    factLines(facts),
+    ...(compared.length === 0 ? [] : ['### Changes', comparisonTable(compared)]),
+    ...(alone.length === 0 ? [] : ['### Reads and idling', limitTable(alone)]),
+    ...(idle.length === 0 ? [] : ['### Each process when idle', idleTable(idle), sharersNote(idle)]),
+  ].join('\n\n');
+};
+
+const factLines = (facts: Facts): string =>
+  [
+    `- ${facts.date.slice(0, 16).replace('T', ' ')} UTC, commit ${facts.commit}: \`${facts.command}\``,
+    `- ${facts.cores} cores, ${facts.memoryGb.toFixed(0)} GB of memory, Linux ${facts.kernel}, Docker ${facts.docker} (${facts.storageDriver}), Node.js ${facts.node}`,
+    `- load average of the last minute: ${facts.loadBefore.toFixed(2)} before${facts.loadAfter === undefined ? '' : `, ${facts.loadAfter.toFixed(2)} after`}`,
+  ].join('\n');
+
+const megabytes = (bytes: number): string => (bytes / 1e6).toFixed(0);
+
+const idleTable = (idle: readonly IdleReport[]): string =>
+  markdownTable(
+    ['state', 'process', 'CPU, % of a core', 'RSS, MB', 'PSS, MB', 'anonymous, MB'],
+    idle.flatMap(({ state, processes }) => {
+      const sum = (pick: (each: IdleReport['processes'][number]) => number) =>
+        processes.reduce((total, each) => total + pick(each), 0);
+      return [
+        ...processes.map(({ role, cpuPercent, rssBytes, pssBytes, anonymousBytes }, index) => [
+          index === 0 ? state : '',
+          role,
+          cpuPercent.toFixed(2),
+          megabytes(rssBytes),
+          megabytes(pssBytes),
+          megabytes(anonymousBytes),
+        ]),
+        [
+          '',
+          'in all',
+          sum(({ cpuPercent }) => cpuPercent).toFixed(2),
+          '',
+          megabytes(sum(({ pssBytes }) => pssBytes)),
+          megabytes(sum(({ anonymousBytes }) => anonymousBytes)),
+        ],
+      ];
+    }),
+  );
+
+const sharersNote = (idle: readonly IdleReport[]): string => {
+  const most = Math.max(...idle.map(({ sharers }) => sharers));
+  return most === 0
+    ? 'No other process ran the same programs, so nothing of the memory is counted elsewhere.'
+    : `Up to ${most} other processes on the machine ran the same programs; without them, the pages of the programs that they share would count in full here.`;
+};
+
+/** docs/benchmarks.md with these results in place of the last ones. */
+export const writeDocument = async (results: Results): Promise<string> => {
+  const path = join(projectRoot(), 'docs', 'benchmarks.md');
+  const document = withResults(readFileSync(path, 'utf8'), toMarkdown(results));
+  writeFileSync(path, await format(document, { ...(await resolveConfig(path)), parser: 'markdown' }));
+  return path;
+};

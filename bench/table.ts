@@ -1,0 +1,135 @@
+// From measurements to the tables that people read. Pure.
+// Invariant: what is compared are medians; of the direct calls, the number at a time whose median is best.
+import { isDirect, type Measured, type PeerId, type Target, type Unit } from './measurements';
+import { best, ratio, summarise, type Summary } from './statistics';
+
+export interface Row {
+  readonly metric: string;
+  readonly peer: PeerId;
+  readonly summary: Summary;
+  readonly toDocker?: number;
+  readonly toSwarm?: number;
+  readonly target?: Target;
+  /** Undefined: there is no target, or nothing to compare with was measured. */
+  readonly met?: boolean;
+}
+
+/** One row for each who was measured, the product last. */
+export const rowsOf = ({ metric, values }: Measured): readonly Row[] => {
+  const summaries = new Map([...values].map(([peer, list]) => [peer, summarise(list)]));
+  const direct = best(new Map([...values].filter(([peer]) => isDirect(peer))));
+  const medianOf = (peer: PeerId | undefined) =>
+    peer === undefined ? undefined : summaries.get(peer)?.median;
+  const dockerMedian = medianOf(direct);
+  const swarmMedian = medianOf('swarm');
+  const shown: readonly (PeerId | undefined)[] = [direct, 'swarm', 'containeros'];
+  return shown.flatMap((peer): Row[] => {
+    const summary = peer === undefined ? undefined : summaries.get(peer);
+    if (peer === undefined || summary === undefined) return [];
+    const comparisons = {
+      ...(dockerMedian === undefined || peer === direct
+        ? {}
+        : { toDocker: ratio(summary.median, dockerMedian) }),
+      ...(swarmMedian === undefined || peer !== 'containeros'
+        ? {}
+        : { toSwarm: ratio(summary.median, swarmMedian) }),
+    };
+    const row = { metric: metric.title, peer, summary, ...comparisons };
+    if (peer !== 'containeros' || metric.target === undefined) return [row];
+    const met = isMet(metric.target, row);
+    return [{ ...row, target: metric.target, ...(met === undefined ? {} : { met }) }];
+  });
+};
+
+export const isMet = (
+  target: Target,
+  { summary, toDocker, toSwarm }: Pick<Row, 'summary' | 'toDocker' | 'toSwarm'>,
+): boolean | undefined => {
+  switch (target.kind) {
+    case 'below':
+      return summary.median < target.limit;
+    case 'near-docker':
+      if (toDocker === undefined || toSwarm === undefined) return undefined;
+      return toDocker <= target.timesAtMost && toSwarm < 1;
+  }
+};
+
+const PEER_NAMES = { containeros: 'ContainerOS', swarm: 'Docker Swarm' } as const;
+
+export const peerName = (peer: PeerId): string =>
+  peer === 'containeros' || peer === 'swarm'
+    ? PEER_NAMES[peer]
+    : `Docker API, ${peer.slice('docker-'.length)} at a time`;
+
+const DIGITS: Readonly<Record<Unit, number>> = { s: 2, ms: 1, MB: 0, '% of a core': 2 };
+
+export const formatValue = (value: number, unit: Unit): string => `${value.toFixed(DIGITS[unit])} ${unit}`;
+
+const formatTarget = (target: Target | undefined, unit: Unit): string => {
+  if (target === undefined) return '';
+  switch (target.kind) {
+    case 'below':
+      return `under ${target.limit} ${unit}`;
+    case 'near-docker':
+      return `at most ${target.timesAtMost} × Docker API, faster than Swarm`;
+  }
+};
+
+const formatRatio = (value: number | undefined): string => (value === undefined ? '' : value.toFixed(2));
+
+export const markdownTable = (head: readonly string[], rows: readonly (readonly string[])[]): string => {
+  const line = (cells: readonly string[]) => `| ${cells.join(' | ')} |`;
+  return [line(head), line(head.map(() => '---')), ...rows.map(line)].join('\n');
+};
+
+/** Several peers side by side. */
+export const comparisonTable = (measured: readonly Measured[]): string =>
+  markdownTable(
+    ['case', 'who', 'median', 'min–max', 'rounds', '÷ Docker API', '÷ Swarm', 'target', 'met'],
+    measured.flatMap((one) =>
+      rowsOf(one).map(({ metric, peer, summary, toDocker, toSwarm, target, met }, index) => [
+        index === 0 ? metric : '',
+        peerName(peer),
+        formatValue(summary.median, one.metric.unit),
+        spread(summary, one.metric.unit),
+        String(summary.count),
+        formatRatio(toDocker),
+        formatRatio(toSwarm),
+        formatTarget(target, one.metric.unit),
+        verdict(met),
+      ]),
+    ),
+  );
+
+/** What only the product is measured at. */
+export const limitTable = (measured: readonly Measured[]): string =>
+  markdownTable(
+    ['case', 'median', 'min–max', 'rounds', 'target', '÷ target', 'met'],
+    measured.flatMap((one) =>
+      rowsOf(one).map(({ metric, summary, target, met }) => [
+        metric,
+        formatValue(summary.median, one.metric.unit),
+        spread(summary, one.metric.unit),
+        String(summary.count),
+        formatTarget(target, one.metric.unit),
+        target?.kind === 'below' ? formatRatio(ratio(summary.median, target.limit)) : '',
+        verdict(met),
+      ]),
+    ),
+  );
+
+const spread = ({ min, max }: Summary, unit: Unit): string =>
+  `${min.toFixed(DIGITS[unit])}–${max.toFixed(DIGITS[unit])}`;
+
+const verdict = (met: boolean | undefined): string => (met === undefined ? '' : met ? 'yes' : '**no**');
+
+export const BEGIN_MARK = '<!-- results: begin; written by npm run bench -->';
+export const END_MARK = '<!-- results: end -->';
+
+/** The document with what is between the marks replaced. */
+export const withResults = (document: string, results: string): string => {
+  const begin = document.indexOf(BEGIN_MARK);
+  const end = document.indexOf(END_MARK);
+  if (begin === -1 || end < begin) throw new Error('the document has no place for results');
+  return `${document.slice(0, begin + BEGIN_MARK.length)}\n\n${results.trim()}\n\n${document.slice(end)}`;
+};
