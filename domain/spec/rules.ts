@@ -86,6 +86,17 @@ const checkPorts = (containers: Readonly<Record<string, LenientContainer>>): rea
   });
 };
 
+/** Containers are found by name in the DNS, which knows no upper case. */
+const checkNames = (containers: Readonly<Record<string, LenientContainer>>): readonly RuleProblem[] => {
+  const register = createRegister();
+  return Object.keys(containers).flatMap((name) => {
+    const first = register(name.toLowerCase(), { path: ['containers', name], label: name });
+    return first === undefined
+      ? []
+      : [problem(['containers', name], `differs from "${first.label}" in upper and lower case only`)];
+  });
+};
+
 const checkHostnames = (containers: Readonly<Record<string, LenientContainer>>): readonly RuleProblem[] => {
   const register = createRegister();
   return Object.entries(containers).flatMap(([name, container]) =>
@@ -256,6 +267,7 @@ export const checkRules = (spec: LenientSpec, allowHostAccess: boolean): readonl
   });
   return [
     ...perContainer,
+    ...checkNames(containers),
     ...checkPorts(containers),
     ...checkHostnames(containers),
     ...checkPolicies(spec),

@@ -2,7 +2,7 @@
  * The specification of a microservice: the schema that users write (raw), and the shape that the rest of
  * ContainerOS works with (normalised, every default filled in, every list in a stable order).
  *
- * Invariants: only `parseSpec` makes a normalised specification; unknown keys are errors, never dropped.
+ * Invariants: only `parseMicroserviceSpec` makes a normalised specification; unknown keys are errors, never dropped.
  */
 
 import { z } from 'zod';
@@ -157,7 +157,12 @@ export const containerSchema = z.strictObject({
   dropCapabilities: z.array(capabilitySchema).max(64).optional(),
   addCapabilities: z.array(capabilitySchema).max(64).optional(),
   privileged: z.boolean().optional(),
-  labels: z.record(z.string().min(1).max(256).refine(noNul), text(4096)).optional(),
+  labels: z
+    .record(
+      z.string().min(1).max(256).refine(noNul, { message: 'must not contain a NUL character' }),
+      text(4096),
+    )
+    .optional(),
   check: checkSchema.optional(),
   startupGraceSeconds: z.number().min(1).max(3600).optional(),
   stopSignal: z

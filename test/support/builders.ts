@@ -2,15 +2,7 @@
  * Builders of domain values for tests: each names what matters to the test, the rest is ordinary.
  */
 
-import type {
-  ObservedReplica,
-  Plan,
-  PlanRequest,
-  Release,
-  ReplicaState,
-  Snapshot,
-  SnapshotNode,
-} from '../../domain/model';
+import type { ObservedReplica, Plan, PlanRequest, Release, Snapshot, SnapshotNode } from '../../domain/model';
 import { parseMicroserviceSpec } from '../../domain/spec/parse';
 import type { RawMicroserviceSpec, ReleaseSpec } from '../../domain/spec/schema';
 
@@ -175,8 +167,3 @@ export const applyPlan = (
   }
   return { nodes: [...nodes.values()], replicas: [...replicas.values()] };
 };
-
-export const isState =
-  (...states: readonly ReplicaState[]) =>
-  ({ state }: ObservedReplica): boolean =>
-    states.includes(state);

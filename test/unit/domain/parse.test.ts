@@ -410,6 +410,12 @@ describe('rules', () => {
 
   test.each<[title: string, input: unknown, path: string, message: RegExp]>([
     [
+      'names that differ in case only',
+      { name: 'web', containers: { app: { image: 'nginx:1.27' }, App: { image: 'nginx:1.27' } } },
+      '/containers/App',
+      /differs from "app" in upper and lower case only/,
+    ],
+    [
       'a port twice',
       web({ ports: [80, '80/tcp'] }),
       '/containers/app/ports/1',
