@@ -45,6 +45,7 @@ export const rememberReplica = (
     createdAtMs,
     hostPorts: new Map(),
     phase,
+    mendFailures: 0,
     restartCount: 0,
     upkeeps: new Map(),
   };
