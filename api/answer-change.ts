@@ -38,7 +38,7 @@ const conditionOf = (exchange: Exchange): number | 'any' | undefined => {
       'With a change, If-None-Match may only be *: it must not exist yet.',
     );
   }
-  if (match === undefined || match === '') return undefined;
+  if (match === undefined) return undefined;
   if (match === '*') return 'any';
   const generation = ENTITY_TAG.exec(match)?.[1];
   if (generation === undefined) {

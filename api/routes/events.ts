@@ -48,7 +48,7 @@ export const eventRoutes = (deps: RouteDeps): readonly Route[] => {
     if (sinceMs === undefined) {
       throw new ContainerOsError(
         'invalid',
-        'since (or Last-Event-ID) has to be the id of an event, a time (ISO 8601) or a duration like 10m.',
+        'The query parameter since has to be the id of an event, a time (ISO 8601) or a duration like 10m.',
       );
     }
     return { events: readModel.events.all().filter(({ event }) => event.atMs > sinceMs), gap: false };
@@ -100,19 +100,22 @@ export const eventRoutes = (deps: RouteDeps): readonly Route[] => {
   const list = async (exchange: Exchange): Promise<void> => {
     const query = queryOf(exchange, eventListQuery);
     const lastEventId = exchange.req.headers['last-event-id'];
+    if (lastEventId !== undefined && !EVENT_ID.test(String(lastEventId))) {
+      throw new ContainerOsError('invalid', 'Last-Event-ID has to be the id of an event.');
+    }
+    const from = lastEventId === undefined ? query.since : String(lastEventId);
     if (accepts(exchange, EVENT_STREAM)) {
-      const since = typeof lastEventId === 'string' && lastEventId !== '' ? lastEventId : query.since;
-      await stream(exchange, query, since);
+      await stream(exchange, query, from);
       return;
     }
     await waitAsWatched(deps, exchange, query, TOPIC.events);
     const index = readModel.versions.of(TOPIC.events);
     const limit = query.limit === undefined ? DEFAULT_LIMIT : Number(query.limit);
-    const since = query.since === undefined ? readModel.events.all() : eventsSince(query.since).events;
+    const since = from === undefined ? readModel.events.all() : eventsSince(from).events;
     const wanted = since.filter(matches(query));
     // With a beginning one reads on from it; without, one wants the newest.
     const kept =
-      query.since === undefined ? wanted.slice(Math.max(0, wanted.length - limit)) : wanted.slice(0, limit);
+      from === undefined ? wanted.slice(Math.max(0, wanted.length - limit)) : wanted.slice(0, limit);
     sendJson(exchange, 200, { value: { index, items: kept.map(eventView) } }, versionHeaders(deps, index));
   };
 
