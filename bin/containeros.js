@@ -5,9 +5,9 @@
 const ENTRY = '../dist/workers/containeros.js';
 
 async function main() {
-  const { requireNode, runEntry, SetUpError } = await import('../scripts/set-up/failure.mjs');
+  const { requireMachine, runEntry, SetUpError } = await import('../scripts/set-up/failure.mjs');
   await runEntry(async () => {
-    requireNode();
+    requireMachine();
     if (!isBuilt()) {
       throw new SetUpError(
         'ContainerOS is not built: it has no dist/workers/containeros.js.',

@@ -6,7 +6,7 @@ import { createRequire } from 'node:module';
 import { join, relative } from 'node:path';
 import { build, transpile } from './build.mjs';
 import { isRoot } from './set-up/debian-packages.mjs';
-import { requireNode, runEntry, SetUpError } from './set-up/failure.mjs';
+import { requireMachine, runEntry, SetUpError } from './set-up/failure.mjs';
 import { checkoutPath } from './set-up/paths.mjs';
 import { onStop, run, stopOnSignals } from './set-up/processes.mjs';
 import { setUpToTest } from './set-up/set-up.mjs';
@@ -16,7 +16,7 @@ const FOLDERS = ['bench', 'test/support', 'domain', 'contracts', 'adapters'];
 const LIMIT_MS = 3 * 60 * 60_000;
 
 await runEntry(async () => {
-  requireNode();
+  requireMachine();
   if (!isRoot()) {
     throw new SetUpError(
       'The benchmarks run Docker Engines of their own, which needs root.',

@@ -17,7 +17,7 @@ import { createRequire } from 'node:module';
 import { dirname, join, relative } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { stripVTControlCharacters } from 'node:util';
-import { requireNode, runEntry, SetUpError } from './set-up/failure.mjs';
+import { requireMachine, runEntry, SetUpError } from './set-up/failure.mjs';
 import { withLock } from './set-up/lock.mjs';
 import { cachePath, checkoutPath } from './set-up/paths.mjs';
 import { onStop, processIdentity, stopOnSignals } from './set-up/processes.mjs';
@@ -187,7 +187,7 @@ async function makeBundle(require, root, dist, fresh, isUnchanged) {
 
 if (process.argv[1] !== undefined && import.meta.url === pathToFileURL(process.argv[1]).href) {
   await runEntry(async () => {
-    requireNode();
+    requireMachine();
     stopOnSignals();
     await step('build', () => build());
   });

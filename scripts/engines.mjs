@@ -6,11 +6,11 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { ENGINES } from './set-up/engine-releases.mjs';
 import { ensureEngines } from './set-up/engines.mjs';
-import { requireNode, runEntry } from './set-up/failure.mjs';
+import { requireMachine, runEntry } from './set-up/failure.mjs';
 import { stopOnSignals } from './set-up/processes.mjs';
 
 await runEntry(async () => {
-  requireNode();
+  requireMachine();
   stopOnSignals();
   const { values } = parseArgs({
     options: {

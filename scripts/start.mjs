@@ -1,6 +1,6 @@
 // `npm start [-- FLAGS]`: sets up what is missing, then runs ContainerOS in the foreground. Flags go to `containeros up`.
 import { join } from 'node:path';
-import { requireNode, runEntry } from './set-up/failure.mjs';
+import { requireMachine, runEntry } from './set-up/failure.mjs';
 import { runInForeground } from './set-up/foreground.mjs';
 import { checkoutPath } from './set-up/paths.mjs';
 import { stopOnSignals } from './set-up/processes.mjs';
@@ -8,7 +8,7 @@ import { setUpToStart } from './set-up/set-up.mjs';
 import { readUpFlags } from './set-up/up-flags.mjs';
 
 await runEntry(async () => {
-  requireNode();
+  requireMachine();
   const leaveSignals = stopOnSignals();
   const argv = process.argv.slice(2);
   const found = await setUpToStart(readUpFlags(argv));

@@ -56,8 +56,15 @@ export async function runEntry(main) {
   }
 }
 
-/** Refuses a Node that cannot run the product, before anything else fails in a way that nobody understands. */
-export function requireNode() {
+/** Refuses a machine that cannot run the product, before anything else fails in a way that nobody understands. */
+export function requireMachine() {
+  if (process.platform !== 'linux') {
+    throw new SetUpError(
+      `ContainerOS runs on Linux; this is ${process.platform}.`,
+      [],
+      ['Run it on a Linux machine, or in a virtual machine with Linux.'],
+    );
+  }
   const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
   if (major > 20 || (major === 20 && minor >= 3)) return;
   throw new SetUpError(

@@ -16,7 +16,8 @@ export function runInForeground(command, args, env) {
         const now = performance.now();
         if (now - (lastAtMs.get(signal) ?? -Infinity) < SAME_SIGNAL_MS) return;
         lastAtMs.set(signal, now);
-        child.kill(signal);
+        // A terminal that is closed is a wish to stop, and in order.
+        child.kill(signal === 'SIGHUP' ? 'SIGTERM' : signal);
       };
       process.on(signal, handler);
       return [signal, handler];

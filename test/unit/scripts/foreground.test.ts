@@ -47,3 +47,15 @@ it('gives a second signal of the user to the program too', async () => {
 it('tells by its status that the program was killed', async () => {
   expect((await inForeground(`process.kill(process.pid, 'SIGKILL')`).ended).code).toBe(137);
 });
+
+const SAY_SIGNAL = `
+  for (const signal of ['SIGHUP', 'SIGTERM']) process.on(signal, () => { console.log(signal); process.exit(0); });
+  setInterval(() => {}, 1000);
+  console.log('ready');`;
+
+it('takes a closed terminal for a wish to stop', async () => {
+  const run = inForeground(SAY_SIGNAL);
+  await until(() => run.output().includes('ready'), 'the program runs');
+  run.child.kill('SIGHUP');
+  expect((await run.ended).output).toBe('ready\nSIGTERM\n');
+});
