@@ -40,7 +40,7 @@ export type ReplicaState =
   | 'stopping'
   /** A container has ended and its restart policy says that it stays so. */
   | 'exited'
-  /** A container of it is gone; the replica has to be replaced. */
+  /** A container of it is gone, or it was given up; the replica has to be replaced. */
   | 'broken';
 
 export interface ObservedContainer {

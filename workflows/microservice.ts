@@ -99,6 +99,10 @@ const CHILD_OF: Readonly<Record<OperationKind, string>> = {
   remove: WORKFLOW.remove,
 };
 
+/** Whether a plan of this kind waits until every replica is healthy, also those that were there before. */
+const provesHealth = (kind: OperationKind): boolean =>
+  kind === 'deploy' || kind === 'rollback' || kind === 'restart';
+
 /** Expected refusals cross the update's edge as ApplicationFailure; defects stay as they are. */
 const atTheEdge = <T>(body: () => T): T => {
   try {
@@ -388,8 +392,14 @@ async function ownMicroservice(input: MicroserviceInput): Promise<void> {
       case 'succeeded': {
         const { message } = outcome;
         if (kind !== 'remove') {
-          state = { ...state, settledRelease: operation.release, failedReschedules: 0 };
-          if (isNewest) state = { ...state, state: 'steady', message };
+          state = { ...state, failedReschedules: 0 };
+          if (provesHealth(kind)) state = { ...state, settledRelease: operation.release };
+          if (isNewest && state.settledRelease === operation.release) {
+            state = { ...state, state: 'steady', message };
+          } else if (isNewest) {
+            state = { ...state, state: 'failed', message: `${message}, and has not been healthy yet` };
+            observedChanged = true;
+          }
           await giveHostnamesBack();
         }
         publisher.record({ ...ended, state: 'succeeded', message });

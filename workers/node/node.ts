@@ -27,6 +27,7 @@ import { createCheckFeeder } from './check-feeder';
 import { createConsulKeeper } from './consul-keeper';
 import { createEngineKeeper } from './engine-keeper';
 import { createEventLog } from './event-log';
+import { createLogStreams } from './log-streams';
 import type { NodeConfig } from './node-config';
 import type { NodeMemory } from './node-memory';
 import { createNodePublisher } from './node-publisher';
@@ -165,6 +166,7 @@ export const createNode = (
     adopted: () => keeper.adopted(),
     logger,
   });
+  const logStreams = createLogStreams({ config, docker, containers, events, logger });
   const images = createImagePuller({ docker, authFor: () => Promise.resolve(undefined) });
   const activities = createNodeActivities({ images, replicas: runner });
 
@@ -179,10 +181,12 @@ export const createNode = (
       publisher.start();
       events.start();
       consulKeeper.start();
+      logStreams.start();
     },
     stop: () => {
       keeper.stop();
       consulKeeper.stop();
+      logStreams.stop();
       replicaKeeper.stop();
       feeder.stopAll();
       publisher.stop();

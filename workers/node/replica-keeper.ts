@@ -116,7 +116,7 @@ export const createReplicaKeeper = (deps: ReplicaKeeperDeps): ReplicaKeeper => {
     }
     if (replica.phase === 'failed') {
       await withdraw(replica, inspected);
-      await publisher.publish(replica, stateOfFailed(inspected), inspected, replica.failure);
+      await publisher.publish(replica, 'broken', inspected, replica.failure);
       return false;
     }
     const mending = decideMending({
@@ -363,11 +363,6 @@ export const createReplicaKeeper = (deps: ReplicaKeeperDeps): ReplicaKeeper => {
 
 const hasSandbox = ({ spec }: NodeReplica): boolean =>
   spec.release.spec.containers.length > 1 && !spec.release.spec.hostNetwork;
-
-const stateOfFailed = (inspected: InspectedReplica): ReplicaState =>
-  [...inspected.containers.values()].every((seen) => seen !== undefined && seen.State.Running)
-    ? 'unhealthy'
-    : 'broken';
 
 /** Brings what Consul says of a replica's services into its memory. */
 const noteCritical = (

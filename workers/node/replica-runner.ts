@@ -159,12 +159,7 @@ export const createReplicaRunner = (deps: ReplicaRunnerDeps): ReplicaRunner => {
   ): Promise<StartOutcome> => {
     replica.phase = 'failed';
     replica.failure = readiness.reason;
-    await publisher.publish(
-      replica,
-      inspected === undefined ? 'broken' : 'unhealthy',
-      inspected,
-      readiness.reason,
-    );
+    await publisher.publish(replica, 'broken', inspected, readiness.reason);
     return { ...readiness, replicaId: replica.spec.replicaId };
   };
 
