@@ -51,8 +51,9 @@ export interface Instance {
   /** The pid out here; throws when the role does not run. */
   pid(role: Role): number;
   kill(role: Role, signal?: NodeJS.Signals): void;
-  /** kill -9 of all processes of the product at once. */
-  killAll(): void;
+  /** kill -9 of all processes of the product at once; they are gone when it returns. */
+  killAll(): Promise<void>;
+  isRunning(): boolean;
   freeze(role: Role): void;
   thaw(role: Role): void;
   /** Ctrl-C, and waits for the end. */
@@ -116,7 +117,7 @@ export async function startInstance(options: InstanceOptions): Promise<Instance>
     });
 
   const start = async (): Promise<void> => {
-    if (wrapper !== undefined && !hasEnded(wrapper)) return;
+    if (isRunning()) return;
     const startedAt = performance.now();
     const log = openSync(logPath, 'a');
     const child = engine.spawn(command, { cwd: '/', env, detached: true, stdio: ['ignore', log, log] });
@@ -142,6 +143,14 @@ export async function startInstance(options: InstanceOptions): Promise<Instance>
     return outside;
   };
 
+  const isRunning = (): boolean => {
+    try {
+      return pid('supervisor') > 0;
+    } catch {
+      return false;
+    }
+  };
+
   const stop = async (): Promise<void> => {
     const child = wrapper;
     if (child === undefined || hasEnded(child)) return;
@@ -155,15 +164,26 @@ export async function startInstance(options: InstanceOptions): Promise<Instance>
     );
   };
 
-  const killAll = (): void => {
-    const pids = (['supervisor', ...ROLES] as const).flatMap((role) => {
+  const pidsOf = (): readonly number[] =>
+    (['supervisor', ...ROLES] as const).flatMap((role) => {
       try {
         return [pid(role)];
       } catch {
         return [];
       }
     });
-    for (const each of pids) process.kill(each, 'SIGKILL');
+
+  const killAll = async (): Promise<void> => {
+    // The supervisor first, which would start the others again.
+    for (const each of pidsOf()) killIfThere(each);
+    await eventually(
+      () => {
+        const left = pidsOf();
+        for (const each of left) killIfThere(each); // started just now
+        if (left.length > 0) throw new Error(`these live: ${left.join(' ')}`);
+      },
+      { intervalMs: 5, describe: 'everything is killed' },
+    );
   };
 
   const instance: Instance = {
@@ -190,6 +210,7 @@ export async function startInstance(options: InstanceOptions): Promise<Instance>
       process.kill(pid(role), signal);
     },
     killAll,
+    isRunning,
     freeze: (role) => {
       process.kill(pid(role), 'SIGSTOP');
     },
@@ -204,7 +225,7 @@ export async function startInstance(options: InstanceOptions): Promise<Instance>
       try {
         await stop();
       } catch (error) {
-        killAll();
+        await killAll();
         throw error;
       } finally {
         rmSync(dataDir, { recursive: true, force: true });
@@ -214,7 +235,7 @@ export async function startInstance(options: InstanceOptions): Promise<Instance>
   try {
     await start();
   } catch (error) {
-    killAll();
+    await killAll();
     throw error;
   }
   return instance;
@@ -227,6 +248,15 @@ function cleanEnvironment(): NodeJS.ProcessEnv {
 }
 
 const hasEnded = (child: ChildProcess): boolean => child.exitCode !== null || child.signalCode !== null;
+
+/** A role may end by itself at that moment, because its supervisor is gone. */
+function killIfThere(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
+  }
+}
 
 /** The only child of nsenter: the supervisor. */
 function childOf(wrapper: ChildProcess): number | undefined {

@@ -209,7 +209,8 @@ function processesIn(namespace: string): MachineProcess[] {
     const status = attempt(() => readFileSync(`/proc/${entry}/status`, 'utf8'));
     const parent = /^PPid:\s*(\d+)$/m.exec(status ?? '')?.[1];
     const pids = /^NSpid:\s*(.*)$/m.exec(status ?? '')?.[1];
-    if (parent === undefined || pids === undefined) continue;
+    const isZombie = /^State:\s*Z/m.test(status ?? '');
+    if (parent === undefined || pids === undefined || isZombie) continue;
     const inside = attempt(() => readlinkSync(`/proc/${entry}/ns/pid`)) === namespace;
     all.set(Number(entry), { parent: Number(parent), pids: pids.split(/\s+/).map(Number), inside });
   }
