@@ -35,6 +35,8 @@ export interface Project {
 
 export interface Temporal {
   readonly client: Client;
+  /** Address of the server. */
+  readonly address: string;
   /** A project with a fake cluster of its own, whose nodes are NODE_IDS. */
   openProject(): Project;
   close(): Promise<void>;
@@ -45,6 +47,8 @@ export interface TemporalOptions {
   readonly suggestContinueAsNewAfter?: number;
   /** Real time limits instead of short ones: for histories that are kept. */
   readonly realTimeouts?: boolean;
+  /** What workers and client call themselves; left out, it tells of the machine. */
+  readonly identity?: string;
 }
 
 const SETTINGS = {
@@ -65,6 +69,7 @@ const startServer = (options: TemporalOptions) => {
       : { 'limit.historyCount.suggestContinueAsNew': options.suggestContinueAsNewAfter }),
   };
   return TestWorkflowEnvironment.createLocal({
+    ...(options.identity === undefined ? {} : { client: { identity: options.identity } }),
     server: {
       executable: { type: 'existing-path', path: temporalBinary() },
       ip: '127.0.0.1',
@@ -127,6 +132,7 @@ export const startTemporal = async (options: TemporalOptions = {}): Promise<Temp
   const { client, nativeConnection: connection } = environment;
   await ensureSearchAttributes(environment.connection, NAMESPACE);
 
+  const identity = options.identity === undefined ? {} : { identity: options.identity };
   const clusters = new Map<string, FakeCluster>();
   const { controlPlane, node } = createDispatchers(clusters);
   const workers = await Promise.all([
@@ -134,6 +140,7 @@ export const startTemporal = async (options: TemporalOptions = {}): Promise<Temp
       connection,
       namespace: NAMESPACE,
       taskQueue: CONTROL_PLANE_QUEUE,
+      ...identity,
       workflowBundle: { codePath },
       activities: { ...controlPlane },
       workflowThreadPoolSize: 1,
@@ -143,6 +150,7 @@ export const startTemporal = async (options: TemporalOptions = {}): Promise<Temp
         connection,
         namespace: NAMESPACE,
         taskQueue: nodeQueue(id),
+        ...identity,
         activities: { ...node },
         maxHeartbeatThrottleInterval: '50ms',
         defaultHeartbeatThrottleInterval: '50ms',
@@ -172,6 +180,7 @@ export const startTemporal = async (options: TemporalOptions = {}): Promise<Temp
 
   return {
     client,
+    address: environment.address,
     openProject: () => {
       projects += 1;
       const name = `p${projects}`;

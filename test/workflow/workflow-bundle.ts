@@ -12,7 +12,7 @@ import { join, resolve } from 'node:path';
 import { bundleWorkflowCode, DefaultLogger } from '@temporalio/worker';
 
 const ROOT = resolve(__dirname, '..', '..');
-const SOURCES = ['domain', 'contracts', 'workflows', 'test/workflow'];
+const SOURCES = ['domain', 'contracts', 'workflows', 'test/workflow', 'test/replay'];
 const SHORT_TIMEOUTS = join(__dirname, 'short-timeouts.ts');
 
 const hashOfSources = (entry: string): string => {

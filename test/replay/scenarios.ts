@@ -1,0 +1,140 @@
+/** What the recorded histories tell: each scenario leads microservices through one part of their life. */
+
+import { eventually, eventuallyValue } from '../support/wait';
+import type { Subject } from '../workflow/subject';
+import type { Project } from '../workflow/temporal';
+
+import { microserviceWorkflowId } from '../../contracts/workflows';
+
+export interface Scenario {
+  readonly run: (subject: Subject, project: Project) => Promise<void>;
+  /** Events after which the server suggests to continue as new. */
+  readonly suggestContinueAsNewAfter?: number;
+}
+
+const BAD = { kind: 'unhealthy', reason: 'app ended with status 3', logTail: ['boom'] } as const;
+
+const holdingStarts = async (project: Project, begin: () => Promise<unknown>) => {
+  const hold = project.cluster.holdStarts();
+  await begin();
+  await eventuallyValue(
+    () => hold.waiting,
+    (waiting) => waiting > 0,
+  );
+  return hold;
+};
+
+export const SCENARIOS: Readonly<Record<string, Scenario>> = {
+  life: {
+    run: async (subject) => {
+      const change = { idempotencyKey: 'k1', requestHash: 'h1' };
+      await subject.apply({ scale: 2, hostnames: ['a.example.com'], ...change });
+      await subject.apply({ scale: 2, hostnames: ['a.example.com'], ...change });
+      await subject.steady(2, 1);
+      await subject.ended(await subject.scale(3));
+      await subject.applied({ image: 'shop:2', hostnames: ['b.example.com'] });
+      await subject.ended(await subject.restart());
+      await subject.ended(await subject.rollback());
+      await subject.steady(3, 3);
+      await subject.remove();
+      await subject.gone();
+    },
+  },
+  superseded: {
+    run: async (subject, project) => {
+      const hold = await holdingStarts(project, () => subject.apply({ scale: 3 }));
+      await Promise.all([5, 0, 5].map((scale) => subject.scale(scale)));
+      await subject.scale(2);
+      hold.release();
+      await subject.steady(2, 1);
+    },
+  },
+  'rolled-back': {
+    run: async (subject, project) => {
+      await subject.applied({ scale: 2 });
+      project.cluster.setImage('shop:bad', BAD);
+      await subject.applied({ image: 'shop:bad' });
+      await subject.steady(2, 1);
+    },
+  },
+  'failed-first': {
+    run: async (subject, project) => {
+      project.cluster.setImage('shop:bad', { ...BAD, leaves: 'broken' });
+      await subject.applied({ image: 'shop:bad' });
+      await eventually(() => expect(subject.operations().length).toBeGreaterThan(2));
+      project.cluster.setImage('shop:bad', { kind: 'healthy' });
+      await subject.steady(1, 1);
+    },
+  },
+  refused: {
+    run: async (subject, project) => {
+      for (const node of ['a', 'b', 'c']) project.cluster.refuse(node, 'memory is low');
+      await subject.applied();
+      project.cluster.refuse('b', undefined);
+      await subject.steady(1, 1);
+    },
+  },
+  healed: {
+    run: async (subject, project) => {
+      await subject.applied({ scale: 2 });
+      await subject.steady(2);
+      project.cluster.loseReplica(subject.replicas()[0]?.id ?? '');
+      await subject.signal();
+      await eventually(() => expect(subject.running()).toHaveLength(2));
+      await subject.steady(2, 1);
+    },
+  },
+  'consul-away': {
+    run: async (subject, project) => {
+      const { store } = project.cluster;
+      await subject.applied({ hostnames: ['a.example.com'] });
+      store.away = true;
+      const changes = [subject.scale(2), subject.apply({ hostnames: ['b.example.com'] })];
+      await eventually(() => expect(store.failures).toBeGreaterThan(3));
+      store.away = false;
+      await Promise.all(changes);
+      await subject.steady(2, 2);
+    },
+  },
+  cancelled: {
+    run: async (subject, project) => {
+      const { client } = project;
+      const hold = await holdingStarts(project, () => subject.apply());
+      await client.workflow.getHandle(subject.document()?.operation ?? '').cancel();
+      await subject.documented(({ state }) => state === 'failed');
+      const key = { project: project.name, name: subject.name };
+      await client.workflow.getHandle(microserviceWorkflowId(key)).cancel();
+      hold.release();
+      await subject.ended(await subject.scale(2));
+      await subject.steady(2, 1);
+    },
+  },
+  'applied-during-removal': {
+    run: async (subject, project) => {
+      await subject.applied({ scale: 2, hostnames: ['a.example.com'] });
+      await subject.steady(2);
+      const hold = project.cluster.store.holdWrites((operations) =>
+        operations.some(({ kind }) => kind === 'deletePrefix'),
+      );
+      await subject.remove();
+      await eventuallyValue(
+        () => hold.waiting,
+        (waiting) => waiting > 0,
+      );
+      const applying = subject.apply({ hostnames: ['a.example.com'] });
+      hold.release();
+      await applying;
+      await subject.steady(1, 1);
+    },
+  },
+  'continued-as-new': {
+    suggestContinueAsNewAfter: 40,
+    run: async (subject) => {
+      await subject.applied({ image: 'shop:1' });
+      await subject.applied({ image: 'shop:2' });
+      for (const scale of [2, 3, 1]) await subject.ended(await subject.scale(scale));
+      await subject.rollback();
+      await subject.steady(1, 3);
+    },
+  },
+};
