@@ -42,8 +42,8 @@ export const createDemultiplexer = (onData: (stream: OutputStream, data: Buffer)
 
 export interface OutputLine {
   readonly stream: OutputStream;
-  /** Undefined when the output was asked for without timestamps. */
-  readonly atMs: number | undefined;
+  /** Docker's timestamp, exact to the nanosecond; empty when the output was asked for without timestamps. */
+  readonly at: string;
   readonly line: string;
 }
 
@@ -61,7 +61,7 @@ export const createLineSplitter = (
       .replace(/\r$/, '');
     partial[stream] = [];
     partialBytes[stream] = 0;
-    onLine({ stream, ...(options.timestamps ? splitTimestamp(text) : { atMs: undefined, line: text }) });
+    onLine({ stream, ...(options.timestamps ? splitTimestamp(text) : { at: '', line: text }) });
   };
 
   return {
@@ -87,10 +87,10 @@ export const createLineSplitter = (
 };
 
 /** Docker writes `2024-01-02T03:04:05.678901234Z text`. */
-const splitTimestamp = (text: string): { atMs: number | undefined; line: string } => {
+const splitTimestamp = (text: string): { at: string; line: string } => {
   const match = /^(\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d\d:\d\d)) ?/.exec(text);
-  if (match === null) return { atMs: undefined, line: text };
-  return { atMs: Date.parse(match[1] as string), line: text.slice(match[0].length) };
+  if (match === null) return { at: '', line: text };
+  return { at: match[1] as string, line: text.slice(match[0].length) };
 };
 
 /** Both streams as one text, cut off after `maxBytes`. Ends when the stream ends or the signal aborts. */

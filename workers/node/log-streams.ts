@@ -1,0 +1,256 @@
+/**
+ * Answers the API's requests for logs, over connections that the node opened.
+ *
+ * Invariants: one connection waits for requests and is opened again with back-off; each answer is a connection of
+ * its own, and no faster than the API reads; what the API stops reading ends at the engine, too.
+ */
+
+import { once } from 'node:events';
+import { request as httpRequest, type ClientRequest } from 'node:http';
+import { request as httpsRequest } from 'node:https';
+
+import type Docker from 'dockerode';
+import type { Logger } from 'pino';
+
+import { interleaveLogs, lastOf, mergeLogs, readLog } from '../../adapters/docker/container-logs';
+import type { EngineEvents } from '../../adapters/docker/engine-events';
+import type { ReplicaContainers } from '../../adapters/docker/replica-containers';
+import { LABEL } from '../../contracts/docker';
+import {
+  NODE_STREAM_KEEPALIVE_MS,
+  nodeRequestsPath,
+  nodeStreamPath,
+  type LogLine,
+  type NodeStreamRequest,
+} from '../../contracts/node-stream';
+import type { ErrorCode } from '../../domain/errors';
+import type { NodeConfig } from './node-config';
+
+const FIRST_RETRY_MS = 100;
+const LAST_RETRY_MS = 2_000;
+/** Two keep-alives in a row were missed. */
+const SILENCE_MS = 2.5 * NODE_STREAM_KEEPALIVE_MS;
+const MAX_STREAMS = 64;
+
+export interface LogStreams {
+  start(): void;
+  stop(): void;
+}
+
+interface NodeLogLine extends LogLine {
+  readonly at: string;
+}
+
+export const createLogStreams = (deps: {
+  readonly config: Pick<NodeConfig, 'apiUrl' | 'internalToken' | 'nodeId'>;
+  readonly docker: Docker;
+  readonly containers: ReplicaContainers;
+  readonly events: EngineEvents;
+  readonly logger: Logger;
+}): LogStreams => {
+  const { config, docker, logger } = deps;
+  const stopped = new AbortController();
+  let streams = 0;
+
+  const open = (method: 'GET' | 'POST', path: string, signal: AbortSignal): ClientRequest => {
+    const url = new URL(path, config.apiUrl);
+    return (url.protocol === 'https:' ? httpsRequest : httpRequest)(url, {
+      method,
+      agent: false,
+      signal,
+      headers: {
+        Authorization: `Bearer ${config.internalToken}`,
+        ...(method === 'POST' ? { 'Content-Type': 'application/x-ndjson' } : {}),
+      },
+    });
+  };
+
+  const waitForRequests = async (): Promise<void> => {
+    const silence = new AbortController();
+    let timer = setTimeout(() => silence.abort(), SILENCE_MS);
+    try {
+      const signal = AbortSignal.any([stopped.signal, silence.signal]);
+      const asking = open('GET', nodeRequestsPath(config.nodeId), signal).end();
+      const [response] = (await once(asking, 'response')) as [
+        AsyncIterable<Buffer> & { statusCode?: number; destroy(): void },
+      ];
+      if (response.statusCode !== 200) {
+        response.destroy();
+        throw new Error(`the API answered ${response.statusCode}`);
+      }
+      let rest = '';
+      for await (const chunk of response) {
+        clearTimeout(timer);
+        timer = setTimeout(() => silence.abort(), SILENCE_MS);
+        const lines = (rest + chunk.toString('utf8')).split('\n');
+        rest = lines.pop() ?? '';
+        for (const line of lines) {
+          if (line.trim() !== '') void answer(JSON.parse(line) as NodeStreamRequest);
+        }
+      }
+    } finally {
+      clearTimeout(timer);
+    }
+  };
+
+  const answer = async (request: NodeStreamRequest): Promise<void> => {
+    const ended = new AbortController();
+    const signal = AbortSignal.any([stopped.signal, ended.signal]);
+    streams += 1;
+    try {
+      const found = await find(request);
+      if (typeof found === 'string') return refuse(request, 'not_found', found);
+      if (streams > MAX_STREAMS)
+        return refuse(request, 'rate_limited', 'The node answers too many requests for logs.');
+      const sending = open('POST', nodeStreamPath(request.requestId), signal);
+      // An answer means that the API reads no more.
+      sending.on('response', (response) => {
+        response.resume();
+        ended.abort();
+      });
+      sending.on('error', () => ended.abort());
+      sending.on('close', () => ended.abort());
+      sending.flushHeaders();
+      for await (const { at: _, ...line } of linesFor(request, found, signal)) {
+        if (signal.aborted) break;
+        if (!sending.write(`${JSON.stringify(line)}\n`)) {
+          await once(sending, 'drain', { signal });
+        }
+      }
+      sending.end();
+    } catch (error) {
+      if (!signal.aborted) {
+        logger.debug({ err: error, replica: request.replicaId }, 'a stream of logs ended early');
+        ended.abort();
+        refuse(request, 'unavailable', 'The Docker Engine does not give the logs.');
+      }
+    } finally {
+      streams -= 1;
+    }
+  };
+
+  /** Names of the containers asked for, or why there are none. */
+  const find = async (request: NodeStreamRequest): Promise<readonly string[] | string> => {
+    const all = (await deps.containers.list()).filter(
+      ({ labels }) => labels[LABEL.replica] === request.replicaId && labels[LABEL.role] !== 'sandbox',
+    );
+    if (all.length === 0) return `There is no replica ${request.replicaId} on node ${config.nodeId}.`;
+    const names = all.map(({ labels }) => labels[LABEL.container] ?? '').sort();
+    if (request.container === undefined) return names;
+    return names.includes(request.container)
+      ? [request.container]
+      : `Replica ${request.replicaId} has no container ${request.container}; it has ${names.join(', ')}.`;
+  };
+
+  const linesFor = (
+    request: NodeStreamRequest,
+    names: readonly string[],
+    signal: AbortSignal,
+  ): AsyncIterable<NodeLogLine> => {
+    const logs = names.map((name) => (request.follow ? followed : whole)(request, name, signal));
+    if (request.follow) return interleaveLogs(logs);
+    const merged = mergeLogs(logs);
+    return request.tail === undefined ? merged : lastOf(merged, request.tail);
+  };
+
+  async function* whole(
+    request: NodeStreamRequest,
+    container: string,
+    signal: AbortSignal,
+    after?: string,
+  ): AsyncGenerator<NodeLogLine> {
+    const options = {
+      follow: request.follow,
+      ...(request.tail === undefined || after !== undefined ? {} : { tail: request.tail }),
+      ...(request.sinceMs === undefined ? {} : { sinceMs: request.sinceMs }),
+      ...(after === undefined ? {} : { after }),
+    };
+    for await (const { stream, at, line } of readLog(
+      docker,
+      `${request.replicaId}-${container}`,
+      options,
+      signal,
+    )) {
+      yield { replica: request.replicaId, container, stream, at, atMs: Date.parse(at), line };
+    }
+  }
+
+  /** Goes on with the container's next run, until the replica is gone. */
+  async function* followed(
+    request: NodeStreamRequest,
+    container: string,
+    signal: AbortSignal,
+  ): AsyncGenerator<NodeLogLine> {
+    let after: string | undefined;
+    while (!signal.aborted) {
+      const started = nextStart(request.replicaId, container, signal);
+      for await (const line of whole(request, container, signal, after)) {
+        after = line.at;
+        yield line;
+      }
+      after ??= new Date(0).toISOString();
+      const seen = await deps.containers.inspectContainer(`${request.replicaId}-${container}`);
+      if (seen?.State.Running !== true && !(await started)) return;
+    }
+  }
+
+  /** True when the container starts, false when it is removed and not made again. */
+  const nextStart = (replicaId: string, container: string, signal: AbortSignal): Promise<boolean> =>
+    new Promise((resolve) => {
+      let gone: NodeJS.Timeout | undefined;
+      const end = (isStarted: boolean): void => {
+        clearTimeout(gone);
+        stopListening();
+        signal.removeEventListener('abort', onAbort);
+        resolve(isStarted);
+      };
+      const onAbort = (): void => end(false);
+      const stopListening = deps.events.listen({
+        onContainer: (happening) => {
+          if (happening.replicaId !== replicaId || happening.container !== container) return;
+          if (happening.action === 'start') end(true);
+          if (happening.action === 'destroy') gone = setTimeout(() => end(false), REMADE_WITHIN_MS);
+        },
+      });
+      signal.addEventListener('abort', onAbort, { once: true });
+    });
+
+  const refuse = (request: NodeStreamRequest, code: ErrorCode, message: string): void => {
+    const query = new URLSearchParams({ error: code, message }).toString();
+    const refusing = open('POST', `${nodeStreamPath(request.requestId)}?${query}`, stopped.signal);
+    refusing.on('response', (response) => response.resume());
+    refusing.on('error', (error) => logger.debug({ err: error }, 'could not refuse a request for logs'));
+    refusing.end();
+  };
+
+  const run = async (): Promise<void> => {
+    let retryMs = FIRST_RETRY_MS;
+    while (!stopped.signal.aborted) {
+      const startedAt = performance.now();
+      try {
+        await waitForRequests();
+      } catch (error) {
+        logger.debug({ err: error }, 'no connection to the API for requests');
+      }
+      if (performance.now() - startedAt > LAST_RETRY_MS) retryMs = FIRST_RETRY_MS;
+      await pause(retryMs, stopped.signal);
+      retryMs = Math.min(retryMs * 2, LAST_RETRY_MS);
+    }
+  };
+
+  return { start: () => void run(), stop: () => stopped.abort() };
+};
+
+/** A container that is made again keeps its followers. */
+const REMADE_WITHIN_MS = 3_000;
+
+const pause = (ms: number, signal: AbortSignal): Promise<void> =>
+  new Promise((resolve) => {
+    const timer = setTimeout(done, ms);
+    function done(): void {
+      clearTimeout(timer);
+      signal.removeEventListener('abort', done);
+      resolve();
+    }
+    signal.addEventListener('abort', done, { once: true });
+  });
