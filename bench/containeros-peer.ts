@@ -1,6 +1,7 @@
 // ContainerOS, asked through its HTTP API as users ask it.
 // Invariant: a replica counts when Consul shows it passing and its own endpoint has answered; the API's word alone
 // counts for nothing.
+import { randomUUID } from 'node:crypto';
 import { LABEL } from '../contracts/docker';
 import type { MicroserviceView } from '../openapi/schemas';
 import { httpRequest } from '../test/support/http';
@@ -9,6 +10,7 @@ import { specOf, type Bed } from './bed';
 import { isServing, pooled, until, untilServing, type Deployed, type Peer } from './peer';
 
 const CHANGE_TIMEOUT_MS = 60_000;
+const MAX_ATTEMPTS = 5;
 const BLOCKING_WAIT = '10s';
 const LOOK_AT_MANY_EVERY_MS = 100;
 const MANY_TIMEOUT_MS = 300_000;
@@ -18,13 +20,20 @@ interface HealthEntry {
   readonly Service: { readonly Address: string; readonly Port: number };
 }
 
-export const createContainerOsPeer = (bed: Bed): Peer => {
+export const createContainerOsPeer = (bed: Bed, say: (line: string) => void): Peer => {
   const { instance, engine } = bed;
   const consulUrl = `http://${engine.loopbackAddress}:${instance.consulPort}`;
 
+  /** As the API advises: what was not confirmed in time is sent again with the same key. */
   const send = async (method: string, path: string, body?: unknown): Promise<void> => {
-    const answer = await instance.api(method, path, { body, timeoutMs: CHANGE_TIMEOUT_MS });
-    if (answer.status !== 202) throw new Error(`${method} ${path}: ${answer.status} ${answer.text}`);
+    const headers = { 'idempotency-key': randomUUID() };
+    for (let attempt = 1; ; attempt += 1) {
+      const answer = await instance.api(method, path, { body, headers, timeoutMs: CHANGE_TIMEOUT_MS });
+      if (answer.status === 202) return;
+      if (answer.status !== 503 || attempt === MAX_ATTEMPTS)
+        throw new Error(`${method} ${path}: ${answer.status} ${answer.text}`);
+      say(`${method} ${path} was not confirmed in time, and is sent again`);
+    }
   };
 
   /** Endpoints that pass. With an index: answers when there is something new. */
@@ -112,7 +121,7 @@ export const createContainerOsPeer = (bed: Bed): Peer => {
       const sent = pooled(names, requestsAtOnce, (name) =>
         send('POST', '/v1/microservices', specOf(bed, name, 1)),
       );
-      await until(
+      const begun = until(
         `${names.length} microservices serve`,
         async () => {
           const services = Object.keys(await instance.consul<object>('/v1/catalog/services'));
@@ -123,7 +132,7 @@ export const createContainerOsPeer = (bed: Bed): Peer => {
         },
         { pauseMs: LOOK_AT_MANY_EVERY_MS, timeoutMs: MANY_TIMEOUT_MS },
       );
-      await sent;
+      await Promise.all([sent, begun]);
       await Promise.all(asked.values());
     },
     clear: async () => {

@@ -13,6 +13,7 @@ import { createContainerOsPeer } from './containeros-peer';
 import { createDockerPeer } from './docker-peer';
 import { createMeasurements } from './measurements';
 import { gatherFacts, toJson, toMarkdown, writeDocument, type Results } from './report';
+import { watchCpu } from './watch-cpu';
 import { createSwarmPeer } from './swarm-peer';
 
 /** Idling first, when nothing has happened yet; then Swarm is there, which would disturb it. */
@@ -75,7 +76,7 @@ const runCases = async (bed: Bed, { cases, rounds }: Options, command: string): 
   const loadBefore = loadavg()[0] ?? 0;
   const measurements = createMeasurements();
   const facts = await gatherFacts(bed.engine.docker, command, loadBefore);
-  const own = createContainerOsPeer(bed);
+  const own = createContainerOsPeer(bed, say);
   let idle: readonly IdleReport[] = [];
   if (cases.includes('idle')) {
     say('\n--- idle ---');
@@ -98,6 +99,7 @@ const runCases = async (bed: Bed, { cases, rounds }: Options, command: string): 
         rounds: rounds ?? ROUNDS[one],
         measurements,
         say,
+        cpu: watchCpu(bed),
       });
     }
     await swarm.leave();

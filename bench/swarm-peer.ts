@@ -138,7 +138,7 @@ export const createSwarmPeer = async (bed: Bed): Promise<Peer & { leave(): Promi
     deployMany: async (names, requestsAtOnce) => {
       const asked = new Map<string, Promise<void>>();
       const sent = pooled(names, requestsAtOnce, (name) => docker.createService(serviceSpec(name, 1)));
-      await until(
+      const begun = until(
         `${names.length} services run`,
         async () => {
           for (const task of await running()) {
@@ -150,7 +150,7 @@ export const createSwarmPeer = async (bed: Bed): Promise<Peer & { leave(): Promi
         },
         { pauseMs: LOOK_AT_MANY_EVERY_MS, timeoutMs: MANY_TIMEOUT_MS },
       );
-      await sent;
+      await Promise.all([sent, begun]);
       await Promise.all(asked.values());
     },
     clear: removeServices,

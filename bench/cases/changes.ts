@@ -10,6 +10,8 @@ export interface ChangeCaseOptions {
   readonly rounds: number;
   readonly measurements: Measurements;
   readonly say: (line: string) => void;
+  /** Begins to watch; what it returns tells the CPU seconds used since. */
+  readonly cpu: () => () => string;
 }
 
 type Body = (peer: Peer, name: string, measurements: Measurements) => Promise<void>;
@@ -21,7 +23,7 @@ const WARM_UP_SERVICES = 40;
 const REQUESTS_AT_ONCE = 16;
 
 const inRounds = async (
-  { peers, rounds, measurements, say }: ChangeCaseOptions,
+  { peers, rounds, measurements, say, cpu }: ChangeCaseOptions,
   title: string,
   body: Body,
 ): Promise<void> => {
@@ -33,12 +35,14 @@ const inRounds = async (
         kept.push(`${metric.title} ${(value / 1000).toFixed(2)} s`);
         if (!isWarmUp) measurements.add(metric, id, value / 1000);
       };
+      const used = cpu();
       try {
         await body(peer, `${title}-${round + 1}`, { ...measurements, add });
+        kept.push(`CPU seconds: ${used()}`);
       } finally {
         await peer.clear();
       }
-      say(`${isWarmUp ? 'warm-up' : `round ${round + 1}`}  ${peer.id.padEnd(12)} ${kept.join(', ')}`);
+      say(`${isWarmUp ? 'warm-up' : `round ${round + 1}`}  ${peer.id.padEnd(12)} ${kept.join('; ')}`);
     }
   }
 };
