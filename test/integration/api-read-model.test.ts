@@ -1,0 +1,216 @@
+/** The read model over a real Consul: fresh within moments, across restarts, outages and loss of all data. */
+
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { createServer, type AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import pino from 'pino';
+
+import { createConsulClient, kvPath, type ConsulClient } from '../../adapters/consul/consul-client';
+import { createKvStore } from '../../adapters/consul/watch-kv';
+import { createOperations } from '../../api/operations';
+import { TOPIC, createReadModel, type ReadModel } from '../../api/read-model';
+import { microserviceKvKey, operationKvKey } from '../../contracts/kv';
+import { engineVariables } from '../support/programs';
+import { eventually } from '../support/wait';
+import {
+  buildMicroservice,
+  buildOperation,
+  eventDocument,
+  microserviceDocuments,
+  nodeDocument,
+} from '../unit/api/api-under-test';
+
+const log = pino({ level: 'silent' });
+const WEB = { project: 'default', name: 'web' };
+
+const freePorts = async (count: number): Promise<number[]> => {
+  const servers = await Promise.all(
+    Array.from({ length: count }, async () => {
+      const server = createServer();
+      server.listen(0, '127.0.0.1');
+      await once(server, 'listening');
+      return server;
+    }),
+  );
+  const ports = servers.map((server) => (server.address() as AddressInfo).port);
+  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
+  return ports;
+};
+
+/** One server of Consul that keeps its data in a folder. */
+const createConsul = async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'containeros-consul-'));
+  const [http = 0, server = 0, lan = 0] = await freePorts(3);
+  let child: ChildProcess | undefined;
+  return {
+    address: `http://127.0.0.1:${http}`,
+    start: () => {
+      child = spawn(
+        engineVariables()['CONTAINEROS_CONSUL_BIN'] ?? 'consul',
+        [
+          'agent',
+          '-server',
+          '-bootstrap',
+          // Elections in a fraction of the usual time: this server is alone.
+          ...['-hcl', 'performance { raft_multiplier = 1 }'],
+          ...[
+            '-bind',
+            '127.0.0.1',
+            '-client',
+            '127.0.0.1',
+            '-data-dir',
+            join(folder, 'data'),
+            '-log-level',
+            'error',
+          ],
+          ...['-http-port', String(http), '-server-port', String(server), '-serf-lan-port', String(lan)],
+          ...['-serf-wan-port', '-1', '-dns-port', '-1', '-grpc-port', '-1', '-grpc-tls-port', '-1'],
+        ],
+        { stdio: 'ignore' },
+      );
+    },
+    signal: (name: NodeJS.Signals) => child?.kill(name),
+    kill: async () => {
+      const ended = child;
+      child = undefined;
+      if (ended === undefined || ended.exitCode !== null) return;
+      ended.kill('SIGKILL');
+      await once(ended, 'exit');
+    },
+    forgetEverything: () => rmSync(join(folder, 'data'), { recursive: true, force: true }),
+    dispose: () => rmSync(folder, { recursive: true, force: true }),
+  };
+};
+
+let consul: Awaited<ReturnType<typeof createConsul>>;
+let client: ConsulClient;
+let readModel: ReadModel;
+
+const put = async (documents: Readonly<Record<string, unknown>>): Promise<number> => {
+  const response = await client.request<{ Results: { KV: { ModifyIndex: number } }[] }>({
+    method: 'PUT',
+    path: '/txn',
+    body: Object.entries(documents).map(([key, value]) => ({
+      KV: { Verb: 'set', Key: key, Value: Buffer.from(JSON.stringify(value)).toString('base64') },
+    })),
+  });
+  return response.body.Results[0]?.KV.ModifyIndex ?? 0;
+};
+
+const remove = (key: string) => client.request({ method: 'DELETE', path: kvPath(key) });
+const generation = () => readModel.microservice(WEB)?.generation;
+const web = (number: number) => microserviceDocuments(buildMicroservice('web', { generation: number }));
+const whenWritable = () =>
+  eventually(() => put({ 'containeros/nodes/probe': JSON.parse('{}') as unknown }), { timeoutMs: 30_000 });
+
+beforeAll(async () => {
+  consul = await createConsul();
+  consul.start();
+  client = createConsulClient({ address: consul.address });
+  readModel = createReadModel({ kv: createKvStore(client), log, nowMs: Date.now });
+  await whenWritable();
+}, 60_000);
+
+afterAll(async () => {
+  readModel.close();
+  client.close();
+  await consul.kill();
+  consul.dispose();
+});
+
+test('is loaded when Consul is there, though it was started before Consul', async () => {
+  expect(await readModel.whenLoaded(20_000)).toBe(true);
+}, 30_000);
+
+test('a writer sees its own write, and others see it without asking', async () => {
+  for (let number = 1; number <= 20; number += 1) {
+    const index = await put(web(number));
+    expect(await readModel.waitForIndex(index, 2_000)).toBe(true);
+    expect(generation()).toBe(number);
+  }
+  const version = readModel.versions.of(TOPIC.microservice(WEB));
+  const changed = readModel.versions.waitBeyond(TOPIC.microservice(WEB), version, 5_000);
+  const startedAt = performance.now();
+  await put(web(21));
+  await changed;
+  expect(generation()).toBe(21);
+  expect(performance.now() - startedAt).toBeLessThan(2_000);
+});
+
+test('a write of something else is waited for too, by reading', async () => {
+  const index = await put(nodeDocument('node-1'));
+  const startedAt = performance.now();
+  expect(await readModel.waitForIndex(index, 5_000)).toBe(true);
+  expect(performance.now() - startedAt).toBeLessThan(2_000);
+});
+
+test('many writers at once, none waits long', async () => {
+  const startedAt = performance.now();
+  await Promise.all(
+    Array.from({ length: 50 }, async (_, number) => {
+      const name = `many-${number}`;
+      const index = await put(microserviceDocuments(buildMicroservice(name)));
+      expect(await readModel.waitForIndex(index, 5_000)).toBe(true);
+      expect(readModel.microservice({ project: 'default', name })).toBeDefined();
+    }),
+  );
+  expect(performance.now() - startedAt).toBeLessThan(10_000);
+}, 20_000);
+
+test('what is deleted is gone', async () => {
+  await put(web(22));
+  await remove(microserviceKvKey(WEB));
+  await eventually(() => expect(readModel.microservice(WEB)).toBeUndefined(), { intervalMs: 5 });
+});
+
+test('an operation is followed through an outage to its end', async () => {
+  const id = 'deploy.default.web.0123456789ab';
+  const operation = buildOperation(id, { state: 'running' });
+  await put({ [operationKvKey(operation, id)]: operation });
+  const operations = createOperations({ kv: createKvStore(client), readModel, log });
+  const states: string[] = [];
+  const following = (async () => {
+    for await (const { state } of operations.follow(id, AbortSignal.timeout(60_000))) states.push(state);
+  })();
+  await eventually(() => expect(states).toEqual(['running']), { intervalMs: 5 });
+  await consul.kill();
+  await eventually(() => expect(readModel.status().staleSinceMs).toBeDefined(), { intervalMs: 5 });
+  consul.start();
+  await whenWritable();
+  await put({ [operationKvKey(operation, id)]: { ...operation, state: 'succeeded' } });
+  await following;
+  expect(states).toEqual(['running', 'succeeded']);
+}, 90_000);
+
+test('after a restart of Consul it follows again, and says so meanwhile', async () => {
+  await put(web(30));
+  await eventually(() => expect(generation()).toBe(30), { intervalMs: 5 });
+  await consul.kill();
+  await eventually(() => expect(readModel.status().staleSinceMs).toBeDefined(), { intervalMs: 5 });
+  expect(generation()).toBe(30);
+  expect(await readModel.waitForIndex(1e12, 300)).toBe(false);
+  consul.start();
+  await whenWritable();
+  await put(web(31));
+  await eventually(() => expect(generation()).toBe(31), { intervalMs: 5 });
+  await eventually(() => expect(readModel.status().staleSinceMs).toBeUndefined(), { intervalMs: 5 });
+}, 90_000);
+
+test('a Consul that lost everything and numbers anew is believed', async () => {
+  await put({ ...web(40), ...eventDocument(1_000, 'before00') });
+  await eventually(() => expect(generation()).toBe(40), { intervalMs: 5 });
+  await consul.kill();
+  consul.forgetEverything();
+  consul.start();
+  await whenWritable();
+  await eventually(() => expect(readModel.microservice(WEB)).toBeUndefined(), { timeoutMs: 30_000 });
+  await put({ ...web(41), ...eventDocument(2_000, 'after000') });
+  await eventually(() => expect(generation()).toBe(41), { intervalMs: 5 });
+  await eventually(() =>
+    expect(readModel.events.all().map(({ event }) => event.message)).toEqual(['after000']),
+  );
+}, 90_000);
