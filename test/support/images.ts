@@ -112,10 +112,16 @@ export async function webImage(tag = 'v1', options: { readonly repository?: stri
   };
 }
 
-/** The web image with so many bytes more, which do not compress: for slow pulls and full disks. */
-export async function bigImage(bytes: number, tag = 'v1', repository = 'big'): Promise<Image> {
+/** The web image with so many bytes more: of chance for slow pulls, zeros when only a disk is to be filled. */
+export async function bigImage(
+  bytes: number,
+  tag = 'v1',
+  repository = 'big',
+  content: 'random' | 'zeros' = 'random',
+): Promise<Image> {
   const web = await webImage(tag, { repository });
-  const ballast = await layer((tar) => tar.entry({ name: 'ballast' }, randomBytes(bytes)), 0);
+  const data = content === 'random' ? randomBytes(bytes) : Buffer.alloc(bytes);
+  const ballast = await layer((tar) => tar.entry({ name: 'ballast' }, data), content === 'random' ? 0 : 1);
   return { ...web, layers: [...web.layers, ballast] };
 }
 

@@ -80,7 +80,7 @@ async function describeState(bed: TestBed): Promise<string> {
   const [wanted, observed, { items: operations }, containers, services] = await Promise.all([
     microservices(instance),
     replicas(instance),
-    read<{ items: OperationView[] }>(instance, '/v1/operations?limit=12'),
+    read<{ items: OperationView[] }>(instance, '/v1/operations?limit=4'),
     engine.docker.listContainers({ all: true }),
     registeredIds(instance),
   ]);
