@@ -120,6 +120,8 @@ export const startControlPlane = (
       activities: { ...controlPlane, ...cluster },
       // Entities sleep nearly always; those that do not fit are replayed when they wake.
       maxCachedWorkflows: 250,
+      // A worker that was killed leaves its workflows bound to its own queue for this long; the default is 10 s.
+      stickyQueueScheduleToStartTimeout: '2 seconds',
       workflowThreadPoolSize: 1,
       maxConcurrentWorkflowTaskExecutions: 40,
       workflowTaskPollerBehavior: { type: 'simple-maximum', maximum: 4 },
