@@ -19,7 +19,11 @@ export const hashText = (text: string): number =>
   (hash32(text, 0x811c9dc5) & 0xfffff) * 2 ** 32 + hash32(text, 0x9747b28c);
 
 const SHORT_ID_LENGTH = 6;
+const LONG_ID_LENGTH = 11;
 
 /** @returns six characters of a-z and 0-9 that stand for the text */
 export const shortId = (text: string): string =>
   (hashText(text) % 36 ** SHORT_ID_LENGTH).toString(36).padStart(SHORT_ID_LENGTH, '0');
+
+/** @returns eleven characters of a-z and 0-9 that stand for the text */
+export const longId = (text: string): string => hashText(text).toString(36).padStart(LONG_ID_LENGTH, '0');

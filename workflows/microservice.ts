@@ -14,6 +14,7 @@ import {
   allHandlersFinished,
   condition,
   continueAsNew,
+  currentUpdateInfo,
   defineSignal,
   defineUpdate,
   executeChild,
@@ -44,6 +45,7 @@ import {
   type ScaleRequest,
 } from '../contracts/workflows';
 import { ContainerOsError, isErrorCode } from '../domain/errors';
+import { longId } from '../domain/hash';
 import type {
   ClusterEvent,
   EventLevel,
@@ -149,10 +151,19 @@ async function ownMicroservice(input: MicroserviceInput): Promise<void> {
 
   // ---- accepting changes ----
 
+  /**
+   * An update whose workflow task was lost comes again, maybe to the next run, when its record has been published
+   * already: so its operation gets the same id again.
+   */
+  const newSuffix = (): string => {
+    const update = currentUpdateInfo();
+    return update ? longId(update.id) : uuid4().replaceAll('-', '').slice(0, 12);
+  };
+
   const newOperation = (kind: OperationKind): Operation => ({
     project: state.project,
     name: state.name,
-    id: operationId(kind, key, uuid4().replaceAll('-', '').slice(0, 12)),
+    id: operationId(kind, key, newSuffix()),
     kind,
     state: 'queued',
     release: state.desiredRelease,
