@@ -2,6 +2,12 @@
 
 import fc from 'fast-check';
 
+import {
+  UPDATE,
+  microserviceWorkflowId,
+  type ChangeAccepted,
+  type ScaleRequest,
+} from '../../contracts/workflows';
 import { eventuallyValue } from '../support/wait';
 
 import { createSubject, isFinal, isRecord } from './subject';
@@ -143,6 +149,29 @@ test('an operation that was superseded while it planned is never written as runn
   await subject.ended(second);
   await subject.steady(3);
   expect(await subject.ended(first)).toMatchObject({ state: 'superseded' });
+});
+
+test('an update that comes again, to whichever run, makes the same operation', async () => {
+  const suffixes = async (): Promise<readonly string[]> => {
+    const subject = createSubject(use.project);
+    await subject.applied();
+    const entity = use.project.client.workflow.getHandle(
+      microserviceWorkflowId({ project: use.project.name, name: subject.name }),
+    );
+    const accepted = await Promise.all(
+      ['update-1', 'update-2', 'update-3'].map((updateId) =>
+        entity.executeUpdate<ChangeAccepted, [ScaleRequest]>(UPDATE.scale, {
+          args: [{ scale: 2 }],
+          updateId,
+        }),
+      ),
+    );
+    await subject.steady(2);
+    return accepted.map(({ operation }) => operation.id.split('.').at(-1) ?? '');
+  };
+  const first = await suffixes();
+  expect(new Set(first).size).toBe(3);
+  expect(await suffixes()).toEqual(first);
 });
 
 type Action =
