@@ -169,16 +169,17 @@ export const parsedBodyOf = async <T extends z.ZodType>(
 /**
  * Answers with JSON.
  *
- * @param body a value, or its JSON text when that is at hand already
+ * @param body a value, or its JSON when that is at hand already
  */
 export const sendJson = (
   { res }: Exchange,
   status: number,
-  body: { readonly value: unknown } | { readonly text: string },
+  body: { readonly value: unknown } | { readonly text: string } | { readonly bytes: Buffer },
   headers: Readonly<Record<string, string>> = {},
 ): void => {
   if (res.headersSent || res.destroyed) return;
-  const bytes = Buffer.from('text' in body ? body.text : JSON.stringify(body.value));
+  const bytes =
+    'bytes' in body ? body.bytes : Buffer.from('text' in body ? body.text : JSON.stringify(body.value));
   res.writeHead(status, {
     'content-type': 'application/json; charset=utf-8',
     'content-length': bytes.length,

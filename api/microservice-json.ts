@@ -14,6 +14,8 @@ export interface MicroserviceJson {
   of(microservice: Microservice): string;
   /** The JSON of a list with its version. */
   list(microservices: readonly Microservice[], version: number): string;
+  /** That of all microservices, as bytes that are made once for each version of the list. */
+  all(version: number): Buffer;
 }
 
 export const createMicroserviceJson = (readModel: ReadModel, webUi: WebUiLink): MicroserviceJson => {
@@ -28,8 +30,19 @@ export const createMicroserviceJson = (readModel: ReadModel, webUi: WebUiLink): 
     return text;
   };
 
+  const list = (microservices: readonly Microservice[], version: number): string =>
+    `{"index":${version},"items":[${microservices.map(of).join(',')}]}`;
+
+  let latest: { readonly version: number; readonly bytes: Buffer } | undefined;
+
   return {
     of,
-    list: (microservices, version) => `{"index":${version},"items":[${microservices.map(of).join(',')}]}`,
+    list,
+    all: (version) => {
+      if (latest?.version !== version) {
+        latest = { version, bytes: Buffer.from(list(readModel.microservices(), version)) };
+      }
+      return latest.bytes;
+    },
   };
 };

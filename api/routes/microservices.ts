@@ -93,12 +93,17 @@ export const microserviceRoutes = (deps: RouteDeps): readonly Route[] => {
     const query = queryOf(exchange, microserviceListQuery);
     await waitAsWatched(deps, exchange, query, TOPIC.microservices);
     const version = readModel.versions.of(TOPIC.microservices);
+    const headers = versionHeaders(deps, version);
+    if (query.state === undefined && query.node === undefined) {
+      sendJson(exchange, 200, { bytes: json.all(version) }, headers);
+      return;
+    }
     const wanted = (microservice: Microservice) =>
       (query.state === undefined || microservice.state === query.state) &&
       (query.node === undefined ||
         readModel.replicasOf(microservice).some(({ nodeId }) => nodeId === query.node));
     const text = json.list(readModel.microservices().filter(wanted), version);
-    sendJson(exchange, 200, { text }, versionHeaders(deps, version));
+    sendJson(exchange, 200, { text }, headers);
   };
 
   const read = async (exchange: Exchange): Promise<void> => {
