@@ -69,8 +69,8 @@ const openLog = (
         abortSignal: signal,
         statusCodes: { 200: true, 404: 'no such container', 500: 'server error' },
       },
-      (error: unknown, stream: unknown) => {
-        if (error) reject(error);
+      (error: Error | null, stream: unknown) => {
+        if (error !== null) reject(error);
         else resolve(stream as AsyncIterable<Buffer>);
       },
     );
