@@ -8,6 +8,7 @@ import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 
 import { hostname } from 'node:os';
 import { join, resolve } from 'node:path';
 import { execFile } from 'node:child_process';
+import { createRequire } from 'node:module';
 import { promisify } from 'node:util';
 
 import { microserviceWorkflowId } from '../../contracts/workflows';
@@ -34,8 +35,26 @@ export const recordedScenarios = (): readonly string[] =>
         .sort()
     : [];
 
+interface ProtoJson {
+  readonly fromJson: (type: unknown, json: unknown) => unknown;
+}
+interface ProtoRoot {
+  lookupType(name: string): unknown;
+}
+
+/** From JSON to the messages that the worker takes, by the same copy of protobufjs that has the types. */
+const parseHistory = (json: unknown): unknown => {
+  const requireBesideProto = createRequire(require.resolve('@temporalio/proto'));
+  const { fromJson } = requireBesideProto('protobufjs/ext/protojson') as ProtoJson;
+  const root = requireBesideProto('../protos/root') as ProtoRoot;
+  return fromJson(root.lookupType('temporal.api.history.v1.History'), json);
+};
+
 export const readHistories = (path: string): readonly RecordedHistory[] =>
-  JSON.parse(readFileSync(join(FOLDER, path), 'utf8')) as RecordedHistory[];
+  (JSON.parse(readFileSync(join(FOLDER, path), 'utf8')) as RecordedHistory[]).map((recorded) => ({
+    ...recorded,
+    history: parseHistory(recorded.history),
+  }));
 
 /** Stack traces hold paths of the machine, and no replay looks at them. */
 const withoutStackTraces = (json: string): unknown =>
