@@ -1,4 +1,4 @@
-// What the tests need beside the product: programs of the system, two Debian packages that are only unpacked, and a
+// What the tests need beside the product: programs of the system, Debian packages that are only unpacked, and a
 // Python environment with Schemathesis. Nothing here is started: the tests run engines and registries of their own.
 import { createHash } from 'node:crypto';
 import {
@@ -46,6 +46,10 @@ const PROGRAMS = {
 const UNPACKED = {
   'docker-registry': ['usr/bin/docker-registry'],
   'busybox-static': ['bin/busybox', 'usr/bin/busybox'],
+  libfaketime: [
+    'usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1',
+    'usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1',
+  ],
 };
 
 const SBIN = ['/usr/local/sbin', '/usr/sbin', '/sbin'];

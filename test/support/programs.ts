@@ -19,6 +19,16 @@ export function findProgram(name: string, isFit: (path: string) => boolean = () 
   return found;
 }
 
+/** The path of a file that set-up has unpacked and that is no program. */
+export function findUnpacked(name: string): string {
+  const found = foldersIn(join(cacheFolder(), 'test-programs'))
+    .map((folder) => join(folder, name))
+    .find((path) => existsSync(path));
+  if (found === undefined)
+    throw new Error(`${name} is not in the cache; run the tests by \`npm test\`, which sets it up`);
+  return found;
+}
+
 /** The variables that tell ContainerOS where Temporal and Consul are. */
 export function engineVariables(): Record<string, string> {
   return {
