@@ -5,6 +5,8 @@
  * order of their arrival; a replica whose node does not answer is told with its reason, and does not end the others.
  */
 
+import { setTimeout as delay } from 'node:timers/promises';
+
 import type { LogLine } from '../contracts/node-stream';
 import { ContainerOsError } from '../domain/errors';
 import type { ObservedReplica } from '../domain/model';
@@ -14,9 +16,19 @@ import type { LogsWanted, NodeStreams } from './node-streams';
 export type LogItem =
   | { readonly kind: 'line'; readonly line: LogLine }
   /** This replica has no more to say, because of trouble. */
-  | { readonly kind: 'trouble'; readonly replica: string; readonly reason: string };
+  | {
+      readonly kind: 'trouble';
+      readonly replica: string;
+      readonly reason: string;
+      /** Its node does not have it: not yet, or no more. */
+      readonly isMissing: boolean;
+    };
 
 export type LogFilter = Pick<LogsWanted, 'container' | 'tail' | 'sinceMs'>;
+
+/** A replica is published before its containers exist: it is asked for again, soon and so often at least. */
+const MISSING_RETRY_MS = 200;
+const MISSING_RETRIES = 5;
 
 const reasonOf = (error: unknown): string => {
   if (error instanceof ContainerOsError) return error.message;
@@ -38,7 +50,8 @@ async function* itemsOf(
   try {
     for await (const line of await opening) yield { kind: 'line', line };
   } catch (error) {
-    yield { kind: 'trouble', replica: replica.id, reason: reasonOf(error) };
+    const isMissing = error instanceof ContainerOsError && error.code === 'not_found';
+    yield { kind: 'trouble', replica: replica.id, reason: reasonOf(error), isMissing };
   }
 }
 
@@ -110,11 +123,23 @@ export async function* followedLogs(
   let isFirst = true;
   let wake: () => void = () => undefined;
 
-  const run = async (replica: ObservedReplica, ownFilter: LogFilter) => {
+  const isStarting = ({ id }: ObservedReplica) =>
+    replicas.current().some((one) => one.id === id && one.state === 'starting');
+
+  const run = async (replica: ObservedReplica, ownFilter: LogFilter, attempt = 1) => {
     running += 1;
     try {
       for await (const item of itemsOf(replica, open(nodeStreams, replica, ownFilter, true, all))) {
         if (all.aborted) return;
+        if (
+          item.kind === 'trouble' &&
+          item.isMissing &&
+          (attempt <= MISSING_RETRIES || isStarting(replica))
+        ) {
+          await delay(MISSING_RETRY_MS, undefined, { signal: all }).catch(() => undefined);
+          if (!all.aborted) void run(replica, ownFilter, attempt + 1);
+          return;
+        }
         // The next line is read when this one has been taken, so a slow reader slows the node down.
         await new Promise<void>((resolve) => {
           queue.push({ item, taken: resolve });
