@@ -60,7 +60,11 @@ test('a replica of several containers shares one network, which its sandbox hold
   const replica = buildStart({
     containers: {
       app,
-      probe: { image: 'web:v1', command: ['/bin/sh', '-c', 'wget -qO- 127.0.0.1:80/version; sleep 3600'] },
+      probe: {
+        image: 'web:v1',
+        command: ['/bin/sh', '-c', 'wget -qO- 127.0.0.1:80/version; sleep 3600'],
+        stopGraceSeconds: 0,
+      },
     },
   });
   expect(await startOne(machine, replica)).toMatchObject({ kind: 'ready' });

@@ -32,10 +32,12 @@ export const createEventLog = (
   const saidAt = new Map<string, number>();
   const waiting: ClusterEvent[] = [];
   let retry: NodeJS.Timeout | undefined;
+  let isStopped = false;
 
   const write = (event: ClusterEvent): void => {
     documents.put(eventKvKey(event.atMs, randomBytes(5).toString('hex')), event).catch((error: unknown) => {
       logger.debug({ err: error }, 'could not append an event');
+      if (isStopped) return;
       waiting.push(event);
       if (waiting.length > MAX_WAITING) waiting.shift();
       retry ??= setTimeout(() => {
@@ -56,6 +58,9 @@ export const createEventLog = (
       logger[event.level === 'info' ? 'info' : 'warn']({ event: event.type }, event.message);
       write({ atMs: Date.now(), ...event, node: nodeId });
     },
-    stop: () => clearTimeout(retry),
+    stop: () => {
+      isStopped = true;
+      clearTimeout(retry);
+    },
   };
 };
