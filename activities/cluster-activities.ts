@@ -43,6 +43,8 @@ export interface ClusterDependencies {
 /** Begun anew this often, so that the workflow's history shows a watch that lives. */
 const WATCH_FOR_MS = 12 * 3_600_000;
 const SIGNALS_AT_ONCE = 16;
+const DELETED_AT_ONCE = 60;
+const KEPT_AFTER_REMOVAL_MS = 24 * 3_600_000;
 
 const idOf = ({ project, name }: MicroserviceKey) => `${project}/${name.toLowerCase()}`;
 
@@ -82,13 +84,23 @@ export const createClusterActivities = (deps: ClusterDependencies): ClusterActiv
     );
   };
 
-  const forgetOldEvents = async () => {
-    const events = await deps.store.list(KV_PREFIX.events);
-    const old = events.slice(0, Math.max(0, events.length - KEPT_EVENTS));
-    for (let first = 0; first < old.length; first += 64) {
-      const batch = old.slice(first, first + 64).map(({ key }): KvOperation => ({ kind: 'delete', key }));
-      await deps.store.transact(batch);
+  const deleteAll = async (keys: readonly string[]) => {
+    for (let first = 0; first < keys.length; first += DELETED_AT_ONCE) {
+      const batch = keys.slice(first, first + DELETED_AT_ONCE);
+      await deps.store.transact(batch.map((key): KvOperation => ({ kind: 'delete', key })));
     }
+  };
+
+  /** Old events, and the operations of microservices that were removed long ago. */
+  const forgetOld = async (living: ReadonlySet<string>) => {
+    const events = await deps.store.list(KV_PREFIX.events);
+    await deleteAll(events.slice(0, Math.max(0, events.length - KEPT_EVENTS)).map(({ key }) => key));
+    const operations = await deps.store.list<Operation>(KV_PREFIX.operations);
+    const keptSinceMs = Date.now() - KEPT_AFTER_REMOVAL_MS;
+    const old = operations.filter(
+      ({ value }) => !living.has(idOf(value)) && (value.endedAtMs ?? Infinity) < keptSinceMs,
+    );
+    await deleteAll(old.map(({ key }) => key));
   };
 
   const heartbeating = async <T>(body: () => Promise<T>): Promise<T> => {
@@ -107,7 +119,7 @@ export const createClusterActivities = (deps: ClusterDependencies): ClusterActiv
       const running = await deps.entities.running();
       const missing = documents.map(({ value }) => value).filter((one) => !running.has(idOf(one)));
       for (const microservice of missing) await recoverOne(microservice);
-      await forgetOldEvents();
+      await forgetOld(new Set(documents.map(({ value }) => idOf(value))));
       return { recovered: missing.map(idOf) };
     },
 

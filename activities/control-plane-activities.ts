@@ -23,6 +23,8 @@ import {
 import type { ClusterEvent, MicroserviceKey, Operation, Snapshot } from '../domain/model';
 import { computePlan, describePlan } from '../domain/plan';
 
+import { throwingFailures } from './activity-error';
+
 export interface ControlPlaneDependencies {
   readonly store: KeyValueStore;
   /** The nodes with what is reserved on them, and the replicas of one microservice, as of now. */
@@ -36,6 +38,9 @@ interface HostnameOwner {
   readonly name: string;
 }
 
+const DELETED_AT_ONCE = 60;
+
+/** Thrown errors are failures whose `type` is a code of the error table, or defects. */
 export const createControlPlaneActivities = (deps: ControlPlaneDependencies): ControlPlaneActivities => {
   const { store } = deps;
 
@@ -51,10 +56,17 @@ export const createControlPlaneActivities = (deps: ControlPlaneDependencies): Co
   const owns = (owner: HostnameOwner, key: MicroserviceKey) =>
     owner.project === key.project && owner.name.toLowerCase() === key.name.toLowerCase();
 
+  /** In portions that fit a transaction each; only what need not go together. */
+  const deleteAll = async (keys: readonly string[]): Promise<void> => {
+    for (let first = 0; first < keys.length; first += DELETED_AT_ONCE) {
+      await write(keys.slice(first, first + DELETED_AT_ONCE).map((key) => ({ kind: 'delete', key })));
+    }
+  };
+
   const hostnamesOfOwner = async (key: MicroserviceKey) =>
     (await store.list<HostnameOwner>(KV_PREFIX.hostnames)).filter(({ value }) => owns(value, key));
 
-  return {
+  return throwingFailures<ControlPlaneActivities>({
     planOperation: async ({ request, record }) => {
       const snapshot = await deps.readSnapshot(request.desired);
       const plan = computePlan(request, snapshot);
@@ -65,13 +77,7 @@ export const createControlPlaneActivities = (deps: ControlPlaneDependencies): Co
       const earlier = told.includes(heading) ? told.slice(0, told.indexOf(heading)) : told;
       const published: Operation = {
         ...record,
-        plan: [
-          ...earlier,
-          ...(request.attempt > 1
-            ? [`plan ${request.attempt}, towards v${request.desired.release.number}:`]
-            : []),
-          ...describePlan(plan, snapshot),
-        ],
+        plan: [...earlier, ...(request.attempt > 1 ? [heading] : []), ...describePlan(plan, snapshot)],
       };
       await write([{ kind: 'set', key, value: published }]);
       return plan;
@@ -115,7 +121,7 @@ export const createControlPlaneActivities = (deps: ControlPlaneDependencies): Co
     },
 
     forgetMicroservice: async ({ operation, events, ...key }) => {
-      const hostnames = await hostnamesOfOwner(key);
+      await deleteAll((await hostnamesOfOwner(key)).map((entry) => entry.key));
       const known = await store.get<Operation>(operationKvKey(key, operation.id));
       return write([
         {
@@ -124,7 +130,6 @@ export const createControlPlaneActivities = (deps: ControlPlaneDependencies): Co
           value: { ...operation, plan: known?.value.plan ?? operation.plan },
         },
         { kind: 'deletePrefix', prefix: releasesKvPrefix(key) },
-        ...hostnames.map((entry): KvOperation => ({ kind: 'delete', key: entry.key })),
         ...eventWrites(events),
         { kind: 'delete', key: microserviceKvKey(key) },
       ]);
@@ -149,7 +154,7 @@ export const createControlPlaneActivities = (deps: ControlPlaneDependencies): Co
     releaseHostnames: async ({ keep, ...key }) => {
       const kept = new Set(keep.map(hostnameKvKey));
       const gone = (await hostnamesOfOwner(key)).filter((entry) => !kept.has(entry.key));
-      if (gone.length > 0) await write(gone.map((entry) => ({ kind: 'delete', key: entry.key })));
+      await deleteAll(gone.map((entry) => entry.key));
     },
-  };
+  });
 };

@@ -6,7 +6,7 @@
  * whose `type` is its code, anything else stays a raw error.
  */
 
-import { ApplicationFailure, Context } from '@temporalio/activity';
+import { Context } from '@temporalio/activity';
 
 import type {
   NodeActivities,
@@ -16,7 +16,7 @@ import type {
   StopOutcome,
   StopReplicas,
 } from '../contracts/activities';
-import { ContainerOsError, ERROR_TABLE } from '../domain/errors';
+import { toFailure } from './activity-error';
 
 const HEARTBEAT_EVERY_MS = 1_000;
 
@@ -76,16 +76,6 @@ const withHeartbeats = async <T>(
   } finally {
     clearInterval(timer);
   }
-};
-
-const toFailure = (error: unknown): unknown => {
-  if (!(error instanceof ContainerOsError)) return error;
-  return ApplicationFailure.create({
-    type: error.code,
-    message: error.message,
-    nonRetryable: !ERROR_TABLE[error.code].retryable,
-    ...(error.cause instanceof Error ? { cause: error.cause } : {}),
-  });
 };
 
 /** Waits for all, so that nothing goes on in the back of an activity that has ended. */

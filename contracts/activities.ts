@@ -119,6 +119,6 @@ export interface ClusterActivities {
    * itself; heartbeats; resumes from its last heartbeat.
    */
   watchCluster(): Promise<void>;
-  /** Starts the entity of every microservice that is in KV but unknown to Temporal; deletes old events. */
+  /** Starts the entity of every microservice that is in KV but unknown to Temporal; deletes old events and records. */
   recoverEntities(): Promise<{ readonly recovered: readonly string[] }>;
 }

@@ -8,7 +8,7 @@ const MINUTE = 60 * SECOND;
 export const TIMEOUT = {
   /** A worker that died is noticed after this; activities heartbeat at a fifth of it. */
   nodeHeartbeatMs: 5 * SECOND,
-  /** A node that takes longer than this to begin is away or overloaded: plan again without it. */
+  /** A node that takes longer than this to begin is away or overloaded: plan again with what Consul says of it then. */
   nodeScheduleToStartMs: 30 * SECOND,
   /** Pulls of large images over slow links; also how long a registry may be away before an operation gives up. */
   pullScheduleToCloseMs: 15 * MINUTE,
@@ -16,7 +16,11 @@ export const TIMEOUT = {
   pullStartToCloseMs: 10 * MINUTE,
   /** Added to the longest start-up grace of a release: creating and starting a large batch on a slow machine. */
   startMarginMs: 5 * MINUTE,
-  /** Added to the longest stop grace of a release. */
+  /** How long a node's engine may be away, beyond one attempt, before an operation gives up on it. */
+  nodeOutageMs: 15 * MINUTE,
+  /** Longest stop grace that a specification may ask for (domain/spec/schema). */
+  maxStopGraceMs: 60 * MINUTE,
+  /** Added to the longest stop grace. */
   stopMarginMs: 2 * MINUTE,
   /** A local activity reads or writes Consul: long enough for an election of a leader. */
   localStartToCloseMs: 10 * SECOND,

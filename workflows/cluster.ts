@@ -29,7 +29,9 @@ const { watchCluster } = proxyActivities<ClusterActivities>({
 });
 
 export async function clusterWorkflow(): Promise<void> {
-  await recoverEntities();
-  while (!workflowInfo().continueAsNewSuggested) await watchCluster();
+  while (!workflowInfo().continueAsNewSuggested) {
+    await recoverEntities();
+    await watchCluster();
+  }
   await continueAsNew<typeof clusterWorkflow>();
 }

@@ -54,14 +54,14 @@ const localActivities = proxyLocalActivities<ControlPlaneActivities>({
 
 const nodeActivities = (
   nodeId: string,
-  limits: { startToCloseMs: number; scheduleToCloseMs?: number },
+  limits: { readonly startToCloseMs: number; readonly scheduleToCloseMs: number },
   summary: string,
 ) =>
   proxyActivities<NodeActivities>({
     taskQueue: nodeQueue(nodeId),
     scheduleToStartTimeout: TIMEOUT.nodeScheduleToStartMs,
     startToCloseTimeout: limits.startToCloseMs,
-    ...(limits.scheduleToCloseMs === undefined ? {} : { scheduleToCloseTimeout: limits.scheduleToCloseMs }),
+    scheduleToCloseTimeout: limits.scheduleToCloseMs,
     heartbeatTimeout: TIMEOUT.nodeHeartbeatMs,
     cancellationType: ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
     retry: {
@@ -132,12 +132,11 @@ const runOnNode = async (
           { project, name, replicaId: step.replicaId, release: stepRelease, operation: request.operation },
         ];
       });
+      const startToCloseMs =
+        longest(release.spec, (container) => container.startupGraceMs) + TIMEOUT.startMarginMs;
       const outcomes = await nodeActivities(
         nodeId,
-        {
-          startToCloseMs:
-            longest(release.spec, (container) => container.startupGraceMs) + TIMEOUT.startMarginMs,
-        },
+        { startToCloseMs, scheduleToCloseMs: startToCloseMs + TIMEOUT.nodeOutageMs },
         `${nodeId}: start ${count(replicas.length, 'replica')} of v${release.number}`,
       ).startReplicas({ nodeId, replicas });
       return { kind: 'started', outcomes };
@@ -147,9 +146,10 @@ const runOnNode = async (
         step.kind === 'stop' ? [{ project, name, replicaId: step.replicaId, reason: step.reason }] : [],
       );
       // The replicas that stop may be of an older release with a longer grace; their node knows it, this is a ceiling.
+      const startToCloseMs = TIMEOUT.maxStopGraceMs + TIMEOUT.stopMarginMs;
       await nodeActivities(
         nodeId,
-        { startToCloseMs: 3_600_000 + TIMEOUT.stopMarginMs },
+        { startToCloseMs, scheduleToCloseMs: startToCloseMs + TIMEOUT.nodeOutageMs },
         `${nodeId}: stop ${count(replicas.length, 'replica')}`,
       ).stopReplicas({ nodeId, replicas });
       return { kind: 'stopped' };

@@ -97,9 +97,18 @@ const checkNames = (containers: Readonly<Record<string, LenientContainer>>): rea
   });
 };
 
+/** All of them are claimed at once, which has to fit one transaction of Consul (64 operations). */
+const MAX_HOSTNAMES = 50;
+
 const checkHostnames = (containers: Readonly<Record<string, LenientContainer>>): readonly RuleProblem[] => {
   const register = createRegister();
-  return Object.entries(containers).flatMap(([name, container]) =>
+  const all = Object.values(containers).flatMap(({ httpPorts }) => Object.values(httpPorts ?? {}));
+  const count = all.flatMap(hostnamesOf).length;
+  const tooMany =
+    count > MAX_HOSTNAMES
+      ? [problem(['containers'], `must have ${MAX_HOSTNAMES} hostnames at most, not ${count}`)]
+      : [];
+  const repeated = Object.entries(containers).flatMap(([name, container]) =>
     Object.entries(container.httpPorts ?? {}).flatMap(([port, hostnames]) =>
       hostnamesOf(hostnames).flatMap((hostname, index) => {
         const base = ['containers', name, 'httpPorts', port];
@@ -111,6 +120,7 @@ const checkHostnames = (containers: Readonly<Record<string, LenientContainer>>):
       }),
     ),
   );
+  return [...tooMany, ...repeated];
 };
 
 const checkEnv = (path: Path, container: LenientContainer): readonly RuleProblem[] => {

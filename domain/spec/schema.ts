@@ -67,7 +67,7 @@ const portSchema = z
 const httpPortsSchema = z
   .record(
     z.string().regex(PORT_KEY, { message: 'must be a port from 1 to 65535' }),
-    z.union([hostnameSchema, z.array(hostnameSchema).min(1).max(100)]),
+    z.union([hostnameSchema, z.array(hostnameSchema).min(1).max(50)]),
   )
   .meta({
     description: 'HTTP ports of the container, each with the hostname or hostnames that reach it.',

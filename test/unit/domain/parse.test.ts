@@ -448,10 +448,19 @@ describe('rules', () => {
     [
       'too many ports',
       web({
-        httpPorts: Object.fromEntries(Array.from({ length: 101 }, (_, i) => [i + 1, `h${i}.example.com`])),
+        ports: Array.from({ length: 60 }, (_, i) => 1000 + i),
+        httpPorts: Object.fromEntries(Array.from({ length: 41 }, (_, i) => [i + 1, `h${i}.example.com`])),
       }),
       '/containers/app',
       /100 ports at most/,
+    ],
+    [
+      'too many hostnames',
+      web({
+        httpPorts: Object.fromEntries(Array.from({ length: 51 }, (_, i) => [i + 1, `h${i}.example.com`])),
+      }),
+      '/containers',
+      /50 hostnames at most, not 51/,
     ],
     ['a variable twice', web({ env: ['A=1', 'A=2'] }), '/containers/app/env/1', /sets A again/],
     [
