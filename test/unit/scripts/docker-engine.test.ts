@@ -77,4 +77,4 @@ it('says so when an engine accepts and never answers', async () => {
   await once(server, 'listening');
   const { output } = await ensure({ DOCKER_HOST: `unix://${join(path, 'docker.sock')}` });
   expect(output).toMatch(/nothing came within 5 s/);
-}, 15_000);
+});

@@ -21,7 +21,7 @@ const COUNT_SIGNALS = `
   let count = 0;
   process.on('SIGINT', () => {
     count += 1;
-    setTimeout(() => { console.log('signals:', count); process.exit(7); }, 800);
+    setTimeout(() => { console.log('signals:', count); process.exit(7); }, 3000);
   });
   setInterval(() => {}, 1000);
   console.log('ready');`;
@@ -39,7 +39,7 @@ it('gives a second signal of the user to the program too', async () => {
   const run = inForeground(COUNT_SIGNALS);
   await until(() => run.output().includes('ready'), 'the program runs');
   run.child.kill('SIGINT');
-  await new Promise((done) => setTimeout(done, 650));
+  await new Promise((done) => setTimeout(done, 1_000));
   run.child.kill('SIGINT');
   expect((await run.ended).output).toBe('ready\nsignals: 2\n');
 });

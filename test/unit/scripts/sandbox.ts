@@ -9,6 +9,9 @@ import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { deflateRawSync, gzipSync } from 'node:zlib';
 
+// Every test starts processes, which takes its time on a busy machine.
+jest.setTimeout(60_000);
+
 export const projectRoot = resolve(__dirname, '..', '..', '..');
 
 export interface Sandbox {
@@ -65,7 +68,7 @@ function start(args: readonly string[], env: NodeJS.ProcessEnv): Run {
   return { child, ended, output: () => output };
 }
 
-export async function until(isTrue: () => boolean, what: string, timeoutMs = 10_000): Promise<void> {
+export async function until(isTrue: () => boolean, what: string, timeoutMs = 30_000): Promise<void> {
   const deadlineMs = performance.now() + timeoutMs;
   while (!isTrue()) {
     if (performance.now() > deadlineMs) throw new Error(`waited ${timeoutMs} ms in vain until ${what}`);
