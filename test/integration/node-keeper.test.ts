@@ -45,29 +45,27 @@ const withdrawn = async (): Promise<void> => {
   expect(await machine.services()).toEqual([]);
 };
 
-test('a killed container serves again within a second, on the same port', async () => {
+test('a killed container serves again at once, on the same port', async () => {
   await begin();
   const before = await machine.document(replica);
-  for (const how of ['kill', 'stop', 'restart'] as const) {
+  // More often than a crash loop would be allowed to: who is killed has not failed.
+  const ways = ['kill', 'stop', 'restart', 'kill', 'kill', 'kill', 'kill'] as const;
+  for (const how of ways) {
     const run = await startedAt();
-    const at = performance.now();
     await container()[how]();
     await eventually(async () => expect(await startedAt()).not.toBe(run), { intervalMs: 5 });
-    await eventually(serves, { intervalMs: 5 });
-    console.log(how, Math.round(performance.now() - at));
+    await eventually(serves, { intervalMs: 5, timeoutMs: 5_000 });
   }
   const after = await machine.document(replica);
   expect(after?.ports).toEqual(before?.ports);
-  expect(after?.restartCount).toBe(3);
+  expect(after?.restartCount).toBe(ways.length);
 }, 30_000);
 
 test('a removed container is made again with its ports', async () => {
   await begin();
   const before = await machine.document(replica);
-  const at = performance.now();
   await container().remove({ force: true });
   await eventually(serves, { intervalMs: 5 });
-  console.log('removed', Math.round(performance.now() - at));
   expect((await machine.document(replica))?.ports).toEqual(before?.ports);
 });
 

@@ -25,7 +25,15 @@ import { backoffMs, decideMending, type MendingStep } from './mending';
 import { upkeepOf, type NodeMemory, type NodeReplica } from './node-memory';
 import type { ReplicaPublisher } from './replica-publisher';
 import { describeChange } from './replica-events';
-import { containerFacts, containerStatus, noteEnd, noteSeen, noteServing } from './upkeep';
+import {
+  containerFacts,
+  containerStatus,
+  isKilled,
+  noteEnd,
+  noteKill,
+  noteSeen,
+  noteServing,
+} from './upkeep';
 
 const DEBOUNCE_MS = 2;
 const FIRST_PROBE_PAUSE_MS = 25;
@@ -305,12 +313,14 @@ export const createReplicaKeeper = (deps: ReplicaKeeperDeps): ReplicaKeeper => {
       if (container === undefined || name === container) deps.feeder.stop(replica.spec.replicaId, name);
     }
     if (container === undefined) return;
-    noteEnd(upkeepOf(replica, container), replica, performance.now());
+    const upkeep = upkeepOf(replica, container);
+    const verb = isKilled(upkeep) ? 'was ended from outside' : 'ended';
+    noteEnd(upkeep, replica, performance.now());
     eventLog.append(
       {
         level: 'warning',
         type: 'replica.crashed',
-        message: `Container ${container} of replica ${replica.spec.replicaId} ended${exitCode === undefined ? '' : ` with exit code ${exitCode}`}.`,
+        message: `Container ${container} of replica ${replica.spec.replicaId} ${verb}${exitCode === undefined ? '' : ` with exit code ${exitCode}`}.`,
         project: replica.spec.project,
         microservice: replica.spec.name,
         replica: replica.spec.replicaId,
@@ -326,6 +336,7 @@ export const createReplicaKeeper = (deps: ReplicaKeeperDeps): ReplicaKeeper => {
       const replica = memory.get(happening.replicaId);
       if (replica === undefined || replica.phase === 'stopping' || replica.phase === 'starting') return;
       const { action, container } = happening;
+      if (action === 'kill' && container !== undefined) noteKill(upkeepOf(replica, container));
       if (action === 'die') onEnd(replica, happening);
       if (action === 'pause') {
         const names = container === undefined ? undefined : [container];

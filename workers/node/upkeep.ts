@@ -19,8 +19,12 @@ import {
 import type { NodeReplica } from './node-memory';
 
 export interface ContainerUpkeep {
-  /** When it ended, within the window. */
+  /** When it ended by itself, within the window. */
   ends: number[];
+  /** When somebody ended it through the engine, within the window. */
+  kills: number[];
+  /** The run that somebody is ending through the engine. */
+  killedRun: string | undefined;
   shortRuns: number;
   /** Not to be started by us before. */
   startAt: number;
@@ -41,6 +45,8 @@ export interface ContainerUpkeep {
 
 export const createUpkeep = (): ContainerUpkeep => ({
   ends: [],
+  kills: [],
+  killedRun: undefined,
   shortRuns: 0,
   startAt: 0,
   run: '',
@@ -68,16 +74,35 @@ export const containerStatus = (inspected: ContainerInspectInfo | undefined): Co
 export const runOf = (inspected: ContainerInspectInfo): string =>
   `${inspected.Id}@${inspected.State.StartedAt}`;
 
-/** A container has ended. */
+/** So many kills from outside within the window are still no crash loop. */
+const FORGIVEN_KILLS = 20;
+
+/** Somebody sends a signal to a container through the engine. */
+export const noteKill = (upkeep: ContainerUpkeep): void => {
+  upkeep.killedRun = upkeep.run;
+};
+
+/** Whether the present run is ended from outside rather than by itself. */
+export const isKilled = (upkeep: ContainerUpkeep): boolean =>
+  upkeep.run !== '' && upkeep.killedRun === upkeep.run;
+
+/** A container has ended. Who is killed from outside has not failed, and is started again without back-off. */
 export const noteEnd = (upkeep: ContainerUpkeep, replica: NodeReplica, now: number): void => {
-  upkeep.ends = [...upkeep.ends.filter((at) => now - at < CRASH_WINDOW_MS), now];
-  // Checks that pass for a while after a restart make the next one prompt again.
-  const wasStable = upkeep.run !== '' && now - upkeep.runSince >= STABLE_RUN_MS;
-  upkeep.shortRuns = wasStable ? 0 : upkeep.shortRuns + 1;
-  upkeep.startAt = now + backoffMs(replica.spec.release.spec.restart, upkeep.shortRuns - 1);
+  const inWindow = (at: number): boolean => now - at < CRASH_WINDOW_MS;
   upkeep.servingRun = undefined;
   upkeep.isDoubted = false;
   upkeep.criticalSince = undefined;
+  upkeep.ends = upkeep.ends.filter(inWindow);
+  upkeep.kills = upkeep.kills.filter(inWindow);
+  if (isKilled(upkeep) && upkeep.kills.length < FORGIVEN_KILLS) {
+    upkeep.kills.push(now);
+    upkeep.startAt = now;
+    return;
+  }
+  upkeep.ends.push(now);
+  const wasStable = upkeep.run !== '' && now - upkeep.runSince >= STABLE_RUN_MS;
+  upkeep.shortRuns = wasStable ? 0 : upkeep.shortRuns + 1;
+  upkeep.startAt = now + backoffMs(replica.spec.release.spec.restart, upkeep.shortRuns - 1);
 };
 
 /**
