@@ -13,9 +13,9 @@ const localApiUrl = ({ apiHost, apiPort }: Config): string => {
   return `http://${host.includes(':') ? `[${host}]` : host}:${apiPort}`;
 };
 
-export const runNodeRole = async (config: Config, logger: Logger): Promise<void> => {
+export const runNodeRole = (config: Config, logger: Logger): void => {
   const installation = openInstallation(config);
-  const worker = await startNodeWorker(
+  const worker = startNodeWorker(
     {
       nodeId: config.nodeId,
       clusterId: installation.clusterId,

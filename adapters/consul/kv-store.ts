@@ -89,7 +89,7 @@ export const createKeyValueStore = (address: string): KeyValueStore => {
       const found = await attempt(`read ${key}`, () =>
         consul.kv.get({ key, consistent: true, timeout: TIMEOUT_MS } as never),
       );
-      return found ? decode<T>(found as unknown as RawEntry) : undefined;
+      return found ? decode<T>(found) : undefined;
     },
 
     list: async <T>(prefix: string) => {
@@ -107,17 +107,17 @@ export const createKeyValueStore = (address: string): KeyValueStore => {
         let answer: TransactionAnswer;
         try {
           // The package's types lag behind its two arguments.
-          answer = (await consul.transaction.create(
+          answer = await consul.transaction.create(
             operations.map(toWire) as never,
             {
               timeout: TIMEOUT_MS,
             } as never,
-          )) as TransactionAnswer;
+          );
         } catch (error) {
           // 409: a check failed, nothing was written.
           const { statusCode, response } = error as HttpError;
           if (statusCode !== 409) throw error;
-          answer = (response?.body ?? { Errors: [] }) as TransactionAnswer;
+          answer = response?.body ?? { Errors: [] };
           const failed = operations[answer.Errors?.[0]?.OpIndex ?? 0];
           return {
             kind: 'conflict',

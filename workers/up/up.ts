@@ -132,10 +132,12 @@ const engineLine = (logger: Logger, role: string) => (line: string) => {
   let message = line;
   try {
     const parsed = JSON.parse(line) as Record<string, unknown>;
-    level = String(parsed['level'] ?? parsed['@level'] ?? 'info').toLowerCase();
-    message = String(parsed['msg'] ?? parsed['@message'] ?? line);
-    const error = parsed['error'];
-    if (typeof error === 'string') message += `: ${error}`;
+    const text = (...keys: readonly string[]) =>
+      keys.map((key) => parsed[key]).find((value) => typeof value === 'string');
+    level = text('level', '@level')?.toLowerCase() ?? level;
+    message = text('msg', '@message') ?? line;
+    const error = text('error');
+    if (error !== undefined) message += `: ${error}`;
   } catch {
     // Not every line of an engine is JSON.
   }
