@@ -108,6 +108,8 @@ const runOnNode = async (
   switch (phase.kind) {
     case 'pull': {
       const pulls = new Map(release.spec.containers.map(({ image, pull }) => [image, pull]));
+      // Healing brings back what ran: it takes the image that the node has, and needs no registry for it.
+      const isHealing = request.kind === 'reschedule';
       const images = mine.flatMap((step) => (step.kind === 'pull' ? step.images : []));
       const outcomes = await nodeActivities(
         nodeId,
@@ -118,7 +120,10 @@ const runOnNode = async (
         project,
         name,
         operation: request.operation,
-        images: images.map((image) => ({ image, pull: pulls.get(image) ?? 'missing' })),
+        images: images.map((image) => {
+          const pull = pulls.get(image) ?? 'missing';
+          return { image, pull: isHealing && pull === 'always' ? 'missing' : pull };
+        }),
       });
       return { kind: 'pulled', outcomes };
     }
