@@ -72,8 +72,10 @@ const codeOf = (error: unknown): number | undefined => {
 /** What is to be done about a failed attempt. */
 type Verdict =
   | { readonly kind: 'fail'; readonly error: unknown }
-  /** The entity was ending, or Temporal did not answer. */
-  | { readonly kind: 'again'; readonly why: unknown }
+  /** Temporal did not answer, or not now. */
+  | { readonly kind: 'again' }
+  /** The entity was ending: it may have a successor, or be gone. */
+  | { readonly kind: 'ending' }
   | { readonly kind: 'missing' }
   | { readonly kind: 'late' };
 
@@ -85,7 +87,7 @@ const judge = (error: unknown): Verdict => {
   if (error instanceof WorkflowUpdateFailedError) {
     const { cause } = error;
     if (!(cause instanceof ApplicationFailure)) return { kind: 'fail', error };
-    if (cause.type === ENDED_BEFORE_ANSWER) return { kind: 'again', why: cause };
+    if (cause.type === ENDED_BEFORE_ANSWER) return { kind: 'ending' };
     if (!isErrorCode(cause.type)) return { kind: 'fail', error };
     const [problems] = cause.details ?? [];
     return {
@@ -98,13 +100,11 @@ const judge = (error: unknown): Verdict => {
   if (error instanceof WorkflowUpdateRPCTimeoutOrCancelledError) return { kind: 'late' };
   if (error instanceof WorkflowNotFoundError || codeOf(error) === GRPC.notFound) {
     const { message } = error as Error;
-    return ABORTED_BY_END.test(message) ? { kind: 'again', why: error } : { kind: 'missing' };
+    return { kind: ABORTED_BY_END.test(message) ? 'ending' : 'missing' };
   }
   const code = codeOf(error);
   if (code === GRPC.deadlineExceeded) return { kind: 'late' };
-  return code !== undefined && PASSING_CODES.has(code)
-    ? { kind: 'again', why: error }
-    : { kind: 'fail', error };
+  return code !== undefined && PASSING_CODES.has(code) ? { kind: 'again' } : { kind: 'fail', error };
 };
 
 const tooLate = (key: MicroserviceKey, cause: unknown) =>
@@ -136,29 +136,31 @@ export const createTemporalChanges = ({
 
   /**
    * @param ask one attempt
-   * @param missing what it means that there is no such entity
+   * @param isGone whether there is nothing more to ask; left out when asking makes what is not there
    */
   const change = async (
     key: MicroserviceKey,
     ask: () => Promise<ChangeAccepted>,
-    missing: 'retry' | 'not_found',
+    isGone: (() => Promise<boolean>) | undefined,
   ): Promise<ChangeAccepted> => {
     const deadlineMs = Date.now() + updateMs;
-    let lastError: unknown;
     for (let tries = 0; ; tries += 1) {
       try {
         return await attempt(deadlineMs, ask);
       } catch (error) {
         const verdict = judge(error);
         if (verdict.kind === 'fail') throw verdict.error;
-        if (verdict.kind === 'missing' && missing === 'not_found') {
+        const isMissing =
+          isGone !== undefined &&
+          (verdict.kind === 'missing' ||
+            (verdict.kind === 'ending' && (await attempt(deadlineMs, isGone).catch(() => false))));
+        if (isMissing) {
           throw new ContainerOsError('not_found', `There is no microservice ${key.name}.`, [], {
             cause: error,
           });
         }
-        lastError = error;
         const pauseMs = Math.min(RETRY_MAX_MS, RETRY_FIRST_MS * 2 ** Math.min(tries, 10));
-        if (verdict.kind === 'late' || Date.now() + pauseMs >= deadlineMs) throw tooLate(key, lastError);
+        if (verdict.kind === 'late' || Date.now() + pauseMs >= deadlineMs) throw tooLate(key, error);
         log.debug({ err: error, microservice: key.name, tries }, 'asking again for a change');
         await sleep(pauseMs);
       }
@@ -168,10 +170,12 @@ export const createTemporalChanges = ({
   const update = (name: string, key: MicroserviceKey, request: object): Promise<ChangeAccepted> => {
     const updateId = randomUUID();
     const handle = client.workflow.getHandle(microserviceWorkflowId(key));
+    // The server goes on saying "aborted" of a run that has ended, so it has to be asked whether there is another one.
+    const isGone = async () => (await handle.describe()).status.name !== 'RUNNING';
     return change(
       key,
       () => handle.executeUpdate<ChangeAccepted, [object]>(name, { args: [request], updateId }),
-      'not_found',
+      isGone,
     );
   };
 
@@ -196,7 +200,7 @@ export const createTemporalChanges = ({
             [object]
           >(UPDATE.apply, { args: [request], updateId, startWorkflowOperation });
         },
-        'retry',
+        undefined,
       );
     },
     scale: (key, request) => update(UPDATE.scale, key, request),

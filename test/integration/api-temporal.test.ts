@@ -1,5 +1,7 @@
 /** Changes over a real Temporal server: what is answered when entities, workers or the server are not there. */
 
+import { setTimeout as delay } from 'node:timers/promises';
+
 import { Client, Connection } from '@temporalio/client';
 import { TestWorkflowEnvironment } from '@temporalio/testing';
 import pino from 'pino';
@@ -107,6 +109,27 @@ describe('with entities', () => {
     }
     await project.close();
   }, 60_000);
+
+  test('what comes when an entity has just ended is not found soon, not given up late', async () => {
+    const project = temporal.openProject();
+    const key = { project: project.name, name: 'web' };
+    for (let round = 0; round < 12; round += 1) {
+      await project.changes.apply(key, { ...APPLY, scale: 0 });
+      await project.changes.remove(key, {});
+      // Somewhere before, at, or after the entity's end.
+      await delay(round * 6);
+      const startedAt = performance.now();
+      const outcomes = await Promise.allSettled([
+        project.changes.remove(key, {}),
+        project.changes.scale(key, { scale: 1 }),
+      ]);
+      for (const outcome of outcomes) {
+        if (outcome.status === 'rejected') expect(outcome.reason).toMatchObject({ code: 'not_found' });
+      }
+      expect(performance.now() - startedAt).toBeLessThan(5_000);
+    }
+    await project.close();
+  }, 120_000);
 
   test('what an entity refuses keeps its code', async () => {
     const project = temporal.openProject();
