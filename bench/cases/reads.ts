@@ -21,7 +21,7 @@ type Load =
   | { readonly kind: 'closed'; readonly clients: number; readonly count: number };
 
 const LOADS: readonly Load[] = [
-  { kind: 'rate', perSecond: RATE_PER_SECOND, count: 500 },
+  { kind: 'rate', perSecond: RATE_PER_SECOND, count: 250 },
   { kind: 'closed', clients: 1, count: 1000 },
   { kind: 'closed', clients: 8, count: 2000 },
 ];
