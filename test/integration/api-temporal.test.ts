@@ -25,24 +25,31 @@ const errorOf = async (promise: Promise<unknown>): Promise<ContainerOsError> => 
   throw error;
 };
 
-describe('a server without workers', () => {
-  let environment: TestWorkflowEnvironment;
+let bare: TestWorkflowEnvironment;
+let temporal: Temporal;
 
-  beforeAll(async () => {
-    environment = await TestWorkflowEnvironment.createLocal({
-      server: {
-        executable: {
-          type: 'existing-path',
-          path: engineVariables()['CONTAINEROS_TEMPORAL_BIN'] ?? 'temporal',
-        },
-        ip: '127.0.0.1',
-        log: { format: 'pretty', level: 'never' },
+beforeAll(async () => {
+  temporal = await startTemporal();
+  bare = await TestWorkflowEnvironment.createLocal({
+    server: {
+      executable: {
+        type: 'existing-path',
+        path: engineVariables()['CONTAINEROS_TEMPORAL_BIN'] ?? 'temporal',
       },
-    });
-  }, 60_000);
-  afterAll(() => environment.teardown());
+      ip: '127.0.0.1',
+      log: { format: 'pretty', level: 'never' },
+    },
+  });
+}, 120_000);
 
-  const changes = (updateMs: number) => createTemporalChanges({ client: environment.client, log, updateMs });
+// At the end of all: a client whose connection is closed between two attempts throws.
+afterAll(async () => {
+  await temporal.close();
+  await bare.teardown();
+}, 60_000);
+
+describe('a server without workers', () => {
+  const changes = (updateMs: number) => createTemporalChanges({ client: bare.client, log, updateMs });
 
   test('an apply is not confirmed in time: unavailable, and how to look', async () => {
     const startedAt = performance.now();
@@ -75,17 +82,9 @@ test('a server that is not there: unavailable in time, not a defect', async () =
   expect((await errorOf(changes.apply(WEB, APPLY))).code).toBe('unavailable');
   expect((await errorOf(changes.scale(WEB, { scale: 1 }))).code).toBe('unavailable');
   expect(performance.now() - startedAt).toBeLessThan(8_000);
-  // The connection is left to itself: closing it while the client is between two attempts makes it throw.
 }, 20_000);
 
 describe('with entities', () => {
-  let temporal: Temporal;
-
-  beforeAll(async () => {
-    temporal = await startTemporal();
-  }, 120_000);
-  afterAll(() => temporal.close());
-
   test('more changes at once than an entity takes in at a time: each is made', async () => {
     const project = temporal.openProject();
     const key = { project: project.name, name: 'web' };
