@@ -25,6 +25,7 @@ import { ContainerOsError, isErrorCode, type Problem } from '../domain/errors';
 import type { MicroserviceKey } from '../domain/model';
 
 import type { Changes } from './changes';
+import { createKeyedLimiter } from './keyed-limiter';
 
 export interface TemporalChangesDeps {
   readonly client: Client;
@@ -59,6 +60,9 @@ const PASSING_CODES: ReadonlySet<number> = new Set([
 const ENDED_BEFORE_ANSWER = 'AcceptedUpdateCompletedWorkflow';
 /** What it says of one that a run had not taken in when it ended. */
 const ABORTED_BY_END = /aborted/i;
+
+/** A run takes ten updates at a time; the client waits a second or more when it is refused one. */
+const MAX_IN_FLIGHT = 8;
 
 const RETRY_FIRST_MS = 20;
 const RETRY_MAX_MS = 1_000;
@@ -122,6 +126,8 @@ export const createTemporalChanges = ({
   log,
   updateMs = TIMEOUT.updateMs,
 }: TemporalChangesDeps): Changes => {
+  const entities = createKeyedLimiter(MAX_IN_FLIGHT);
+
   const attempt = <T>(deadlineMs: number, ask: () => Promise<T>): Promise<T> => {
     // The connection's own deadline ends the calls; this one holds whatever the connection does.
     let timer: NodeJS.Timeout | undefined;
@@ -146,7 +152,7 @@ export const createTemporalChanges = ({
     const deadlineMs = Date.now() + updateMs;
     for (let tries = 0; ; tries += 1) {
       try {
-        return await attempt(deadlineMs, ask);
+        return await entities.run(microserviceWorkflowId(key), () => attempt(deadlineMs, ask));
       } catch (error) {
         const verdict = judge(error);
         if (verdict.kind === 'fail') throw verdict.error;
