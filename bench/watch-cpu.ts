@@ -14,8 +14,8 @@ export const watchCpu =
   () => {
     const pids = new Map<string, number>();
     for (const pid of engine.hostPids()) {
-      const name = readFileSync(`/proc/${pid}/comm`, 'utf8').trim();
-      if (ENGINE_PROGRAMS.includes(name)) pids.set(name, pid);
+      const name = nameOf(pid);
+      if (name !== undefined && ENGINE_PROGRAMS.includes(name)) pids.set(name, pid);
     }
     for (const role of ['supervisor', ...ROLES] satisfies Role[]) pids.set(role, instance.pid(role));
     const before = new Map([...pids].map(([name, pid]) => [name, readCpuSeconds(pid)]));
@@ -32,3 +32,12 @@ export const watchCpu =
         .join(', ');
     };
   };
+
+/** Undefined: it has just ended. */
+const nameOf = (pid: number): string | undefined => {
+  try {
+    return readFileSync(`/proc/${pid}/comm`, 'utf8').trim();
+  } catch {
+    return undefined;
+  }
+};
