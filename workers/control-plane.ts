@@ -20,6 +20,7 @@ import { createKvStore } from '../adapters/consul/watch-kv';
 import { replicasKvPrefix } from '../contracts/kv';
 import { CONTROL_PLANE_QUEUE } from '../contracts/queues';
 import { CLUSTER_WORKFLOW_ID, SIGNAL, WORKFLOW, microserviceWorkflowId } from '../contracts/workflows';
+import { ContainerOsError } from '../domain/errors';
 import type { ObservedReplica } from '../domain/model';
 import { stateFromDocument } from '../workflows/entity-state';
 import type { MicroserviceInput } from '../workflows/microservice';
@@ -91,8 +92,16 @@ export const startControlPlane = (
     store,
     readSnapshot: async (key) => {
       await view.ready;
+      const nodes = view.nodes();
+      // Not a lack of room but of everything: it passes, and a plan without nodes would only fail.
+      if (!nodes.some(({ up }) => up)) {
+        throw new ContainerOsError(
+          'unavailable',
+          'No node is up. Look at GET /v1/nodes and at the nodes themselves.',
+        );
+      }
       const replicas = await store.list<ObservedReplica>(replicasKvPrefix(key));
-      return { nodes: view.nodes(), replicas: replicas.map(({ value }) => value) };
+      return { nodes, replicas: replicas.map(({ value }) => value) };
     },
     randomSuffix: () => randomBytes(6).toString('hex'),
   });

@@ -62,7 +62,7 @@ test('a replica of several containers shares one network, which its sandbox hold
       app,
       probe: {
         image: 'web:v1',
-        command: ['/bin/sh', '-c', 'wget -qO- 127.0.0.1:80/version; sleep 3600'],
+        command: ['/bin/sh', '-c', 'until wget -qO- 127.0.0.1:80/version; do sleep 0.1; done; sleep 3600'],
         stopGraceSeconds: 0,
       },
     },

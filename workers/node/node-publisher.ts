@@ -2,7 +2,7 @@
  * Says in Consul how this node is: its document in KV when something has changed enough, and a service whose check
  * shows that the node worker lives.
  *
- * Invariants: pushed, never polled; a write that failed is repeated with the next look; the engine's absence is said
+ * Invariants: pushed, never polled; a write that failed is repeated with the next look, the first one at once; the engine's absence is said
  * as well, as a reason to be degraded.
  */
 
@@ -22,6 +22,7 @@ import { healthReasons, isMaterialChange } from './node-health';
 import type { NodeConfig } from './node-config';
 
 const SAMPLE_EVERY_MS = 5_000;
+const RETRY_MS = 200;
 const IMAGES_DEBOUNCE_MS = 200;
 const LIVENESS_TTL = '20s';
 /** Beyond this the document is written again, so that one that was lost is back before long. */
@@ -48,6 +49,8 @@ export const createNodePublisher = (deps: {
   readonly hostStats: HostStatsReader;
   readonly eventLog: EventLog;
   readonly logger: Logger;
+  /** The node's document has been written. */
+  readonly onPublished: () => void;
 }): NodePublisher => {
   const { config, docker, agent, documents, hostStats, logger } = deps;
   const serviceId = `${NODE_SERVICE}-${config.nodeId}`;
@@ -60,6 +63,7 @@ export const createNodePublisher = (deps: {
   let isServiceRegistered = false;
   let timer: NodeJS.Timeout | undefined;
   let imagesTimer: NodeJS.Timeout | undefined;
+  let retryTimer: NodeJS.Timeout | undefined;
   let turn: Promise<void> = Promise.resolve();
 
   const observe = async (known: EngineInfo): Promise<ObservedNode> => {
@@ -97,6 +101,7 @@ export const createNodePublisher = (deps: {
     if (!isDue) return;
     await documents.put(nodeKvKey(config.nodeId), node);
     written = { node, at: performance.now() };
+    deps.onPublished();
   };
 
   const sayHealth = (node: ObservedNode): void => {
@@ -140,6 +145,11 @@ export const createNodePublisher = (deps: {
         if (result.status === 'rejected')
           logger.debug({ err: result.reason as unknown }, 'could not tell Consul of the node');
       }
+      // Until it is known, nothing can be placed on it.
+      if (written === undefined && engine !== undefined) {
+        clearTimeout(retryTimer);
+        retryTimer = setTimeout(look, RETRY_MS);
+      }
     });
   };
 
@@ -181,6 +191,7 @@ export const createNodePublisher = (deps: {
     stop: () => {
       stopListening();
       clearInterval(timer);
+      clearTimeout(retryTimer);
       clearTimeout(imagesTimer);
     },
   };

@@ -43,12 +43,15 @@ export interface Node {
   stop(): void;
 }
 
-/** @param onEngine called when the engine is reached or lost */
-export const createNode = (
-  config: NodeConfig,
-  logger: Logger,
-  onEngine: (isThere: boolean) => void,
-): Node => {
+export interface NodeState {
+  /** The engine answers. */
+  readonly hasEngine: boolean;
+  /** The node's document has been in Consul: before, nothing is placed on it. */
+  readonly isKnown: boolean;
+}
+
+/** @param onState called when something of it has changed */
+export const createNode = (config: NodeConfig, logger: Logger, onState: (state: NodeState) => void): Node => {
   const docker = new Docker({ socketPath: config.dockerSocketPath });
   const consul = createConsulClient({ address: config.consulUrl });
   const agent = createConsulAgent(consul);
@@ -77,10 +80,10 @@ export const createNode = (
     limiter: createLimiter(ENGINE_CONCURRENCY),
   });
 
-  let isEngineThere = false;
-  const setEngine = (isThere: boolean): void => {
-    isEngineThere = isThere;
-    onEngine(isThere);
+  let state: NodeState = { hasEngine: false, isKnown: false };
+  const setState = (change: Partial<NodeState>): void => {
+    state = { ...state, ...change };
+    onState(state);
   };
 
   const publisher = createNodePublisher({
@@ -92,6 +95,9 @@ export const createNode = (
     hostStats: createHostStatsReader(diskPaths),
     eventLog,
     logger,
+    onPublished: () => {
+      if (!state.isKnown) setState({ isKnown: true });
+    },
   });
   const replicaKeeper = createReplicaKeeper({
     docker,
@@ -115,12 +121,12 @@ export const createNode = (
     onEngine: (engine) => {
       publisher.setEngine(engine);
       replicaKeeper.lookAtAll();
-      setEngine(true);
+      setState({ hasEngine: true });
     },
     onEngineAway: (reason) => {
       publisher.setEngineAway();
       replicaKeeper.onEngineLost();
-      if (isEngineThere) {
+      if (state.hasEngine) {
         eventLog.append(
           {
             level: 'error',
@@ -130,7 +136,7 @@ export const createNode = (
           { key: 'engine.unreachable' },
         );
       }
-      setEngine(false);
+      setState({ hasEngine: false });
     },
   });
   const consulKeeper = createConsulKeeper({

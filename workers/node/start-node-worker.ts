@@ -8,7 +8,7 @@ import type { Logger } from 'pino';
 
 import { nodeQueue } from '../../contracts/queues';
 import { installTemporalRuntime, startTemporalWorker } from '../temporal-worker';
-import { createNode } from './node';
+import { createNode, type NodeState } from './node';
 import type { NodeConfig } from './node-config';
 
 /** So that a cancellation arrives soon: the server's answer to a heartbeat carries it. */
@@ -30,14 +30,15 @@ export const startNodeWorker = (
   onReady: (ready: boolean, reason?: string) => void = () => undefined,
 ): NodeWorker => {
   let isPolling = false;
-  let hasEngine = false;
+  let state: NodeState = { hasEngine: false, isKnown: false };
   const tell = (): void => {
-    if (!hasEngine) onReady(false, `the Docker Engine at ${config.dockerSocketPath} does not answer`);
+    if (!state.hasEngine) onReady(false, `the Docker Engine at ${config.dockerSocketPath} does not answer`);
+    else if (!state.isKnown) onReady(false, 'the node is not in Consul yet');
     else if (!isPolling) onReady(false, 'the node takes no work from Temporal');
     else onReady(true);
   };
-  const node = createNode(config, logger, (isThere) => {
-    hasEngine = isThere;
+  const node = createNode(config, logger, (now) => {
+    state = now;
     tell();
   });
   installTemporalRuntime(logger);
@@ -62,7 +63,7 @@ export const startNodeWorker = (
     },
   });
   return {
-    isReady: () => isPolling && hasEngine,
+    isReady: () => isPolling && state.hasEngine && state.isKnown,
     stop: async () => {
       await worker.stop();
       node.stop();
