@@ -41,7 +41,7 @@ export const readMetric = (what: string, load: string, percent: number): Metric 
 
 export const idleMetric = (kind: 'memory' | 'cpu', state: string): Metric =>
   kind === 'memory'
-    ? { id: `idle memory, ${state}`, title: `memory in all (PSS), ${state}`, unit: 'MB', target: below(400) }
+    ? { id: `idle memory, ${state}`, title: `memory in all, ${state}`, unit: 'MB', target: below(400) }
     : { id: `idle cpu, ${state}`, title: `CPU in all, ${state}`, unit: '% of a core', target: below(3) };
 
 export interface Measured {

@@ -4,7 +4,7 @@ import { basename } from 'node:path';
 
 export interface ProcessMemory {
   readonly rssBytes: number;
-  /** With each shared page divided among those who share it: the only number that may be added up. */
+  /** With each shared page divided among those who share it. */
   readonly pssBytes: number;
   /** What is of no file: heaps, stacks. */
   readonly anonymousBytes: number;
@@ -29,6 +29,36 @@ export const parseMemory = (smapsRollup: string): ProcessMemory => {
   };
   return { rssBytes: bytes('Rss'), pssBytes: bytes('Pss'), anonymousBytes: bytes('Anonymous') };
 };
+
+/**
+ * What several processes have in memory together, each page counted once: their own memory, and of each piece of a
+ * file the most that one of them has of it. Unlike the sum of their PSS, it does not shrink when programs that are
+ * not theirs map the same files.
+ *
+ * @param smaps of each process
+ */
+export const memoryTogether = (smaps: readonly string[]): number => {
+  let ownBytes = 0;
+  const files = new Map<string, number>();
+  for (const text of smaps) {
+    let piece = '';
+    let residentBytes = 0;
+    for (const line of text.split('\n')) {
+      const head = /^[0-9a-f]+-[0-9a-f]+ \S+ ([0-9a-f]+ [0-9a-f]+:[0-9a-f]+ \d+)/.exec(line);
+      if (head !== null) piece = head[1] ?? '';
+      const [, name, kilobytes] = /^(Rss|Anonymous):\s+(\d+) kB$/.exec(line) ?? [];
+      if (name === 'Rss') residentBytes = Number(kilobytes) * 1024;
+      if (name !== 'Anonymous') continue;
+      const anonymousBytes = Number(kilobytes) * 1024;
+      ownBytes += anonymousBytes;
+      files.set(piece, Math.max(files.get(piece) ?? 0, residentBytes - anonymousBytes));
+    }
+  }
+  return [...files.values()].reduce((sum, bytes) => sum + bytes, ownBytes);
+};
+
+export const readMemoryTogether = (pids: readonly number[]): number =>
+  memoryTogether(pids.map((pid) => readFileSync(`/proc/${pid}/smaps`, 'utf8')));
 
 export const readCpuSeconds = (pid: number): number =>
   parseCpuSeconds(readFileSync(`/proc/${pid}/stat`, 'utf8'));

@@ -87,7 +87,7 @@ const megabytes = (bytes: number): string => (bytes / 1e6).toFixed(0);
 const idleTable = (idle: readonly IdleReport[]): string =>
   markdownTable(
     ['state', 'process', 'CPU, % of a core', 'RSS, MB', 'PSS, MB', 'anonymous, MB'],
-    idle.flatMap(({ state, processes }) => {
+    idle.flatMap(({ state, processes, togetherBytes }) => {
       const sum = (pick: (each: IdleReport['processes'][number]) => number) =>
         processes.reduce((total, each) => total + pick(each), 0);
       return [
@@ -103,7 +103,7 @@ const idleTable = (idle: readonly IdleReport[]): string =>
           '',
           'in all',
           sum(({ cpuPercent }) => cpuPercent).toFixed(2),
-          '',
+          megabytes(togetherBytes),
           megabytes(sum(({ pssBytes }) => pssBytes)),
           megabytes(sum(({ anonymousBytes }) => anonymousBytes)),
         ],
@@ -114,8 +114,8 @@ const idleTable = (idle: readonly IdleReport[]): string =>
 const sharersNote = (idle: readonly IdleReport[]): string => {
   const most = Math.max(...idle.map(({ sharers }) => sharers));
   return most === 0
-    ? 'No other process ran the same programs, so nothing of the memory is counted elsewhere.'
-    : `Up to ${most} other processes on the machine ran the same programs; without them, the pages of the programs that they share would count in full here.`;
+    ? 'Nothing else on the machine ran the same programs.'
+    : `Up to ${most} other processes on the machine ran the same programs, which makes PSS smaller; memory in all does not depend on it.`;
 };
 
 /** docs/benchmarks.md with these results in place of the last ones. */

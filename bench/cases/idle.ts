@@ -5,7 +5,13 @@ import { ROLES, type Role } from '../../test/support/instance';
 import type { Bed } from '../bed';
 import { idleMetric, type Measurements } from '../measurements';
 import type { Peer } from '../peer';
-import { countOthers, readCpuSeconds, readMemory, type ProcessMemory } from '../processes';
+import {
+  countOthers,
+  readCpuSeconds,
+  readMemory,
+  readMemoryTogether,
+  type ProcessMemory,
+} from '../processes';
 
 const SETTLE_MS = 20_000;
 const MEASURE_MS = 60_000;
@@ -22,6 +28,8 @@ export interface IdleReport {
   readonly state: string;
   readonly seconds: number;
   readonly processes: readonly IdleProcess[];
+  /** All of them, each page once. */
+  readonly togetherBytes: number;
   /** Other processes on this computer that share pages with ours, which makes our PSS smaller. */
   readonly sharers: number;
 }
@@ -41,7 +49,7 @@ export const idleCase = async (options: {
     reports.push(report);
     const sum = (pick: (each: IdleProcess) => number) =>
       report.processes.reduce((total, each) => total + pick(each), 0);
-    measurements.add(idleMetric('memory', state), peer.id, sum(({ pssBytes }) => pssBytes) / 1e6);
+    measurements.add(idleMetric('memory', state), peer.id, report.togetherBytes / 1e6);
     measurements.add(
       idleMetric('cpu', state),
       peer.id,
@@ -83,5 +91,6 @@ const observe = async ({ instance }: Bed, state: string): Promise<IdleReport> =>
   }));
   const ours = [process.pid, ...pids.map(({ pid }) => pid)];
   const sharers = ['node', 'temporal', 'consul'].reduce((sum, name) => sum + countOthers(name, ours), 0);
-  return { state, seconds, processes, sharers };
+  const togetherBytes = readMemoryTogether(pids.map(({ pid }) => pid));
+  return { state, seconds, processes, togetherBytes, sharers };
 };
