@@ -1,9 +1,10 @@
 /** The read model over a real Consul: fresh within moments, across restarts, outages and loss of all data. */
 
 import { spawn, type ChildProcess } from 'node:child_process';
+import { randomInt } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
-import { createServer, type AddressInfo } from 'node:net';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -27,17 +28,28 @@ import {
 const log = pino({ level: 'silent' });
 const WEB = { project: 'default', name: 'web' };
 
+/** Below the range from which the kernel takes ports for connections, one of which would keep Consul from coming back. */
+const FIRST_PORT = 15_000;
+const PORT_COUNT = 15_000;
+
+const isFree = async (port: number): Promise<boolean> => {
+  const server = createServer();
+  const outcome = new Promise<boolean>((resolve) => {
+    server.once('error', () => resolve(false));
+    server.once('listening', () => resolve(true));
+  });
+  server.listen(port, '127.0.0.1');
+  const free = await outcome;
+  if (free) await new Promise((resolve) => server.close(resolve));
+  return free;
+};
+
 const freePorts = async (count: number): Promise<number[]> => {
-  const servers = await Promise.all(
-    Array.from({ length: count }, async () => {
-      const server = createServer();
-      server.listen(0, '127.0.0.1');
-      await once(server, 'listening');
-      return server;
-    }),
-  );
-  const ports = servers.map((server) => (server.address() as AddressInfo).port);
-  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
+  const ports: number[] = [];
+  while (ports.length < count) {
+    const port = FIRST_PORT + randomInt(PORT_COUNT);
+    if (!ports.includes(port) && (await isFree(port))) ports.push(port);
+  }
   return ports;
 };
 
