@@ -74,6 +74,15 @@ const parseOptions = (argv: readonly string[]): Options | undefined => {
   };
 };
 
+/** What decides the figures; where they are written to does not. */
+const commandOf = ({ cases, rounds }: Options): string => {
+  const flags = [
+    ...(cases.length === CASES.length ? [] : [`--only ${cases.join(',')}`]),
+    ...(rounds === undefined ? [] : [`--rounds ${rounds}`]),
+  ];
+  return ['npm run bench', ...(flags.length > 0 ? ['--', ...flags] : [])].join(' ');
+};
+
 const say = (line: string): void => void process.stderr.write(`${line}\n`);
 
 const runCases = async (bed: Bed, { cases, rounds }: Options, command: string): Promise<Results> => {
@@ -124,7 +133,7 @@ const main = async (): Promise<void> => {
   const argv = process.argv.slice(2);
   const options = parseOptions(argv);
   if (options === undefined) return void process.stdout.write(`${HELP}\n`);
-  const command = ['npm run bench', ...(argv.length > 0 ? ['--', ...argv] : [])].join(' ');
+  const command = commandOf(options);
   const bed = await startBed();
   let results: Results;
   try {
