@@ -39,6 +39,13 @@ async function findProblems(bed: TestBed): Promise<readonly string[]> {
   if (known.size !== observed.length) problems.push('the API shows a replica twice');
   const ports = observed.flatMap((each) => each.ports);
 
+  // What is observed is of today's containers: an engine that came back has started them again.
+  for (const { containerId, startedAt } of observed.flatMap(({ containers }) => containers)) {
+    const now = await bed.engine.docker.getContainer(containerId).inspect();
+    const actual = new Date(now.State.StartedAt).toISOString();
+    if (actual !== startedAt) problems.push(`${now.Name} was started at ${actual}, not at ${startedAt}`);
+  }
+
   problems.push(
     ...(await dockerProblems(
       bed,
