@@ -60,9 +60,10 @@ export const createConsulKeeper = (deps: {
   };
 
   const sweepDocuments = async (): Promise<void> => {
+    // Consistent: a server that has just been started shows documents for a moment that were deleted long ago.
     const { status, body } = await consul.request<readonly ConsulKvEntry[]>({
       path: kvPath(KV_PREFIX.replicas),
-      query: { recurse: true },
+      query: { recurse: true, consistent: true },
     });
     const documents = status === 404 ? [] : body.map((entry) => JSON.parse(kvText(entry)) as ObservedReplica);
     for (const document of documents) {
