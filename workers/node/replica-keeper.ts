@@ -136,9 +136,9 @@ export const createReplicaKeeper = (deps: ReplicaKeeperDeps): ReplicaKeeper => {
           : undefined,
       wasEngineStopped: wasEndedByEngine(inspected),
     });
-    await withdraw(replica, inspected);
-    await registerMissing(replica, inspected);
-    await say(replica, mending.state, inspected, mending.reason);
+    await tellConsul(replica, withdraw(replica, inspected));
+    await tellConsul(replica, registerMissing(replica, inspected));
+    void tellConsul(replica, say(replica, mending.state, inspected, mending.reason));
     if (mending.lookAgainInMs !== undefined) look(spec.replicaId, mending.lookAgainInMs);
     let isChanged = false;
     for (const step of mending.steps) {
@@ -146,6 +146,16 @@ export const createReplicaKeeper = (deps: ReplicaKeeperDeps): ReplicaKeeper => {
       isChanged = (await act(replica, inspected, step, signal)) || isChanged;
     }
     return isChanged;
+  };
+
+  /** Consul may be away, or slow: that must not keep a container from being mended. It is told with the next look. */
+  const tellConsul = async (replica: NodeReplica, telling: Promise<void>): Promise<void> => {
+    try {
+      await telling;
+    } catch (error) {
+      logger.debug({ err: error, replica: replica.spec.replicaId }, 'could not tell Consul of a replica');
+      look(replica.spec.replicaId, RETRY_MS);
+    }
   };
 
   const act = async (
