@@ -12,7 +12,7 @@ import { KV_PREFIX, operationKvKey, operationsKvPrefix } from '../contracts/kv';
 import { parseOperationId } from '../contracts/workflows';
 import type { MicroserviceKey, Operation } from '../domain/model';
 
-import type { KvStore } from './kv-store';
+import type { KvStore } from '../contracts/kv-store';
 import { TOPIC, type ReadModel } from './read-model';
 import { isFinal } from './views';
 

@@ -20,7 +20,7 @@ import type {
 } from '../domain/model';
 
 import { createEventLog, type EventLog } from './event-log';
-import type { KvChange, KvDocument, KvStore, KvWatch } from './kv-store';
+import type { KvChange, KvDocument, KvStore, KvWatch } from '../contracts/kv-store';
 import { createVersions, type Versions } from './versions';
 
 const FOLLOWED = ['microservices', 'releases', 'replicas', 'nodes', 'events'] as const;

@@ -12,7 +12,7 @@ import { KV_PREFIX } from '../../contracts/kv';
 import type { ObservedNode, ObservedReplica, SnapshotNode } from '../../domain/model';
 
 import type { ConsulClient } from './consul-client';
-import type { KvStore, KvWatch } from './watch-kv';
+import type { KvStore, KvWatch } from '../../contracts/kv-store';
 
 export type ClusterChange =
   | { readonly kind: 'replica'; readonly before?: ObservedReplica; readonly after?: ObservedReplica }

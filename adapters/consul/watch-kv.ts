@@ -6,44 +6,9 @@
  * it begins again with a full read, because a Consul that lost its data numbers its writes from the beginning.
  */
 
+import type { KvChange, KvDocument, KvStore, KvWatch, KvWatchHandlers } from '../../contracts/kv-store';
+
 import { kvPath, kvText, type ConsulClient, type ConsulKvEntry, type ConsulResponse } from './consul-client';
-
-export interface KvDocument {
-  readonly key: string;
-  readonly text: string;
-  /** Consul's index of the write that made it so. */
-  readonly index: number;
-}
-
-export interface KvChange {
-  /** Everything under the prefix that was written up to this index has been told. */
-  readonly index: number;
-  readonly changed: readonly KvDocument[];
-  readonly removed: readonly string[];
-}
-
-export interface KvWatchHandlers {
-  /** The first call tells everything that is there, also when that is nothing. */
-  changed(change: KvChange): void;
-  /** Consul does not answer; told once for each failed attempt. */
-  unreachable(error: unknown): void;
-}
-
-export interface KvWatch {
-  /** Reads the prefix now, and returns when the handler has been told what was there at the time of the call. */
-  refresh(): Promise<void>;
-  close(): void;
-}
-
-export interface KvStore {
-  watch(prefix: string, handlers: KvWatchHandlers): KvWatch;
-  list(prefix: string): Promise<{ readonly index: number; readonly documents: readonly KvDocument[] }>;
-  /** Resolves at once, or when the document's index is beyond `afterIndex`, or after `waitMs`. */
-  get(
-    key: string,
-    wait?: { readonly afterIndex: number; readonly waitMs: number; readonly signal?: AbortSignal },
-  ): Promise<{ readonly index: number; readonly document?: KvDocument }>;
-}
 
 /** Bounds how long a frozen Consul goes unnoticed; Consul answers with what it has when nothing has changed. */
 const WAIT_MS = 60_000;

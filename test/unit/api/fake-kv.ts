@@ -4,7 +4,7 @@
  * Invariants: every write has an index of its own; a watch is told asynchronously, as over a wire.
  */
 
-import type { KvDocument, KvStore, KvWatchHandlers } from '../../../api/kv-store';
+import type { KvDocument, KvStore, KvWatchHandlers } from '../../../contracts/kv-store';
 import { ContainerOsError } from '../../../domain/errors';
 
 export interface FakeKv extends KvStore {

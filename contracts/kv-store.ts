@@ -1,4 +1,4 @@
-/** What the API needs of the store that the cluster publishes to; adapters/consul/watch-kv.ts provides it. */
+/** What followers need of the store that the cluster publishes to; adapters/consul/watch-kv.ts provides it. */
 
 export interface KvDocument {
   readonly key: string;
@@ -18,11 +18,12 @@ export interface KvChange {
 export interface KvWatchHandlers {
   /** The first call tells everything that is there, also when that is nothing. */
   changed(change: KvChange): void;
+  /** The store does not answer; told once for each failed attempt. */
   unreachable(error: unknown): void;
 }
 
 export interface KvWatch {
-  /** Resolves when the handler has been told what was there at the time of the call. */
+  /** Reads the prefix now, and resolves when the handler has been told what was there at the time of the call. */
   refresh(): Promise<void>;
   close(): void;
 }
