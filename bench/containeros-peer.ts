@@ -69,6 +69,8 @@ export const createContainerOsPeer = (bed: Bed, say: (line: string) => void): Pe
       filters: { label: [`${LABEL.cluster}=${instance.clusterId()}`, `${LABEL.microservice}=${name}`] },
     });
 
+  const running = async (name: string) => (await containers(name)).filter(({ State }) => State === 'running');
+
   /** The end of the operation, which is not part of what is timed. */
   const settle = (name: string): Promise<void> =>
     until(`${name} is steady`, async () => {
@@ -98,6 +100,9 @@ export const createContainerOsPeer = (bed: Bed, say: (line: string) => void): Pe
         if (victim === undefined) throw new Error('nothing runs');
         const startedAt = performance.now();
         await engine.docker.getContainer(victim.Id).kill();
+        // Not asked before one runs, as with the other peers: a packet to an address that nobody has makes the kernel
+        // look for its owner again only after a second.
+        await until('a container runs', async () => (await running(name)).length > 0, { pauseMs: 15 });
         // Looks overlap: one whose first packet met no container is only sent again by the kernel after a second.
         let serves = false;
         await until(
