@@ -33,12 +33,14 @@ const CALLS_AT_A_TIME = [2, 4, 8];
 const HELP = `npm run bench [-- FLAGS]
   --only CASE,…   only these cases (${CASES.join(', ')}); docs/benchmarks.md stays as it is
   --write         write docs/benchmarks.md all the same
+  --alone         ContainerOS without its peers
   --rounds N      so many counted rounds of each case
   --json FILE     raw numbers into this file
   --log FILE      what ContainerOS wrote into this file`;
 
 interface Options {
   readonly cases: readonly Case[];
+  readonly alone: boolean;
   readonly rounds: number | undefined;
   readonly write: boolean;
   readonly json: string | undefined;
@@ -50,6 +52,7 @@ const parseOptions = (argv: readonly string[]): Options | undefined => {
     args: [...argv],
     options: {
       only: { type: 'string' },
+      alone: { type: 'boolean' },
       rounds: { type: 'string' },
       write: { type: 'boolean' },
       json: { type: 'string' },
@@ -67,17 +70,19 @@ const parseOptions = (argv: readonly string[]): Options | undefined => {
     throw new Error(`--rounds must be a number from 1 to 99, not ${values.rounds}`);
   return {
     cases,
+    alone: values.alone === true,
     rounds: values.rounds === undefined ? undefined : Number(values.rounds),
-    write: values.write === true || cases.length === CASES.length,
+    write: values.write === true || (cases.length === CASES.length && values.alone !== true),
     json: values.json,
     log: values.log,
   };
 };
 
 /** What decides the figures; where they are written to does not. */
-const commandOf = ({ cases, rounds }: Options): string => {
+const commandOf = ({ cases, alone, rounds }: Options): string => {
   const flags = [
     ...(cases.length === CASES.length ? [] : [`--only ${cases.join(',')}`]),
+    ...(alone ? ['--alone'] : []),
     ...(rounds === undefined ? [] : [`--rounds ${rounds}`]),
   ];
   return ['npm run bench', ...(flags.length > 0 ? ['--', ...flags] : [])].join(' ');
@@ -85,7 +90,7 @@ const commandOf = ({ cases, rounds }: Options): string => {
 
 const say = (line: string): void => void process.stderr.write(`${line}\n`);
 
-const runCases = async (bed: Bed, { cases, rounds }: Options, command: string): Promise<Results> => {
+const runCases = async (bed: Bed, { cases, alone, rounds }: Options, command: string): Promise<Results> => {
   const loadBefore = loadavg()[0] ?? 0;
   const measurements = createMeasurements();
   const facts = await gatherFacts(bed.engine.docker, command, loadBefore);
@@ -103,19 +108,20 @@ const runCases = async (bed: Bed, { cases, rounds }: Options, command: string): 
   } as const;
   const wanted = cases.flatMap((one) => (one === 'idle' || one === 'reads' ? [] : [one]));
   if (wanted.length > 0) {
-    const swarm = await createSwarmPeer(bed);
-    const direct = CALLS_AT_A_TIME.map((width) => createDockerPeer(bed, width));
+    const swarm = alone ? undefined : await createSwarmPeer(bed);
+    const others =
+      swarm === undefined ? [] : [...CALLS_AT_A_TIME.map((width) => createDockerPeer(bed, width)), swarm];
     for (const one of wanted) {
       say(`\n--- ${one} ---`);
       await comparisons[one]({
-        peers: [...direct, swarm, own],
+        peers: [...others, own],
         rounds: rounds ?? ROUNDS[one],
         measurements,
         say,
         cpu: watchCpu(bed),
       });
     }
-    await swarm.leave();
+    await swarm?.leave();
   }
   if (cases.includes('reads')) {
     say('\n--- reads ---');
