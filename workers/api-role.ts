@@ -20,6 +20,8 @@ import { version } from './version';
 
 /** How long /readyz waits for Temporal to say something. */
 const TEMPORAL_ANSWER_MS = 2_000;
+/** The default of 10 wakes an API that has nothing to do a hundred times a second. */
+const EVENT_LOOP_SAMPLED_EVERY_MS = 100;
 
 export const runApiRole = async (config: Config, logger: Logger): Promise<void> => {
   const installation = openInstallation(config);
@@ -30,7 +32,7 @@ export const runApiRole = async (config: Config, logger: Logger): Promise<void> 
   const client = new Client({ connection, namespace: config.temporalNamespace });
   const readModel = createReadModel({ kv, log: logger, nowMs: Date.now });
   const metrics = new Registry();
-  collectDefaultMetrics({ register: metrics });
+  collectDefaultMetrics({ register: metrics, eventLoopMonitoringPrecision: EVENT_LOOP_SAMPLED_EVERY_MS });
   const closing = new AbortController();
 
   let rolesNotReady: readonly string[] = [];

@@ -206,6 +206,8 @@ export const up = async (
             ...process.env,
             // The native core allocates from many threads: without it, each keeps an arena of its own.
             MALLOC_ARENA_MAX: '2',
+            // What loading and compiling took is given back; left alone, glibc raises the threshold meanwhile.
+            MALLOC_TRIM_THRESHOLD_: '131072',
             CONTAINEROS_LOG_FORMAT: config.logFormat,
           },
           runDirectory: runDirectory(config),
