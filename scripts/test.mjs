@@ -16,7 +16,7 @@ const MINUTE_MS = 60_000;
 const bin = (name) => join(checkoutPath, 'node_modules', '.bin', name);
 
 /**
- * A stage without commands is a jest project. Tests with real engines run one file at a time: they are timed.
+ * A stage without commands is a jest project. Tests with real engines wait much and are timed: two files at a time.
  * The limits are far above what stages take; together they stay under an hour and a half, so that a hang is told.
  */
 const STAGES = {
@@ -31,8 +31,8 @@ const STAGES = {
   unit: { limitMs: 5 * MINUTE_MS },
   workflow: { limitMs: 10 * MINUTE_MS },
   replay: { limitMs: 5 * MINUTE_MS },
-  integration: { limitMs: 20 * MINUTE_MS, needsRoot: true, inBand: true },
-  e2e: { limitMs: 25 * MINUTE_MS, needsRoot: true, inBand: true, needsBuild: true },
+  integration: { limitMs: 20 * MINUTE_MS, needsRoot: true, workers: 2 },
+  e2e: { limitMs: 25 * MINUTE_MS, needsRoot: true, workers: 2, needsBuild: true },
 };
 
 await runEntry(async () => {
@@ -121,14 +121,14 @@ async function runCheck(stage, env) {
 }
 
 async function runJest(name, jestOptions, env) {
-  const { limitMs, inBand } = STAGES[name];
+  const { limitMs, workers } = STAGES[name];
   const folder = mkdtempSync(join(tmpdir(), 'containeros-jest-'));
   const remove = () => rmSync(folder, { recursive: true, force: true });
   const forget = onStop(remove);
   try {
     const file = join(folder, 'result.json');
     const args = ['--selectProjects', name, '--passWithNoTests', '--json', `--outputFile=${file}`];
-    const result = await run(bin('jest'), [...args, ...(inBand ? ['--runInBand'] : []), ...jestOptions], {
+    const result = await run(bin('jest'), [...args, ...(workers === undefined ? [] : [`--maxWorkers=${workers}`]), ...jestOptions], {
       cwd: checkoutPath,
       env,
       inherit: true,
