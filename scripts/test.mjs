@@ -128,12 +128,16 @@ async function runJest(name, jestOptions, env) {
   try {
     const file = join(folder, 'result.json');
     const args = ['--selectProjects', name, '--passWithNoTests', '--json', `--outputFile=${file}`];
-    const result = await run(bin('jest'), [...args, ...(workers === undefined ? [] : [`--maxWorkers=${workers}`]), ...jestOptions], {
-      cwd: checkoutPath,
-      env,
-      inherit: true,
-      timeoutMs: limitMs,
-    });
+    const result = await run(
+      bin('jest'),
+      [...args, ...(workers === undefined ? [] : [`--maxWorkers=${workers}`]), ...jestOptions],
+      {
+        cwd: checkoutPath,
+        env,
+        inherit: true,
+        timeoutMs: limitMs,
+      },
+    );
     if (result.timedOut) console.log(`jest took longer than ${limitMs / MINUTE_MS} minutes and was ended`);
     return countTests(file, result.code === 0);
   } finally {
