@@ -23,7 +23,7 @@ import { CLUSTER_WORKFLOW_ID, SIGNAL, WORKFLOW, microserviceWorkflowId } from '.
 import { ContainerOsError } from '../domain/errors';
 import type { ObservedReplica } from '../domain/model';
 import { stateFromDocument } from '../workflows/entity-state';
-import type { MicroserviceInput } from '../workflows/microservice';
+import type { MicroserviceInput } from '../workflows/entity';
 
 import { consulAddressOf, temporalAddressOf, type Config } from './config';
 import { ensureSearchAttributes } from './search-attributes';

@@ -5,7 +5,7 @@ import { WORKFLOW, microserviceWorkflowId } from '../../contracts/workflows';
 import type { Microservice, Operation, Release } from '../../domain/model';
 import { eventually, eventuallyValue } from '../support/wait';
 import { stateFromDocument } from '../../workflows/entity-state';
-import type { MicroserviceInput } from '../../workflows/microservice';
+import type { MicroserviceInput } from '../../workflows/entity';
 
 import { createSubject, isRecord, type Subject } from './subject';
 import { useTemporal } from './temporal';

@@ -1,0 +1,203 @@
+/**
+ * Takes in what users ask of a microservice: the handlers of its updates and signals.
+ *
+ * Invariants: a change is published before its update is answered; a refusal changes nothing; handlers only record,
+ * the main loop acts.
+ */
+
+import {
+  ApplicationFailure,
+  CancellationScope,
+  defineSignal,
+  defineUpdate,
+  setHandler,
+} from '@temporalio/workflow';
+
+import {
+  SIGNAL,
+  UPDATE,
+  type ApplyRequest,
+  type ChangeAccepted,
+  type ChangeRequest,
+  type ObservedChangedSignal,
+  type RemoveRequest,
+  type RestartRequest,
+  type RollbackRequest,
+  type ScaleRequest,
+} from '../contracts/workflows';
+import { ContainerOsError } from '../domain/errors';
+import type { OperationKind, Release } from '../domain/model';
+import { sameRelease } from '../domain/spec/diff';
+
+import type { Entity } from './entity';
+import {
+  addRelease,
+  checkApply,
+  checkChange,
+  desiredOf,
+  enqueue,
+  exists,
+  findRelease,
+  findRemembered,
+  hostnamesOf,
+  rollbackTarget,
+  withoutReleases,
+} from './entity-state';
+import { local } from './publisher';
+
+const applyUpdate = defineUpdate<ChangeAccepted, [ApplyRequest]>(UPDATE.apply);
+const scaleUpdate = defineUpdate<ChangeAccepted, [ScaleRequest]>(UPDATE.scale);
+const rollbackUpdate = defineUpdate<ChangeAccepted, [RollbackRequest]>(UPDATE.rollback);
+const restartUpdate = defineUpdate<ChangeAccepted, [RestartRequest]>(UPDATE.restart);
+const removeUpdate = defineUpdate<ChangeAccepted, [RemoveRequest]>(UPDATE.remove);
+const observedChangedSignal = defineSignal<[ObservedChangedSignal]>(SIGNAL.observedChanged);
+
+/** Expected refusals cross the update's edge as ApplicationFailure; defects stay as they are. */
+const atTheEdge = <T>(body: () => T): T => {
+  try {
+    return body();
+  } catch (error) {
+    if (!(error instanceof ContainerOsError)) throw error;
+    throw ApplicationFailure.nonRetryable(error.message, error.code, error.problems);
+  }
+};
+
+export const acceptChanges = (entity: Entity): void => {
+  const { key, publisher, inTurn } = entity;
+
+  const enterRelease = (release: Release['spec'], rollbackOf?: number) => {
+    const added = addRelease(entity.state, release, Date.now(), rollbackOf);
+    entity.state = added.state;
+    publisher.forget({ releases: added.forgotten });
+  };
+
+  /** What is applied during a removal is a new microservice: the releases that were removed are nothing to go back to. */
+  const beginAnew = () => {
+    publisher.forget({ releases: entity.state.releases.map(({ number }) => number) });
+    entity.state = withoutReleases(entity.state, Date.now());
+  };
+
+  const accept = async (
+    kind: OperationKind,
+    request: ChangeRequest,
+    created = false,
+  ): Promise<ChangeAccepted> => {
+    const operation = entity.newOperation(kind);
+    if (entity.state.queued) entity.supersede(entity.state.queued, operation.id);
+    const next = enqueue(entity.state, operation, request);
+    entity.state = next.state;
+    publisher.forget({ operations: next.forgotten });
+    publisher.record(operation);
+    entity.running?.cancel();
+    const { generation } = entity.state;
+    const index = await publisher.published(generation);
+    return { operation, generation, created, index };
+  };
+
+  const repeated = async (request: ChangeRequest): Promise<ChangeAccepted | undefined> => {
+    const found = atTheEdge(() => findRemembered(entity.state, request));
+    if (!found) return undefined;
+    const index = await publisher.published(entity.state.generation);
+    return { operation: found.operation, generation: entity.state.generation, created: false, index };
+  };
+
+  const claim = async (hostnames: readonly string[]): Promise<void> => {
+    const claimed = await local.claimHostnames({ ...key, hostnames });
+    if (claimed.kind === 'claimed') return;
+    throw ApplicationFailure.nonRetryable(
+      `The hostname ${claimed.hostname} belongs to the microservice ${claimed.owner}. Use another hostname, or take it from there first.`,
+      'conflict',
+    );
+  };
+
+  /** Handlers run outside the scope of the main function, and are not to be cancelled either. */
+  const change = (request: ChangeRequest, body: () => Promise<ChangeAccepted>): Promise<ChangeAccepted> =>
+    CancellationScope.nonCancellable(
+      async () =>
+        (await repeated(request)) ?? inTurn(async () => (await repeated(request)) ?? (await body())),
+    );
+
+  const checked = (request: ChangeRequest) => atTheEdge(() => checkChange(entity.state, request));
+  const checkedApply = (request: ApplyRequest) => atTheEdge(() => checkApply(entity.state, request));
+  const checkedRollback = (request: RollbackRequest) =>
+    atTheEdge(() => {
+      checkChange(entity.state, request);
+      return findRemembered(entity.state, request)
+        ? undefined
+        : rollbackTarget(entity.state, request.toRelease);
+    });
+
+  setHandler(
+    applyUpdate,
+    (request) =>
+      change(request, async () => {
+        checkedApply(request);
+        const hostnames = hostnamesOf(request.release);
+        const before = exists(entity.state) ? desiredOf(entity.state) : undefined;
+        const held = before ? hostnamesOf(before.release.spec) : [];
+        if (hostnames.some((hostname) => !held.includes(hostname))) {
+          await claim(hostnames);
+          checkedApply(request);
+        }
+        const created = !exists(entity.state);
+        const scale = request.scale ?? (created ? 1 : entity.state.scale);
+        const isScaled = scale !== entity.state.scale;
+        if (created) beginAnew();
+        entity.state = { ...entity.state, name: request.name, scale };
+        const current = findRelease(entity.state, entity.state.desiredRelease);
+        const isSame = current !== undefined && sameRelease(current.spec, request.release);
+        if (!isSame) enterRelease(request.release);
+        return accept(isSame && isScaled ? 'scale' : 'deploy', request, created);
+      }),
+    { validator: checkedApply },
+  );
+
+  setHandler(
+    scaleUpdate,
+    (request) =>
+      change(request, async () => {
+        checked(request);
+        entity.state = { ...entity.state, scale: request.scale };
+        return accept('scale', request);
+      }),
+    { validator: checked },
+  );
+
+  setHandler(
+    rollbackUpdate,
+    (request) =>
+      change(request, async () => {
+        const target = checkedRollback(request);
+        if (!target) throw new Error('a repeated rollback reached its body');
+        await claim(hostnamesOf(target.spec));
+        enterRelease(target.spec, target.number);
+        return accept('rollback', request);
+      }),
+    { validator: (request: RollbackRequest) => void checkedRollback(request) },
+  );
+
+  setHandler(
+    restartUpdate,
+    (request) =>
+      change(request, async () => {
+        checked(request);
+        return accept('restart', request);
+      }),
+    { validator: checked },
+  );
+
+  setHandler(
+    removeUpdate,
+    (request) =>
+      change(request, async () => {
+        checked(request);
+        entity.state = { ...entity.state, removing: true };
+        return accept('remove', request);
+      }),
+    { validator: checked },
+  );
+
+  setHandler(observedChangedSignal, () => {
+    entity.observedChanged = true;
+  });
+};

@@ -1,0 +1,287 @@
+/**
+ * What a microservice's entity does by itself: runs operations one at a time, enters how they ended, and heals what
+ * has come apart.
+ */
+
+import {
+  ApplicationFailure,
+  CancellationScope,
+  ChildWorkflowCancellationType,
+  ParentClosePolicy,
+  executeChild,
+  isCancellation,
+  setCurrentDetails,
+} from '@temporalio/workflow';
+
+import { TIMEOUT } from '../contracts/timeouts';
+import {
+  SEARCH_ATTRIBUTE,
+  WORKFLOW,
+  type OperationInput,
+  type OperationOutcome,
+} from '../contracts/workflows';
+import { isErrorCode } from '../domain/errors';
+import type { ClusterEvent, Operation, OperationError, OperationKind, PlanRequest } from '../domain/model';
+
+import type { Entity } from './entity';
+import { desiredOf, emptyEntityState, fallbackOf, hostnamesOf, rememberOperation } from './entity-state';
+import { insist, local } from './publisher';
+
+type OperationWorkflow = (input: OperationInput) => Promise<OperationOutcome>;
+
+const CHILD_OF: Readonly<Record<OperationKind, string>> = {
+  deploy: WORKFLOW.deploy,
+  rollback: WORKFLOW.deploy,
+  restart: WORKFLOW.deploy,
+  scale: WORKFLOW.scale,
+  reschedule: WORKFLOW.reschedule,
+  remove: WORKFLOW.remove,
+};
+
+/** Whether a plan of this kind waits until every replica is healthy, also those that were there before. */
+const provesHealth = (kind: OperationKind): boolean =>
+  kind === 'deploy' || kind === 'rollback' || kind === 'restart';
+
+/** What ended an operation without an outcome, in the words of the innermost failure. */
+const errorOfChild = (error: unknown): OperationError => {
+  if (isCancellation(error)) {
+    return { code: 'conflict', message: 'The operation was cancelled by an operator.', logTail: [] };
+  }
+  let cause: unknown = error;
+  while (cause instanceof Error && cause.cause instanceof Error) cause = cause.cause;
+  const code = cause instanceof ApplicationFailure && isErrorCode(cause.type) ? cause.type : 'internal';
+  return { code, message: cause instanceof Error ? cause.message : String(cause), logTail: [] };
+};
+
+export interface Operations {
+  /** Runs what a change has queued, until it has ended or a newer change supersedes it. */
+  execute(queued: Operation): Promise<void>;
+  /** Looks whether something has come apart, and mends it. */
+  reconcile(): Promise<void>;
+  untilNextLookMs(): number;
+}
+
+export const createOperations = (entity: Entity): Operations => {
+  const { key, publisher, announce, inTurn } = entity;
+
+  const planRequest = (operation: Operation): PlanRequest | undefined => {
+    const desired = desiredOf(entity.state);
+    if (!desired) return undefined;
+    return {
+      operation: operation.id,
+      kind: operation.kind,
+      desired,
+      refusals: {},
+      attempt: 1,
+      seed: operation.id,
+      nowMs: Date.now(),
+    };
+  };
+
+  const runChild = async (operation: Operation, request: PlanRequest): Promise<OperationOutcome> => {
+    const fallback = fallbackOf(entity.state);
+    const childInput: OperationInput = { operation, request, ...(fallback ? { fallback } : {}) };
+    const { release, scale } = request.desired;
+    // Until the release has been healthy once, whatever changes can fail it, and has to be able to go back.
+    const type = operation.kind === 'scale' && fallback ? WORKFLOW.deploy : CHILD_OF[operation.kind];
+    return executeChild<OperationWorkflow>(type, {
+      workflowId: operation.id,
+      args: [childInput],
+      cancellationType: ChildWorkflowCancellationType.WAIT_CANCELLATION_COMPLETED,
+      parentClosePolicy: ParentClosePolicy.REQUEST_CANCEL,
+      searchAttributes: {
+        [SEARCH_ATTRIBUTE.project]: [entity.state.project],
+        [SEARCH_ATTRIBUTE.microservice]: [entity.state.name],
+        [SEARCH_ATTRIBUTE.release]: [`v${release.number}`],
+      },
+      staticSummary: `${operation.kind} ${entity.state.name} v${release.number} at scale ${scale}`,
+      staticDetails: release.spec.containers.map(({ name, image }) => `- ${name}: \`${image}\``).join('\n'),
+    });
+  };
+
+  /** Runs an operation to its end, or until a newer change supersedes it. */
+  const runOperation = async (operation: Operation): Promise<OperationOutcome | 'superseded'> => {
+    const request = planRequest(operation);
+    if (!request) return { kind: 'succeeded', message: 'there was nothing to do' };
+    const scope = new CancellationScope();
+    entity.running = scope;
+    try {
+      return await scope.run(() => runChild(operation, request));
+    } catch (error) {
+      if (entity.state.queued && isCancellation(error)) return 'superseded';
+      return { kind: 'failed', error: errorOfChild(error) };
+    } finally {
+      entity.running = undefined;
+    }
+  };
+
+  /** Gives back the hostnames that only releases before the desired one have asked for. */
+  const giveHostnamesBack = (): Promise<void> =>
+    inTurn(async () => {
+      const desired = desiredOf(entity.state);
+      if (!desired || !entity.state.holdsSpareHostnames || entity.state.queued) return;
+      const keep = hostnamesOf(desired.release.spec);
+      await insist('give hostnames back', () => local.releaseHostnames({ ...key, keep }));
+      entity.state = { ...entity.state, holdsSpareHostnames: false };
+    });
+
+  /** Enters how an operation ended; when its record says so, everything that ends with it has ended. */
+  const settle = async (operation: Operation, outcome: OperationOutcome): Promise<void> => {
+    const ended = { ...operation, endedAtMs: Date.now() };
+    // A newer change has already said what is desired, and is about to run.
+    const isNewest = entity.state.queued === undefined;
+    const { id, kind } = operation;
+    switch (outcome.kind) {
+      case 'succeeded': {
+        const { message } = outcome;
+        if (kind !== 'remove') {
+          entity.state = { ...entity.state, failedReschedules: 0 };
+          if (provesHealth(kind)) entity.state = { ...entity.state, settledRelease: operation.release };
+          if (isNewest && entity.state.settledRelease === operation.release) {
+            entity.state = { ...entity.state, state: 'steady', message };
+          } else if (isNewest) {
+            entity.state = {
+              ...entity.state,
+              state: 'failed',
+              message: `${message}, and has not been healthy yet`,
+            };
+            entity.observedChanged = true;
+          }
+          await giveHostnamesBack();
+        }
+        publisher.record({ ...ended, state: 'succeeded', message });
+        announce('info', 'operation.succeeded', `${kind} of ${entity.state.name}: ${message}`, id);
+        return;
+      }
+      case 'failed': {
+        const { error } = outcome;
+        if (isNewest) {
+          entity.state = {
+            ...entity.state,
+            // A removal that failed is still a removal, also for an entity that is rebuilt from its document.
+            state: entity.state.removing ? 'removing' : 'failed',
+            message: error.message,
+            failedReschedules: entity.state.failedReschedules + 1,
+          };
+        }
+        publisher.record({ ...ended, state: 'failed', message: error.message, error });
+        announce('error', 'operation.failed', `${kind} of ${entity.state.name} failed: ${error.message}`, id);
+        return;
+      }
+      case 'rolled_back': {
+        const { error } = outcome;
+        const message = `v${operation.release} was rolled back to v${entity.state.settledRelease}: ${error.message}`;
+        if (isNewest && entity.state.settledRelease !== undefined) {
+          const generation = entity.state.generation + 1;
+          entity.state = {
+            ...entity.state,
+            desiredRelease: entity.state.settledRelease,
+            state: 'steady',
+            message,
+            generation,
+          };
+          // Going back may not have been finished.
+          entity.observedChanged = true;
+          await giveHostnamesBack();
+        }
+        publisher.record({ ...ended, state: 'rolled_back', message, error });
+        announce('error', 'operation.rolled_back', `${entity.state.name}: ${message}`, id);
+        return;
+      }
+    }
+  };
+
+  /** Deletes what was published, unless a change came meanwhile; changes that come now begin a new life of it. */
+  const forget = (removal: Operation): Promise<void> =>
+    inTurn(async () => {
+      if (entity.state.queued) return settle(removal, { kind: 'succeeded', message: removal.message });
+      const removed: ClusterEvent = {
+        atMs: Date.now(),
+        level: 'info',
+        type: 'microservice.removed',
+        message: removal.message,
+        project: entity.state.project,
+        microservice: entity.state.name,
+        operation: removal.id,
+      };
+      await publisher.alone(() =>
+        insist('forget the microservice', () =>
+          local.forgetMicroservice({ ...key, operation: removal, events: [removed] }),
+        ),
+      );
+      entity.state = { ...emptyEntityState(key, Date.now()), generation: entity.state.generation };
+    });
+
+  const execute = async (queued: Operation): Promise<void> => {
+    const operation: Operation = { ...queued, state: 'running', startedAtMs: Date.now() };
+    const { id, kind, release, scale } = operation;
+    setCurrentDetails(`Running \`${id}\``);
+    announce(
+      'info',
+      'operation.started',
+      `${kind} of ${entity.state.name} v${release} at scale ${scale}`,
+      id,
+    );
+    const outcome = await runOperation(operation);
+    if (outcome === 'superseded') {
+      entity.supersede(operation, entity.state.queued?.id ?? entity.state.newestOperation);
+    } else if (kind === 'remove' && outcome.kind === 'succeeded') {
+      await forget({ ...operation, state: 'succeeded', message: outcome.message, endedAtMs: Date.now() });
+    } else {
+      await settle(operation, outcome);
+    }
+    setCurrentDetails(entity.state.message);
+  };
+
+  /** Runs an operation that nobody has asked for. */
+  const mend = async (kind: 'reschedule' | 'remove'): Promise<void> => {
+    const operation = entity.newOperation(kind);
+    const next = rememberOperation(entity.state, operation);
+    entity.state = next.state;
+    publisher.forget({ operations: next.forgotten });
+    publisher.record(operation);
+    await execute(operation);
+  };
+
+  /** Looks whether something has come apart, and mends it. */
+  const reconcile = async (): Promise<void> => {
+    entity.observedChanged = false;
+    const desired = desiredOf(entity.state);
+    if (!desired) return;
+    if (entity.state.removing) return mend('remove');
+    const preview = await insist('look at what runs', () =>
+      local.previewPlan({
+        operation: 'preview',
+        kind: 'reschedule',
+        desired,
+        refusals: {},
+        attempt: 1,
+        seed: entity.state.newestOperation,
+        nowMs: Date.now(),
+      }),
+    );
+    if (entity.state.queued) return;
+    if (preview.phases.length > 0) return mend('reschedule');
+    if (preview.converged && entity.state.state !== 'steady') {
+      entity.state = {
+        ...entity.state,
+        state: 'steady',
+        message: `v${desired.release.number} runs at scale ${desired.scale}`,
+        settledRelease: desired.release.number,
+        failedReschedules: 0,
+      };
+      await giveHostnamesBack();
+      announce('info', 'microservice.recovered', `${entity.state.name}: ${entity.state.message}`);
+    }
+  };
+
+  const untilNextLookMs = (): number =>
+    entity.state.failedReschedules === 0
+      ? TIMEOUT.reconcileEveryMs
+      : Math.min(
+          TIMEOUT.rescheduleBackoffMs * 2 ** (entity.state.failedReschedules - 1),
+          TIMEOUT.rescheduleMaxBackoffMs,
+        );
+
+  return { execute, reconcile, untilNextLookMs };
+};

@@ -1,0 +1,102 @@
+/**
+ * What the parts of a microservice's entity share: its state, its way out to Consul, and turns for what must not
+ * overlap.
+ */
+
+import { condition, currentUpdateInfo, uuid4, type CancellationScope } from '@temporalio/workflow';
+
+import { operationId } from '../contracts/workflows';
+import { longId } from '../domain/hash';
+import type { EventLevel, MicroserviceKey, Operation, OperationKind } from '../domain/model';
+
+import { documentOf, emptyEntityState, type EntityState } from './entity-state';
+import { createPublisher, type Publisher } from './publisher';
+
+export interface MicroserviceInput extends MicroserviceKey {
+  /** The state of the run before, or the one rebuilt from what was published. */
+  readonly carried?: EntityState;
+}
+
+export interface Entity {
+  readonly key: MicroserviceKey;
+  state: EntityState;
+  /** What the operation under way runs in; a newer change cancels it. */
+  running: CancellationScope | undefined;
+  /** Somebody has seen a change of what runs: look whether it has come apart. */
+  observedChanged: boolean;
+  readonly publisher: Publisher;
+  readonly announce: (level: EventLevel, type: string, message: string, operation?: string) => void;
+  newOperation(kind: OperationKind): Operation;
+  /** Records that an operation has given way to a newer one. */
+  supersede(operation: Operation, by: string): void;
+  /**
+   * What waits for Consul between looking at the state and changing it takes turns: changes, so that they take effect
+   * in the order they came, and the entity's own dealings with hostnames.
+   */
+  readonly inTurn: <T>(body: () => Promise<T>) => Promise<T>;
+}
+
+/**
+ * An update whose workflow task was lost comes again, maybe to the next run, when its record has been published
+ * already: so its operation gets the same id again.
+ */
+const newSuffix = (): string => {
+  const update = currentUpdateInfo();
+  return update ? longId(update.id) : uuid4().replaceAll('-', '').slice(0, 12);
+};
+
+export const createEntity = (input: MicroserviceInput): Entity => {
+  const key: MicroserviceKey = { project: input.project, name: input.name };
+  const state = input.carried ?? emptyEntityState(key, Date.now());
+  const publisher = createPublisher(() => documentOf(entity.state, Date.now()), state.generation);
+  let turns = 0;
+  let turn = 0;
+
+  const entity: Entity = {
+    key,
+    state,
+    running: undefined,
+    observedChanged: input.carried !== undefined,
+    publisher,
+    announce: (level, type, message, operation) =>
+      publisher.announce({
+        atMs: Date.now(),
+        level,
+        type,
+        message,
+        project: entity.state.project,
+        microservice: entity.state.name,
+        ...(operation === undefined ? {} : { operation }),
+      }),
+    newOperation: (kind) => ({
+      project: entity.state.project,
+      name: entity.state.name,
+      id: operationId(kind, key, newSuffix()),
+      kind,
+      state: 'queued',
+      release: entity.state.desiredRelease,
+      scale: entity.state.scale,
+      message: '',
+      plan: [],
+      createdAtMs: Date.now(),
+    }),
+    supersede: (operation, by) =>
+      publisher.record({
+        ...operation,
+        state: 'superseded',
+        message: `superseded by ${by}`,
+        endedAtMs: Date.now(),
+      }),
+    inTurn: async (body) => {
+      const mine = turns;
+      turns += 1;
+      if (turn !== mine) await condition(() => turn === mine);
+      try {
+        return await body();
+      } finally {
+        turn += 1;
+      }
+    },
+  };
+  return entity;
+};
