@@ -9,21 +9,19 @@
 import { CancelledFailure, Context } from '@temporalio/activity';
 
 import type { ClusterActivities } from '../contracts/activities';
-import type { KeyValueStore, KvOperation } from '../contracts/key-value-store';
+import type { ClusterChange } from '../contracts/cluster';
+import type { KeyValueStore } from '../contracts/key-value-store';
 import { KEPT_EVENTS, KV_PREFIX, operationKvKey, releasesKvPrefix } from '../contracts/kv';
 import { RETRY, TIMEOUT } from '../contracts/timeouts';
 import type { Microservice, MicroserviceKey, ObservedReplica, Operation, Release } from '../domain/model';
 
-export type ClusterChangeNotice =
-  | { readonly kind: 'replica'; readonly before?: ObservedReplica; readonly after?: ObservedReplica }
-  | { readonly kind: 'node'; readonly nodeId: string; readonly isNew: boolean }
-  | { readonly kind: 'membership'; readonly nodeId: string; readonly up: boolean };
+import { deleteAll } from './delete-all';
 
 export interface ClusterDependencies {
   readonly store: KeyValueStore;
   readonly view: {
     replicas(): readonly ObservedReplica[];
-    subscribe(listener: (change: ClusterChangeNotice) => void): () => void;
+    subscribe(listener: (change: ClusterChange) => void): () => void;
   };
   readonly entities: {
     /** @returns whether there is such an entity */
@@ -43,13 +41,12 @@ export interface ClusterDependencies {
 /** Begun anew this often, so that the workflow's history shows a watch that lives. */
 const WATCH_FOR_MS = 12 * 3_600_000;
 const SIGNALS_AT_ONCE = 16;
-const DELETED_AT_ONCE = 60;
 const KEPT_AFTER_REMOVAL_MS = 24 * 3_600_000;
 
 const idOf = ({ project, name }: MicroserviceKey) => `${project}/${name.toLowerCase()}`;
 
 /** What is wrong with a replica after a change, in words; undefined when nothing is to be mended. */
-const troubleOf = (change: ClusterChangeNotice & { kind: 'replica' }): string | undefined => {
+const troubleOf = (change: ClusterChange & { kind: 'replica' }): string | undefined => {
   const { before, after } = change;
   if (!after) {
     return before && before.state !== 'stopping' ? `replica ${before.id} is gone` : undefined;
@@ -84,23 +81,22 @@ export const createClusterActivities = (deps: ClusterDependencies): ClusterActiv
     );
   };
 
-  const deleteAll = async (keys: readonly string[]) => {
-    for (let first = 0; first < keys.length; first += DELETED_AT_ONCE) {
-      const batch = keys.slice(first, first + DELETED_AT_ONCE);
-      await deps.store.transact(batch.map((key): KvOperation => ({ kind: 'delete', key })));
-    }
-  };
-
   /** Old events, and the operations of microservices that were removed long ago. */
   const forgetOld = async (living: ReadonlySet<string>) => {
     const events = await deps.store.list(KV_PREFIX.events);
-    await deleteAll(events.slice(0, Math.max(0, events.length - KEPT_EVENTS)).map(({ key }) => key));
+    await deleteAll(
+      deps.store,
+      events.slice(0, Math.max(0, events.length - KEPT_EVENTS)).map(({ key }) => key),
+    );
     const operations = await deps.store.list<Operation>(KV_PREFIX.operations);
     const keptSinceMs = Date.now() - KEPT_AFTER_REMOVAL_MS;
     const old = operations.filter(
       ({ value }) => !living.has(idOf(value)) && (value.endedAtMs ?? Infinity) < keptSinceMs,
     );
-    await deleteAll(old.map(({ key }) => key));
+    await deleteAll(
+      deps.store,
+      old.map(({ key }) => key),
+    );
   };
 
   const heartbeating = async <T>(body: () => Promise<T>): Promise<T> => {

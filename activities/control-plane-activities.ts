@@ -24,6 +24,7 @@ import type { ClusterEvent, MicroserviceKey, Operation, Snapshot } from '../doma
 import { computePlan, describePlan } from '../domain/plan';
 
 import { throwingFailures } from './activity-error';
+import { deleteAll } from './delete-all';
 
 export interface ControlPlaneDependencies {
   readonly store: KeyValueStore;
@@ -37,8 +38,6 @@ interface HostnameOwner {
   readonly project: string;
   readonly name: string;
 }
-
-const DELETED_AT_ONCE = 60;
 
 /** Thrown errors are failures whose `type` is a code of the error table, or defects. */
 export const createControlPlaneActivities = (deps: ControlPlaneDependencies): ControlPlaneActivities => {
@@ -55,13 +54,6 @@ export const createControlPlaneActivities = (deps: ControlPlaneDependencies): Co
 
   const owns = (owner: HostnameOwner, key: MicroserviceKey) =>
     owner.project === key.project && owner.name.toLowerCase() === key.name.toLowerCase();
-
-  /** In portions that fit a transaction each; only what need not go together. */
-  const deleteAll = async (keys: readonly string[]): Promise<void> => {
-    for (let first = 0; first < keys.length; first += DELETED_AT_ONCE) {
-      await write(keys.slice(first, first + DELETED_AT_ONCE).map((key) => ({ kind: 'delete', key })));
-    }
-  };
 
   const hostnamesOfOwner = async (key: MicroserviceKey) =>
     (await store.list<HostnameOwner>(KV_PREFIX.hostnames)).filter(({ value }) => owns(value, key));
@@ -121,7 +113,10 @@ export const createControlPlaneActivities = (deps: ControlPlaneDependencies): Co
     },
 
     forgetMicroservice: async ({ operation, events, ...key }) => {
-      await deleteAll((await hostnamesOfOwner(key)).map((entry) => entry.key));
+      await deleteAll(
+        store,
+        (await hostnamesOfOwner(key)).map((entry) => entry.key),
+      );
       const known = await store.get<Operation>(operationKvKey(key, operation.id));
       return write([
         {
@@ -154,7 +149,10 @@ export const createControlPlaneActivities = (deps: ControlPlaneDependencies): Co
     releaseHostnames: async ({ keep, ...key }) => {
       const kept = new Set(keep.map(hostnameKvKey));
       const gone = (await hostnamesOfOwner(key)).filter((entry) => !kept.has(entry.key));
-      await deleteAll(gone.map((entry) => entry.key));
+      await deleteAll(
+        store,
+        gone.map((entry) => entry.key),
+      );
     },
   });
 };

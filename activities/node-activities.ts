@@ -20,7 +20,7 @@ import { toFailure } from './activity-error';
 
 const HEARTBEAT_EVERY_MS = 1_000;
 
-type Progress = (what: string, words: string) => void;
+export type Progress = (what: string, words: string) => void;
 
 export interface NodeActivityDeps {
   readonly images: {

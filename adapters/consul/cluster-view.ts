@@ -8,16 +8,12 @@
 
 import { setTimeout as delay } from 'node:timers/promises';
 
+import type { ClusterChange } from '../../contracts/cluster';
 import { KV_PREFIX } from '../../contracts/kv';
+import type { KvStore, KvWatch } from '../../contracts/kv-store';
 import type { ObservedNode, ObservedReplica, SnapshotNode } from '../../domain/model';
 
 import type { ConsulClient } from './consul-client';
-import type { KvStore, KvWatch } from '../../contracts/kv-store';
-
-export type ClusterChange =
-  | { readonly kind: 'replica'; readonly before?: ObservedReplica; readonly after?: ObservedReplica }
-  | { readonly kind: 'node'; readonly nodeId: string; readonly isNew: boolean }
-  | { readonly kind: 'membership'; readonly nodeId: string; readonly up: boolean };
 
 export interface ClusterView {
   readonly ready: Promise<void>;

@@ -8,6 +8,8 @@
 
 import type { KvChange, KvDocument, KvStore, KvWatch, KvWatchHandlers } from '../../contracts/kv-store';
 
+import { pause } from '../pause';
+
 import { kvPath, kvText, type ConsulClient, type ConsulKvEntry, type ConsulResponse } from './consul-client';
 
 /** Bounds how long a frozen Consul goes unnoticed; Consul answers with what it has when nothing has changed. */
@@ -53,21 +55,6 @@ const difference = (
   changed.sort((a, b) => a.index - b.index || (a.key < b.key ? -1 : 1));
   return { index, changed, removed };
 };
-
-const sleep = (ms: number, signal: AbortSignal): Promise<void> =>
-  new Promise((resolve) => {
-    if (signal.aborted || ms <= 0) {
-      resolve();
-      return;
-    }
-    const done = () => {
-      clearTimeout(timer);
-      signal.removeEventListener('abort', done);
-      resolve();
-    };
-    const timer = setTimeout(done, ms);
-    signal.addEventListener('abort', done);
-  });
 
 const watchPrefix = (client: ConsulClient, prefix: string, handlers: KvWatchHandlers): KvWatch => {
   const told = new Map<string, number>();
@@ -126,7 +113,7 @@ const watchPrefix = (client: ConsulClient, prefix: string, handlers: KvWatchHand
     while (!closed) {
       const pauseMs = await read();
       if (interruption.signal.aborted) interruption = new AbortController();
-      if (refreshWanted.length === 0) await sleep(pauseMs, interruption.signal);
+      if (refreshWanted.length === 0) await pause(pauseMs, interruption.signal);
       if (interruption.signal.aborted) interruption = new AbortController();
     }
     for (const one of refreshWanted) one.reject(new Error('the watch was closed'));

@@ -9,6 +9,7 @@
 import type Docker from 'dockerode';
 
 import { LABEL } from '../../contracts/docker';
+import { pause } from '../pause';
 
 export interface ContainerHappening {
   /** `create`, `start`, `die`, `kill`, `stop`, `pause`, `unpause`, `oom`, `destroy`, … */
@@ -174,15 +175,4 @@ const readLines = (
     stream.once('end', () => end());
     stream.once('close', () => end());
     stream.once('error', end);
-  });
-
-const pause = (ms: number, signal: AbortSignal): Promise<void> =>
-  new Promise((resolve) => {
-    const timer = setTimeout(done, ms);
-    function done(): void {
-      clearTimeout(timer);
-      signal.removeEventListener('abort', done);
-      resolve();
-    }
-    signal.addEventListener('abort', done, { once: true });
   });

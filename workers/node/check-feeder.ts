@@ -8,6 +8,7 @@
 
 import type Docker from 'dockerode';
 
+import { pause } from '../../adapters/pause';
 import type { HealthStatus } from '../../adapters/consul/consul-agent';
 import type { ReplicaRegistry } from '../../adapters/consul/replica-registry';
 import { checksOf, serviceId } from '../../adapters/consul/service-definitions';
@@ -101,14 +102,3 @@ export const createCheckFeeder = (
     },
   };
 };
-
-const pause = (ms: number, signal: AbortSignal): Promise<void> =>
-  new Promise((resolve) => {
-    const timer = setTimeout(done, ms);
-    function done(): void {
-      clearTimeout(timer);
-      signal.removeEventListener('abort', done);
-      resolve();
-    }
-    signal.addEventListener('abort', done, { once: true });
-  });

@@ -8,6 +8,7 @@
 
 import type { Logger } from 'pino';
 
+import { pause } from '../../adapters/pause';
 import type { ConsulAgent, NodeCheck } from '../../adapters/consul/consul-agent';
 import { kvPath, kvText, type ConsulClient, type ConsulKvEntry } from '../../adapters/consul/consul-client';
 import { SERVICE_META } from '../../contracts/docker';
@@ -154,14 +155,3 @@ const describeOutput = (name: string, output: string): string => {
   const line = output.trim().split('\n')[0] ?? '';
   return line === '' ? `check ${name} fails` : `check ${name} fails: ${line.slice(0, MAX_OUTPUT)}`;
 };
-
-const pause = (ms: number, signal: AbortSignal): Promise<void> =>
-  new Promise((resolve) => {
-    const timer = setTimeout(done, ms);
-    function done(): void {
-      clearTimeout(timer);
-      signal.removeEventListener('abort', done);
-      resolve();
-    }
-    signal.addEventListener('abort', done, { once: true });
-  });

@@ -12,6 +12,7 @@ import { request as httpsRequest } from 'node:https';
 import type Docker from 'dockerode';
 import type { Logger } from 'pino';
 
+import { pause } from '../../adapters/pause';
 import { interleaveLogs, lastOf, mergeLogs, readLog } from '../../adapters/docker/container-logs';
 import type { EngineEvents } from '../../adapters/docker/engine-events';
 import type { ReplicaContainers } from '../../adapters/docker/replica-containers';
@@ -243,14 +244,3 @@ export const createLogStreams = (deps: {
 
 /** A container that is made again keeps its followers. */
 const REMADE_WITHIN_MS = 3_000;
-
-const pause = (ms: number, signal: AbortSignal): Promise<void> =>
-  new Promise((resolve) => {
-    const timer = setTimeout(done, ms);
-    function done(): void {
-      clearTimeout(timer);
-      signal.removeEventListener('abort', done);
-      resolve();
-    }
-    signal.addEventListener('abort', done, { once: true });
-  });

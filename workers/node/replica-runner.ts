@@ -8,6 +8,7 @@
 
 import type { Logger } from 'pino';
 
+import type { NodeActivityDeps, Progress } from '../../activities/node-activities';
 import type { ConsulAgent } from '../../adapters/consul/consul-agent';
 import type { HostPortChooser } from '../../adapters/docker/host-ports';
 import { reservedBy } from '../../adapters/docker/observed-replica';
@@ -57,20 +58,7 @@ export interface ReplicaRunnerDeps {
   readonly logger: Logger;
 }
 
-type Progress = (what: string, words: string) => void;
-
-export interface ReplicaRunner {
-  start(
-    replicas: readonly StartReplica[],
-    signal: AbortSignal,
-    onProgress: Progress,
-  ): Promise<readonly StartOutcome[]>;
-  stop(
-    replicas: StopReplicas['replicas'],
-    signal: AbortSignal,
-    onProgress: Progress,
-  ): Promise<readonly StopOutcome[]>;
-}
+export type ReplicaRunner = NodeActivityDeps['replicas'];
 
 export const createReplicaRunner = (deps: ReplicaRunnerDeps): ReplicaRunner => {
   const { memory, locks, containers, publisher, logger } = deps;
