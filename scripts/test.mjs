@@ -16,7 +16,7 @@ const MINUTE_MS = 60_000;
 const bin = (name) => join(checkoutPath, 'node_modules', '.bin', name);
 
 /**
- * A stage without commands is a jest project. Tests with real engines wait much and are timed: two files at a time.
+ * A stage without commands is a jest project.
  * The limits are far above what stages take; together they stay under an hour and a half, so that a hang is told.
  */
 const STAGES = {
@@ -31,8 +31,8 @@ const STAGES = {
   unit: { limitMs: 5 * MINUTE_MS },
   workflow: { limitMs: 10 * MINUTE_MS },
   replay: { limitMs: 5 * MINUTE_MS },
-  integration: { limitMs: 20 * MINUTE_MS, needsRoot: true, workers: 2 },
-  e2e: { limitMs: 25 * MINUTE_MS, needsRoot: true, workers: 2, needsBuild: true },
+  integration: { limitMs: 20 * MINUTE_MS, needsRoot: true },
+  e2e: { limitMs: 25 * MINUTE_MS, needsRoot: true, needsBuild: true },
 };
 
 await runEntry(async () => {
@@ -121,23 +121,19 @@ async function runCheck(stage, env) {
 }
 
 async function runJest(name, jestOptions, env) {
-  const { limitMs, workers } = STAGES[name];
+  const { limitMs } = STAGES[name];
   const folder = mkdtempSync(join(tmpdir(), 'containeros-jest-'));
   const remove = () => rmSync(folder, { recursive: true, force: true });
   const forget = onStop(remove);
   try {
     const file = join(folder, 'result.json');
     const args = ['--selectProjects', name, '--passWithNoTests', '--json', `--outputFile=${file}`];
-    const result = await run(
-      bin('jest'),
-      [...args, ...(workers === undefined ? [] : [`--maxWorkers=${workers}`]), ...jestOptions],
-      {
-        cwd: checkoutPath,
-        env,
-        inherit: true,
-        timeoutMs: limitMs,
-      },
-    );
+    const result = await run(bin('jest'), [...args, ...jestOptions], {
+      cwd: checkoutPath,
+      env,
+      inherit: true,
+      timeoutMs: limitMs,
+    });
     if (result.timedOut) console.log(`jest took longer than ${limitMs / MINUTE_MS} minutes and was ended`);
     return countTests(file, result.code === 0);
   } finally {
