@@ -18,8 +18,8 @@ import { openInstallation } from './installation';
 import { endWithSupervisor, onRolesStatus, tellSupervisor } from './role';
 import { version } from './version';
 
-/** How long /readyz waits for Temporal to say something. */
-const TEMPORAL_ANSWER_MS = 2_000;
+/** How long /readyz waits for Temporal and for Consul to say something. */
+const ANSWER_MS = 2_000;
 /** The default of 10 wakes an API that has nothing to do a hundred times a second. */
 const EVENT_LOOP_SAMPLED_EVERY_MS = 100;
 
@@ -41,12 +41,23 @@ export const runApiRole = async (config: Config, logger: Logger): Promise<void> 
   });
   const temporalNotReady = async (): Promise<readonly string[]> => {
     try {
-      await connection.withDeadline(Date.now() + TEMPORAL_ANSWER_MS, () =>
+      await connection.withDeadline(Date.now() + ANSWER_MS, () =>
         connection.workflowService.getSystemInfo({}),
       );
       return [];
     } catch {
       return [`Temporal at ${temporalAddressOf(config)} does not answer`];
+    }
+  };
+
+  /** What follows Consul learns of a frozen one only after its wait: here it has to answer now. */
+  const consulNotReady = async (): Promise<readonly string[]> => {
+    if (readModel.status().staleReason !== undefined) return []; // said already
+    try {
+      await consul.request({ path: '/status/leader', timeoutMs: ANSWER_MS });
+      return [];
+    } catch {
+      return [`Consul at ${consulAddressOf(config)} does not answer`];
     }
   };
 
@@ -66,7 +77,10 @@ export const runApiRole = async (config: Config, logger: Logger): Promise<void> 
     operations: createOperations({ kv, readModel, log: logger }),
     changes: createTemporalChanges({ client, log: logger }),
     nodeStreams: createNodeStreams(),
-    notReady: async () => [...rolesNotReady, ...(await temporalNotReady())],
+    notReady: async () => [
+      ...rolesNotReady,
+      ...(await Promise.all([temporalNotReady(), consulNotReady()])).flat(),
+    ],
     log: logger,
     metrics,
     nowMs: Date.now,

@@ -13,9 +13,9 @@ import { pause } from '../pause';
 import { kvPath, kvText, type ConsulClient, type ConsulKvEntry, type ConsulResponse } from './consul-client';
 
 /** Bounds how long a frozen Consul goes unnoticed; Consul answers with what it has when nothing has changed. */
-const WAIT_MS = 60_000;
+const WAIT_MS = 10_000;
 /** Consul adds up to a sixteenth to the wait asked for. */
-const answerLimitMs = (waitMs: number) => waitMs + waitMs / 16 + 5_000;
+const answerLimitMs = (waitMs: number) => waitMs + waitMs / 16 + 3_000;
 const RETRY_FIRST_MS = 50;
 const RETRY_MAX_MS = 2_000;
 /** Every change costs the reading of the whole prefix, so a burst of changes is read in strides that grow with it. */

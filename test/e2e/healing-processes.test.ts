@@ -178,6 +178,12 @@ for (const role of ['node', 'control-plane', 'consul', 'temporal'] satisfies Rol
       const answer = await instance
         .api('PATCH', `/v1/microservices/${SERVICE}`, { body: { scale: 3 }, timeoutMs: 3_000 })
         .catch(() => undefined);
+      if (role === 'consul') {
+        expect(await instance.api('GET', '/readyz')).toMatchObject({
+          status: 503,
+          text: expect.stringContaining('Consul at ') as string,
+        });
+      }
       instance.thaw(role);
       await stillServes();
       // Whether it was accepted in time or not: asked again it is done, and once.
