@@ -15,6 +15,7 @@ const MIN_MEMORY_LIMIT_BYTES = 6 * 1024 * 1024; // Docker refuses less
 const NAME = /^[A-Za-z][A-Za-z0-9-]*[A-Za-z0-9]$/;
 const CONTAINER_NAME = /^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?$/;
 const ENV_KEY = /^[A-Za-z_][A-Za-z0-9_.-]*$/;
+const ENV_KEY_WORDS = 'must begin with a letter or _, and go on with letters, digits, _, . and -';
 // The grammar of the distribution project's reference package, without its captures.
 const IMAGE =
   /^(?:(?:[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?(?:\.[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?)*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?\/)?[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*(?:\/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)*(?::\w[\w.-]{0,127})?(?:@sha256:[a-f0-9]{64})?$/;
@@ -47,9 +48,13 @@ const hostnameSchema = z.string().max(253).toLowerCase().regex(HOSTNAME, {
 
 const envSchema = z
   .union([
-    z.array(text(131_072).regex(/^[A-Za-z_][A-Za-z0-9_.-]*=/, { message: 'must have the form KEY=value' })),
+    z.array(
+      text(131_072).regex(/^[A-Za-z_][A-Za-z0-9_.-]*=/, {
+        message: `must have the form KEY=value, and KEY ${ENV_KEY_WORDS}`,
+      }),
+    ),
     z.record(
-      z.string().regex(ENV_KEY, { message: 'must be a name of letters, digits and _' }),
+      z.string().regex(ENV_KEY, { message: ENV_KEY_WORDS }),
       z.union([text(131_072), z.number(), z.boolean()]),
     ),
   ])
@@ -106,7 +111,9 @@ const checkSchema = z.union([
       path: z
         .string()
         .max(2048)
-        .regex(/^\/[\x21-\x7e]*$/, { message: 'must be a path that begins with /' })
+        .regex(/^\/[\x21-\x7e]*$/, {
+          message: 'must be a path that begins with / and has no spaces; encode them as %20',
+        })
         .optional(),
     }),
     ...checkTiming,

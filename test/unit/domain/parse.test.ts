@@ -273,9 +273,17 @@ describe('values of several forms', () => {
       { env: 'A=1' },
       ['env must be a list like ["KEY=value"] or a map like { "KEY": "value" }, not text ("A=1")'],
     ],
-    [{ env: ['A=1', 'B'] }, ['env/1 must have the form KEY=value']],
+    [
+      { env: ['A=1', 'B'] },
+      [
+        'env/1 must have the form KEY=value, and KEY must begin with a letter or _, and go on with letters, digits, _, . and -',
+      ],
+    ],
     [{ env: { A: null } }, ['env/A must be text, a number, true or false, not null']],
-    [{ env: { '1A': 'x' } }, ['env/1A has a key that must be a name of letters, digits and _']],
+    [
+      { env: { '1A': 'x' } },
+      ['env/1A has a key that must begin with a letter or _, and go on with letters, digits, _, . and -'],
+    ],
     [{ ports: [0] }, ['ports/0 must be a port from 1 to 65535']],
     [{ ports: ['80:80'] }, ['ports/0 must be a port like 5432, 5432/tcp or 53/udp']],
     [{ ports: [true] }, ['ports/0 must be a port like 5432, "5432/tcp" or "53/udp", not true']],
@@ -329,7 +337,7 @@ describe('values of several forms', () => {
     ],
     [
       { ports: [80], check: { http: { port: 80, path: 'health' } } },
-      ['check/http/path must be a path that begins with /'],
+      ['check/http/path must be a path that begins with / and has no spaces; encode them as %20'],
     ],
   ])('%j', (container, problems) => {
     expect(problemsOf(web(container), true)).toEqual(problems.map((problem) => `/containers/app/${problem}`));
