@@ -21,7 +21,7 @@ export async function deployWorkflow(input: OperationInput): Promise<OperationOu
     kind: 'rolled_back',
     error: {
       ...result.error,
-      message: `${result.error.message} Going back to v${input.fallback.release.number} is not finished: ${undone.error.message}`,
+      message: `${result.error.message.replace(/[^.!?]$/, '$&.')} Going back to v${input.fallback.release.number} is not finished: ${undone.error.message}`,
     },
   };
 }

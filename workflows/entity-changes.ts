@@ -43,7 +43,6 @@ import {
   rollbackTarget,
   withoutReleases,
 } from './entity-state';
-import { local } from './publisher';
 
 const applyUpdate = defineUpdate<ChangeAccepted, [ApplyRequest]>(UPDATE.apply);
 const scaleUpdate = defineUpdate<ChangeAccepted, [ScaleRequest]>(UPDATE.scale);
@@ -63,7 +62,7 @@ const atTheEdge = <T>(body: () => T): T => {
 };
 
 export const acceptChanges = (entity: Entity): void => {
-  const { key, publisher, inTurn } = entity;
+  const { key, local, publisher, inTurn } = entity;
 
   const enterRelease = (release: Release['spec'], rollbackOf?: number) => {
     const added = addRelease(entity.state, release, Date.now(), rollbackOf);

@@ -10,6 +10,7 @@ import {
   ParentClosePolicy,
   executeChild,
   isCancellation,
+  patched,
   setCurrentDetails,
 } from '@temporalio/workflow';
 
@@ -21,11 +22,19 @@ import {
   type OperationOutcome,
 } from '../contracts/workflows';
 import { isErrorCode } from '../domain/errors';
-import type { ClusterEvent, Operation, OperationError, OperationKind, PlanRequest } from '../domain/model';
+import type {
+  ClusterEvent,
+  Desired,
+  Operation,
+  OperationError,
+  OperationKind,
+  Plan,
+  PlanRequest,
+} from '../domain/model';
 
 import type { Entity } from './entity';
 import { desiredOf, emptyEntityState, fallbackOf, hostnamesOf, rememberOperation } from './entity-state';
-import { insist, local } from './publisher';
+import { insist } from './publisher';
 
 type OperationWorkflow = (input: OperationInput) => Promise<OperationOutcome>;
 
@@ -62,7 +71,7 @@ export interface Operations {
 }
 
 export const createOperations = (entity: Entity): Operations => {
-  const { key, publisher, announce, inTurn } = entity;
+  const { key, local, publisher, announce, inTurn } = entity;
 
   const planRequest = (operation: Operation): PlanRequest | undefined => {
     const desired = desiredOf(entity.state);
@@ -125,6 +134,28 @@ export const createOperations = (entity: Entity): Operations => {
       entity.state = { ...entity.state, holdsSpareHostnames: false };
     });
 
+  const previewOf = (desired: Desired): Promise<Plan> =>
+    insist('look at what runs', () =>
+      local.previewPlan({
+        operation: 'preview',
+        kind: 'reschedule',
+        desired,
+        refusals: {},
+        attempt: 1,
+        seed: entity.state.newestOperation,
+        nowMs: Date.now(),
+      }),
+    );
+
+  /** Whether a release that was made without replicas runs for the first time, and as it should. */
+  const isFirstRun = async ({ kind, release }: Operation): Promise<boolean> => {
+    const desired = desiredOf(entity.state);
+    if (kind !== 'scale' || !desired || entity.state.settledRelease === release) return false;
+    // Histories from before it have no look here.
+    if (!patched('prove-first-run')) return false;
+    return (await previewOf(desired)).converged;
+  };
+
   /** Enters how an operation ended; when its record says so, everything that ends with it has ended. */
   const settle = async (operation: Operation, outcome: OperationOutcome): Promise<void> => {
     const ended = { ...operation, endedAtMs: Date.now() };
@@ -136,8 +167,12 @@ export const createOperations = (entity: Entity): Operations => {
         const { message } = outcome;
         if (kind !== 'remove') {
           entity.state = { ...entity.state, failedReschedules: 0 };
-          if (provesHealth(kind)) entity.state = { ...entity.state, settledRelease: operation.release };
-          if (isNewest && entity.state.settledRelease === operation.release) {
+          // What has no replicas proves nothing, and lacks nothing.
+          const isIdle = operation.scale === 0;
+          if (!isIdle && (provesHealth(kind) || (await isFirstRun(operation)))) {
+            entity.state = { ...entity.state, settledRelease: operation.release };
+          }
+          if (isNewest && (isIdle || entity.state.settledRelease === operation.release)) {
             entity.state = { ...entity.state, state: 'steady', message };
           } else if (isNewest) {
             entity.state = {
@@ -249,17 +284,7 @@ export const createOperations = (entity: Entity): Operations => {
     const desired = desiredOf(entity.state);
     if (!desired) return;
     if (entity.state.removing) return mend('remove');
-    const preview = await insist('look at what runs', () =>
-      local.previewPlan({
-        operation: 'preview',
-        kind: 'reschedule',
-        desired,
-        refusals: {},
-        attempt: 1,
-        seed: entity.state.newestOperation,
-        nowMs: Date.now(),
-      }),
-    );
+    const preview = await previewOf(desired);
     if (entity.state.queued) return;
     if (preview.phases.length > 0) return mend('reschedule');
     if (preview.converged && entity.state.state !== 'steady') {
@@ -267,7 +292,7 @@ export const createOperations = (entity: Entity): Operations => {
         ...entity.state,
         state: 'steady',
         message: `v${desired.release.number} runs at scale ${desired.scale}`,
-        settledRelease: desired.release.number,
+        ...(desired.scale > 0 ? { settledRelease: desired.release.number } : {}),
         failedReschedules: 0,
       };
       await giveHostnamesBack();

@@ -10,7 +10,7 @@ import { longId } from '../domain/hash';
 import type { EventLevel, MicroserviceKey, Operation, OperationKind } from '../domain/model';
 
 import { documentOf, emptyEntityState, type EntityState } from './entity-state';
-import { createPublisher, type Publisher } from './publisher';
+import { createLocalActivities, createPublisher, type LocalActivities, type Publisher } from './publisher';
 
 export interface MicroserviceInput extends MicroserviceKey {
   /** The state of the run before, or the one rebuilt from what was published. */
@@ -24,6 +24,7 @@ export interface Entity {
   running: CancellationScope | undefined;
   /** Somebody has seen a change of what runs: look whether it has come apart. */
   observedChanged: boolean;
+  readonly local: LocalActivities;
   readonly publisher: Publisher;
   readonly announce: (level: EventLevel, type: string, message: string, operation?: string) => void;
   newOperation(kind: OperationKind): Operation;
@@ -48,7 +49,8 @@ const newSuffix = (): string => {
 export const createEntity = (input: MicroserviceInput): Entity => {
   const key: MicroserviceKey = { project: input.project, name: input.name };
   const state = input.carried ?? emptyEntityState(key, Date.now());
-  const publisher = createPublisher(() => documentOf(entity.state, Date.now()), state.generation);
+  const local = createLocalActivities();
+  const publisher = createPublisher(local, () => documentOf(entity.state, Date.now()), state.generation);
   let turns = 0;
   let turn = 0;
 
@@ -57,6 +59,7 @@ export const createEntity = (input: MicroserviceInput): Entity => {
     state,
     running: undefined,
     observedChanged: input.carried !== undefined,
+    local,
     publisher,
     announce: (level, type, message, operation) =>
       publisher.announce({

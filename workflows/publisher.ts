@@ -11,14 +11,45 @@ import type { ControlPlaneActivities } from '../contracts/activities';
 import { RETRY, TIMEOUT } from '../contracts/timeouts';
 import type { ClusterEvent, Microservice, Operation } from '../domain/model';
 
-export const local = proxyLocalActivities<ControlPlaneActivities>({
+const LIMITS = {
   startToCloseTimeout: TIMEOUT.localStartToCloseMs,
   scheduleToCloseTimeout: TIMEOUT.localScheduleToCloseMs,
+};
+
+const retried = proxyLocalActivities<ControlPlaneActivities>({
+  ...LIMITS,
   retry: {
     initialInterval: RETRY.local.initialIntervalMs,
     maximumInterval: RETRY.local.maximumIntervalMs,
   },
 });
+
+const triedOnce = proxyLocalActivities<ControlPlaneActivities>({ ...LIMITS, retry: { maximumAttempts: 1 } });
+
+/**
+ * The local activities of one entity, one at a time: those that end one after the other come back together in a
+ * replay, and what waits for two of them would then go on in another order than it did.
+ */
+export const createLocalActivities = () => {
+  let last: Promise<unknown> = Promise.resolve();
+  const inLine =
+    <A extends unknown[], R>(activity: (...input: A) => Promise<R>) =>
+    (...input: A): Promise<R> => {
+      const mine = last.then(() => activity(...input));
+      last = mine.catch(() => undefined);
+      return mine;
+    };
+  return {
+    publishMicroservice: inLine(retried.publishMicroservice),
+    claimHostnames: inLine(retried.claimHostnames),
+    releaseHostnames: inLine(retried.releaseHostnames),
+    forgetMicroservice: inLine(retried.forgetMicroservice),
+    // It also fails while no node is up: the others must not wait for that.
+    previewPlan: inLine(triedOnce.previewPlan),
+  };
+};
+
+export type LocalActivities = ReturnType<typeof createLocalActivities>;
 
 /** Does not give up: an entity outlives any outage of what it depends on. */
 export const insist = async <T>(what: string, body: () => Promise<T>): Promise<T> => {
@@ -72,10 +103,12 @@ const merge = (older: Batch, newer: Batch): Batch => ({
 });
 
 /**
+ * @param local of the same entity
  * @param document what to publish now; undefined while there is nothing
  * @param publishedGeneration the generation that the run before has published
  */
 export const createPublisher = (
+  local: LocalActivities,
   document: () => Microservice | undefined,
   publishedGeneration: number,
 ): Publisher => {

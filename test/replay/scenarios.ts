@@ -40,6 +40,14 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
       await subject.gone();
     },
   },
+  'first-run': {
+    run: async (subject) => {
+      await subject.applied({ scale: 0 });
+      await subject.steady(0);
+      await subject.ended(await subject.scale(2));
+      await subject.steady(2, 1);
+    },
+  },
   superseded: {
     run: async (subject, project) => {
       const hold = await holdingStarts(project, () => subject.apply({ scale: 3 }));

@@ -54,6 +54,30 @@ test('a scale that takes over a deploy rolls its release back when that fails', 
   await subject.steady(2, 1);
 });
 
+test('a release without replicas proves nothing: what fails at its first run goes back to the one that ran', async () => {
+  const subject = createSubject(use.project);
+  await subject.applied();
+  await subject.steady(1);
+  use.project.cluster.setImage('shop:bad', BAD);
+  await subject.applied({ scale: 0, image: 'shop:bad' });
+  expect(await subject.steady(0, 2)).toMatchObject({ settledRelease: 1, message: 'v2 runs at scale 0' });
+  const scale = await subject.scale(1);
+  expect(await subject.ended(scale)).toMatchObject({
+    state: 'rolled_back',
+    message: 'v2 was rolled back to v1: app ended with status 3',
+  });
+  await subject.steady(1, 1);
+});
+
+test('a microservice that was made without replicas is settled by its first run', async () => {
+  const subject = createSubject(use.project);
+  await subject.applied({ scale: 0 });
+  expect((await subject.steady(0)).settledRelease).toBeUndefined();
+  expect(await subject.ended(await subject.scale(2))).toMatchObject({ state: 'succeeded' });
+  expect(await subject.steady(2)).toMatchObject({ settledRelease: 1, message: 'v1 runs at scale 2' });
+  expect(use.project.cluster.events().map(({ type }) => type)).not.toContain('microservice.recovered');
+});
+
 test('a first release that fails is failed for as long as it is, and heals', async () => {
   const subject = createSubject(use.project);
   use.project.cluster.setImage('shop:bad', BAD);
