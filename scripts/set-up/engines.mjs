@@ -22,7 +22,7 @@ import { ENGINES, releaseArchitecture, versionFits } from './engine-releases.mjs
 import { describeSystemError, SetUpError } from './failure.mjs';
 import { withLock } from './lock.mjs';
 import { cachePath } from './paths.mjs';
-import { findOnPath, isExecutableFile, onStop, processIdentity, run } from './processes.mjs';
+import { findOnPath, isExecutableFile, isStopping, onStop, processIdentity, run } from './processes.mjs';
 import { formatSeconds, say } from './steps.mjs';
 
 const VERSION_LIMIT_MS = 20_000;
@@ -153,6 +153,8 @@ async function install(engine, attempts, env, inTurn) {
         await take(work);
         return { path: await commit(engine, work, from, env), from };
       } catch (error) {
+        // The clean-ups are under way, and end the process: the next way would only make the work folder again.
+        if (isStopping()) await new Promise(() => undefined);
         if (error instanceof SetUpError) throw error;
         attempts.push(`${from === 'Go' ? 'Go modules' : 'release'}: ${describeSystemError(error)}`);
       } finally {

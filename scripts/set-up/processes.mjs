@@ -12,6 +12,10 @@ const GRACE_MS = 5_000;
 const liveGroups = new Set();
 /** Undone when we are told to stop, last one first. */
 const cleanUps = new Set();
+let stopping = false;
+
+/** Whether we were told to stop: what fails now fails because of that, and nothing new is begun. */
+export const isStopping = () => stopping;
 
 /** Registers work to do if a signal ends us; returns the function that takes it back. */
 export function onStop(cleanUp) {
@@ -94,7 +98,6 @@ function signalGroup(pid, signal) {
  * @returns {() => void} takes this back
  */
 export function stopOnSignals() {
-  let stopping = false;
   const stop = async (signal) => {
     if (stopping) return;
     stopping = true;
