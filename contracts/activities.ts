@@ -115,8 +115,8 @@ export interface ControlPlaneActivities {
 /** Run by the control-plane worker, as normal long activities of the cluster workflow. */
 export interface ClusterActivities {
   /**
-   * Follows replicas and nodes in Consul and signals the entities that have something to mend. Never returns by
-   * itself; heartbeats; resumes from its last heartbeat.
+   * Follows replicas and nodes in Consul and signals the entities that have something to mend. Heartbeats; returns
+   * after half a day, to be begun anew.
    */
   watchCluster(): Promise<void>;
   /** Starts the entity of every microservice that is in KV but unknown to Temporal; deletes old events and records. */

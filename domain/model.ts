@@ -224,7 +224,7 @@ export type MicroserviceState =
 
 /** What an entity publishes of its microservice: the desired state, and the seed of recovery. */
 export interface Microservice extends MicroserviceKey {
-  /** Grows by one with every accepted change; the ETag of the API. */
+  /** Grows by one with every accepted change, and when a release is rolled back by itself; the ETag of the API. */
   readonly generation: number;
   readonly scale: number;
   readonly release: Release;

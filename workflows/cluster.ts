@@ -21,7 +21,7 @@ const { recoverEntities } = proxyActivities<ClusterActivities>({
 });
 
 const { watchCluster } = proxyActivities<ClusterActivities>({
-  // Ended and begun anew each day, so that its history stays short.
+  // It returns after half a day, and is begun anew.
   startToCloseTimeout: '24 hours',
   heartbeatTimeout: TIMEOUT.watcherHeartbeatMs,
   retry,

@@ -138,7 +138,9 @@ const runOnNode = async (
         ];
       });
       const startToCloseMs =
-        longest(release.spec, (container) => container.startupGraceMs) + TIMEOUT.startMarginMs;
+        longest(release.spec, (container) => container.startupGraceMs) +
+        release.spec.update.minHealthyMs +
+        TIMEOUT.startMarginMs;
       const outcomes = await nodeActivities(
         nodeId,
         { startToCloseMs, scheduleToCloseMs: startToCloseMs + TIMEOUT.nodeOutageMs },

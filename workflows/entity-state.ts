@@ -1,7 +1,7 @@
 /**
  * The state of a microservice's entity, and how accepted changes turn one state into the next. Pure.
  *
- * Invariants: `generation` grows by one with each accepted change; release numbers only grow; the settled release is
+ * Invariants: `generation` grows by one with each accepted change and each automatic rollback; release numbers only grow; the settled release is
  * never forgotten; the state is plain JSON, because it is carried into the next run.
  */
 

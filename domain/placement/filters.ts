@@ -3,7 +3,7 @@
  *
  * Invariants: a filter looks at one node and what one replica needs, and at nothing else; `passes` is cheap (it runs
  * for every replica on every node), `reason` is one line for people. A degraded node passes: it is the last choice,
- * not a wrong one (scores.ts).
+ * not a wrong one (placer.ts).
  */
 
 import type { SnapshotNode } from '../model';

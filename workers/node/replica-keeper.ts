@@ -362,7 +362,7 @@ export const createReplicaKeeper = (deps: ReplicaKeeperDeps): ReplicaKeeper => {
     doubtAll: () => {
       for (const replica of memory.values()) {
         for (const upkeep of replica.upkeeps.values()) {
-          upkeep.isDoubted = upkeep.servingRun === upkeep.run;
+          upkeep.isDoubted ||= upkeep.servingRun === upkeep.run;
           upkeep.servingRun = undefined;
         }
       }
