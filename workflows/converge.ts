@@ -12,24 +12,20 @@ import {
   TimeoutFailure,
   isCancellation,
   proxyActivities,
-  proxyLocalActivities,
   setCurrentDetails,
   sleep,
   upsertSearchAttributes,
 } from '@temporalio/workflow';
 
-import type {
-  ControlPlaneActivities,
-  NodeActivities,
-  PullOutcome,
-  StartOutcome,
-} from '../contracts/activities';
+import type { NodeActivities, PullOutcome, StartOutcome } from '../contracts/activities';
 import { nodeQueue } from '../contracts/queues';
 import { RETRY, TIMEOUT } from '../contracts/timeouts';
 import { SEARCH_ATTRIBUTE, type OperationInput } from '../contracts/workflows';
 import { isErrorCode } from '../domain/errors';
 import type { Desired, OperationError, Phase, PlanRequest, Release } from '../domain/model';
 import type { ReleaseSpec } from '../domain/spec/schema';
+
+import { localActivities } from './local-activities';
 
 export type Converged =
   | { readonly kind: 'done'; readonly steps: number }
@@ -42,15 +38,6 @@ interface PhaseReport {
   /** Nodes that did not take the work: plan again, Consul says whether they are up. */
   readonly silent: readonly string[];
 }
-
-const localActivities = proxyLocalActivities<ControlPlaneActivities>({
-  startToCloseTimeout: TIMEOUT.localStartToCloseMs,
-  scheduleToCloseTimeout: TIMEOUT.localScheduleToCloseMs,
-  retry: {
-    initialInterval: RETRY.local.initialIntervalMs,
-    maximumInterval: RETRY.local.maximumIntervalMs,
-  },
-});
 
 const nodeActivities = (
   nodeId: string,

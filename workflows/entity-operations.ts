@@ -73,19 +73,13 @@ export interface Operations {
 export const createOperations = (entity: Entity): Operations => {
   const { key, local, publisher, announce, inTurn } = entity;
 
-  const planRequest = (operation: Operation): PlanRequest | undefined => {
-    const desired = desiredOf(entity.state);
-    if (!desired) return undefined;
-    return {
-      operation: operation.id,
-      kind: operation.kind,
-      desired,
-      refusals: {},
-      attempt: 1,
-      seed: operation.id,
-      nowMs: Date.now(),
-    };
-  };
+  /** The first plan of an operation. */
+  const planRequest = (
+    operation: string,
+    kind: OperationKind,
+    desired: Desired,
+    seed = operation,
+  ): PlanRequest => ({ operation, kind, desired, refusals: {}, attempt: 1, seed, nowMs: Date.now() });
 
   const runChild = async (operation: Operation, request: PlanRequest): Promise<OperationOutcome> => {
     const fallback = fallbackOf(entity.state);
@@ -110,8 +104,9 @@ export const createOperations = (entity: Entity): Operations => {
 
   /** Runs an operation to its end, or until a newer change supersedes it. */
   const runOperation = async (operation: Operation): Promise<OperationOutcome | 'superseded'> => {
-    const request = planRequest(operation);
-    if (!request) return { kind: 'succeeded', message: 'there was nothing to do' };
+    const desired = desiredOf(entity.state);
+    if (!desired) return { kind: 'succeeded', message: 'there was nothing to do' };
+    const request = planRequest(operation.id, operation.kind, desired);
     const scope = new CancellationScope();
     entity.running = scope;
     try {
@@ -136,15 +131,7 @@ export const createOperations = (entity: Entity): Operations => {
 
   const previewOf = (desired: Desired): Promise<Plan> =>
     insist('look at what runs', () =>
-      local.previewPlan({
-        operation: 'preview',
-        kind: 'reschedule',
-        desired,
-        refusals: {},
-        attempt: 1,
-        seed: entity.state.newestOperation,
-        nowMs: Date.now(),
-      }),
+      local.previewPlan(planRequest('preview', 'reschedule', desired, entity.state.newestOperation)),
     );
 
   /** Whether a release that was made without replicas runs for the first time, and as it should. */

@@ -10,7 +10,8 @@ import { longId } from '../domain/hash';
 import type { EventLevel, MicroserviceKey, Operation, OperationKind } from '../domain/model';
 
 import { documentOf, emptyEntityState, type EntityState } from './entity-state';
-import { createLocalActivities, createPublisher, type LocalActivities, type Publisher } from './publisher';
+import { createLocalActivities, type LocalActivities } from './local-activities';
+import { createPublisher, type Publisher } from './publisher';
 
 export interface MicroserviceInput extends MicroserviceKey {
   /** The state of the run before, or the one rebuilt from what was published. */

@@ -5,51 +5,12 @@
  * generation, or a newer one, can be read.
  */
 
-import { condition, isCancellation, log, proxyLocalActivities, sleep } from '@temporalio/workflow';
+import { condition, isCancellation, log, sleep } from '@temporalio/workflow';
 
-import type { ControlPlaneActivities } from '../contracts/activities';
-import { RETRY, TIMEOUT } from '../contracts/timeouts';
+import { RETRY } from '../contracts/timeouts';
 import type { ClusterEvent, Microservice, Operation } from '../domain/model';
 
-const LIMITS = {
-  startToCloseTimeout: TIMEOUT.localStartToCloseMs,
-  scheduleToCloseTimeout: TIMEOUT.localScheduleToCloseMs,
-};
-
-const retried = proxyLocalActivities<ControlPlaneActivities>({
-  ...LIMITS,
-  retry: {
-    initialInterval: RETRY.local.initialIntervalMs,
-    maximumInterval: RETRY.local.maximumIntervalMs,
-  },
-});
-
-const triedOnce = proxyLocalActivities<ControlPlaneActivities>({ ...LIMITS, retry: { maximumAttempts: 1 } });
-
-/**
- * The local activities of one entity, one at a time: those that end one after the other come back together in a
- * replay, and what waits for two of them would then go on in another order than it did.
- */
-export const createLocalActivities = () => {
-  let last: Promise<unknown> = Promise.resolve();
-  const inLine =
-    <A extends unknown[], R>(activity: (...input: A) => Promise<R>) =>
-    (...input: A): Promise<R> => {
-      const mine = last.then(() => activity(...input));
-      last = mine.catch(() => undefined);
-      return mine;
-    };
-  return {
-    publishMicroservice: inLine(retried.publishMicroservice),
-    claimHostnames: inLine(retried.claimHostnames),
-    releaseHostnames: inLine(retried.releaseHostnames),
-    forgetMicroservice: inLine(retried.forgetMicroservice),
-    // It also fails while no node is up: the others must not wait for that.
-    previewPlan: inLine(triedOnce.previewPlan),
-  };
-};
-
-export type LocalActivities = ReturnType<typeof createLocalActivities>;
+import type { LocalActivities } from './local-activities';
 
 /** Does not give up: an entity outlives any outage of what it depends on. */
 export const insist = async <T>(what: string, body: () => Promise<T>): Promise<T> => {
