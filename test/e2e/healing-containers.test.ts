@@ -238,7 +238,7 @@ scenario(
   () => bed,
   async (running) => {
     const { engine, instance } = running;
-    engine.freeze();
+    await engine.freeze();
     try {
       await consistently(async () => expect(await pages(instance, SERVICE, SCALE)).toHaveLength(SCALE), {
         durationMs: 3_000,

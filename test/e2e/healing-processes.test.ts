@@ -174,7 +174,7 @@ for (const role of ['node', 'control-plane', 'consul', 'temporal'] satisfies Rol
     async (running) => {
       const { instance } = running;
       const stillServes = await watchService();
-      instance.freeze(role);
+      await instance.freeze(role);
       const answer = await instance
         .api('PATCH', `/v1/microservices/${SERVICE}`, { body: { scale: 3 }, timeoutMs: 3_000 })
         .catch(() => undefined);

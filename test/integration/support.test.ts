@@ -101,7 +101,7 @@ test('an engine that is stopped, killed, frozen or cut from power comes back wit
   await engine.powerOn();
   expect(await eventually(ours)).toMatch(/^200 web v1/);
 
-  engine.freeze();
+  await engine.freeze();
   await expect(
     Promise.race([
       engine.docker.ping(),

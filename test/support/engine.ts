@@ -6,6 +6,7 @@ import { closeSync, existsSync, mkdirSync, openSync, readFileSync, writeFileSync
 import { join } from 'node:path';
 import Docker from 'dockerode';
 import { startMachine, type Machine, type MachineOptions } from './machine';
+import { freezeProcess } from './process';
 import { findProgram } from './programs';
 import { eventually, eventuallyValue, Hopeless } from './wait';
 
@@ -29,7 +30,7 @@ export interface DockerEngine extends Machine {
   kill(): Promise<void>;
   start(): Promise<void>;
   /** The engine hangs: connections are accepted by the kernel and never answered. */
-  freeze(): void;
+  freeze(): Promise<void>;
   thaw(): void;
   log(): string;
 }
@@ -109,9 +110,7 @@ export async function startDockerEngine(options: DockerEngineOptions = {}): Prom
     start,
     stop: () => signal('SIGTERM'),
     kill: () => signal('SIGKILL'),
-    freeze: () => {
-      process.kill(daemonPid(daemon), 'SIGSTOP');
-    },
+    freeze: () => freezeProcess(daemonPid(daemon)),
     thaw: () => {
       process.kill(daemonPid(daemon), 'SIGCONT');
     },

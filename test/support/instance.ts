@@ -6,7 +6,7 @@ import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync } from
 import { join } from 'node:path';
 import type { DockerEngine } from './engine';
 import { httpRequest, type HttpAnswer, type HttpOptions } from './http';
-import { projectRoot, runCommand } from './process';
+import { freezeProcess, projectRoot, runCommand } from './process';
 import { engineVariables } from './programs';
 import { eventually, Hopeless } from './wait';
 
@@ -54,7 +54,7 @@ export interface Instance {
   /** kill -9 of all processes of the product at once; they are gone when it returns. */
   killAll(): Promise<void>;
   isRunning(): boolean;
-  freeze(role: Role): void;
+  freeze(role: Role): Promise<void>;
   thaw(role: Role): void;
   /** Ctrl-C, and waits for the end. */
   stop(): Promise<void>;
@@ -211,9 +211,7 @@ export async function startInstance(options: InstanceOptions): Promise<Instance>
     },
     killAll,
     isRunning,
-    freeze: (role) => {
-      process.kill(pid(role), 'SIGSTOP');
-    },
+    freeze: (role) => freezeProcess(pid(role)),
     thaw: (role) => {
       process.kill(pid(role), 'SIGCONT');
       wrapper?.kill('SIGCONT');

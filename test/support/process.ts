@@ -1,8 +1,9 @@
 // Runs commands of the machine for the tests, and finds the project's own files.
 // Invariant: a failed command's error holds its output, so that a test's failure explains itself.
 import { execFile } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { eventually } from './wait';
 
 export interface CommandResult {
   readonly stdout: string;
@@ -52,6 +53,21 @@ export function runCommand(
     child.stdin?.on('error', () => undefined); // the command may end without reading its input
     child.stdin?.end(options.input);
   });
+}
+
+/** Stops a process where it stands. The signal is only the wish: on a busy machine its threads run on for a while. */
+export async function freezeProcess(pid: number): Promise<void> {
+  process.kill(pid, 'SIGSTOP');
+  await eventually(
+    () => {
+      for (const thread of readdirSync(`/proc/${pid}/task`)) {
+        const stat = readFileSync(`/proc/${pid}/task/${thread}/stat`, 'utf8');
+        const state = stat.slice(stat.lastIndexOf(')') + 2)[0]; // proc(5)
+        if (state !== 'T') throw new Error(`thread ${thread} is in state ${state}`);
+      }
+    },
+    { intervalMs: 1, describe: `process ${pid} is frozen` },
+  );
 }
 
 /** The checkout's folder: the nearest one above with a package.json, also for compiled copies in dist/. */
