@@ -28,8 +28,7 @@ import type { ReleaseSpec } from '../domain/spec/schema';
 import { localActivities } from './local-activities';
 
 export type Converged =
-  | { readonly kind: 'done'; readonly steps: number }
-  | { readonly kind: 'failed'; readonly error: OperationError };
+  { readonly kind: 'done' } | { readonly kind: 'failed'; readonly error: OperationError };
 
 interface PhaseReport {
   readonly failure?: OperationError;
@@ -174,7 +173,9 @@ const runPhase = async (
     if (result.value.kind === 'stopped') continue;
     for (const outcome of result.value.outcomes) {
       if (outcome.kind === 'refused') refusals[nodeId] = outcome.reason;
-      if (outcome.kind === 'failed') {
+      // It found no room on the way (a full disk, no free port): another node may have it.
+      else if (outcome.kind === 'failed' && outcome.code === 'no_capacity') refusals[nodeId] = outcome.reason;
+      else if (outcome.kind === 'failed') {
         failure ??= {
           code: outcome.code,
           message: outcome.reason,
@@ -205,7 +206,6 @@ export const converge = async (
     ),
   );
   let refusals: Readonly<Record<string, string>> = {};
-  let steps = 0;
 
   for (let attempt = firstAttempt; ; attempt += 1) {
     const request: PlanRequest = { ...input.request, desired, refusals, attempt, nowMs: Date.now() };
@@ -226,7 +226,7 @@ export const converge = async (
     if (plan.phases.length === 0) {
       return plan.unplaced > 0
         ? { kind: 'failed', error: unplaced(), attempts: attempt }
-        : { kind: 'done', steps, attempts: attempt };
+        : { kind: 'done', attempts: attempt };
     }
 
     const nodes = [...new Set(plan.phases.flatMap((phase) => phase.steps.map((step) => step.nodeId)))].sort();
@@ -238,7 +238,6 @@ export const converge = async (
         `Plan ${attempt}, phase ${index + 1} of ${plan.phases.length}: ${phase.kind} ${count(phase.steps.length, 'step')}`,
       );
       const report = await runPhase(phase, request, releases);
-      steps += phase.steps.length;
       if (report.failure) return { kind: 'failed', error: report.failure, attempts: attempt };
       if (Object.keys(report.refusals).length > 0 || report.silent.length > 0) {
         refusals = { ...refusals, ...report.refusals };
@@ -249,7 +248,7 @@ export const converge = async (
     if (!again) {
       return plan.unplaced > 0
         ? { kind: 'failed', error: unplaced(), attempts: attempt }
-        : { kind: 'done', steps, attempts: attempt };
+        : { kind: 'done', attempts: attempt };
     }
     if (Date.now() > deadlineMs) {
       return {

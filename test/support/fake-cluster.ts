@@ -56,6 +56,8 @@ export interface FakeCluster {
   setUp(nodeId: string, up: boolean): void;
   /** The node refuses replicas with these words; undefined: it takes them again. */
   refuse(nodeId: string, reason: string | undefined): void;
+  /** The node finds on the way that it has no room, and leaves what it had begun; undefined: it has room again. */
+  fill(nodeId: string, reason: string | undefined): void;
   setImage(image: string, behaviour: ImageBehaviour): void;
   /** Starts wait, with their replicas in the state `starting`, until they are released or cancelled. */
   holdStarts(): Hold;
@@ -104,6 +106,7 @@ export const createFakeCluster = (nodeIds: readonly string[]): FakeCluster => {
   const replicas = new Map<string, ObservedReplica>();
   const images = new Map<string, ImageBehaviour>();
   const refusals = new Map<string, string>();
+  const full = new Map<string, string>();
   const watches: { name: string; fewest: number; most: number }[] = [];
   const journal: string[] = [];
   let starts: ReturnType<typeof createHold> | undefined;
@@ -161,6 +164,7 @@ export const createFakeCluster = (nodeIds: readonly string[]): FakeCluster => {
       name: asked.name,
       id: asked.replicaId,
       release: asked.release.number,
+      releasedAtMs: asked.release.createdAtMs,
       nodeId,
       operation: asked.operation,
       state: 'starting',
@@ -184,6 +188,11 @@ export const createFakeCluster = (nodeIds: readonly string[]): FakeCluster => {
     const replica = replicas.get(replicaId) ?? observe(nodeId, asked);
     if (replica.nodeId !== nodeId)
       throw new Error(`${replicaId} runs on ${replica.nodeId}, not on ${nodeId}`);
+    const lack = full.get(nodeId);
+    if (lack !== undefined) {
+      put(replica, 'broken');
+      return { kind: 'failed', replicaId, code: 'no_capacity', reason: lack, logTail: [] };
+    }
     if (replica.state !== 'running') put(replica, 'starting');
     const settle = () => {
       const failure = failureOf(release);
@@ -252,6 +261,10 @@ export const createFakeCluster = (nodeIds: readonly string[]): FakeCluster => {
     refuse: (nodeId, reason) => {
       if (reason === undefined) refusals.delete(nodeId);
       else refusals.set(nodeId, reason);
+    },
+    fill: (nodeId, reason) => {
+      if (reason === undefined) full.delete(nodeId);
+      else full.set(nodeId, reason);
     },
     setImage: (image, behaviour) => void images.set(image, behaviour),
     holdStarts: () => {

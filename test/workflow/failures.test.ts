@@ -200,6 +200,26 @@ test('when a node refuses, the operation plans again without it', async () => {
   expect(new Set(subject.replicas().map(({ nodeId }) => nodeId))).toEqual(new Set(['c']));
 });
 
+test('a node that finds on the way that it is full is planned around', async () => {
+  const subject = createSubject(use.project);
+  const { cluster } = use.project;
+  cluster.fill('a', 'no space left on the disk');
+  cluster.fill('b', 'no space left on the disk');
+  expect(await subject.applied({ scale: 3 })).toMatchObject({ state: 'succeeded' });
+  await subject.steady(3, 1);
+  expect(subject.replicas().map(({ nodeId }) => nodeId)).toEqual(['c', 'c', 'c']);
+
+  cluster.fill('c', 'no space left on the disk');
+  expect(await subject.ended(await subject.scale(4))).toMatchObject({
+    state: 'failed',
+    error: {
+      code: 'no_capacity',
+      message: expect.stringContaining('c refused: no space left on the disk') as string,
+    },
+  });
+  await eventually(() => expect(subject.replicas()).toHaveLength(3));
+});
+
 test('when all nodes refuse, the words of each are told', async () => {
   const subject = createSubject(use.project);
   for (const node of ['a', 'b', 'c']) use.project.cluster.refuse(node, `${node} is full`);
