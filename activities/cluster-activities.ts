@@ -11,21 +11,32 @@ import { CancelledFailure, Context } from '@temporalio/activity';
 import type { ClusterActivities } from '../contracts/activities';
 import type { ClusterChange } from '../contracts/cluster';
 import type { KeyValueStore } from '../contracts/key-value-store';
-import { KEPT_EVENTS, KV_PREFIX, operationKvKey, releasesKvPrefix } from '../contracts/kv';
+import { KEPT_EVENTS, KV_PREFIX, operationKvKey, releasesKvPrefix, removedKvKey } from '../contracts/kv';
 import { RETRY, TIMEOUT } from '../contracts/timeouts';
+import type { ObservedChangedSignal } from '../contracts/workflows';
 import type { Microservice, MicroserviceKey, ObservedReplica, Operation, Release } from '../domain/model';
 
 import { deleteAll } from './delete-all';
 
+/** What an entity is to be told. */
+interface Word {
+  readonly key: MicroserviceKey;
+  readonly reason: string;
+  readonly hasRoom: boolean;
+}
+
 export interface ClusterDependencies {
   readonly store: KeyValueStore;
   readonly view: {
+    /** Resolves when everything has been read once. */
+    readonly ready: Promise<void>;
+    nodes(): readonly { readonly id: string; readonly up: boolean }[];
     replicas(): readonly ObservedReplica[];
     subscribe(listener: (change: ClusterChange) => void): () => void;
   };
   readonly entities: {
     /** @returns whether there is such an entity */
-    signal(key: MicroserviceKey, reason: string): Promise<boolean>;
+    signal(key: MicroserviceKey, signal: ObservedChangedSignal): Promise<boolean>;
     /** Ids of the microservices whose entities run, as `project/name` in lower case. */
     running(): Promise<ReadonlySet<string>>;
     /** Starts the entity from what was published, unless it runs. */
@@ -42,6 +53,8 @@ export interface ClusterDependencies {
 const WATCH_FOR_MS = 12 * 3_600_000;
 const SIGNALS_AT_ONCE = 16;
 const KEPT_AFTER_REMOVAL_MS = 24 * 3_600_000;
+/** A node that was away for longer brings back replicas of which nothing is known: they are left alone. */
+const REMOVED_KNOWN_FOR_MS = 90 * 24 * 3_600_000;
 
 const idOf = ({ project, name }: MicroserviceKey) => `${project}/${name.toLowerCase()}`;
 
@@ -81,8 +94,10 @@ export const createClusterActivities = (deps: ClusterDependencies): ClusterActiv
     );
   };
 
-  /** Old events, and the operations of microservices that were removed long ago. */
-  const forgetOld = async (living: ReadonlySet<string>) => {
+  /** Old events, and what is known of microservices that were removed long ago. */
+  const forgetOld = async () => {
+    const documents = await deps.store.list<Microservice>(KV_PREFIX.microservices);
+    const living = new Set(documents.map(({ value }) => idOf(value)));
     const events = await deps.store.list(KV_PREFIX.events);
     await deleteAll(
       deps.store,
@@ -93,10 +108,36 @@ export const createClusterActivities = (deps: ClusterDependencies): ClusterActiv
     const old = operations.filter(
       ({ value }) => !living.has(idOf(value)) && (value.endedAtMs ?? Infinity) < keptSinceMs,
     );
+    const removed = await deps.store.list<Microservice>(KV_PREFIX.removed);
+    const knownSinceMs = Date.now() - REMOVED_KNOWN_FOR_MS;
+    const forgotten = removed.filter(({ value }) => value.updatedAtMs < knownSinceMs);
     await deleteAll(
       deps.store,
-      old.map(({ key }) => key),
+      [...old, ...forgotten].map(({ key }) => key),
     );
+  };
+
+  /** Replicas that were out of reach when their microservice was removed: its removal is taken up again. */
+  const removeOrphans = async () => {
+    const up = new Set(
+      deps.view
+        .nodes()
+        .filter((node) => node.up)
+        .map(({ id }) => id),
+    );
+    const keys = new Map(
+      deps.view
+        .replicas()
+        .filter(({ nodeId }) => up.has(nodeId))
+        .map((replica) => [idOf(replica), replica]),
+    );
+    // Read after the replicas: what was made since is there, and no orphan.
+    const documents = await deps.store.list<Microservice>(KV_PREFIX.microservices);
+    for (const { value } of documents) keys.delete(idOf(value));
+    for (const key of keys.values()) {
+      const removed = await deps.store.get<Microservice>(removedKvKey(key));
+      if (removed) await deps.entities.recover(removed.value, [], undefined);
+    }
   };
 
   const heartbeating = async <T>(body: () => Promise<T>): Promise<T> => {
@@ -115,16 +156,19 @@ export const createClusterActivities = (deps: ClusterDependencies): ClusterActiv
       const running = await deps.entities.running();
       const missing = documents.map(({ value }) => value).filter((one) => !running.has(idOf(one)));
       for (const microservice of missing) await recoverOne(microservice);
-      await forgetOld(new Set(documents.map(({ value }) => idOf(value))));
       return { recovered: missing.map(idOf) };
     },
 
     watchCluster: async () => {
       const context = Context.current();
-      const waiting = new Map<string, { readonly key: MicroserviceKey; readonly reason: string }>();
+      const waiting = new Map<string, Word>();
       let wake: () => void = () => undefined;
-      const tell = (key: MicroserviceKey, reason: string) => {
-        waiting.set(idOf(key), { key: { project: key.project, name: key.name }, reason });
+      const tell = (
+        key: MicroserviceKey,
+        reason: string,
+        hasRoom = waiting.get(idOf(key))?.hasRoom ?? false,
+      ) => {
+        waiting.set(idOf(key), { key: { project: key.project, name: key.name }, reason, hasRoom });
         wake();
       };
       const tellAll = (reason: string, nodeId?: string) => {
@@ -132,9 +176,10 @@ export const createClusterActivities = (deps: ClusterDependencies): ClusterActiv
           if (nodeId === undefined || replica.nodeId === nodeId) tell(replica, reason);
         }
       };
+      let housekeepingAtMs = 0;
       const tellUnsteady = async (reason: string) => {
         for (const { value } of await deps.store.list<Microservice>(KV_PREFIX.microservices)) {
-          if (value.state === 'failed') tell(value, reason);
+          if (value.state === 'failed') tell(value, reason, true);
         }
       };
 
@@ -149,6 +194,7 @@ export const createClusterActivities = (deps: ClusterDependencies): ClusterActiv
           case 'membership':
             tellAll(`node ${change.nodeId} is ${change.up ? 'back' : 'lost'}`, change.nodeId);
             if (!change.up) return;
+            housekeepingAtMs = 0;
             break;
           case 'node':
             if (!change.isNew) return;
@@ -159,33 +205,47 @@ export const createClusterActivities = (deps: ClusterDependencies): ClusterActiv
         );
       });
 
-      const signalOne = async ({ key, reason }: { key: MicroserviceKey; reason: string }) => {
+      const signalOne = async ({ key, reason, hasRoom }: Word) => {
         try {
-          if (await deps.entities.signal(key, reason)) return;
+          if (await deps.entities.signal(key, { reason, hasRoom })) return;
           const known = await deps.store.list<Microservice>(`${KV_PREFIX.microservices}${idOf(key)}`);
           const document = known.map(({ value }) => value).find((one) => idOf(one) === idOf(key));
           if (document) await recoverOne(document);
         } catch (error) {
           deps.warn(`could not tell ${idOf(key)} that ${reason}`, error);
-          if (!waiting.has(idOf(key))) waiting.set(idOf(key), { key, reason });
+          if (!waiting.has(idOf(key))) waiting.set(idOf(key), { key, reason, hasRoom });
           await context.sleep(RETRY.node.initialIntervalMs);
+        }
+      };
+
+      const keepHouse = async () => {
+        if (Date.now() < housekeepingAtMs) return;
+        housekeepingAtMs = Date.now() + TIMEOUT.housekeepingEveryMs;
+        try {
+          await removeOrphans();
+          await forgetOld();
+        } catch (error) {
+          deps.warn('could not look for what is left of removed microservices', error);
+          housekeepingAtMs = Date.now() + TIMEOUT.watcherHeartbeatMs;
         }
       };
 
       const endsAtMs = Date.now() + WATCH_FOR_MS;
       try {
-        // What happened while nobody watched.
-        for (const replica of deps.view.replicas()) {
-          const trouble = troubleOf({ kind: 'replica', after: replica });
-          if (trouble !== undefined) tell(replica, trouble);
-        }
         await heartbeating(async () => {
+          await Promise.race([deps.view.ready, context.cancelled]);
+          // What happened while nobody watched.
+          for (const replica of deps.view.replicas()) {
+            const trouble = troubleOf({ kind: 'replica', after: replica });
+            if (trouble !== undefined) tell(replica, trouble);
+          }
           while (Date.now() < endsAtMs) {
             const batch = [...waiting.values()].slice(0, SIGNALS_AT_ONCE);
             for (const { key } of batch) waiting.delete(idOf(key));
             await Promise.all(batch.map(signalOne));
             if (context.cancellationSignal.aborted) throw new CancelledFailure('the watch was cancelled');
             if (waiting.size > 0 && batch.length > 0) continue;
+            await keepHouse();
             await Promise.race([
               new Promise<void>((resolve) => {
                 wake = resolve;

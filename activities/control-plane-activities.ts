@@ -19,8 +19,9 @@ import {
   operationKvKey,
   releaseKvKey,
   releasesKvPrefix,
+  removedKvKey,
 } from '../contracts/kv';
-import type { ClusterEvent, MicroserviceKey, Operation, Snapshot } from '../domain/model';
+import type { ClusterEvent, Microservice, MicroserviceKey, Operation, Snapshot } from '../domain/model';
 import { computePlan, describePlan } from '../domain/plan';
 
 import { throwingFailures } from './activity-error';
@@ -118,6 +119,10 @@ export const createControlPlaneActivities = (deps: ControlPlaneDependencies): Co
         (await hostnamesOfOwner(key)).map((entry) => entry.key),
       );
       const known = await store.get<Operation>(operationKvKey(key, operation.id));
+      const last = await store.get<Microservice>(microserviceKvKey(key));
+      const removed: KvOperation[] = last
+        ? [{ kind: 'set', key: removedKvKey(key), value: { ...last.value, state: 'removing' } }]
+        : [];
       return write([
         {
           kind: 'set',
@@ -126,6 +131,7 @@ export const createControlPlaneActivities = (deps: ControlPlaneDependencies): Co
         },
         { kind: 'deletePrefix', prefix: releasesKvPrefix(key) },
         ...eventWrites(events),
+        ...removed,
         { kind: 'delete', key: microserviceKvKey(key) },
       ]);
     },

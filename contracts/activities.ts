@@ -102,7 +102,10 @@ export interface ControlPlaneActivities {
   /** Plans without publishing: what would be done now. Used by the periodic reconcile. */
   previewPlan(request: PlanRequest): Promise<Plan>;
   publishMicroservice(input: PublishMicroservice): Promise<Published>;
-  /** Deletes all documents of a microservice but its operations, and gives back its hostnames. */
+  /**
+   * Deletes all documents of a microservice but its operations, and gives back its hostnames. Remembers that it was
+   * removed: replicas of it may be on nodes that are away.
+   */
   forgetMicroservice(
     input: MicroserviceKey & { readonly operation: Operation; readonly events: readonly ClusterEvent[] },
   ): Promise<Published>;
@@ -115,10 +118,11 @@ export interface ControlPlaneActivities {
 /** Run by the control-plane worker, as normal long activities of the cluster workflow. */
 export interface ClusterActivities {
   /**
-   * Follows replicas and nodes in Consul and signals the entities that have something to mend. Heartbeats; returns
-   * after half a day, to be begun anew.
+   * Follows replicas and nodes in Consul and signals the entities that have something to mend; has what turns up of
+   * removed microservices removed; deletes old events and records. Heartbeats; returns after half a day, to be begun
+   * anew.
    */
   watchCluster(): Promise<void>;
-  /** Starts the entity of every microservice that is in KV but unknown to Temporal; deletes old events and records. */
+  /** Starts the entity of every microservice that is in KV but unknown to Temporal. */
   recoverEntities(): Promise<{ readonly recovered: readonly string[] }>;
 }

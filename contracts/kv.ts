@@ -17,12 +17,15 @@ export const KV_PREFIX = {
   replicas: `${KV_ROOT}replicas/`,
   nodes: `${KV_ROOT}nodes/`,
   hostnames: `${KV_ROOT}hostnames/`,
+  removed: `${KV_ROOT}removed/`,
   events: `${KV_ROOT}events/`,
 } as const;
 
 const path = ({ project, name }: MicroserviceKey) => `${project}/${name.toLowerCase()}`;
 
 export const microserviceKvKey = (key: MicroserviceKey): string => `${KV_PREFIX.microservices}${path(key)}`;
+/** The last document of a microservice that was removed: what of it turns up later is to be removed too. */
+export const removedKvKey = (key: MicroserviceKey): string => `${KV_PREFIX.removed}${path(key)}`;
 export const releasesKvPrefix = (key: MicroserviceKey): string => `${KV_PREFIX.releases}${path(key)}/`;
 export const releaseKvKey = (key: MicroserviceKey, number: number): string =>
   `${releasesKvPrefix(key)}${number}`;

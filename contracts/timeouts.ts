@@ -30,6 +30,8 @@ export const TIMEOUT = {
   updateMs: 20 * SECOND,
   /** The level-triggered reconcile of every entity: heals whatever a lost signal left. */
   reconcileEveryMs: 5 * MINUTE,
+  /** How often the cluster watcher deletes what is old, and looks for replicas of removed microservices. */
+  housekeepingEveryMs: 10 * MINUTE,
   /** Wait between a failed reschedule and the next, doubled each time up to the limit. */
   rescheduleBackoffMs: 2 * SECOND,
   rescheduleMaxBackoffMs: MINUTE,

@@ -99,6 +99,8 @@ export interface ChangeAccepted {
 export interface ObservedChangedSignal {
   /** For people: "replica web-1a2b3c is broken". */
   readonly reason: string;
+  /** There may be room that there was not: what could not be mended may be tried at once, without its back-off. */
+  readonly hasRoom?: boolean;
 }
 
 /** Input of the operation workflows. */

@@ -71,6 +71,8 @@ export interface ObservedPort {
 export interface ObservedReplica extends MicroserviceKey {
   readonly id: string;
   readonly release: number;
+  /** When that release was made: numbers begin anew with a microservice that is made anew under an old name. */
+  readonly releasedAtMs: number;
   readonly nodeId: string;
   /** The operation that started it. */
   readonly operation: string;

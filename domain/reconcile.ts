@@ -126,7 +126,9 @@ export const reconcile = (request: PlanRequest, snapshot: Snapshot): Buckets => 
   }
 
   const isOutdated = (replica: ObservedReplica) =>
-    replica.release !== desired.release.number || (kind === 'restart' && replica.operation !== operation);
+    replica.release !== desired.release.number ||
+    replica.releasedAtMs !== desired.release.createdAtMs ||
+    (kind === 'restart' && replica.operation !== operation);
   const isBroken = ({ state }: ObservedReplica) => state === 'broken';
   const mayEnd = desired.release.spec.restart.policy !== 'always';
 

@@ -37,9 +37,9 @@ export interface StoppableRole {
 const WORKFLOW_BUNDLE = join(__dirname, '..', 'workflow-bundle.js');
 
 const entitiesOf = (client: Client): ClusterDependencies['entities'] => ({
-  signal: async (key, reason) => {
+  signal: async (key, signal) => {
     try {
-      await client.workflow.getHandle(microserviceWorkflowId(key)).signal(SIGNAL.observedChanged, { reason });
+      await client.workflow.getHandle(microserviceWorkflowId(key)).signal(SIGNAL.observedChanged, signal);
       return true;
     } catch (error) {
       if (error instanceof WorkflowNotFoundError) return false;

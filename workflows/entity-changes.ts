@@ -102,7 +102,11 @@ export const acceptChanges = (entity: Entity): void => {
 
   const claim = async (hostnames: readonly string[]): Promise<void> => {
     const claimed = await local.claimHostnames({ ...key, hostnames });
-    if (claimed.kind === 'claimed') return;
+    if (claimed.kind === 'claimed') {
+      // Should the change be refused after all, they are given back at the next look.
+      entity.state = { ...entity.state, holdsSpareHostnames: true };
+      return;
+    }
     throw ApplicationFailure.nonRetryable(
       `The hostname ${claimed.hostname} belongs to the microservice ${claimed.owner}. Use another hostname, or take it from there first.`,
       'conflict',
@@ -196,7 +200,8 @@ export const acceptChanges = (entity: Entity): void => {
     { validator: checked },
   );
 
-  setHandler(observedChangedSignal, () => {
+  setHandler(observedChangedSignal, ({ hasRoom = false }) => {
     entity.observedChanged = true;
+    entity.hasRoom ||= hasRoom;
   });
 };

@@ -12,9 +12,10 @@ import {
   isCancellation,
   patched,
   setCurrentDetails,
+  sleep,
 } from '@temporalio/workflow';
 
-import { TIMEOUT } from '../contracts/timeouts';
+import { RETRY, TIMEOUT } from '../contracts/timeouts';
 import {
   SEARCH_ATTRIBUTE,
   WORKFLOW,
@@ -51,6 +52,10 @@ const CHILD_OF: Readonly<Record<OperationKind, string>> = {
 const provesHealth = (kind: OperationKind): boolean =>
   kind === 'deploy' || kind === 'rollback' || kind === 'restart';
 
+/** @temporalio/workflow does not export the class of this error. */
+const isAlreadyStarted = (error: unknown): boolean =>
+  error instanceof Error && error.name === 'WorkflowExecutionAlreadyStartedError';
+
 /** What ended an operation without an outcome, in the words of the innermost failure. */
 const errorOfChild = (error: unknown): OperationError => {
   if (isCancellation(error)) {
@@ -81,7 +86,7 @@ export const createOperations = (entity: Entity): Operations => {
     seed = operation,
   ): PlanRequest => ({ operation, kind, desired, refusals: {}, attempt: 1, seed, nowMs: Date.now() });
 
-  const runChild = async (operation: Operation, request: PlanRequest): Promise<OperationOutcome> => {
+  const runChild = (operation: Operation, request: PlanRequest): Promise<OperationOutcome> => {
     const fallback = fallbackOf(entity.state);
     const childInput: OperationInput = { operation, request, ...(fallback ? { fallback } : {}) };
     const { release, scale } = request.desired;
@@ -102,6 +107,18 @@ export const createOperations = (entity: Entity): Operations => {
     });
   };
 
+  /** What an entity that was lost has begun under the same id may still be ending: it comes first. */
+  const runChildInTurn = async (operation: Operation, request: PlanRequest): Promise<OperationOutcome> => {
+    for (;;) {
+      try {
+        return await runChild(operation, request);
+      } catch (error) {
+        if (!isAlreadyStarted(error) || !patched('wait-for-the-same-operation')) throw error;
+        await sleep(RETRY.node.initialIntervalMs);
+      }
+    }
+  };
+
   /** Runs an operation to its end, or until a newer change supersedes it. */
   const runOperation = async (operation: Operation): Promise<OperationOutcome | 'superseded'> => {
     const desired = desiredOf(entity.state);
@@ -110,7 +127,7 @@ export const createOperations = (entity: Entity): Operations => {
     const scope = new CancellationScope();
     entity.running = scope;
     try {
-      return await scope.run(() => runChild(operation, request));
+      return await scope.run(() => runChildInTurn(operation, request));
     } catch (error) {
       if (entity.state.queued && isCancellation(error)) return 'superseded';
       return { kind: 'failed', error: errorOfChild(error) };
@@ -268,12 +285,23 @@ export const createOperations = (entity: Entity): Operations => {
   /** Looks whether something has come apart, and mends it. */
   const reconcile = async (): Promise<void> => {
     entity.observedChanged = false;
+    entity.hasRoom = false;
     const desired = desiredOf(entity.state);
     if (!desired) return;
     if (entity.state.removing) return mend('remove');
     const preview = await previewOf(desired);
     if (entity.state.queued) return;
     if (preview.phases.length > 0) return mend('reschedule');
+    if (preview.unplaced > 0 && patched('say-what-is-unplaced')) {
+      // Once it has been said, there is nothing to do but to look again, less and less often.
+      if (entity.state.state === 'steady') return mend('reschedule');
+      entity.state = { ...entity.state, failedReschedules: entity.state.failedReschedules + 1 };
+      return;
+    }
+    if (preview.converged && entity.state.state === 'steady' && entity.state.holdsSpareHostnames) {
+      if (patched('give-back-spare-hostnames')) await giveHostnamesBack();
+      return;
+    }
     if (preview.converged && entity.state.state !== 'steady') {
       entity.state = {
         ...entity.state,

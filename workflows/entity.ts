@@ -25,6 +25,8 @@ export interface Entity {
   running: CancellationScope | undefined;
   /** Somebody has seen a change of what runs: look whether it has come apart. */
   observedChanged: boolean;
+  /** There may be room for what could not be mended: look, whatever the back-off says. */
+  hasRoom: boolean;
   readonly local: LocalActivities;
   readonly publisher: Publisher;
   readonly announce: (level: EventLevel, type: string, message: string, operation?: string) => void;
@@ -60,6 +62,7 @@ export const createEntity = (input: MicroserviceInput): Entity => {
     state,
     running: undefined,
     observedChanged: input.carried !== undefined,
+    hasRoom: false,
     local,
     publisher,
     announce: (level, type, message, operation) =>

@@ -56,7 +56,7 @@ async function ownMicroservice(input: MicroserviceInput): Promise<void> {
     }
     const isBackingOff = entity.state.failedReschedules > 0;
     await condition(
-      () => entity.state.queued !== undefined || (entity.observedChanged && !isBackingOff),
+      () => entity.state.queued !== undefined || entity.hasRoom || (entity.observedChanged && !isBackingOff),
       operations.untilNextLookMs(),
     );
     if (!entity.state.queued) await operations.reconcile();

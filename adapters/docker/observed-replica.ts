@@ -51,6 +51,7 @@ export const observedReplica = (
     name: spec.name,
     id: spec.replicaId,
     release: spec.release.number,
+    releasedAtMs: spec.release.createdAtMs,
     nodeId,
     operation: spec.operation,
     state: seen.state,

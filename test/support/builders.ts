@@ -55,6 +55,7 @@ export const buildReplica = (
   name: 'web',
   id,
   release: 1,
+  releasedAtMs: NOW_MS,
   nodeId,
   operation: 'deploy.default.web.old',
   state: 'running',

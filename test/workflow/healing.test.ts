@@ -1,13 +1,13 @@
 /** What an entity mends by itself, and what outages do to it. */
 
 import { CONTROL_PLANE_QUEUE } from '../../contracts/queues';
-import { WORKFLOW, microserviceWorkflowId } from '../../contracts/workflows';
+import { SIGNAL, WORKFLOW, microserviceWorkflowId } from '../../contracts/workflows';
 import type { Microservice, Operation, Release } from '../../domain/model';
 import { eventually, eventuallyValue } from '../support/wait';
 import { stateFromDocument } from '../../workflows/entity-state';
 import type { MicroserviceInput } from '../../workflows/entity';
 
-import { createSubject, isRecord, type Subject } from './subject';
+import { GOOD_IMAGE, createSubject, isRecord, specOf, type Subject } from './subject';
 import { useTemporal } from './temporal';
 
 const use = useTemporal();
@@ -80,6 +80,48 @@ test('replicas of a lost node start elsewhere, and the surplus stops when it is 
   use.project.cluster.setUp('a', true);
   await subject.signal();
   await subject.steady(3, 1);
+});
+
+test('a lost replica that fits nowhere is told of, looked for less and less often, and back when there is room', async () => {
+  const subject = createSubject(use.project);
+  const { cluster } = use.project;
+  cluster.addNode('a', { labels: { disk: 'ssd' } });
+  await subject.applied({ spec: { ...specOf(GOOD_IMAGE), constraints: { disk: 'ssd' } } });
+  await subject.steady(1);
+  cluster.setUp('a', false);
+  await subject.signal();
+  const told = await subject.documented(({ state }) => state === 'failed');
+  expect(told.message).toMatch(/^1 replica of .* found no node: a /);
+  const operations = subject.operations().length;
+  const timers = async () => {
+    const { events } = await entityOf(subject).fetchHistory();
+    return (events ?? []).flatMap(({ timerStartedEventAttributes: timer }) => {
+      const { seconds, nanos } = timer?.startToFireTimeout ?? {};
+      return timer ? [Number(seconds ?? 0) * 1_000 + (nanos ?? 0) / 1_000_000] : [];
+    });
+  };
+  await eventually(async () => expect((await timers()).slice(-4)).toEqual([200, 400, 800, 1_600]));
+  expect(subject.operations()).toHaveLength(operations);
+  cluster.setUp('a', true);
+  await entityOf(subject).signal(SIGNAL.observedChanged, { reason: 'a node is back', hasRoom: true });
+  await subject.steady(1, 1);
+});
+
+test('replicas that were out of reach at a removal are of no use to what is made under the name later', async () => {
+  const subject = createSubject(use.project);
+  const { cluster } = use.project;
+  await subject.applied({ scale: 3 });
+  await subject.steady(3);
+  cluster.setUp('a', false);
+  const away = subject.replicas().filter(({ nodeId }) => nodeId === 'a');
+  expect(away).toHaveLength(1);
+  await subject.ended(await subject.remove());
+  await eventually(() => expect(subject.document()).toBeUndefined());
+  expect(subject.replicas()).toEqual(away);
+  cluster.setUp('a', true);
+  await subject.applied({ scale: 3 });
+  await subject.steady(3, 1);
+  expect(subject.replicas().map(({ id }) => id)).not.toContain(away[0]?.id);
 });
 
 test('while Consul is away a change waits, and nothing is lost', async () => {
@@ -221,6 +263,39 @@ describe('an entity that Temporal has lost', () => {
     );
     expect(ended).toMatchObject({ release: 2 });
     await subject.steady(1, 1);
+  });
+
+  test('waits for what it had begun before it takes that up again', async () => {
+    const subject = createSubject(use.project);
+    const { cluster, client } = use.project;
+    await subject.applied({ image: 'shop:1' });
+    await subject.steady(1, 1);
+    const hold = cluster.store.holdWrites((operations) =>
+      operations.some((write) => isRecord(write, 'deploy', 'running')),
+    );
+    const { operation } = await subject.apply({ image: 'shop:2' });
+    await eventuallyValue(
+      () => hold.waiting,
+      (waiting) => waiting > 0,
+    );
+    const { document, releases } = await lose(subject, operation);
+    hold.release();
+    // An execution under the operation's id that ends only when it is told to.
+    const before = await client.workflow.start(WORKFLOW.cluster, {
+      workflowId: operation.id,
+      taskQueue: CONTROL_PLANE_QUEUE,
+    });
+    await recover(document, releases, cluster.operation(operation.id));
+    const failedStarts = async () => {
+      const { events } = await entityOf(subject).fetchHistory();
+      return (events ?? []).filter((event) => event.startChildWorkflowExecutionFailedEventAttributes).length;
+    };
+    await eventually(async () => expect(await failedStarts()).toBeGreaterThan(1));
+    await before.terminate();
+    expect(await subject.ended({ operation, generation: 2, created: false, index: 0 })).toMatchObject({
+      state: 'succeeded',
+    });
+    await subject.steady(1, 2);
   });
 
   test('ends the removal that was under way', async () => {

@@ -1,0 +1,203 @@
+/** The watch over the cluster, over a store in memory: whom it tells what, and what it has removed. */
+
+import { MockActivityEnvironment } from '@temporalio/testing';
+
+import { createClusterActivities } from '../../../activities/cluster-activities';
+import type { ClusterChange } from '../../../contracts/cluster';
+import {
+  eventKvKey,
+  KEPT_EVENTS,
+  microserviceKvKey,
+  operationKvKey,
+  removedKvKey,
+} from '../../../contracts/kv';
+import type { ObservedChangedSignal } from '../../../contracts/workflows';
+import type { Microservice, MicroserviceKey, ObservedReplica, Operation } from '../../../domain/model';
+import { buildRelease, buildReplica } from '../../support/builders';
+import { createMemoryStore } from '../../support/memory-store';
+import { eventually } from '../../support/wait';
+
+const DAY_MS = 24 * 3_600_000;
+
+const documentOf = (name: string, overrides: Partial<Microservice> = {}): Microservice => ({
+  project: 'default',
+  name,
+  generation: 1,
+  scale: 1,
+  release: buildRelease(),
+  releaseNumbers: [1],
+  state: 'steady',
+  message: '',
+  operation: `deploy.default.${name}.1`,
+  createdAtMs: Date.now(),
+  updatedAtMs: Date.now(),
+  ...overrides,
+});
+
+const keyOf = (name: string): MicroserviceKey => ({ project: 'default', name });
+
+const operationOf = (name: string, endedAtMs: number): Operation => ({
+  ...keyOf(name),
+  id: `deploy.default.${name}.1`,
+  kind: 'deploy',
+  state: 'succeeded',
+  release: 1,
+  scale: 1,
+  message: '',
+  plan: [],
+  createdAtMs: endedAtMs,
+  endedAtMs,
+});
+
+const createWatch = () => {
+  const store = createMemoryStore();
+  const nodes = new Map<string, boolean>();
+  const replicas: ObservedReplica[] = [];
+  const told: (ObservedChangedSignal & { readonly name: string })[] = [];
+  const recovered: Microservice[] = [];
+  const warnings: string[] = [];
+  const entities = new Set<string>();
+  let listener: (change: ClusterChange) => void = () => undefined;
+  let isReady: () => void = () => undefined;
+  const activities = createClusterActivities({
+    store,
+    view: {
+      ready: new Promise<void>((resolve) => {
+        isReady = resolve;
+      }),
+      nodes: () => [...nodes].map(([id, up]) => ({ id, up })),
+      replicas: () => replicas,
+      subscribe: (subscriber) => {
+        listener = subscriber;
+        return () => undefined;
+      },
+    },
+    entities: {
+      signal: async ({ name }, signal) => {
+        told.push({ name, ...signal });
+        return entities.has(name);
+      },
+      running: async () => entities,
+      recover: async (microservice) => {
+        recovered.push(microservice);
+        entities.add(microservice.name);
+      },
+    },
+    warn: (message) => warnings.push(message),
+  });
+  const environment = new MockActivityEnvironment();
+  const ended = environment.run(activities.watchCluster).then(
+    () => 'returned',
+    (error: unknown) => (error instanceof Error ? error.name : 'thrown'),
+  );
+  return {
+    store,
+    nodes,
+    replicas,
+    entities,
+    told,
+    recovered,
+    warnings,
+    put: (key: string, value: unknown) => store.transact([{ kind: 'set', key, value }]),
+    change: (change: ClusterChange) => listener(change),
+    begin: () => isReady(),
+    /** Tells of a node's membership, as the view does. */
+    setUp: (nodeId: string, up: boolean) => {
+      nodes.set(nodeId, up);
+      listener({ kind: 'membership', nodeId, up });
+    },
+    stop: async () => {
+      environment.cancel();
+      return ended;
+    },
+  };
+};
+
+let watch: ReturnType<typeof createWatch>;
+beforeEach(() => {
+  watch = createWatch();
+});
+afterEach(async () => {
+  expect(await watch.stop()).toBe('CancelledFailure');
+});
+
+test('replicas of a removed microservice are removed when their node is back, and others are left alone', async () => {
+  watch.nodes.set('a', false);
+  watch.replicas.push(
+    buildReplica('gone-1', 'a', { name: 'gone' }),
+    buildReplica('unknown-1', 'a', { name: 'unknown' }),
+    buildReplica('web-1', 'a', { name: 'web' }),
+  );
+  watch.entities.add('web');
+  await watch.put(removedKvKey(keyOf('gone')), documentOf('gone', { state: 'removing' }));
+  await watch.put(removedKvKey(keyOf('web')), documentOf('web', { state: 'removing' }));
+  await watch.put(microserviceKvKey(keyOf('web')), documentOf('web'));
+  watch.begin();
+  watch.change({ kind: 'replica', after: buildReplica('web-2', 'b', { name: 'web', state: 'broken' }) });
+  await eventually(() => expect(watch.told).toHaveLength(1));
+  expect(watch.recovered).toEqual([]);
+
+  watch.setUp('a', true);
+  await eventually(() =>
+    expect(watch.recovered.map(({ name, state }) => [name, state])).toEqual([['gone', 'removing']]),
+  );
+  expect(watch.warnings).toEqual([]);
+});
+
+test('replicas of a removed microservice that were there before the watch began are found too', async () => {
+  watch.nodes.set('a', true);
+  await watch.put(removedKvKey(keyOf('gone')), documentOf('gone', { state: 'removing' }));
+  watch.replicas.push(buildReplica('gone-1', 'a', { name: 'gone' }));
+  watch.begin();
+  await eventually(() => expect(watch.recovered.map(({ name }) => name)).toEqual(['gone']));
+});
+
+test('microservices that failed hear of room, and of nothing else than their own replicas otherwise', async () => {
+  watch.begin();
+  watch.entities.add('web').add('idle');
+  await watch.put(microserviceKvKey(keyOf('web')), documentOf('web', { state: 'failed' }));
+  await watch.put(microserviceKvKey(keyOf('idle')), documentOf('idle'));
+  watch.setUp('b', true);
+  await eventually(() =>
+    expect(watch.told).toEqual([{ name: 'web', reason: 'node b can take replicas', hasRoom: true }]),
+  );
+  watch.change({ kind: 'replica', after: buildReplica('idle-1', 'b', { name: 'idle', state: 'broken' }) });
+  await eventually(() =>
+    expect(watch.told.slice(1)).toEqual([
+      { name: 'idle', reason: 'replica idle-1 is broken', hasRoom: false },
+    ]),
+  );
+});
+
+test('old events and what is known of what was removed long ago are deleted', async () => {
+  const now = Date.now();
+  for (let index = 0; index < KEPT_EVENTS + 3; index += 1) {
+    await watch.put(eventKvKey(now + index, 'suffix00'), { index });
+  }
+  await watch.put(operationKvKey(keyOf('gone'), 'old'), operationOf('gone', now - 2 * DAY_MS));
+  await watch.put(operationKvKey(keyOf('gone'), 'new'), operationOf('gone', now));
+  await watch.put(operationKvKey(keyOf('web'), 'old'), operationOf('web', now - 2 * DAY_MS));
+  await watch.put(microserviceKvKey(keyOf('web')), documentOf('web'));
+  await watch.put(removedKvKey(keyOf('gone')), documentOf('gone', { updatedAtMs: now - 2 * DAY_MS }));
+  await watch.put(removedKvKey(keyOf('older')), documentOf('older', { updatedAtMs: now - 100 * DAY_MS }));
+  watch.begin();
+  await eventually(() =>
+    expect(
+      watch.store
+        .peek('containeros/')
+        .map(({ key }) => key)
+        .filter((key) => !key.includes('/events/')),
+    ).toEqual([
+      microserviceKvKey(keyOf('web')),
+      operationKvKey(keyOf('gone'), 'new'),
+      operationKvKey(keyOf('web'), 'old'),
+      removedKvKey(keyOf('gone')),
+    ]),
+  );
+  expect(
+    watch.store
+      .peek<{ index: number }>('containeros/events/')
+      .map(({ value }) => value.index)
+      .slice(0, 1),
+  ).toEqual([3]);
+});
