@@ -35,6 +35,8 @@ const WORLDS_FOLDER = join(tmpdir(), 'containeros-test');
 const MAX_WORLDS = 1024;
 /** Worlds take 10.210.0.0/24 to 10.213.255.0/24, whichever are free. */
 const FIRST_SECOND_PART = 210;
+/** Locally administered; each switch is alone in its world. */
+const SWITCH_MAC = '02:00:00:00:00:01';
 /** Of little weight: it counts only when the link itself is gone. */
 const FALLBACK_ROUTE_METRIC = 4_000_000;
 
@@ -83,7 +85,9 @@ async function openWorld(): Promise<OpenWorld> {
   await ipBatch(
     [
       'link set lo up',
-      'link add br0 type bridge forward_delay 0 stp_state 0',
+      // Without an address of its own a bridge takes that of a port, and another one's when machines come and go:
+      // whoever knows the old one is not heard for as long as its neighbour entry lives.
+      `link add br0 address ${SWITCH_MAC} type bridge forward_delay 0 stp_state 0`,
       `addr add ${addressOf(1)}/24 dev br0`,
       'link set uplink master br0',
       'link set uplink up',
