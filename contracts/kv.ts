@@ -51,3 +51,5 @@ export const eventKvKey = (atMs: number, suffix: string): string =>
 export const KEPT_EVENTS = 2_000;
 export const KEPT_OPERATIONS = 20;
 export const KEPT_RELEASES = 20;
+/** Fewer releases are kept when they are large: an entity carries them all from run to run, in one payload of 2 MB. */
+export const KEPT_RELEASES_BYTES = 1_000_000;

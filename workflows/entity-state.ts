@@ -5,9 +5,10 @@
  * never forgotten; the state is plain JSON, because it is carried into the next run.
  */
 
-import { KEPT_OPERATIONS, KEPT_RELEASES } from '../contracts/kv';
+import { KEPT_OPERATIONS, KEPT_RELEASES, KEPT_RELEASES_BYTES } from '../contracts/kv';
 import type { ApplyRequest, ChangeRequest } from '../contracts/workflows';
 import { ContainerOsError } from '../domain/errors';
+import { jsonBytes } from '../domain/json-bytes';
 import { FINAL_OPERATION_STATES } from '../domain/model';
 import type {
   Desired,
@@ -181,6 +182,16 @@ export const enqueue = (
   };
 };
 
+/** The newest releases that together are small enough to be kept. */
+const newestKept = (releases: readonly Release[]): readonly Release[] => {
+  let bytes = 0;
+  const fitting = releases.toReversed().findIndex((release) => {
+    bytes += jsonBytes(release);
+    return bytes > KEPT_RELEASES_BYTES;
+  });
+  return releases.slice(-(fitting === -1 ? KEPT_RELEASES : Math.min(fitting, KEPT_RELEASES)));
+};
+
 /** Adds a release and makes it the desired one; forgets the oldest beyond what is kept. */
 export const addRelease = (
   state: EntityState,
@@ -196,7 +207,7 @@ export const addRelease = (
     ...(rollbackOf === undefined ? {} : { rollbackOf }),
   };
   const all = [...state.releases, release];
-  const kept = new Set(all.slice(-KEPT_RELEASES).map((one) => one.number));
+  const kept = new Set(newestKept(all).map((one) => one.number));
   if (state.settledRelease !== undefined) kept.add(state.settledRelease);
   return {
     state: {

@@ -6,6 +6,7 @@
  */
 
 import type { ErrorCode, Problem } from '../errors';
+import { jsonBytes } from '../json-bytes';
 import { normaliseRelease } from './normalise';
 import { fromPointer } from './pointer';
 import { checkRules, lenientSpecSchema, type RuleProblem } from './rules';
@@ -35,6 +36,12 @@ export type ParseOutcome =
 const DEFAULT_SCALE = 1;
 /** More than anybody reads, and few enough for an answer. */
 const MAX_PROBLEMS = 100;
+
+/**
+ * Of the release as JSON in UTF-8. It travels with every activity, in workflow history (2 MB a payload), in Consul KV
+ * (512 KB a value by default) and in a label of each container.
+ */
+export const MAX_RELEASE_BYTES = 131_072;
 
 const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
@@ -98,13 +105,19 @@ export const parseMicroserviceSpec = (input: unknown, policy: ParsePolicy): Pars
   if (!parsed.success || problems.length > 0) return invalid(problems);
 
   const { name, scale } = parsed.data;
+  const release = normaliseRelease(parsed.data);
+  const bytes = jsonBytes(release);
+  if (bytes > MAX_RELEASE_BYTES) {
+    const message = `is too large: with its defaults it has ${bytes} bytes, of which ${MAX_RELEASE_BYTES} are allowed; large contents belong in the image or in a volume`;
+    return invalid([{ path: '', message }]);
+  }
   return {
     kind: 'ok',
     spec: {
       name,
       scale: (scale ?? DEFAULT_SCALE) + 0,
       scaleGiven: scale !== undefined,
-      release: normaliseRelease(parsed.data),
+      release,
     },
   };
 };

@@ -3,7 +3,7 @@
 import { microserviceWorkflowId } from '../../contracts/workflows';
 import { eventuallyValue } from '../support/wait';
 
-import { createSubject, type Subject } from './subject';
+import { GOOD_IMAGE, createSubject, specOf, type Subject } from './subject';
 import { useTemporal } from './temporal';
 
 const use = useTemporal({ suggestContinueAsNewAfter: 40 });
@@ -45,6 +45,20 @@ test('the state goes along: releases, generation, and what rollback needs', asyn
   await subject.rollback();
   await subject.steady(3, 3);
   expect(use.project.cluster.hostnames()).toEqual({ 'a.example.com': subject.name });
+});
+
+test('large releases go along as far as a payload holds them', async () => {
+  const subject = createSubject(use.project);
+  const large = (letter: string) => ({
+    ...specOf(GOOD_IMAGE),
+    containers: { app: { image: GOOD_IMAGE, args: Array.from({ length: 12 }, () => letter.repeat(10_000)) } },
+  });
+  for (const letter of 'abcdefghijklmnopqr') await subject.applied({ scale: 1, spec: large(letter) });
+  await wearOut(subject);
+  const { releaseNumbers } = await subject.documented(({ state }) => state === 'steady');
+  expect(releaseNumbers).toEqual([11, 12, 13, 14, 15, 16, 17, 18]);
+  expect(use.project.cluster.releases(subject.name).map(({ number }) => number)).toEqual(releaseNumbers);
+  expect(await subject.ended(await subject.rollback(11))).toMatchObject({ state: 'succeeded', release: 19 });
 });
 
 test('idempotency keys go along', async () => {

@@ -626,6 +626,13 @@ describe('hostile documents', () => {
   test('size is bounded', () => {
     const wide = web({ args: Array.from({ length: 200_000 }, () => 0) });
     expect(problemsOf(wide)).toEqual([' has too many values; the limit is 100000']);
+    const long = (count: number) => web({ args: Array.from({ length: count }, () => 'é'.repeat(10_000)) });
+    expect(problemsOf(long(6))).toEqual([]);
+    expect(problemsOf(long(7))).toEqual([
+      expect.stringMatching(
+        /^ is too large: with its defaults it has 14\d{4} bytes, of which 131072 are allowed; /,
+      ),
+    ]);
   });
 
   test('a long key or value does not make a long answer', () => {
