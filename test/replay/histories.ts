@@ -13,7 +13,7 @@ import { promisify } from 'node:util';
 
 import { microserviceWorkflowId } from '../../contracts/workflows';
 import { createSubject, type Subject } from '../workflow/subject';
-import { startTemporal, type Project } from '../workflow/temporal';
+import { startTemporal } from '../workflow/temporal';
 import { temporalBinary } from '../workflow/temporal-binary';
 
 import { SCENARIOS, type Scenario } from './scenarios';
@@ -85,14 +85,13 @@ const historyOf = async (address: string, workflowId: string, runId?: string) =>
 
 const historiesOf = async (
   address: string,
-  project: Project,
+  rootId: string,
   subject: Subject,
 ): Promise<readonly RecordedHistory[]> => {
-  const entityId = microserviceWorkflowId({ project: project.name, name: subject.name });
-  const newest = await historyOf(address, entityId);
+  const newest = await historyOf(address, rootId);
   const runs = [newest.recorded];
   for (let runId = newest.before; runId !== undefined && runId !== '';) {
-    const { recorded, before } = await historyOf(address, entityId, runId);
+    const { recorded, before } = await historyOf(address, rootId, runId);
     runs.unshift(recorded);
     runId = before;
   }
@@ -119,7 +118,8 @@ const record = async (folder: string, name: string, scenario: Scenario): Promise
     const project = temporal.openProject();
     const subject = createSubject(project, 'shop');
     await scenario.run(subject, project);
-    const text = JSON.stringify(await historiesOf(temporal.address, project, subject), null, 1);
+    const rootId = scenario.rootId ?? microserviceWorkflowId({ project: project.name, name: subject.name });
+    const text = JSON.stringify(await historiesOf(temporal.address, rootId, subject), null, 1);
     for (const word of [hostname(), resolve(__dirname, '..', '..')]) {
       if (text.includes(word)) throw new Error(`the recording of ${name} tells of this machine: ${word}`);
     }
@@ -130,12 +130,19 @@ const record = async (folder: string, name: string, scenario: Scenario): Promise
   }
 };
 
-/** @returns the folder of the new recordings */
-export const recordHistories = async (): Promise<string> => {
+/**
+ * @param names of scenarios
+ * @returns the folder of the new recordings
+ */
+export const recordHistories = async (names: readonly string[]): Promise<string> => {
   mkdirSync(FOLDER, { recursive: true });
   const last = Math.max(0, ...readdirSync(FOLDER).map(Number).filter(Number.isInteger));
   const folder = join(FOLDER, String(last + 1).padStart(3, '0'));
   mkdirSync(folder);
-  for (const [name, scenario] of Object.entries(SCENARIOS)) await record(folder, name, scenario);
+  for (const name of names) {
+    const scenario = SCENARIOS[name];
+    if (!scenario) throw new Error(`there is no scenario ${name}`);
+    await record(folder, name, scenario);
+  }
   return folder;
 };

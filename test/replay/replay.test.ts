@@ -30,9 +30,11 @@ const replay = async (scenario: string, codePath: string): Promise<readonly Resu
   return results;
 };
 
-if (process.env.CONTAINEROS_RECORD_HISTORIES === '1') {
+const toRecord = process.env.CONTAINEROS_RECORD_HISTORIES;
+
+if (toRecord !== undefined) {
   test('record', async () => {
-    console.log(await recordHistories());
+    console.log(await recordHistories(toRecord.split(',')));
   });
 } else {
   beforeAll(() => {

@@ -1,13 +1,16 @@
 /** What the recorded histories tell: each scenario leads microservices through one part of their life. */
 
 import { eventually, eventuallyValue } from '../support/wait';
-import type { Subject } from '../workflow/subject';
+import { GOOD_IMAGE, specOf, type Subject } from '../workflow/subject';
 import type { Project } from '../workflow/temporal';
 
-import { microserviceWorkflowId } from '../../contracts/workflows';
+import { CONTROL_PLANE_QUEUE } from '../../contracts/queues';
+import { CLUSTER_WORKFLOW_ID, WORKFLOW, microserviceWorkflowId } from '../../contracts/workflows';
 
 export interface Scenario {
   readonly run: (subject: Subject, project: Project) => Promise<void>;
+  /** The execution that it is about; the subject's entity when left out. */
+  readonly rootId?: string;
   /** Events after which the server suggests to continue as new. */
   readonly suggestContinueAsNewAfter?: number;
 }
@@ -90,6 +93,34 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
       await subject.signal();
       await eventually(() => expect(subject.running()).toHaveLength(2));
       await subject.steady(2, 1);
+    },
+  },
+  'fits-nowhere': {
+    run: async (subject, project) => {
+      project.cluster.addNode('a', { labels: { disk: 'ssd' } });
+      await subject.applied({
+        spec: { ...specOf(GOOD_IMAGE, ['a.example.com']), constraints: { disk: 'ssd' } },
+      });
+      project.cluster.setUp('a', false);
+      await subject.signal();
+      await subject.documented(({ state }) => state === 'failed');
+      project.cluster.setUp('a', true);
+      await subject.steady(1, 1);
+    },
+  },
+  watch: {
+    rootId: CLUSTER_WORKFLOW_ID,
+    run: async (_subject, { client }) => {
+      const watch = await client.workflow.start(WORKFLOW.cluster, {
+        workflowId: CLUSTER_WORKFLOW_ID,
+        taskQueue: CONTROL_PLANE_QUEUE,
+      });
+      await eventually(async () => {
+        const { events } = await watch.fetchHistory();
+        const begun = (events ?? []).filter((event) => event.activityTaskScheduledEventAttributes);
+        expect(begun.length).toBeGreaterThan(3);
+      });
+      await watch.terminate();
     },
   },
   'consul-away': {

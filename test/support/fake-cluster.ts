@@ -84,7 +84,7 @@ export interface FakeCluster {
 const HEARTBEAT_EVERY_MS = 50;
 
 /** Waits, telling Temporal that the activity lives; throws when it is cancelled. */
-const waitWhile = async (waiting: Promise<void>): Promise<void> => {
+export const waitWhile = async (waiting: Promise<void>): Promise<void> => {
   const context = Context.current();
   const timer = setInterval(() => context.heartbeat(), HEARTBEAT_EVERY_MS);
   try {

@@ -13,10 +13,10 @@ import pino from 'pino';
 
 import type { Changes } from '../../api/changes';
 import { createTemporalChanges } from '../../api/temporal-changes';
-import type { ControlPlaneActivities, NodeActivities } from '../../contracts/activities';
+import type { ClusterActivities, ControlPlaneActivities, NodeActivities } from '../../contracts/activities';
 import { CONTROL_PLANE_QUEUE, nodeQueue } from '../../contracts/queues';
 import { ensureSearchAttributes } from '../../workers/search-attributes';
-import { createFakeCluster, type FakeCluster } from '../support/fake-cluster';
+import { createFakeCluster, waitWhile, type FakeCluster } from '../support/fake-cluster';
 import { eventually } from '../support/wait';
 
 import { temporalBinary } from './temporal-binary';
@@ -112,6 +112,18 @@ const createDispatchers = (clusters: ReadonlyMap<string, FakeCluster>) => {
   return { controlPlane, node };
 };
 
+/** A watch that sees nothing; the first one ends at once, to be begun anew. */
+const createQuietWatch = (): ClusterActivities => {
+  let watches = 0;
+  return {
+    recoverEntities: async () => ({ recovered: [] }),
+    watchCluster: async () => {
+      watches += 1;
+      if (watches > 1) await waitWhile(new Promise(() => undefined));
+    },
+  };
+};
+
 const installRuntime = () => {
   // Refusals and outages are what these tests are about: their warnings would bury what matters.
   Runtime.install({
@@ -142,7 +154,7 @@ export const startTemporal = async (options: TemporalOptions = {}): Promise<Temp
       taskQueue: CONTROL_PLANE_QUEUE,
       ...identity,
       workflowBundle: { codePath },
-      activities: { ...controlPlane },
+      activities: { ...controlPlane, ...createQuietWatch() },
       workflowThreadPoolSize: 1,
     }),
     ...NODE_IDS.map((id) =>

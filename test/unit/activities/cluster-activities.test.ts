@@ -86,10 +86,12 @@ const createWatch = () => {
     warn: (message) => warnings.push(message),
   });
   const environment = new MockActivityEnvironment();
-  const ended = environment.run(activities.watchCluster).then(
-    () => 'returned',
-    (error: unknown) => (error instanceof Error ? error.name : 'thrown'),
-  );
+  const ended = environment
+    .run(() => activities.watchCluster())
+    .then(
+      () => 'returned',
+      (error: unknown) => (error instanceof Error ? error.name : 'thrown'),
+    );
   return {
     store,
     nodes,
