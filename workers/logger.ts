@@ -9,6 +9,8 @@ export const createLogger = (config: Pick<Config, 'logLevel' | 'logFormat'>, rol
   const options = {
     level: config.logLevel,
     base: { role },
+    // Temporal's SDK calls them so.
+    serializers: { error: pino.stdSerializers.err },
     redact: ['password', '*.password', 'token', '*.token'],
   };
   return config.logFormat === 'json'

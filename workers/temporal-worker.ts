@@ -47,8 +47,11 @@ export const installTemporalRuntime = (logger: Logger): void => {
       logging: { forward: {}, filter: makeTelemetryFilterString({ core: 'WARN', other: 'ERROR' }) },
     },
     logger: new DefaultLogger('WARN', ({ level, message, meta }) => {
-      if (level === 'ERROR') logger.error(meta ?? {}, message);
-      else logger.warn(meta ?? {}, message);
+      // The token says nothing to people, and a worker of activities alone is what a node's is meant to be.
+      const { taskToken: _token, ...about } = meta ?? {};
+      if (level === 'ERROR') logger.error(about, message);
+      else if (message.startsWith('No workflows registered')) logger.debug(about, message);
+      else logger.warn(about, message);
     }),
   });
 };
