@@ -10,12 +10,14 @@ import { Context } from '@temporalio/activity';
 
 import type {
   NodeActivities,
+  PullImages,
   PullOutcome,
   StartOutcome,
   StartReplica,
   StopOutcome,
   StopReplicas,
 } from '../contracts/activities';
+import { ContainerOsError } from '../domain/errors';
 import { toFailure } from './activity-error';
 
 const HEARTBEAT_EVERY_MS = 1_000;
@@ -31,6 +33,8 @@ export interface NodeActivityDeps {
       onProgress: (words: string) => void,
     ): Promise<PullOutcome>;
   };
+  /** A pull has failed in a way that passes, and is tried again. */
+  readonly onPullFailed: (asked: PullImages, error: ContainerOsError) => void;
   readonly replicas: {
     start(
       replicas: readonly StartReplica[],
@@ -45,15 +49,24 @@ export interface NodeActivityDeps {
   };
 }
 
-export const createNodeActivities = ({ images, replicas }: NodeActivityDeps): NodeActivities => ({
+export const createNodeActivities = ({
+  images,
+  replicas,
+  onPullFailed,
+}: NodeActivityDeps): NodeActivities => ({
   pullImages: (input) =>
-    withHeartbeats((signal, onProgress) =>
-      allOrFirstError(
-        input.images.map(({ image, pull }) =>
-          images.pull(image, pull, signal, (words) => onProgress(image, words)),
-        ),
-      ),
-    ),
+    withHeartbeats(async (signal, onProgress) => {
+      try {
+        return await allOrFirstError(
+          input.images.map(({ image, pull }) =>
+            images.pull(image, pull, signal, (words) => onProgress(image, words)),
+          ),
+        );
+      } catch (error) {
+        if (error instanceof ContainerOsError) onPullFailed(input, error);
+        throw error;
+      }
+    }),
   startReplicas: (input) =>
     withHeartbeats((signal, onProgress) => replicas.start(input.replicas, signal, onProgress)),
   stopReplicas: (input) =>

@@ -174,7 +174,22 @@ export const createNode = (config: NodeConfig, logger: Logger, onState: (state: 
   });
   const logStreams = createLogStreams({ config, docker, containers, events, logger });
   const images = createImagePuller({ docker, authFor: () => Promise.resolve(undefined) });
-  const activities = createNodeActivities({ images, replicas: runner });
+  const activities = createNodeActivities({
+    images,
+    replicas: runner,
+    onPullFailed: ({ project, name, operation }, { message }) =>
+      eventLog.append(
+        {
+          level: 'warning',
+          type: 'image.pull_failed',
+          message: `${message} Node ${nodeId} tries again.`,
+          project,
+          microservice: name,
+          operation,
+        },
+        { key: `image.pull_failed/${operation}/${message}` },
+      ),
+  });
 
   return {
     activities,
