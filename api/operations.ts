@@ -8,6 +8,7 @@
 
 import type { Logger } from 'pino';
 
+import { createDocumentReader } from '../contracts/documents';
 import { KV_PREFIX, operationKvKey, operationsKvPrefix } from '../contracts/kv';
 import { parseOperationId } from '../contracts/workflows';
 import type { MicroserviceKey, Operation } from '../domain/model';
@@ -54,7 +55,7 @@ export const createOperations = ({ kv, readModel, log }: OperationsDeps): Operat
   /** Blocking queries under way, by key and index. */
   const waiting = new Map<string, SharedWait>();
 
-  const parse = (text: string): Operation => JSON.parse(text) as Operation;
+  const read = createDocumentReader((message) => log.error(message));
 
   const idOf = (key: string, afterIndex: number) => `${afterIndex} ${key}`;
 
@@ -118,12 +119,12 @@ export const createOperations = ({ kv, readModel, log }: OperationsDeps): Operat
       const key = keyOf(id);
       if (key === undefined) return undefined;
       const { document } = await kv.get(key);
-      return document && parse(document.text);
+      return document && read('operations', document);
     },
     list: async (key) => {
       const { documents } = await kv.list(key ? operationsKvPrefix(key) : KV_PREFIX.operations);
       return documents
-        .map(({ text }) => parse(text))
+        .flatMap((document) => read('operations', document) ?? [])
         .sort((a, b) => b.createdAtMs - a.createdAtMs || (a.id < b.id ? -1 : 1));
     },
     follow: async function* (id, signal) {
@@ -137,7 +138,8 @@ export const createOperations = ({ kv, readModel, log }: OperationsDeps): Operat
           if (!document) return;
           if (document.index !== toldIndex) {
             toldIndex = document.index;
-            const operation = parse(document.text);
+            const operation = read('operations', document);
+            if (!operation) return;
             yield operation;
             if (isFinal(operation)) return;
           }

@@ -8,22 +8,22 @@
 
 import type { Logger } from 'pino';
 
+import { createDocumentReader, type DocumentKind, type Documents } from '../contracts/documents';
 import { KV_PREFIX, microserviceKvKey, releasesKvPrefix, replicasKvPrefix } from '../contracts/kv';
 import { ContainerOsError } from '../domain/errors';
-import type {
-  ClusterEvent,
-  Microservice,
-  MicroserviceKey,
-  ObservedNode,
-  ObservedReplica,
-  Release,
-} from '../domain/model';
+import type { Microservice, MicroserviceKey, ObservedNode, ObservedReplica, Release } from '../domain/model';
 
 import { createEventLog, type EventLog } from './event-log';
-import type { KvChange, KvDocument, KvStore, KvWatch } from '../contracts/kv-store';
+import type { KvChange, KvStore, KvWatch } from '../contracts/kv-store';
 import { createVersions, type Versions } from './versions';
 
-const FOLLOWED = ['microservices', 'releases', 'replicas', 'nodes', 'events'] as const;
+const FOLLOWED = [
+  'microservices',
+  'releases',
+  'replicas',
+  'nodes',
+  'events',
+] as const satisfies DocumentKind[];
 type Followed = (typeof FOLLOWED)[number];
 
 /** How long a writer's own write is waited for on the way that all changes come, before it is fetched. */
@@ -145,95 +145,79 @@ export const createReadModel = ({ kv, log, nowMs }: ReadModelDeps): ReadModel =>
   const unreachable = new Map<Followed, string>();
   let staleSinceMs: number | undefined;
 
-  const parse = <T>(document: KvDocument): T | undefined => {
-    try {
-      const value: unknown = JSON.parse(document.text);
-      if (typeof value === 'object' && value !== null) return value as T;
-      throw new Error('it is not an object');
-    } catch (error) {
-      log.error({ err: error, key: document.key }, 'a document in Consul cannot be read and is left out');
-      return undefined;
+  const read = createDocumentReader((message) => log.error(message));
+
+  /** What a change brings: documents that can be read, and keys under which there is nothing that can. */
+  const unpack = <K extends Followed>(kind: K, { changed, removed }: KvChange) => {
+    const rows: { readonly key: string; readonly index: number; readonly row: Documents[K] }[] = [];
+    const gone = [...removed];
+    for (const document of changed) {
+      const row = read(kind, document);
+      if (row) rows.push({ key: document.key, index: document.index, row });
+      else gone.push(document.key);
     }
+    return { rows, gone, keys: [...rows.map(({ key }) => key), ...gone] };
   };
 
   /** Enters what has changed, and returns the topics that it touches. */
   const enter: Readonly<Record<Followed, (change: KvChange) => Set<string>>> = {
-    microservices: ({ changed, removed }) => {
+    microservices: (change) => {
+      const { rows, gone, keys } = unpack('microservices', change);
+      for (const { key, row } of rows) microservices.set(key, row);
+      for (const key of gone) microservices.delete(key);
       const topics = new Set<string>();
-      const touch = (key: string) => {
+      for (const key of keys) {
         const owner = ownerOf(KV_PREFIX.microservices, key);
         if (owner) topics.add(TOPIC.microservice(owner)).add(TOPIC.microservices);
-      };
-      for (const document of changed) {
-        const row = parse<Microservice>(document);
-        if (row) microservices.set(document.key, row);
-        touch(document.key);
-      }
-      for (const key of removed) {
-        microservices.delete(key);
-        touch(key);
       }
       return topics;
     },
-    releases: ({ changed, removed }) => {
+    releases: (change) => {
+      const { rows, gone, keys } = unpack('releases', change);
+      for (const { key, row } of rows) releases.set(key, row);
+      for (const key of gone) releases.delete(key);
       const topics = new Set<string>();
-      for (const document of changed) {
-        const row = parse<Release>(document);
-        if (row) releases.set(document.key, row);
-      }
-      for (const key of removed) releases.delete(key);
-      for (const key of [...changed.map((document) => document.key), ...removed]) {
+      for (const key of keys) {
         const owner = ownerOf(KV_PREFIX.releases, key);
         if (owner) topics.add(TOPIC.microservice(owner));
       }
       return topics;
     },
-    replicas: ({ changed, removed }) => {
-      const topics = new Set<string>();
-      const touch = (key: string) => {
-        const owner = ownerOf(KV_PREFIX.replicas, key);
-        if (owner) topics.add(TOPIC.microservice(owner));
-        topics.add(TOPIC.replica(key.slice(key.lastIndexOf('/') + 1)));
-        topics.add(TOPIC.replicas).add(TOPIC.microservices);
-      };
-      for (const document of changed) {
-        const row = parse<ObservedReplica>(document);
-        if (row) {
-          replicas.set(document.key, row);
-          replicasByOwner.set(document.key, row);
-          replicaKeys.set(row.id, document.key);
-        }
-        touch(document.key);
+    replicas: (change) => {
+      const { rows, gone, keys } = unpack('replicas', change);
+      for (const { key, row } of rows) {
+        replicas.set(key, row);
+        replicasByOwner.set(key, row);
+        replicaKeys.set(row.id, key);
       }
-      for (const key of removed) {
+      for (const key of gone) {
         const row = replicas.get(key);
         if (row && replicaKeys.get(row.id) === key) replicaKeys.delete(row.id);
         replicas.delete(key);
         replicasByOwner.delete(key);
-        touch(key);
       }
-      return topics;
-    },
-    nodes: ({ changed, removed }) => {
       const topics = new Set<string>();
-      for (const document of changed) {
-        const row = parse<ObservedNode>(document);
-        if (row) nodes.set(document.key, row);
+      for (const key of keys) {
+        const owner = ownerOf(KV_PREFIX.replicas, key);
+        if (owner) topics.add(TOPIC.microservice(owner));
+        topics.add(TOPIC.replica(key.slice(key.lastIndexOf('/') + 1)));
+        topics.add(TOPIC.replicas).add(TOPIC.microservices);
       }
-      for (const key of removed) nodes.delete(key);
-      for (const key of [...changed.map((document) => document.key), ...removed])
-        topics.add(TOPIC.nodes).add(TOPIC.node(key.slice(KV_PREFIX.nodes.length)));
       return topics;
     },
-    events: ({ changed, removed }) => {
+    nodes: (change) => {
+      const { rows, gone, keys } = unpack('nodes', change);
+      for (const { key, row } of rows) nodes.set(key, row);
+      for (const key of gone) nodes.delete(key);
+      const topics = new Set<string>();
+      for (const key of keys) topics.add(TOPIC.nodes).add(TOPIC.node(key.slice(KV_PREFIX.nodes.length)));
+      return topics;
+    },
+    events: (change) => {
+      const { rows, gone } = unpack('events', change);
       const idOf = (key: string) => key.slice(KV_PREFIX.events.length);
-      const fresh = events.add(
-        changed.flatMap((document) => {
-          const event = parse<ClusterEvent>(document);
-          return event ? [{ id: idOf(document.key), index: document.index, event }] : [];
-        }),
-      );
-      events.remove(removed.map(idOf));
+      const fresh = events.add(rows.map(({ key, index, row }) => ({ id: idOf(key), index, event: row })));
+      events.remove(gone.map(idOf));
       return new Set(fresh.length > 0 ? [TOPIC.events] : []);
     },
   };

@@ -83,9 +83,13 @@ export const startControlPlane = (
   installTemporalRuntime(logger);
   const consulAddress = consulAddressOf(config);
   const consul = createConsulClient({ address: consulAddress });
-  const store = createKeyValueStore(consulAddress);
-  const view = createClusterView(consul, createKvStore(consul), (error) =>
-    logger.warn({ err: error }, 'Consul does not answer; trying again'),
+  const leftOut = (message: string) => logger.error(message);
+  const store = createKeyValueStore(consulAddress, leftOut);
+  const view = createClusterView(
+    consul,
+    createKvStore(consul),
+    (error) => logger.warn({ err: error }, 'Consul does not answer; trying again'),
+    leftOut,
   );
 
   const controlPlane = createControlPlaneActivities({

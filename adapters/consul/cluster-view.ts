@@ -9,6 +9,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 
 import type { ClusterChange } from '../../contracts/cluster';
+import { createDocumentReader, type Documents } from '../../contracts/documents';
 import { KV_PREFIX } from '../../contracts/kv';
 import type { KvStore, KvWatch } from '../../contracts/kv-store';
 import type { ObservedNode, ObservedReplica, SnapshotNode } from '../../domain/model';
@@ -37,6 +38,7 @@ export const createClusterView = (
   consul: ConsulClient,
   kv: KvStore,
   onUnreachable: (error: unknown) => void,
+  onUnreadable: (message: string) => void,
 ): ClusterView => {
   const nodes = new Map<string, ObservedNode>();
   const replicas = new Map<string, ObservedReplica>();
@@ -47,16 +49,22 @@ export const createClusterView = (
     for (const listener of listeners) listener(change);
   };
 
-  const follow = (
-    prefix: string,
-    onSet: (key: string, text: string) => void,
+  const read = createDocumentReader(onUnreadable);
+
+  const follow = <K extends 'nodes' | 'replicas'>(
+    kind: K,
+    onSet: (key: string, document: Documents[K]) => void,
     onGone: (key: string) => void,
   ) => {
     let watch: KvWatch | undefined;
     const first = new Promise<void>((resolve) => {
-      watch = kv.watch(prefix, {
+      watch = kv.watch(KV_PREFIX[kind], {
         changed: ({ changed, removed }) => {
-          for (const document of changed) onSet(document.key, document.text);
+          for (const stored of changed) {
+            const document = read(kind, stored);
+            if (document) onSet(stored.key, document);
+            else onGone(stored.key);
+          }
           for (const key of removed) onGone(key);
           resolve();
         },
@@ -67,9 +75,8 @@ export const createClusterView = (
   };
 
   const nodesFollowed = follow(
-    KV_PREFIX.nodes,
-    (key, text) => {
-      const node = JSON.parse(text) as ObservedNode;
+    'nodes',
+    (key, node) => {
       const isNew = !nodes.has(key);
       nodes.set(key, node);
       tell({ kind: 'node', nodeId: node.id, isNew });
@@ -82,10 +89,9 @@ export const createClusterView = (
   );
 
   const replicasFollowed = follow(
-    KV_PREFIX.replicas,
-    (key, text) => {
+    'replicas',
+    (key, after) => {
       const before = replicas.get(key);
-      const after = JSON.parse(text) as ObservedReplica;
       replicas.set(key, after);
       tell({ kind: 'replica', after, ...(before ? { before } : {}) });
     },

@@ -6,6 +6,7 @@
 
 import Consul from 'consul';
 
+import { createDocumentReader, kindOfKey } from '../../contracts/documents';
 import type { KeyValueStore, KvEntry, KvOperation, TransactionResult } from '../../contracts/key-value-store';
 import { ContainerOsError } from '../../domain/errors';
 
@@ -59,15 +60,21 @@ interface HttpError {
 
 /**
  * @param address Consul's HTTP address, like http://127.0.0.1:8500
+ * @param onUnreadable called with what a list leaves out because it cannot be read, and why
  * @returns the store; each of its methods throws ContainerOsError `unavailable` when Consul does not answer
  */
-export const createKeyValueStore = (address: string): KeyValueStore => {
+export const createKeyValueStore = (
+  address: string,
+  onUnreadable: (message: string) => void,
+): KeyValueStore => {
   const url = new URL(address);
   const consul = new Consul({
     host: url.hostname,
     port: Number(url.port || 8500),
     secure: url.protocol === 'https:',
   });
+
+  const read = createDocumentReader(onUnreadable);
 
   const attempt = async <T>(what: string, body: () => Promise<T>): Promise<T> => {
     try {
@@ -96,7 +103,14 @@ export const createKeyValueStore = (address: string): KeyValueStore => {
       const found = await attempt(`list ${prefix}`, () =>
         consul.kv.get({ key: prefix, recurse: true, consistent: true, timeout: TIMEOUT_MS } as never),
       );
-      return ((found ?? []) as unknown as RawEntry[]).map((entry) => decode<T>(entry));
+      return ((found ?? []) as unknown as RawEntry[]).flatMap((entry) => {
+        const kind = kindOfKey(entry.Key);
+        if (kind === undefined) return [decode<T>(entry)];
+        const document = read(kind, { key: entry.Key, text: entry.Value ?? '' });
+        return document === undefined
+          ? []
+          : [{ key: entry.Key, value: document as T, index: entry.ModifyIndex }];
+      });
     },
 
     transact: async (operations: readonly KvOperation[]): Promise<TransactionResult> => {

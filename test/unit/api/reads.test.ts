@@ -1,7 +1,7 @@
 /** Reads: what is shown, waiting for what is newer, and what is shown while Consul is away. */
 
 import { createMicroserviceJson } from '../../../api/microservice-json';
-import { microserviceKvKey, nodeKvKey, replicaKvKey } from '../../../contracts/kv';
+import { microserviceKvKey } from '../../../contracts/kv';
 import type { MicroserviceView, NodeView, ReleaseView, ReplicaView } from '../../../openapi/schemas';
 import { microserviceSchema, nodeSchema, releaseSchema, replicaSchema } from '../../../openapi/schemas';
 import { NOW_MS, buildRelease, buildReplica } from '../../support/builders';
@@ -255,16 +255,6 @@ describe('Consul', () => {
     );
     await put(microserviceDocuments(buildMicroservice('web', { generation: 5 })));
     expect(await get('/v1/microservices/web')).toMatchObject({ generation: 5, replicas: { running: 0 } });
-  });
-
-  test('with a broken document: the others are shown', async () => {
-    world.api.kv.putText(microserviceKvKey({ project: 'default', name: 'bad' }), '{');
-    world.api.kv.putText(nodeKvKey('bad'), '17');
-    world.api.kv.putText(replicaKvKey(KEY, 'bad'), '');
-    await put(microserviceDocuments(buildMicroservice('web')));
-    expect((await get<List<unknown>>('/v1/microservices')).items).toHaveLength(1);
-    expect((await get<List<unknown>>('/v1/nodes')).items).toEqual([]);
-    expect(world.api.logged.join('')).toContain('a document in Consul cannot be read');
   });
 
   test('not yet read: 503, not an empty list', async () => {

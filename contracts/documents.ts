@@ -1,0 +1,222 @@
+/**
+ * Reads what stands in Consul KV: anybody with access to Consul can write there, and one bad document must not take
+ * the others down.
+ *
+ * Invariants: a document that is read has every field that its readers go by, and stands under its own key; one that
+ * cannot be read counts as not there, and is told once for as long as it stays the same.
+ */
+
+import type {
+  ClusterEvent,
+  Microservice,
+  MicroserviceKey,
+  ObservedNode,
+  ObservedReplica,
+  Operation,
+  Release,
+} from '../domain/model';
+import { mismatch, type Shape } from '../domain/shape';
+
+import { KV_PREFIX, microserviceKvKey, nodeKvKey, operationKvKey, replicaKvKey } from './kv';
+
+/** What is under each prefix of contracts/kv. */
+export interface Documents {
+  readonly microservices: Microservice;
+  readonly releases: Release;
+  readonly operations: Operation;
+  readonly replicas: ObservedReplica;
+  readonly nodes: ObservedNode;
+  readonly hostnames: MicroserviceKey;
+  readonly events: ClusterEvent;
+}
+
+export type DocumentKind = keyof Documents;
+
+const TEXTS = ['list', 'text'] as const;
+
+const RELEASE: Shape<Release> = {
+  number: 'number',
+  createdAtMs: 'time',
+  rollbackOf: ['optional', 'number'],
+  spec: {
+    containers: [
+      'list',
+      {
+        name: 'text',
+        image: 'text',
+        command: ['optional', TEXTS],
+        args: ['optional', TEXTS],
+        env: TEXTS,
+        ports: ['list', { port: 'number', protocol: 'text', hostnames: TEXTS }],
+        volumes: ['list', { kind: 'text', path: 'text' }],
+        dropCapabilities: TEXTS,
+        addCapabilities: TEXTS,
+        labels: ['map', 'text'],
+        checks: ['list', { kind: 'text' }],
+      },
+    ],
+    restart: { policy: 'text' },
+    update: { strategy: 'text', maxSurge: { kind: 'text' }, maxUnavailable: { kind: 'text' } },
+    constraints: ['map', 'text'],
+  },
+};
+
+const SHAPES: { readonly [K in DocumentKind]: Shape<Documents[K]> } = {
+  microservices: {
+    project: 'text',
+    name: 'text',
+    generation: 'number',
+    scale: 'number',
+    release: RELEASE,
+    settledRelease: ['optional', 'number'],
+    releaseNumbers: ['list', 'number'],
+    state: 'text',
+    message: 'text',
+    operation: 'text',
+    createdAtMs: 'time',
+    updatedAtMs: 'time',
+  },
+  releases: RELEASE,
+  operations: {
+    project: 'text',
+    name: 'text',
+    id: 'text',
+    kind: 'text',
+    state: 'text',
+    release: 'number',
+    scale: 'number',
+    message: 'text',
+    plan: TEXTS,
+    error: ['optional', { code: 'text', message: 'text', logTail: TEXTS }],
+    createdAtMs: 'time',
+    startedAtMs: ['optional', 'time'],
+    endedAtMs: ['optional', 'time'],
+  },
+  replicas: {
+    project: 'text',
+    name: 'text',
+    id: 'text',
+    release: 'number',
+    nodeId: 'text',
+    operation: 'text',
+    state: 'text',
+    reason: ['optional', 'text'],
+    containers: [
+      'list',
+      {
+        name: 'text',
+        containerId: 'text',
+        image: 'text',
+        imageId: 'text',
+        running: 'boolean',
+        restartCount: 'number',
+        startedAtMs: ['optional', 'time'],
+      },
+    ],
+    ports: [
+      'list',
+      {
+        container: 'text',
+        port: 'number',
+        protocol: 'text',
+        address: 'text',
+        hostPort: 'number',
+        serviceId: 'text',
+        hostnames: TEXTS,
+      },
+    ],
+    restartCount: 'number',
+    cpusReserved: 'number',
+    memoryReservedBytes: 'number',
+    createdAtMs: 'time',
+    updatedAtMs: 'time',
+  },
+  nodes: {
+    id: 'text',
+    address: 'text',
+    architecture: 'text',
+    dockerVersion: 'text',
+    capacity: { cpus: 'number', memoryBytes: 'number', diskBytes: 'number' },
+    cpuPercent: 'number',
+    memoryAvailableBytes: 'number',
+    diskFreeBytes: 'number',
+    health: 'text',
+    reasons: TEXTS,
+    images: TEXTS,
+    labels: ['map', 'text'],
+    updatedAtMs: 'time',
+  },
+  hostnames: { project: 'text', name: 'text' },
+  events: {
+    atMs: 'time',
+    level: 'text',
+    type: 'text',
+    message: 'text',
+    project: ['optional', 'text'],
+    microservice: ['optional', 'text'],
+    operation: ['optional', 'text'],
+    replica: ['optional', 'text'],
+    node: ['optional', 'text'],
+  },
+};
+
+/** The last part of a key, where the document itself does not hold the rest. */
+const lastOf = (key: string): string => key.slice(key.lastIndexOf('/') + 1);
+
+/** Whether the document is the one that its key names; readers find it by both. */
+const OWN_KEY: { readonly [K in DocumentKind]: (document: Documents[K], key: string) => boolean } = {
+  microservices: (document, key) => microserviceKvKey(document) === key,
+  releases: ({ number }, key) => String(number) === lastOf(key),
+  operations: (document, key) => operationKvKey(document, document.id) === key,
+  replicas: (document, key) => replicaKvKey(document, document.id) === key,
+  nodes: ({ id }, key) => nodeKvKey(id) === key,
+  hostnames: () => true,
+  events: () => true,
+};
+
+export interface StoredText {
+  readonly key: string;
+  readonly text: string;
+}
+
+type Read<T> = { readonly document: T } | { readonly problem: string };
+
+const parse = <K extends DocumentKind>(kind: K, { key, text }: StoredText): Read<Documents[K]> => {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (error) {
+    return { problem: `it is not JSON (${(error as Error).message})` };
+  }
+  const problem = mismatch<Documents[K]>(value, SHAPES[kind]);
+  if (problem !== undefined) return { problem };
+  const document = value as Documents[K];
+  return OWN_KEY[kind](document, key) ? { document } : { problem: 'it belongs under another key' };
+};
+
+/** The document, or undefined when it cannot be read. */
+export type DocumentReader = <K extends DocumentKind>(
+  kind: K,
+  stored: StoredText,
+) => Documents[K] | undefined;
+
+/** @param tell called with what cannot be read, and why, in words: once, unless the reason changes */
+export const createDocumentReader = (tell: (message: string) => void): DocumentReader => {
+  const told = new Map<string, string>();
+  return (kind, stored) => {
+    const read = parse(kind, stored);
+    if ('document' in read) {
+      told.delete(stored.key);
+      return read.document;
+    }
+    if (told.get(stored.key) !== read.problem) {
+      told.set(stored.key, read.problem);
+      tell(`${stored.key} in Consul cannot be read and is left out: ${read.problem}`);
+    }
+    return undefined;
+  };
+};
+
+/** The kind of what stands under a key; undefined when nothing of ContainerOS does. */
+export const kindOfKey = (key: string): DocumentKind | undefined =>
+  (Object.keys(KV_PREFIX) as DocumentKind[]).find((kind) => key.startsWith(KV_PREFIX[kind]));
