@@ -12,6 +12,7 @@ import { CAPABILITIES, DEFAULT_CAPABILITIES, normaliseCapability } from './capab
 import { hostnamesOf, normaliseCount, normalisePath, parsePort } from './normalise';
 import { toPointer } from './pointer';
 import { DEFAULT_CPUS, DEFAULT_MEMORY_LIMIT_BYTES, containerSchema, microserviceSpecSchema } from './schema';
+import { SIGNALS } from './signals';
 import { suggestKey } from './suggest';
 
 /** The schema without "must be there": what remains of a specification once its malformed parts are taken out. */
@@ -217,6 +218,15 @@ const checkCapabilities = (
   );
 };
 
+/** Docker would refuse to make the container, only after the images are pulled. */
+const checkStopSignal = (path: Path, { stopSignal }: LenientContainer): readonly RuleProblem[] => {
+  const name = stopSignal?.replace(/^SIG/, '');
+  if (name === undefined || SIGNALS.has(name)) return [];
+  const meant = suggestKey(name, [...SIGNALS]);
+  const hint = meant === undefined ? ' like SIGTERM' : `; did you mean SIG${meant}?`;
+  return [problem([...path, 'stopSignal'], `must be a Linux signal${hint}`)];
+};
+
 const checkLabels = (path: Path, container: LenientContainer): readonly RuleProblem[] =>
   Object.keys(container.labels ?? {})
     .filter((label) => label.toLowerCase().startsWith(RESERVED_LABELS))
@@ -269,6 +279,7 @@ export const checkRules = (spec: LenientSpec, allowHostAccess: boolean): readonl
       ...checkResources(path, container),
       ...checkCheck(path, container),
       ...checkCapabilities(path, container, allowHostAccess),
+      ...checkStopSignal(path, container),
       ...checkLabels(path, container),
       ...(container.privileged === true && !allowHostAccess
         ? [forbidden([...path, 'privileged'], 'is set')]

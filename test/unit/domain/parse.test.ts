@@ -537,6 +537,24 @@ describe('rules', () => {
       '/containers/app/addCapabilities/0',
       /both added and dropped/,
     ],
+    [
+      'no such signal',
+      web({ stopSignal: 'SIGFOO' }),
+      '/containers/app/stopSignal',
+      /^must be a Linux signal like SIGTERM$/,
+    ],
+    [
+      'a mistyped signal',
+      web({ stopSignal: 'SIGTREM' }),
+      '/containers/app/stopSignal',
+      /; did you mean SIGTERM\?$/,
+    ],
+    [
+      'a real-time signal that there is not',
+      web({ stopSignal: 'SIGRTMIN+16' }),
+      '/containers/app/stopSignal',
+      /^must be a Linux signal; did you mean SIGRTMIN\+1/,
+    ],
   ])('%s', (_title, input, path, message) => {
     const outcome = parse(input);
     if (outcome.kind === 'ok') throw new Error('was taken');
@@ -552,6 +570,9 @@ describe('rules', () => {
       two({ volumes: [{ name: 'v', path: '/a' }] }, { volumes: [{ name: 'v', path: '/a' }] }),
     ],
     ['a timeout above the interval', web({ ports: [80], check: { tcp: { port: 80 }, timeoutSeconds: 60 } })],
+    ...['SIGTERM', 'SIGQUIT', 'SIGWINCH', 'SIGRTMIN', 'SIGRTMIN+15', 'SIGRTMAX-14', 'SIGRTMAX'].map(
+      (stopSignal): [string, unknown] => [`the signal ${stopSignal}`, web({ stopSignal })],
+    ),
     ['recreate without surge', web({}, { update: { strategy: 'recreate', maxSurge: 0 } })],
     [
       'all dropped and one of the default ones added',

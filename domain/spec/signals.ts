@@ -1,0 +1,46 @@
+/** Linux signals by the names that Docker takes, without `SIG`. */
+
+const range = (last: number, name: (offset: number) => string): readonly string[] =>
+  Array.from({ length: last }, (_, index) => name(index + 1));
+
+export const SIGNALS: ReadonlySet<string> = new Set([
+  'ABRT',
+  'ALRM',
+  'BUS',
+  'CHLD',
+  'CLD',
+  'CONT',
+  'FPE',
+  'HUP',
+  'ILL',
+  'INT',
+  'IO',
+  'IOT',
+  'KILL',
+  'PIPE',
+  'POLL',
+  'PROF',
+  'PWR',
+  'QUIT',
+  'SEGV',
+  'STKFLT',
+  'STOP',
+  'SYS',
+  'TERM',
+  'TRAP',
+  'TSTP',
+  'TTIN',
+  'TTOU',
+  'URG',
+  'USR1',
+  'USR2',
+  'VTALRM',
+  'WINCH',
+  'XCPU',
+  'XFSZ',
+  // Each real-time signal has one name: the lower half counts from the first, the upper one from the last.
+  'RTMIN',
+  ...range(15, (offset) => `RTMIN+${offset}`),
+  ...range(14, (offset) => `RTMAX-${offset}`),
+  'RTMAX',
+]);
