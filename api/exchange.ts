@@ -12,6 +12,7 @@ import { ContainerOsError, type Problem } from '../domain/errors';
 import { wordIssue, wordProblems } from '../domain/spec/wording';
 
 import { parseJsonText } from './json-text';
+import { sentence } from './problem';
 
 export const MAX_BODY_BYTES = 1_000_000;
 /** What a client has still on its way when it is told that its body is too large. */
@@ -61,7 +62,7 @@ export const queryOf = <T extends z.ZodType>(exchange: Exchange, schema: T): z.o
   }
   if (parsed.success && problems.length === 0) return parsed.data;
   const first = problems[0]?.message ?? 'the query is not valid';
-  throw new ContainerOsError('invalid', `The query is not valid: ${first}.`, problems);
+  throw new ContainerOsError('invalid', sentence(`The query is not valid: ${first}`), problems);
 };
 
 const tooLarge = () =>

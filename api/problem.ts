@@ -12,6 +12,9 @@ import type { OperationView, ProblemBody } from '../openapi/schemas';
 
 export const PROBLEM_JSON = 'application/problem+json';
 
+/** Ends what does not end by itself: some problems are told as a question. */
+export const sentence = (text: string): string => (/[.?!]$/.test(text) ? text : `${text}.`);
+
 export interface ProblemExtras {
   readonly operation?: OperationView;
   readonly allowed?: readonly string[];
@@ -80,7 +83,7 @@ export const toProblem = (error: unknown, requestId: string): ProblemAnswer => {
     };
   }
   if (isClientError(error)) {
-    return { status: 400, headers: {}, body: describe('invalid', `${error.message}.`, requestId) };
+    return { status: 400, headers: {}, body: describe('invalid', sentence(error.message), requestId) };
   }
   // A failed operation may carry `internal` as its own code, and then has something to show.
   const extras: ProblemExtras = error instanceof ProblemError ? error.extras : {};

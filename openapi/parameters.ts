@@ -25,10 +25,11 @@ export const parseDurationMs = (text: string): number | undefined => {
 };
 
 const DURATION = /^[0-9]{1,9}(ms|s|m|h)?$/;
+const DURATION_WORDS = 'must be a duration like 30, 30s, 500ms or 2m, with a number of 9 digits at most';
 const duration = (what: string) =>
   z
     .string()
-    .regex(DURATION, { message: 'must be a duration like 30, 30s, 500ms or 2m' })
+    .regex(DURATION, { message: DURATION_WORDS })
     .meta({
       description: `${what} A number of seconds, or with a unit: 500ms, 30s, 2m, 1h.`,
       example: '30s',
@@ -37,7 +38,9 @@ const duration = (what: string) =>
 const wholeNumber = (what: string, digits: number) =>
   z
     .string()
-    .regex(new RegExp(`^[0-9]{1,${digits}}$`), { message: 'must be a whole number, 0 or more' })
+    .regex(new RegExp(`^[0-9]{1,${digits}}$`), {
+      message: `must be a whole number from 0 to ${10 ** digits - 1}`,
+    })
     .meta({ description: what, example: '100' });
 
 const flag = (what: string) =>

@@ -25,6 +25,7 @@ import {
 import { assertName, findMicroservice, keyOf, microserviceNames, notFound } from '../find';
 import { mergePatch } from '../merge-patch';
 import { createMicroserviceJson } from '../microservice-json';
+import { sentence } from '../problem';
 import { TOPIC } from '../read-model';
 import { specificationOf } from '../views';
 import { versionHeaders, waitAsWatched } from '../watch';
@@ -44,7 +45,9 @@ export const microserviceRoutes = (deps: RouteDeps): readonly Route[] => {
     const place = first === undefined || first.path === '' ? 'it' : first.path;
     throw new ContainerOsError(
       outcome.code,
-      `The specification is not ${outcome.code === 'forbidden' ? 'allowed' : 'valid'}: ${place} ${first?.message ?? ''}${more}.`,
+      sentence(
+        `The specification is not ${outcome.code === 'forbidden' ? 'allowed' : 'valid'}: ${place} ${first?.message ?? ''}${more}`,
+      ),
       outcome.problems,
     );
   };

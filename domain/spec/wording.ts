@@ -151,7 +151,7 @@ const wordUnknownKey = (document: Document, path: Path, key: string): string => 
   if (meant !== undefined) return `is not a known key; did you mean "${meant}"?`;
   const elsewhere = wordMisplacedKey(document, path, key);
   if (elsewhere !== undefined) return elsewhere;
-  return `is not a known key; known here: ${allowed.join(', ')}`;
+  return `is not a known key; known here: ${allowed.join(', ') || 'none'}`;
 };
 
 /** A key that belongs into a container but stands beside `containers`, or the other way round. */

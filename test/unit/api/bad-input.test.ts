@@ -202,6 +202,30 @@ describe('parameters', () => {
   });
 
   test.each([
+    ['/v1/events?limit=100000', 'limit must be a whole number from 0 to 99999.'],
+    ['/v1/replicas/r/logs?tail=10000000', 'tail must be a whole number from 0 to 9999999.'],
+    ['/v1/nodes?watch=1000000000000000', 'watch must be a whole number from 0 to 999999999999999.'],
+    [
+      '/v1/nodes?watch=1&timeout=1234567890s',
+      'timeout must be a duration like 30, 30s, 500ms or 2m, with a number of 9 digits at most.',
+    ],
+    ['/v1/operations/o?wait[]=1', 'wait[] is not a known key; did you mean "wait"?'],
+    ['/healthz?wait=1', 'wait is not a known key; known here: none.'],
+  ])('%s says what may be there', async (path, words) => {
+    const answer = await world.api.call('GET', path);
+    expect(answer.status).toBe(400);
+    expect(answer.headers['content-type']).toBe('application/problem+json');
+    expect(answer.body).toMatchObject({ detail: `The query is not valid: query parameter ${words}` });
+  });
+
+  test('a specification whose problem is a question ends with it', async () => {
+    const answer = await post({ ...good, replicas: 2 });
+    expect(answer.body).toMatchObject({
+      detail: 'The specification is not valid: /replicas is not a known key; did you mean "scale"?',
+    });
+  });
+
+  test.each([
     ['If-Match', 'abc'],
     ['If-Match', '"x"'],
     ['If-None-Match', '"1"'],
