@@ -109,12 +109,14 @@ export const operationListQuery = z.strictObject({
   state: operationStateSchema.optional(),
   kind: operationKindSchema.optional(),
   ...limitQuery,
+  ...watchQuery,
 });
 
 export const operationsOfQuery = z.strictObject({
   state: operationStateSchema.optional(),
   kind: operationKindSchema.optional(),
   ...limitQuery,
+  ...watchQuery,
 });
 
 export const eventListQuery = z.strictObject({

@@ -223,7 +223,7 @@ export const PATH_OPERATIONS: readonly PathOperation[] = [
     tag: 'Operations',
     summary: 'Operations of one microservice, the newest first',
     query: operationsOfQuery,
-    answers: { 200: json('OperationList', 'Those that are kept.') },
+    answers: { 200: shown('OperationList', 'Those that are kept.') },
     errors: ['not_found', 'unavailable'],
   },
   {
@@ -294,7 +294,7 @@ export const PATH_OPERATIONS: readonly PathOperation[] = [
     tag: 'Operations',
     summary: 'Operations, the newest first',
     query: operationListQuery,
-    answers: { 200: json('OperationList', 'Those that are kept.') },
+    answers: { 200: shown('OperationList', 'Those that are kept.') },
     errors: ['not_found', 'unavailable'],
   },
   {

@@ -295,8 +295,7 @@ export const replicaListSchema = listOf(replicaSchema);
 export const nodeListSchema = listOf(nodeSchema);
 export const eventListSchema = listOf(eventSchema);
 export const releaseListSchema = listOf(releaseSchema);
-/** Operations are not part of what is watched, so their list has no version. */
-export const operationListSchema = z.strictObject({ items: z.array(operationSchema) });
+export const operationListSchema = listOf(operationSchema);
 
 export const aboutSchema = z
   .strictObject({

@@ -14,12 +14,14 @@ import {
   type Route,
 } from '../exchange';
 import { assertName, findMicroservice, keyOf, notFound } from '../find';
+import { TOPIC } from '../read-model';
 import { EVENT_STREAM, keepAlive, sseMessage } from '../server-sent-events';
 import { isFinal, operationView } from '../views';
+import { versionHeaders, waitAsWatched, type WatchQuery } from '../watch';
 
 const DEFAULT_LIMIT = 100;
 
-interface OperationFilter {
+interface OperationFilter extends WatchQuery {
   readonly state?: Operation['state'] | undefined;
   readonly kind?: Operation['kind'] | undefined;
   readonly limit?: string | undefined;
@@ -28,7 +30,18 @@ interface OperationFilter {
 export const operationRoutes = (deps: RouteDeps): readonly Route[] => {
   const { operations, readModel, webUi } = deps;
 
-  const sendList = async (exchange: Exchange, filter: OperationFilter, key?: MicroserviceKey) => {
+  /**
+   * Operations are published together with their microservice, so its version is theirs. It is taken before they are
+   * read: what comes in between is newer than what the answer says of itself, and wakes whoever hands that back.
+   */
+  const sendList = async (
+    exchange: Exchange,
+    filter: OperationFilter,
+    topic: string,
+    key?: MicroserviceKey,
+  ) => {
+    await waitAsWatched(deps, exchange, filter, topic);
+    const index = readModel.versions.of(topic);
     const found = await operations.list(key);
     const limit = filter.limit === undefined ? DEFAULT_LIMIT : Number(filter.limit);
     const items = found
@@ -39,18 +52,21 @@ export const operationRoutes = (deps: RouteDeps): readonly Route[] => {
       )
       .slice(0, limit)
       .map((operation) => operationView(operation, webUi));
-    sendJson(exchange, 200, { value: { items } });
+    sendJson(exchange, 200, { value: { index, items } }, versionHeaders(deps, index));
   };
 
   const list = async (exchange: Exchange): Promise<void> => {
     const query = queryOf(exchange, operationListQuery);
     if (query.microservice !== undefined) assertName(readModel, query.microservice);
-    await sendList(exchange, query, query.microservice === undefined ? undefined : keyOf(query.microservice));
+    // All of them: a removed microservice is shown too, and has no version of its own any more.
+    const key = query.microservice === undefined ? undefined : keyOf(query.microservice);
+    await sendList(exchange, query, TOPIC.microservices, key);
   };
 
   const listOf = async (exchange: Exchange): Promise<void> => {
     const query = queryOf(exchange, operationsOfQuery);
-    await sendList(exchange, query, findMicroservice(readModel, pathParameter(exchange, 'name')));
+    const key = findMicroservice(readModel, pathParameter(exchange, 'name'));
+    await sendList(exchange, query, TOPIC.microservice(key), key);
   };
 
   const find = async (id: string): Promise<Operation> => {

@@ -2,15 +2,23 @@
 
 import { createMicroserviceJson } from '../../../api/microservice-json';
 import { microserviceKvKey } from '../../../contracts/kv';
-import type { MicroserviceView, NodeView, ReleaseView, ReplicaView } from '../../../openapi/schemas';
+import type {
+  MicroserviceView,
+  NodeView,
+  OperationView,
+  ReleaseView,
+  ReplicaView,
+} from '../../../openapi/schemas';
 import { microserviceSchema, nodeSchema, releaseSchema, replicaSchema } from '../../../openapi/schemas';
 import { NOW_MS, buildRelease, buildReplica } from '../../support/builders';
 import { eventually } from '../../support/wait';
 
 import {
   buildMicroservice,
+  buildOperation,
   microserviceDocuments,
   nodeDocument,
+  operationDocument,
   replicaDocument,
   startApi,
   useApi,
@@ -165,6 +173,39 @@ test('replicas and nodes', async () => {
 });
 
 describe('?watch=', () => {
+  test.each([
+    'microservices',
+    'microservices/web/releases',
+    'microservices/web/replicas',
+    'microservices/web/operations',
+    'replicas',
+    'nodes',
+    'operations',
+    'events',
+  ])('is taken by the list of %s, which says its index', async (path) => {
+    await put(microserviceDocuments(buildMicroservice('web')));
+    const answer = await world.api.call('GET', `/v1/${path}`);
+    const { index } = answer.body as List<unknown>;
+    expect(answer.headers['x-containeros-index']).toBe(String(index));
+    expect(await get<List<unknown>>(`/v1/${path}?watch=${index}&timeout=1ms`)).toMatchObject({ index });
+  });
+
+  test('of operations answers when one of them has ended', async () => {
+    const id = 'deploy.default.web.aaaaaaaa';
+    const published = (state: OperationView['state'], generation: number) =>
+      put(
+        microserviceDocuments(buildMicroservice('web', { generation })),
+        operationDocument(buildOperation(id, { state })),
+      );
+    await published('running', 1);
+    for (const path of ['/v1/operations', '/v1/microservices/web/operations']) {
+      const { index } = await get<List<OperationView>>(path);
+      const watching = get<List<OperationView>>(`${path}?watch=${index}`);
+      await published('succeeded', 2);
+      expect((await watching).items).toMatchObject([{ id, state: 'succeeded' }]);
+    }
+  });
+
   const listIndex = async () => (await get<List<unknown>>('/v1/microservices')).index;
 
   test('answers at once when there is something newer, and waits otherwise', async () => {
