@@ -23,6 +23,8 @@ export interface Release {
   readonly createdAtMs: number;
   /** The release whose specification a rollback took up again. */
   readonly rollbackOf?: number;
+  /** The newest release that had been healthy when this one was made, 0 for none; not known of the oldest releases. */
+  readonly healthyBefore?: number;
 }
 
 export type ReplicaState =

@@ -10,6 +10,7 @@ import {
   CancellationScope,
   defineSignal,
   defineUpdate,
+  patched,
   setHandler,
 } from '@temporalio/workflow';
 
@@ -65,7 +66,11 @@ export const acceptChanges = (entity: Entity): void => {
   const { key, local, publisher, inTurn } = entity;
 
   const enterRelease = (release: Release['spec'], rollbackOf?: number) => {
-    const added = addRelease(entity.state, release, Date.now(), rollbackOf);
+    const added = addRelease(entity.state, release, Date.now(), {
+      ...(rollbackOf === undefined ? {} : { rollbackOf }),
+      // Rollbacks in histories from before it went by the number alone.
+      ...(patched('healthy-before') ? { healthyBefore: entity.state.settledRelease ?? 0 } : {}),
+    });
     entity.state = added.state;
     publisher.forget({ releases: added.forgotten });
   };

@@ -197,15 +197,10 @@ export const addRelease = (
   state: EntityState,
   spec: ReleaseSpec,
   nowMs: number,
-  rollbackOf?: number,
+  origin: Pick<Release, 'rollbackOf' | 'healthyBefore'> = {},
 ): { readonly state: EntityState; readonly forgotten: readonly number[] } => {
   const number = state.lastReleaseNumber + 1;
-  const release: Release = {
-    number,
-    spec,
-    createdAtMs: nowMs,
-    ...(rollbackOf === undefined ? {} : { rollbackOf }),
-  };
+  const release: Release = { number, spec, createdAtMs: nowMs, ...origin };
   const all = [...state.releases, release];
   const kept = new Set(newestKept(all).map((one) => one.number));
   if (state.settledRelease !== undefined) kept.add(state.settledRelease);
@@ -301,7 +296,7 @@ export const checkApply = (state: EntityState, change: ApplyRequest): void => {
 };
 
 /**
- * The release that a rollback goes back to.
+ * The release that a rollback goes back to: the one named, else the newest one before the current that was healthy.
  *
  * @throws ContainerOsError `not_found` when there is none
  */
@@ -314,11 +309,19 @@ export const rollbackTarget = (state: EntityState, toRelease: number | undefined
     throw new ContainerOsError('not_found', `${state.name} has no release v${toRelease}. It has ${numbers}.`);
   }
   const others = state.releases.filter(({ number }) => number !== state.desiredRelease);
+  const healthyBefore = findRelease(state, state.desiredRelease)?.healthyBefore;
   const target =
     others.find(({ number }) => number === state.settledRelease) ??
-    others.filter(({ number }) => number < state.desiredRelease).at(-1);
+    // Of the oldest releases it is not known: there the one before has to do.
+    (healthyBefore === undefined
+      ? others.filter(({ number }) => number < state.desiredRelease).at(-1)
+      : others.find(({ number }) => number === healthyBefore));
   if (!target) {
-    throw new ContainerOsError('not_found', `${state.name} has no earlier release to go back to.`);
+    const named = others.map(({ number }) => `v${number}`).join(', ');
+    throw new ContainerOsError(
+      'not_found',
+      `${state.name} has no earlier release that was healthy.${named === '' ? '' : ` It has ${named}, which toRelease can name.`}`,
+    );
   }
   return target;
 };

@@ -131,6 +131,20 @@ test('a rollback goes back to the release before, as a new one', async () => {
   expect(subject.document()?.release.spec.containers[0]?.image).toBe('shop:1');
 });
 
+test('a rollback passes over releases that were never healthy', async () => {
+  const subject = createSubject(use.project);
+  use.project.cluster.setImage('shop:broken', { kind: 'unhealthy', reason: 'it ended', logTail: [] });
+  await subject.applied({ image: 'shop:1' });
+  expect(await subject.applied({ image: 'shop:broken' })).toMatchObject({ state: 'rolled_back' });
+  await subject.applied({ image: 'shop:3' });
+  await subject.steady(1, 3);
+  await subject.ended(await subject.rollback());
+  expect((await subject.steady(1, 4)).release).toMatchObject({ rollbackOf: 1 });
+  // And from there to the one that it went back from.
+  await subject.ended(await subject.rollback());
+  expect((await subject.steady(1, 5)).release).toMatchObject({ rollbackOf: 3 });
+});
+
 test('a removal stops everything and leaves only its operations', async () => {
   const subject = createSubject(use.project);
   await subject.applied({ scale: 2, hostnames: ['shop.example.com'] });

@@ -101,6 +101,19 @@ test('a rollback needs a release to go back to', async () => {
   });
 });
 
+test('a rollback that names no release needs one that was healthy', async () => {
+  const subject = createSubject(use.project);
+  use.project.cluster.setImage('shop:broken', { kind: 'unhealthy', reason: 'it ended', logTail: [] });
+  expect(await subject.applied({ image: 'shop:broken' })).toMatchObject({ state: 'failed' });
+  await subject.applied();
+  await subject.steady(1, 2);
+  await leavesNoTrace(subject, async () => {
+    await expect(subject.rollback()).rejects.toMatchObject(
+      refused('not_found', /no earlier release that was healthy\. It has v1, which toRelease can name/),
+    );
+  });
+});
+
 test('a hostname of another microservice is refused, and free again when it was given back', async () => {
   const first = createSubject(use.project);
   const second = createSubject(use.project);
