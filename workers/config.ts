@@ -15,6 +15,8 @@ export interface Config {
   readonly dev: boolean;
   readonly dataDir: string;
   readonly nodeId: string;
+  /** What `constraints` of specifications are compared with. */
+  readonly nodeLabels: Readonly<Record<string, string>>;
   readonly apiHost: string;
   readonly apiPort: number;
   readonly allowedHosts: readonly string[];
@@ -41,6 +43,8 @@ interface Flag {
   readonly name: string;
   readonly value?: string;
   readonly many?: boolean;
+  /** Where the name made from the flag's would not do. */
+  readonly variable?: string;
   readonly help: string;
 }
 
@@ -72,6 +76,13 @@ const FLAGS: readonly Flag[] = [
   { name: 'host-ports', value: 'FIRST-LAST', help: 'Range from which host ports are taken (20000-29999).' },
   { name: 'node-name', value: 'NAME', help: 'Name of this node (the host name).' },
   {
+    name: 'node-label',
+    value: 'KEY=VALUE',
+    many: true,
+    variable: 'CONTAINEROS_NODE_LABELS',
+    help: 'A label of this node, for `constraints` of specifications. Repeat it, or separate with commas.',
+  },
+  {
     name: 'docker-socket',
     value: 'PATH',
     help: 'Socket of the Docker Engine (DOCKER_HOST, or /var/run/docker.sock).',
@@ -98,7 +109,9 @@ const FLAGS: readonly Flag[] = [
   { name: 'log-format', value: 'FORMAT', help: 'pretty or json (pretty on a terminal).' },
 ];
 
-const variableOf = (flag: string) => `CONTAINEROS_${flag.toUpperCase().replaceAll('-', '_')}`;
+const variableOf = (flag: string) =>
+  FLAGS.find(({ name }) => name === flag)?.variable ??
+  `CONTAINEROS_${flag.toUpperCase().replaceAll('-', '_')}`;
 
 /** The text of `containeros up --help`. */
 export const configHelp = (): string =>
@@ -127,6 +140,9 @@ const parseFlags = (argv: readonly string[]): Values => {
     throw new ContainerOsError('invalid', `${(error as Error).message}. See containeros up --help.`);
   }
 };
+
+/** As `constraints` of a specification may ask for it. */
+const NODE_LABEL = /^([^=]{1,256})=(.{0,256})$/s;
 
 const isLoopback = (host: string) => host === 'localhost' || host === '::1' || /^127\./.test(host);
 
@@ -190,6 +206,19 @@ export const parseConfig = (argv: readonly string[], environment: Environment, i
     problems.push({ path: '--node-name', message: `must be a DNS label, not "${nodeId}"` });
   }
 
+  const nodeLabels: Record<string, string> = {};
+  for (const label of list('node-label')) {
+    const [, key, value] = NODE_LABEL.exec(label) ?? [];
+    if (key === undefined || value === undefined) {
+      problems.push({
+        path: '--node-label',
+        message: `must be KEY=VALUE like disk=ssd, each of 256 characters at most, not "${label}"`,
+      });
+    } else if (Object.hasOwn(nodeLabels, key)) {
+      problems.push({ path: '--node-label', message: `sets ${key} twice` });
+    } else nodeLabels[key] = value;
+  }
+
   const range = /^(\d+)-(\d+)$/.exec(text('host-ports') ?? '20000-29999');
   const first = Number(range?.[1]);
   const last = Number(range?.[2]);
@@ -234,6 +263,7 @@ export const parseConfig = (argv: readonly string[], environment: Environment, i
       text('data-dir') ?? (isRoot ? '/var/lib/containeros' : `${homedir()}/.local/share/containeros`),
     ),
     nodeId,
+    nodeLabels,
     apiHost,
     apiPort: port('api-port', 8000),
     allowedHosts: list('allowed-host'),

@@ -28,6 +28,7 @@ export const runNodeRole = (config: Config, logger: Logger): void => {
       apiUrl: localApiUrl(config),
       internalToken: installation.internalToken,
       dataDir: config.dataDir,
+      labels: config.nodeLabels,
     },
     logger,
     (ready, reason) => tellSupervisor({ kind: 'status', ready, ...(reason === undefined ? {} : { reason }) }),

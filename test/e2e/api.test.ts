@@ -30,7 +30,7 @@ let bed: TestBed;
 let image = '';
 
 beforeAll(async () => {
-  bed = await startTestBed();
+  bed = await startTestBed({ instance: { flags: ['--node-label', 'disk=ssd'] } });
   image = await bed.web('v1');
   await apply(bed.instance, webSpec(SERVICE, image));
 }, 120_000);
@@ -246,7 +246,12 @@ scenario(
     const { items } = await read<{ items: NodeView[] }>(running.instance, '/v1/nodes');
     expect(items).toHaveLength(1);
     const [node] = items;
-    expect(node).toMatchObject({ id: running.engine.hostname, health: 'healthy', connected: true });
+    expect(node).toMatchObject({
+      id: running.engine.hostname,
+      health: 'healthy',
+      connected: true,
+      labels: { disk: 'ssd' },
+    });
     expect(node?.memoryBytes).toBeGreaterThan(1e8);
     expect(node?.diskFreeBytes).toBeGreaterThan(1e8);
     expect(node?.replicas).toBe((await replicas(running.instance)).length);
@@ -277,6 +282,28 @@ scenario(
     const done = await instance.api('GET', `/v1/operations/${id}?wait=30s`, { timeoutMs: 35_000 });
     expect([done.status, (done.body as OperationView).state]).toEqual([200, 'succeeded']);
     await change(instance, 'DELETE', '/v1/microservices/slow');
+  },
+);
+
+scenario(
+  'constraints go by the labels of nodes',
+  () => bed,
+  async (running) => {
+    const { instance } = running;
+    const picky = (disk: string): object => webSpec('picky', image, { constraints: { disk } });
+    await apply(instance, picky('ssd'));
+    await serving(instance, 'picky', 1, 'web v1');
+    const answer = await instance.api('POST', '/v1/microservices?wait=60s', {
+      body: picky('tape'),
+      timeoutMs: 65_000,
+    });
+    expect(answer.status).toBe(507);
+    expect(answer.body).toMatchObject({
+      code: 'no_capacity',
+      detail: expect.stringContaining('needs the label disk=tape, which is ssd') as string,
+    });
+    await change(instance, 'DELETE', '/v1/microservices/picky');
+    await eventually(() => assertConverged(running));
   },
 );
 

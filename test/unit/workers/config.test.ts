@@ -76,6 +76,10 @@ describe('parseConfig', () => {
     [['--consul-address', 'localhost'], '--consul-address'],
     [['--consul-port', '100'], '--consul-port'],
     [['--node-name', 'Not a label'], '--node-name'],
+    [['--node-label', 'ssd'], '--node-label must be KEY=VALUE like disk=ssd'],
+    [['--node-label', '=ssd'], '--node-label must be KEY=VALUE'],
+    [['--node-label', `a=${'x'.repeat(257)}`], '--node-label must be KEY=VALUE'],
+    [['--node-label', 'a=1', '--node-label', 'a=2'], '--node-label sets a twice'],
     [['--no-such-flag'], 'no-such-flag'],
     [['surplus'], 'surplus'],
   ])('refuses %j', (argv, named) => {
@@ -90,6 +94,20 @@ describe('parseConfig', () => {
   test('takes allowed hosts repeated, with commas, or from the variable', () => {
     expect(parse(['--allowed-host', 'a', '--allowed-host', 'b, c']).allowedHosts).toEqual(['a', 'b', 'c']);
     expect(parse([], { CONTAINEROS_ALLOWED_HOST: 'd,e' }).allowedHosts).toEqual(['d', 'e']);
+  });
+
+  test('takes labels of the node repeated, with commas, or from the variable', () => {
+    expect(parse([]).nodeLabels).toEqual({});
+    expect(parse(['--node-label', 'disk=ssd', '--node-label', 'zone=eu, x=a=b, empty=']).nodeLabels).toEqual({
+      disk: 'ssd',
+      zone: 'eu',
+      x: 'a=b',
+      empty: '',
+    });
+    expect(parse([], { CONTAINEROS_NODE_LABELS: 'disk=ssd,zone=eu' }).nodeLabels).toEqual({
+      disk: 'ssd',
+      zone: 'eu',
+    });
   });
 
   test('keeps the distances between the ports of Consul', () => {
@@ -118,5 +136,6 @@ describe('parseConfig', () => {
       expect(help).toContain(`--${flag}`);
       expect(help).toContain(`CONTAINEROS_${flag.toUpperCase().replaceAll('-', '_')}`);
     }
+    expect(help).toContain('CONTAINEROS_NODE_LABELS');
   });
 });
