@@ -4,7 +4,7 @@ import { Client, Connection } from '@temporalio/client';
 import type { Logger } from 'pino';
 import { Registry, collectDefaultMetrics } from 'prom-client';
 
-import { createConsulClient } from '../adapters/consul/consul-client';
+import { createConsulClient, kvPath } from '../adapters/consul/consul-client';
 import { createKvStore } from '../adapters/consul/watch-kv';
 import { createApp } from '../api/create-app';
 import { createNodeStreams } from '../api/node-streams';
@@ -12,8 +12,9 @@ import { createOperations } from '../api/operations';
 import { createReadModel } from '../api/read-model';
 import { startApiServer } from '../api/server';
 import { createTemporalChanges } from '../api/temporal-changes';
+import { KV_ROOT } from '../contracts/kv';
 
-import { consulAddressOf, temporalAddressOf, type Config } from './config';
+import { consulOf, temporalAddressOf, type Config } from './config';
 import { openInstallation } from './installation';
 import { endWithSupervisor, onRolesStatus, tellSupervisor } from './role';
 import { version } from './version';
@@ -25,7 +26,7 @@ const EVENT_LOOP_SAMPLED_EVERY_MS = 100;
 
 export const runApiRole = async (config: Config, logger: Logger): Promise<void> => {
   const installation = openInstallation(config);
-  const consul = createConsulClient({ address: consulAddressOf(config) });
+  const consul = createConsulClient(consulOf(config));
   const kv = createKvStore(consul);
   // Lazy: the API starts, and says what is missing, also while Temporal is away.
   const connection = Connection.lazy({ address: temporalAddressOf(config) });
@@ -54,10 +55,11 @@ export const runApiRole = async (config: Config, logger: Logger): Promise<void> 
   const consulNotReady = async (): Promise<readonly string[]> => {
     if (readModel.status().staleReason !== undefined) return []; // said already
     try {
-      await consul.request({ path: '/status/leader', timeoutMs: ANSWER_MS });
+      // A single key: it needs a leader, and the right to read, without which lists are silently empty.
+      await consul.request({ path: kvPath(KV_ROOT), timeoutMs: ANSWER_MS });
       return [];
-    } catch {
-      return [`Consul at ${consulAddressOf(config)} does not answer`];
+    } catch (error) {
+      return [(error as Error).message.replace(/\.$/, '')];
     }
   };
 

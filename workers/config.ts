@@ -5,6 +5,7 @@
  * anything starts, and all of them are named at once.
  */
 
+import { readFileSync } from 'node:fs';
 import { homedir, hostname } from 'node:os';
 import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -33,6 +34,8 @@ export interface Config {
   readonly consulPort: number;
   /** External agent as URL; undefined: ContainerOS runs its own. */
   readonly consulAddress: string | undefined;
+  /** ACL token for the external agent. */
+  readonly consulToken: string | undefined;
   readonly temporalBinary: string;
   readonly consulBinary: string;
   readonly logLevel: string;
@@ -47,6 +50,9 @@ interface Flag {
   readonly variable?: string;
   readonly help: string;
 }
+
+/** No flag: command lines can be read by everybody on the machine. */
+const CONSUL_TOKEN = 'CONTAINEROS_CONSUL_TOKEN';
 
 const FLAGS: readonly Flag[] = [
   { name: 'dev', help: 'For development: the password is "dev", and only this machine can connect.' },
@@ -105,6 +111,11 @@ const FLAGS: readonly Flag[] = [
     help: 'HTTP port of the embedded Consul (8500); its other ports keep their distance to it.',
   },
   { name: 'consul-address', value: 'URL', help: 'Use this Consul agent rather than the embedded one.' },
+  {
+    name: 'consul-token-file',
+    value: 'FILE',
+    help: `Has the ACL token for that agent. ${CONSUL_TOKEN} may hold the token itself; a flag would show it to everybody on the machine.`,
+  },
   { name: 'log-level', value: 'LEVEL', help: 'trace, debug, info, warn, error (info).' },
   { name: 'log-format', value: 'FORMAT', help: 'pretty or json (pretty on a terminal).' },
 ];
@@ -145,6 +156,17 @@ const parseFlags = (argv: readonly string[]): Values => {
 const NODE_LABEL = /^([^=]{1,256})=(.{0,256})$/s;
 
 const isLoopback = (host: string) => host === 'localhost' || host === '::1' || /^127\./.test(host);
+
+const readToken = (file: string, refuse: (message: string) => void): string | undefined => {
+  try {
+    const token = readFileSync(file, 'utf8').trim();
+    if (token !== '') return token;
+    refuse(`${file} is empty`);
+  } catch (error) {
+    refuse(`cannot be read: ${(error as Error).message}`);
+  }
+  return undefined;
+};
 
 /**
  * @param argv flags, without the command
@@ -243,6 +265,18 @@ export const parseConfig = (argv: readonly string[], environment: Environment, i
   if (consulAddress !== undefined && !URL.canParse(consulAddress)) {
     problems.push({ path: '--consul-address', message: 'must be a URL like http://127.0.0.1:8500' });
   }
+  const consulTokenFile = text('consul-token-file');
+  const tokenSource = consulTokenFile === undefined ? CONSUL_TOKEN : '--consul-token-file';
+  const consulToken =
+    consulTokenFile === undefined
+      ? environment[CONSUL_TOKEN]?.trim() || undefined
+      : readToken(consulTokenFile, (message) => problems.push({ path: tokenSource, message }));
+  if (consulTokenFile !== undefined && environment[CONSUL_TOKEN])
+    problems.push({ path: tokenSource, message: `and ${CONSUL_TOKEN} are both given; leave one out` });
+  if (consulToken !== undefined && consulAddress === undefined)
+    problems.push({ path: tokenSource, message: 'is for the Consul agent that --consul-address names' });
+  if (consulToken !== undefined && !/^[\x21-\x7e]+$/.test(consulToken))
+    problems.push({ path: tokenSource, message: 'must hold one token and nothing else' });
   const temporalAddress = text('temporal-address');
   if (temporalAddress !== undefined && !/^[^:/\s]+:\d+$/.test(temporalAddress)) {
     problems.push({ path: '--temporal-address', message: 'must be HOST:PORT' });
@@ -278,6 +312,7 @@ export const parseConfig = (argv: readonly string[], environment: Environment, i
     temporalNamespace: text('temporal-namespace') ?? 'default',
     consulPort,
     consulAddress,
+    consulToken,
     temporalBinary: environment['CONTAINEROS_TEMPORAL_BIN'] ?? 'temporal',
     consulBinary: environment['CONTAINEROS_CONSUL_BIN'] ?? 'consul',
     logLevel,
@@ -306,3 +341,9 @@ export const temporalAddressOf = (config: Config): string =>
 
 export const consulAddressOf = (config: Config): string =>
   config.consulAddress ?? `http://127.0.0.1:${config.consulPort}`;
+
+/** How each role reaches Consul. */
+export const consulOf = (config: Config): { readonly address: string; readonly token?: string } => ({
+  address: consulAddressOf(config),
+  ...(config.consulToken === undefined ? {} : { token: config.consulToken }),
+});

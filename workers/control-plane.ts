@@ -25,7 +25,7 @@ import type { ObservedReplica } from '../domain/model';
 import { stateFromDocument } from '../workflows/entity-state';
 import type { MicroserviceInput } from '../workflows/entity';
 
-import { consulAddressOf, temporalAddressOf, type Config } from './config';
+import { consulOf, temporalAddressOf, type Config } from './config';
 import { ensureSearchAttributes } from './search-attributes';
 import { installTemporalRuntime, startTemporalWorker } from './temporal-worker';
 
@@ -81,10 +81,9 @@ export const startControlPlane = (
   onReady: (ready: boolean, reason?: string) => void,
 ): StoppableRole => {
   installTemporalRuntime(logger);
-  const consulAddress = consulAddressOf(config);
-  const consul = createConsulClient({ address: consulAddress });
+  const consul = createConsulClient(consulOf(config));
   const leftOut = (message: string) => logger.error(message);
-  const store = createKeyValueStore(consulAddress, leftOut);
+  const store = createKeyValueStore(consulOf(config), leftOut);
   const view = createClusterView(
     consul,
     createKvStore(consul),

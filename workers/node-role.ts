@@ -21,6 +21,7 @@ export const runNodeRole = (config: Config, logger: Logger): void => {
       clusterId: installation.clusterId,
       dockerSocketPath: config.dockerSocket,
       consulUrl: consulAddressOf(config),
+      consulToken: config.consulToken,
       temporalAddress: temporalAddressOf(config),
       namespace: config.temporalNamespace,
       advertiseAddress: config.advertiseAddress,

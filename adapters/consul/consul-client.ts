@@ -15,7 +15,7 @@ export interface ConsulClientOptions {
   /** Like http://127.0.0.1:8500. */
   readonly address: string;
   /** ACL token. */
-  readonly token?: string;
+  readonly token?: string | undefined;
 }
 
 export interface ConsulRequest {
@@ -52,7 +52,8 @@ export interface ConsulClient {
   readonly address: string;
   /**
    * @throws {ContainerOsError} `unavailable` when Consul cannot be reached, has no leader or takes too long;
-   *   `internal` when it refuses the request as such
+   *   `unavailable` too when the token may not do it, which an operator can mend while it runs; a request that it
+   *   refuses as such is a defect
    */
   request<T>(request: ConsulRequest): Promise<ConsulResponse<T>>;
   /** Closes idle connections. */
@@ -64,6 +65,19 @@ const DEFAULT_TIMEOUT_MS = 10_000;
 /** Text that has to be in the message of a failed request, so that its cause can be told from the log alone. */
 const failure = (address: string, path: string, why: string, cause?: unknown) =>
   new ContainerOsError('unavailable', `Consul at ${address} does not answer ${path}: ${why}.`, [], { cause });
+
+const refusal = (
+  { address, token }: ConsulClientOptions,
+  { method = 'GET', path }: ConsulRequest,
+  status: number,
+  words: string,
+): Error => {
+  const message = `Consul at ${address} refuses ${method} ${path}: ${status} ${words}`;
+  if (status !== 403) return new Error(message);
+  const lacking =
+    token === undefined ? 'It wants a token, and none is given' : 'The token given may not do it';
+  return new ContainerOsError('unavailable', `${message}. ${lacking}.`);
+};
 
 const decode = (text: string, isJson: boolean): unknown =>
   text === '' ? undefined : isJson ? JSON.parse(text) : text;
@@ -121,11 +135,7 @@ export const createConsulClient = (options: ConsulClientOptions): ConsulClient =
           if (status >= 500 || status === 429) {
             fail(`it says ${status} ${text.trim().slice(0, 200)}`);
           } else if (status >= 400 && status !== 404 && status !== 409) {
-            reject(
-              new Error(
-                `Consul refuses ${call.method ?? 'GET'} ${call.path}: ${status} ${text.trim().slice(0, 500)}`,
-              ),
-            );
+            reject(refusal(options, call, status, text.trim().slice(0, 500)));
           } else {
             const isJson = (response.headers['content-type'] ?? '').includes('json') && status !== 404;
             try {

@@ -10,6 +10,8 @@ import { createDocumentReader, kindOfKey } from '../../contracts/documents';
 import type { KeyValueStore, KvEntry, KvOperation, TransactionResult } from '../../contracts/key-value-store';
 import { ContainerOsError } from '../../domain/errors';
 
+import type { ConsulClientOptions } from './consul-client';
+
 /** Consul's limit of operations in one transaction. */
 const MAX_OPERATIONS = 64;
 
@@ -59,12 +61,12 @@ interface HttpError {
 }
 
 /**
- * @param address Consul's HTTP address, like http://127.0.0.1:8500
+ * @param options Consul's HTTP address, like http://127.0.0.1:8500, and the token for it
  * @param onUnreadable called with what a list leaves out because it cannot be read, and why
  * @returns the store; each of its methods throws ContainerOsError `unavailable` when Consul does not answer
  */
 export const createKeyValueStore = (
-  address: string,
+  { address, token }: ConsulClientOptions,
   onUnreadable: (message: string) => void,
 ): KeyValueStore => {
   const url = new URL(address);
@@ -72,6 +74,7 @@ export const createKeyValueStore = (
     host: url.hostname,
     port: Number(url.port || 8500),
     secure: url.protocol === 'https:',
+    ...(token === undefined ? {} : { defaults: { token } }),
   });
 
   const read = createDocumentReader(onUnreadable);
@@ -128,10 +131,12 @@ export const createKeyValueStore = (
             } as never,
           );
         } catch (error) {
-          // 409: a check failed, nothing was written.
+          // 409: a check failed, or a right is lacking; nothing was written.
           const { statusCode, response } = error as HttpError;
           if (statusCode !== 409) throw error;
           answer = response?.body ?? { Errors: [] };
+          const denied = answer.Errors?.find(({ What }) => /permission denied/i.test(What));
+          if (denied !== undefined) throw new Error(denied.What, { cause: error });
           const failed = operations[answer.Errors?.[0]?.OpIndex ?? 0];
           return {
             kind: 'conflict',

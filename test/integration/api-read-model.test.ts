@@ -1,13 +1,5 @@
 /** The read model over a real Consul: fresh within moments, across restarts, outages and loss of all data. */
 
-import { spawn, type ChildProcess } from 'node:child_process';
-import { randomInt } from 'node:crypto';
-import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { createServer } from 'node:net';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-
 import pino from 'pino';
 
 import { createConsulClient, kvPath, type ConsulClient } from '../../adapters/consul/consul-client';
@@ -15,7 +7,7 @@ import { createKvStore } from '../../adapters/consul/watch-kv';
 import { createOperations } from '../../api/operations';
 import { TOPIC, createReadModel, type ReadModel } from '../../api/read-model';
 import { microserviceKvKey, operationKvKey } from '../../contracts/kv';
-import { engineVariables } from '../support/programs';
+import { createConsulServer, type ConsulServer } from '../support/consul';
 import { eventually } from '../support/wait';
 import {
   buildMicroservice,
@@ -28,77 +20,7 @@ import {
 const log = pino({ level: 'silent' });
 const WEB = { project: 'default', name: 'web' };
 
-/** Below the range from which the kernel takes ports for connections, one of which would keep Consul from coming back. */
-const FIRST_PORT = 15_000;
-const PORT_COUNT = 15_000;
-
-const isFree = async (port: number): Promise<boolean> => {
-  const server = createServer();
-  const outcome = new Promise<boolean>((resolve) => {
-    server.once('error', () => resolve(false));
-    server.once('listening', () => resolve(true));
-  });
-  server.listen(port, '127.0.0.1');
-  const free = await outcome;
-  if (free) await new Promise((resolve) => server.close(resolve));
-  return free;
-};
-
-const freePorts = async (count: number): Promise<number[]> => {
-  const ports: number[] = [];
-  while (ports.length < count) {
-    const port = FIRST_PORT + randomInt(PORT_COUNT);
-    if (!ports.includes(port) && (await isFree(port))) ports.push(port);
-  }
-  return ports;
-};
-
-/** One server of Consul that keeps its data in a folder. */
-const createConsul = async () => {
-  const folder = mkdtempSync(join(tmpdir(), 'containeros-consul-'));
-  const [http = 0, server = 0, lan = 0] = await freePorts(3);
-  let child: ChildProcess | undefined;
-  return {
-    address: `http://127.0.0.1:${http}`,
-    start: () => {
-      child = spawn(
-        engineVariables()['CONTAINEROS_CONSUL_BIN'] ?? 'consul',
-        [
-          'agent',
-          '-server',
-          '-bootstrap',
-          // Elections in a fraction of the usual time: this server is alone.
-          ...['-hcl', 'performance { raft_multiplier = 1 }'],
-          ...[
-            '-bind',
-            '127.0.0.1',
-            '-client',
-            '127.0.0.1',
-            '-data-dir',
-            join(folder, 'data'),
-            '-log-level',
-            'error',
-          ],
-          ...['-http-port', String(http), '-server-port', String(server), '-serf-lan-port', String(lan)],
-          ...['-serf-wan-port', '-1', '-dns-port', '-1', '-grpc-port', '-1', '-grpc-tls-port', '-1'],
-        ],
-        { stdio: 'ignore' },
-      );
-    },
-    signal: (name: NodeJS.Signals) => child?.kill(name),
-    kill: async () => {
-      const ended = child;
-      child = undefined;
-      if (ended === undefined || ended.exitCode !== null) return;
-      ended.kill('SIGKILL');
-      await once(ended, 'exit');
-    },
-    forgetEverything: () => rmSync(join(folder, 'data'), { recursive: true, force: true }),
-    dispose: () => rmSync(folder, { recursive: true, force: true }),
-  };
-};
-
-let consul: Awaited<ReturnType<typeof createConsul>>;
+let consul: ConsulServer;
 let client: ConsulClient;
 let readModel: ReadModel;
 
@@ -120,7 +42,7 @@ const whenWritable = () =>
   eventually(() => put({ 'containeros/nodes/probe': JSON.parse('{}') as unknown }), { timeoutMs: 30_000 });
 
 beforeAll(async () => {
-  consul = await createConsul();
+  consul = await createConsulServer();
   consul.start();
   client = createConsulClient({ address: consul.address });
   readModel = createReadModel({ kv: createKvStore(client), log, nowMs: Date.now });

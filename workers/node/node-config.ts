@@ -7,6 +7,8 @@ export interface NodeConfig {
   readonly dockerSocketPath: string;
   /** The local Consul agent, like http://127.0.0.1:8500. */
   readonly consulUrl: string;
+  /** ACL token for it. */
+  readonly consulToken?: string | undefined;
   /** host:port */
   readonly temporalAddress: string;
   readonly namespace: string;

@@ -53,7 +53,7 @@ export interface NodeState {
 /** @param onState called when something of it has changed */
 export const createNode = (config: NodeConfig, logger: Logger, onState: (state: NodeState) => void): Node => {
   const docker = new Docker({ socketPath: config.dockerSocketPath });
-  const consul = createConsulClient({ address: config.consulUrl });
+  const consul = createConsulClient({ address: config.consulUrl, token: config.consulToken });
   const agent = createConsulAgent(consul);
   const documents = createDocumentWriter(consul);
   const eventLog = createEventLog(config.nodeId, documents, logger);

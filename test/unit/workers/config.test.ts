@@ -1,7 +1,12 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
 import { ContainerOsError } from '../../../domain/errors';
 import {
   configHelp,
   consulAddressOf,
+  consulOf,
   consulPorts,
   parseConfig,
   temporalAddressOf,
@@ -123,6 +128,30 @@ describe('parseConfig', () => {
     expect(temporalAddressOf(parse(['--temporal-port', '7000']))).toBe('127.0.0.1:7000');
   });
 
+  test('takes the token of Consul from a file or a variable, and from no flag', () => {
+    const address = ['--consul-address', 'http://consul:8500'];
+    const folder = mkdtempSync(join(tmpdir(), 'containeros-config-'));
+    const file = join(folder, 'token');
+    const empty = join(folder, 'empty');
+    writeFileSync(file, 'from-file\n');
+    writeFileSync(empty, '\n');
+    try {
+      expect(consulOf(parse(address))).toEqual({ address: 'http://consul:8500' });
+      expect(consulOf(parse(address, { CONTAINEROS_CONSUL_TOKEN: 'secret' })).token).toBe('secret');
+      expect(consulOf(parse([...address, '--consul-token-file', file])).token).toBe('from-file');
+      expect(consulOf(parse(address, { CONTAINEROS_CONSUL_TOKEN_FILE: file })).token).toBe('from-file');
+      expect(problemsOf([...address, '--consul-token', 'x'])).toContain("'--consul-token'");
+      expect(problemsOf([...address, '--consul-token-file', empty])).toContain('is empty');
+      expect(problemsOf([...address, '--consul-token-file', `${file}.not`])).toContain('cannot be read');
+      expect(problemsOf(address, { CONTAINEROS_CONSUL_TOKEN: 'two words' })).toContain('one token');
+      expect(problemsOf([], { CONTAINEROS_CONSUL_TOKEN: 'x' })).toContain('--consul-address');
+      const both = problemsOf([...address, '--consul-token-file', file], { CONTAINEROS_CONSUL_TOKEN: 'x' });
+      expect(both).toContain('leave one out');
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  });
+
   test('the help names every flag with its variable', () => {
     const help = configHelp();
     for (const flag of [
@@ -137,5 +166,6 @@ describe('parseConfig', () => {
       expect(help).toContain(`CONTAINEROS_${flag.toUpperCase().replaceAll('-', '_')}`);
     }
     expect(help).toContain('CONTAINEROS_NODE_LABELS');
+    expect(help).toContain('CONTAINEROS_CONSUL_TOKEN ');
   });
 });
