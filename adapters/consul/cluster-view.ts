@@ -30,8 +30,7 @@ interface SerfCheck {
   readonly Status: string;
 }
 
-const WAIT = '60s';
-const ANSWER_LIMIT_MS = 70_000;
+const WAIT_MS = 60_000;
 const RETRY_MS = 500;
 
 export const createClusterView = (
@@ -108,9 +107,8 @@ export const createClusterView = (
       try {
         const answer = await consul.request<readonly SerfCheck[] | undefined>({
           path: '/health/state/any',
-          query: { filter: 'CheckID == "serfHealth"', index, wait: WAIT },
-          blocking: true,
-          timeoutMs: ANSWER_LIMIT_MS,
+          query: { filter: 'CheckID == "serfHealth"' },
+          wait: { index, waitMs: WAIT_MS },
           signal: abort.signal,
         });
         // An index that goes backwards belongs to a Consul that lost its data: read anew (Consul's own advice).

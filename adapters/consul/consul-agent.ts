@@ -4,7 +4,7 @@
  * Invariants: everything here may be repeated; a service that is registered again has exactly the checks given.
  */
 
-import type { ConsulClient, ConsulResponse } from './consul-client';
+import type { ConsulClient, ConsulResponse, ConsulWait } from './consul-client';
 
 export type HealthStatus = 'passing' | 'warning' | 'critical';
 
@@ -59,12 +59,9 @@ export interface ConsulAgent {
   /** Waits for a change when `index` is above 0. */
   nodeChecks(
     nodeName: string,
-    wait?: { readonly index: number; readonly waitMs: number; readonly signal: AbortSignal },
+    wait?: ConsulWait & { readonly signal: AbortSignal },
   ): Promise<ConsulResponse<readonly NodeCheck[]>>;
 }
-
-/** Consul adds up to a sixteenth to a wait; the rest is for a busy server. */
-const waitLimitMs = (waitMs: number): number => waitMs + waitMs / 16 + 5_000;
 
 export const createConsulAgent = (consul: ConsulClient): ConsulAgent => ({
   nodeName: async () => {
@@ -108,9 +105,7 @@ export const createConsulAgent = (consul: ConsulClient): ConsulAgent => ({
       ...(wait === undefined
         ? {}
         : {
-            query: { index: wait.index, wait: `${wait.waitMs}ms` },
-            blocking: true,
-            timeoutMs: waitLimitMs(wait.waitMs),
+            wait,
             signal: wait.signal,
           }),
     }),

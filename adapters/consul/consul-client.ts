@@ -26,10 +26,15 @@ export interface ConsulRequest {
   /** Sent as JSON; a Buffer is sent as it is. */
   readonly body?: unknown;
   readonly signal?: AbortSignal;
-  /** Limit for the whole request. */
+  /** Limit for the whole request; a waiting one has its own. */
   readonly timeoutMs?: number;
-  /** Whether the request waits for a change (`index` and `wait` in the query). */
-  readonly blocking?: boolean;
+  /** Answer when there is something beyond the index, or after that time with what there is. */
+  readonly wait?: ConsulWait;
+}
+
+export interface ConsulWait {
+  readonly index: number;
+  readonly waitMs: number;
 }
 
 export interface ConsulResponse<T> {
@@ -62,6 +67,9 @@ export interface ConsulClient {
 
 const DEFAULT_TIMEOUT_MS = 10_000;
 
+/** Consul adds up to a sixteenth to the wait asked for; the rest is for a busy server. */
+const answerLimitMs = ({ waitMs }: ConsulWait): number => waitMs + waitMs / 16 + 5_000;
+
 /** Text that has to be in the message of a failed request, so that its cause can be told from the log alone. */
 const failure = (address: string, path: string, why: string, cause?: unknown) =>
   new ContainerOsError('unavailable', `Consul at ${address} does not answer ${path}: ${why}.`, [], { cause });
@@ -91,7 +99,8 @@ export const createConsulClient = (options: ConsulClientOptions): ConsulClient =
 
   const send = <T>(call: ConsulRequest, url: URL): Promise<ConsulResponse<T>> =>
     new Promise((resolve, reject) => {
-      const timeoutMs = call.timeoutMs ?? DEFAULT_TIMEOUT_MS;
+      const timeoutMs =
+        call.wait === undefined ? (call.timeoutMs ?? DEFAULT_TIMEOUT_MS) : answerLimitMs(call.wait);
       const payload =
         call.body === undefined
           ? undefined
@@ -100,7 +109,7 @@ export const createConsulClient = (options: ConsulClientOptions): ConsulClient =
             : Buffer.from(JSON.stringify(call.body));
       const request = (isSecure ? httpsRequest : httpRequest)(url, {
         method: call.method ?? 'GET',
-        agent: call.blocking === true ? blockingAgent : shortAgent,
+        agent: call.wait === undefined ? shortAgent : blockingAgent,
         headers: {
           ...(options.token === undefined ? {} : { 'x-consul-token': options.token }),
           ...(payload === undefined ? {} : { 'content-length': payload.length }),
@@ -159,6 +168,10 @@ export const createConsulClient = (options: ConsulClientOptions): ConsulClient =
       const url = new URL(`${base.pathname.replace(/\/$/, '')}/v1${call.path}`, base);
       for (const [key, value] of Object.entries(call.query ?? {}))
         url.searchParams.set(key, value === true ? '' : String(value));
+      if (call.wait !== undefined) {
+        url.searchParams.set('index', String(call.wait.index));
+        url.searchParams.set('wait', `${Math.max(1, Math.round(call.wait.waitMs))}ms`);
+      }
       return send(call, url);
     },
     close: () => {

@@ -14,8 +14,6 @@ import { kvPath, kvText, type ConsulClient, type ConsulKvEntry, type ConsulRespo
 
 /** Bounds how long a frozen Consul goes unnoticed; Consul answers with what it has when nothing has changed. */
 const WAIT_MS = 10_000;
-/** Consul adds up to a sixteenth to the wait asked for. */
-const answerLimitMs = (waitMs: number) => waitMs + waitMs / 16 + 3_000;
 const RETRY_FIRST_MS = 50;
 const RETRY_MAX_MS = 2_000;
 /** Every change costs the reading of the whole prefix, so a burst of changes is read in strides that grow with it. */
@@ -75,13 +73,9 @@ const watchPrefix = (client: ConsulClient, prefix: string, handlers: KvWatchHand
     try {
       const response = await client.request<readonly ConsulKvEntry[] | undefined>({
         path: kvPath(prefix),
-        query: {
-          recurse: true,
-          ...(blocking ? { index: lastIndex, wait: `${WAIT_MS}ms` } : { consistent: true }),
-        },
-        blocking,
+        query: { recurse: true, ...(blocking ? {} : { consistent: true }) },
+        ...(blocking ? { wait: { index: lastIndex, waitMs: WAIT_MS } } : {}),
         signal: interruption.signal,
-        ...(blocking ? { timeoutMs: answerLimitMs(WAIT_MS) } : {}),
       });
       if (closed) return 0;
       const entries = entriesOf(response);
@@ -155,9 +149,7 @@ export const createKvStore = (client: ConsulClient): KvStore => ({
       ...(wait === undefined
         ? {}
         : {
-            query: { index: Math.max(1, wait.afterIndex), wait: `${Math.max(1, Math.round(wait.waitMs))}ms` },
-            blocking: true,
-            timeoutMs: answerLimitMs(wait.waitMs),
+            wait: { index: Math.max(1, wait.afterIndex), waitMs: wait.waitMs },
             ...(wait.signal === undefined ? {} : { signal: wait.signal }),
           }),
     });
