@@ -1,16 +1,10 @@
 /** Finds what a path names in the read model, or says what was probably meant. */
 
-import {
-  DEFAULT_PROJECT,
-  type Microservice,
-  type MicroserviceKey,
-  type ObservedNode,
-  type ObservedReplica,
-} from '../domain/model';
+import { DEFAULT_PROJECT, type Microservice, type MicroserviceKey } from '../domain/model';
 import { ContainerOsError } from '../domain/errors';
 import { editDistance } from '../domain/spec/suggest';
 
-import type { ReadModel } from './read-model';
+import type { ReadModel, ShownNode, ShownReplica } from './read-model';
 
 /** More than this is not read through for the sake of a hint. */
 const MAX_CANDIDATES = 2_000;
@@ -53,7 +47,7 @@ export const assertName = (readModel: ReadModel, name: string): void => {
   if (!isName(name)) throw notFound('microservice', name, microserviceNames(readModel));
 };
 
-export const findReplica = (readModel: ReadModel, id: string): ObservedReplica => {
+export const findReplica = (readModel: ReadModel, id: string): ShownReplica => {
   readModel.assertLoaded();
   const found = readModel.replica(id);
   if (!found) {
@@ -66,7 +60,7 @@ export const findReplica = (readModel: ReadModel, id: string): ObservedReplica =
   return found;
 };
 
-export const findNode = (readModel: ReadModel, id: string): ObservedNode => {
+export const findNode = (readModel: ReadModel, id: string): ShownNode => {
   readModel.assertLoaded();
   const found = readModel.node(id);
   if (!found) {

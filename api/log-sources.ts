@@ -9,9 +9,9 @@ import { setTimeout as delay } from 'node:timers/promises';
 
 import type { LogLine } from '../contracts/node-stream';
 import { ContainerOsError } from '../domain/errors';
-import type { ObservedReplica } from '../domain/model';
 
 import type { LogsWanted, NodeStreams } from './node-streams';
+import type { ShownReplica } from './read-model';
 
 export type LogItem =
   | { readonly kind: 'line'; readonly line: LogLine }
@@ -37,14 +37,14 @@ const reasonOf = (error: unknown): string => {
 
 const open = (
   nodeStreams: NodeStreams,
-  replica: ObservedReplica,
+  replica: ShownReplica,
   filter: LogFilter,
   follow: boolean,
   signal: AbortSignal,
 ) => nodeStreams.open(replica.nodeId, { kind: 'logs', replicaId: replica.id, ...filter, follow }, signal);
 
 async function* itemsOf(
-  replica: ObservedReplica,
+  replica: ShownReplica,
   opening: Promise<AsyncIterable<LogLine>>,
 ): AsyncGenerator<LogItem> {
   try {
@@ -89,7 +89,7 @@ async function* mergedByTime(sources: readonly AsyncGenerator<LogItem>[]): Async
  */
 export const pastLogs = async (
   nodeStreams: NodeStreams,
-  replicas: readonly ObservedReplica[],
+  replicas: readonly ShownReplica[],
   filter: LogFilter,
   signal: AbortSignal,
 ): Promise<AsyncGenerator<LogItem>> => {
@@ -103,7 +103,7 @@ export const pastLogs = async (
 
 export interface FollowedReplicas {
   /** Those to follow now; asked again after each change. */
-  current(): readonly ObservedReplica[];
+  current(): readonly ShownReplica[];
   onChange(listener: () => void): () => void;
 }
 
@@ -123,10 +123,10 @@ export async function* followedLogs(
   let isFirst = true;
   let wake: () => void = () => undefined;
 
-  const isStarting = ({ id }: ObservedReplica) =>
+  const isStarting = ({ id }: ShownReplica) =>
     replicas.current().some((one) => one.id === id && one.state === 'starting');
 
-  const run = async (replica: ObservedReplica, ownFilter: LogFilter, attempt = 1) => {
+  const run = async (replica: ShownReplica, ownFilter: LogFilter, attempt = 1) => {
     running += 1;
     try {
       for await (const item of itemsOf(replica, open(nodeStreams, replica, ownFilter, true, all))) {

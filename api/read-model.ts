@@ -2,14 +2,16 @@
  * What the cluster publishes in Consul, in memory: every GET of the API answers from here.
  *
  * Invariants: nothing here is ever newer or other than what Consul holds; it follows by blocking queries, one for
- * each prefix; while Consul is away it keeps what it has and says since when; a document that cannot be read is
- * logged and left out, and never takes the rest down.
+ * each prefix and one for the membership; while Consul is away it keeps what it has and says since when; a document
+ * that cannot be read is logged and left out, and never takes the rest down; what a node published before it was lost
+ * is not shown as if it were so now.
  */
 
 import type { Logger } from 'pino';
 
 import { createDocumentReader, type DocumentKind, type Documents } from '../contracts/documents';
-import { KV_PREFIX, microserviceKvKey, releasesKvPrefix, replicasKvPrefix } from '../contracts/kv';
+import type { MembersHandlers, MembersWatch } from '../contracts/cluster';
+import { KV_PREFIX, microserviceKvKey, nodeKvKey, releasesKvPrefix, replicasKvPrefix } from '../contracts/kv';
 import { ContainerOsError } from '../domain/errors';
 import type { Microservice, MicroserviceKey, ObservedNode, ObservedReplica, Release } from '../domain/model';
 
@@ -25,6 +27,8 @@ const FOLLOWED = [
   'events',
 ] as const satisfies DocumentKind[];
 type Followed = (typeof FOLLOWED)[number];
+const SOURCES = [...FOLLOWED, 'members'] as const;
+type Source = (typeof SOURCES)[number];
 
 /** How long a writer's own write is waited for on the way that all changes come, before it is fetched. */
 const OWN_WRITE_PATIENCE_MS = 100;
@@ -38,6 +42,12 @@ export const TOPIC = {
   replica: (id: string) => `replica:${id}`,
   node: (id: string) => `node:${id}`,
 } as const;
+
+/** `lost`: its node does not answer, so nobody knows. */
+export type ShownReplica = Omit<ObservedReplica, 'state'> & {
+  readonly state: ObservedReplica['state'] | 'lost';
+};
+export type ShownNode = Omit<ObservedNode, 'health'> & { readonly health: ObservedNode['health'] | 'lost' };
 
 export interface ReadModelStatus {
   /** Whether everything has been read once. */
@@ -60,11 +70,11 @@ export interface ReadModel {
   microservice(key: MicroserviceKey): Microservice | undefined;
   /** Kept releases, the newest first. */
   releases(key: MicroserviceKey): readonly Release[];
-  replicasOf(key: MicroserviceKey): readonly ObservedReplica[];
-  replicas(): readonly ObservedReplica[];
-  replica(id: string): ObservedReplica | undefined;
-  nodes(): readonly ObservedNode[];
-  node(id: string): ObservedNode | undefined;
+  replicasOf(key: MicroserviceKey): readonly ShownReplica[];
+  replicas(): readonly ShownReplica[];
+  replica(id: string): ShownReplica | undefined;
+  nodes(): readonly ShownNode[];
+  node(id: string): ShownNode | undefined;
   /** Reads the microservices from Consul now. */
   refresh(): Promise<void>;
   /** Resolves when writes up to this index of Consul are seen here; false after `timeoutMs`. */
@@ -74,6 +84,7 @@ export interface ReadModel {
 
 export interface ReadModelDeps {
   readonly kv: KvStore;
+  readonly watchMembers: (handlers: MembersHandlers) => MembersWatch;
   readonly log: Logger;
   readonly nowMs: () => number;
 }
@@ -125,7 +136,7 @@ const ownerOf = (prefix: string, key: string): MicroserviceKey | undefined => {
   return project === undefined || name === undefined ? undefined : { project, name };
 };
 
-export const createReadModel = ({ kv, log, nowMs }: ReadModelDeps): ReadModel => {
+export const createReadModel = ({ kv, watchMembers, log, nowMs }: ReadModelDeps): ReadModel => {
   const versions = createVersions(nowMs());
   const microservices = createTable<Microservice>();
   const releases = createGroups<Release>();
@@ -141,8 +152,9 @@ export const createReadModel = ({ kv, log, nowMs }: ReadModelDeps): ReadModel =>
     nodes: 0,
     events: 0,
   };
-  const unread = new Set<Followed>(FOLLOWED);
-  const unreachable = new Map<Followed, string>();
+  let members: ReadonlyMap<string, boolean> = new Map();
+  const unread = new Set<Source>(SOURCES);
+  const unreachable = new Map<Source, string>();
   let staleSinceMs: number | undefined;
 
   const read = createDocumentReader((message) => log.error(message));
@@ -222,17 +234,30 @@ export const createReadModel = ({ kv, log, nowMs }: ReadModelDeps): ReadModel =>
     },
   };
 
+  const heard = (source: Source, topics: Iterable<string>) => {
+    unread.delete(source);
+    if (unreachable.delete(source) && unreachable.size === 0) {
+      log.info({ staleForMs: nowMs() - (staleSinceMs ?? nowMs()) }, 'Consul answers again');
+      staleSinceMs = undefined;
+    }
+    versions.bump([...topics, `index:${source}`]);
+  };
+
+  const notHeard = (source: Source) => (error: unknown) => {
+    const reason = error instanceof Error ? error.message : String(error);
+    if (unreachable.size === 0) {
+      staleSinceMs = nowMs();
+      log.warn({ err: error }, 'Consul does not answer; the API shows what it knew');
+    }
+    unreachable.set(source, reason);
+  };
+
   const follow = (prefix: Followed): KvWatch =>
     kv.watch(KV_PREFIX[prefix], {
       changed: (change) => {
         const topics = enter[prefix](change);
         indexes[prefix] = change.index;
-        unread.delete(prefix);
-        if (unreachable.delete(prefix) && unreachable.size === 0) {
-          log.info({ staleForMs: nowMs() - (staleSinceMs ?? nowMs()) }, 'Consul answers again');
-          staleSinceMs = undefined;
-        }
-        versions.bump([...topics, `index:${prefix}`]);
+        heard(prefix, topics);
         // Nobody can ask for what is gone by its number, so its number need not be kept.
         for (const key of change.removed) {
           if (prefix === 'microservices') {
@@ -243,19 +268,40 @@ export const createReadModel = ({ kv, log, nowMs }: ReadModelDeps): ReadModel =>
           else if (prefix === 'nodes') versions.forget(TOPIC.node(key.slice(KV_PREFIX.nodes.length)));
         }
       },
-      unreachable: (error) => {
-        const reason = error instanceof Error ? error.message : String(error);
-        if (unreachable.size === 0) {
-          staleSinceMs = nowMs();
-          log.warn({ err: error }, 'Consul does not answer; the API shows what it knew');
-        }
-        unreachable.set(prefix, reason);
-      },
+      unreachable: notHeard(prefix),
     });
 
   const watches = Object.fromEntries(FOLLOWED.map((prefix) => [prefix, follow(prefix)])) as Readonly<
     Record<Followed, KvWatch>
   >;
+
+  const isUp = (nodeId: string) => members.get(nodeId) === true;
+
+  const membersWatch = watchMembers({
+    changed: (now) => {
+      const before = members;
+      members = now;
+      const turned = new Set(
+        [...before.keys(), ...now.keys()].filter((id) => (before.get(id) === true) !== isUp(id)),
+      );
+      const topics = new Set<string>();
+      for (const id of turned) topics.add(TOPIC.nodes).add(TOPIC.node(id));
+      for (const replica of replicas.all()) {
+        if (!turned.has(replica.nodeId)) continue;
+        topics.add(TOPIC.replicas).add(TOPIC.replica(replica.id));
+        topics.add(TOPIC.microservices).add(TOPIC.microservice(replica));
+      }
+      heard('members', topics);
+    },
+    unreachable: notHeard('members'),
+  });
+
+  const shownReplica = (replica: ObservedReplica): ShownReplica =>
+    isUp(replica.nodeId)
+      ? replica
+      : { ...replica, state: 'lost', reason: `node ${replica.nodeId} does not answer` };
+  const shownNode = (node: ObservedNode): ShownNode =>
+    isUp(node.id) ? node : { ...node, health: 'lost', reasons: ['it does not answer'] };
 
   const microservice = (key: MicroserviceKey) => microservices.get(microserviceKvKey(key));
 
@@ -278,7 +324,7 @@ export const createReadModel = ({ kv, log, nowMs }: ReadModelDeps): ReadModel =>
     },
     whenLoaded: async (timeoutMs) => {
       const deadlineMs = nowMs() + timeoutMs;
-      for (const prefix of FOLLOWED) {
+      for (const prefix of SOURCES) {
         while (unread.has(prefix) && nowMs() < deadlineMs) {
           await versions.waitBeyond(`index:${prefix}`, versions.current(), deadlineMs - nowMs());
         }
@@ -294,14 +340,17 @@ export const createReadModel = ({ kv, log, nowMs }: ReadModelDeps): ReadModel =>
       if (current) kept.set(current.number, current);
       return [...kept.values()].sort((a, b) => b.number - a.number);
     },
-    replicasOf: (key) => replicasByOwner.of(replicasKvPrefix(key)),
-    replicas: () => replicas.all(),
+    replicasOf: (key) => replicasByOwner.of(replicasKvPrefix(key)).map(shownReplica),
+    replicas: () => replicas.all().map(shownReplica),
     replica: (id) => {
-      const key = replicaKeys.get(id);
-      return key === undefined ? undefined : replicas.get(key);
+      const replica = replicas.get(replicaKeys.get(id) ?? '');
+      return replica && shownReplica(replica);
     },
-    nodes: () => nodes.all(),
-    node: (id) => nodes.get(`${KV_PREFIX.nodes}${id}`),
+    nodes: () => nodes.all().map(shownNode),
+    node: (id) => {
+      const node = nodes.get(nodeKvKey(id));
+      return node && shownNode(node);
+    },
     refresh: () => watches.microservices.refresh(),
     waitForIndex: async (index, timeoutMs) => {
       const deadlineMs = nowMs() + timeoutMs;
@@ -323,6 +372,7 @@ export const createReadModel = ({ kv, log, nowMs }: ReadModelDeps): ReadModel =>
       return Promise.race([refreshed, limit]);
     },
     close: () => {
+      membersWatch.close();
       for (const watch of Object.values(watches)) watch.close();
     },
   };

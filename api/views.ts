@@ -4,14 +4,7 @@
  * Invariants: every view has the shape of its schema in openapi/schemas.ts; times go out as ISO 8601.
  */
 
-import type {
-  Microservice,
-  MicroserviceKey,
-  ObservedNode,
-  ObservedReplica,
-  Operation,
-  Release,
-} from '../domain/model';
+import type { Microservice, MicroserviceKey, Operation, Release } from '../domain/model';
 import { FINAL_OPERATION_STATES } from '../domain/model';
 import { diffRelease } from '../domain/spec/diff';
 import { releaseToUser, specToUser } from '../domain/spec/to-user';
@@ -28,6 +21,7 @@ import type { LogLine } from '../contracts/node-stream';
 import { microserviceWorkflowId } from '../contracts/workflows';
 
 import type { StoredEvent } from './event-log';
+import type { ShownNode, ShownReplica } from './read-model';
 
 /** Makes the address of a workflow in the Temporal Web UI; undefined when it is not known. */
 export type WebUiLink = (workflowId: string) => string | undefined;
@@ -83,7 +77,7 @@ export const operationView = (operation: Operation, webUi: WebUiLink): Operation
   },
 });
 
-export const replicaView = (replica: ObservedReplica): ReplicaView => ({
+export const replicaView = (replica: ShownReplica): ReplicaView => ({
   id: replica.id,
   project: replica.project,
   microservice: replica.name,
@@ -127,9 +121,9 @@ export const replicaView = (replica: ObservedReplica): ReplicaView => ({
 
 const replicaCounts = (
   microservice: Microservice,
-  replicas: readonly ObservedReplica[],
+  replicas: readonly ShownReplica[],
 ): MicroserviceView['replicas'] => {
-  const counts = { running: 0, starting: 0, unhealthy: 0, restarting: 0, other: 0, outdated: 0 };
+  const counts = { running: 0, starting: 0, unhealthy: 0, restarting: 0, lost: 0, other: 0, outdated: 0 };
   for (const { state, release } of replicas) {
     if (release !== microservice.release.number) counts.outdated += 1;
     switch (state) {
@@ -137,6 +131,7 @@ const replicaCounts = (
       case 'starting':
       case 'unhealthy':
       case 'restarting':
+      case 'lost':
         counts[state] += 1;
         break;
       case 'crash_looping':
@@ -159,7 +154,7 @@ export const specificationOf = (microservice: Microservice): MicroserviceView['s
 
 export const microserviceView = (
   microservice: Microservice,
-  replicas: readonly ObservedReplica[],
+  replicas: readonly ShownReplica[],
   webUi: WebUiLink,
 ): MicroserviceView => {
   const self = microservicePath(microservice);
@@ -224,8 +219,8 @@ export const releaseView = (
 
 /** @param replicas those on the node, of every microservice */
 export const nodeView = (
-  node: ObservedNode,
-  replicas: readonly ObservedReplica[],
+  node: ShownNode,
+  replicas: readonly ShownReplica[],
   connected: boolean,
 ): NodeView => ({
   id: node.id,

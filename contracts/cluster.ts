@@ -1,4 +1,4 @@
-/** What whoever watches the cluster is told. */
+/** What whoever watches the cluster is told; adapters/consul provides it. */
 
 import type { ObservedReplica } from '../domain/model';
 
@@ -6,3 +6,14 @@ export type ClusterChange =
   | { readonly kind: 'replica'; readonly before?: ObservedReplica; readonly after?: ObservedReplica }
   | { readonly kind: 'node'; readonly nodeId: string; readonly isNew: boolean }
   | { readonly kind: 'membership'; readonly nodeId: string; readonly up: boolean };
+
+export interface MembersHandlers {
+  /** All nodes that the membership knows, and whether it holds each for alive. */
+  changed(members: ReadonlyMap<string, boolean>): void;
+  /** The membership cannot be read; told once for each failed attempt. */
+  unreachable(error: unknown): void;
+}
+
+export interface MembersWatch {
+  close(): void;
+}

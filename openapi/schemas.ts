@@ -119,6 +119,7 @@ const replicaStates = [
   'stopping',
   'exited',
   'broken',
+  'lost',
 ] as const;
 
 export const replicaStateSchema = z.enum(replicaStates);
@@ -191,6 +192,7 @@ export const microserviceSchema = z
       starting: count(),
       unhealthy: count(),
       restarting: count().meta({ description: 'Crash loops too.' }),
+      lost: count().meta({ description: 'Those on nodes that do not answer.' }),
       other: count(),
       outdated: count().meta({ description: 'Those of another release, in whatever state.' }),
     }),
@@ -236,7 +238,7 @@ export const releaseSchema = z
   })
   .meta({ description: 'An immutable, numbered specification.' });
 
-export const nodeHealthSchema = z.enum(['healthy', 'degraded']);
+export const nodeHealthSchema = z.enum(['healthy', 'degraded', 'lost']);
 
 export const nodeSchema = z
   .strictObject({

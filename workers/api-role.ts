@@ -6,6 +6,7 @@ import { Registry, collectDefaultMetrics } from 'prom-client';
 
 import { createConsulClient, kvPath } from '../adapters/consul/consul-client';
 import { createKvStore } from '../adapters/consul/watch-kv';
+import { watchMembers } from '../adapters/consul/watch-members';
 import { createApp } from '../api/create-app';
 import { createNodeStreams } from '../api/node-streams';
 import { createOperations } from '../api/operations';
@@ -31,7 +32,12 @@ export const runApiRole = async (config: Config, logger: Logger): Promise<void> 
   // Lazy: the API starts, and says what is missing, also while Temporal is away.
   const connection = Connection.lazy({ address: temporalAddressOf(config) });
   const client = new Client({ connection, namespace: config.temporalNamespace });
-  const readModel = createReadModel({ kv, log: logger, nowMs: Date.now });
+  const readModel = createReadModel({
+    kv,
+    watchMembers: (handlers) => watchMembers(consul, handlers),
+    log: logger,
+    nowMs: Date.now,
+  });
   const metrics = new Registry();
   collectDefaultMetrics({ register: metrics, eventLoopMonitoringPrecision: EVENT_LOOP_SAMPLED_EVERY_MS });
   const closing = new AbortController();

@@ -6,15 +6,14 @@
  * each of its parts has been read once.
  */
 
-import { setTimeout as delay } from 'node:timers/promises';
-
-import type { ClusterChange } from '../../contracts/cluster';
+import type { ClusterChange, MembersWatch } from '../../contracts/cluster';
 import { createDocumentReader, type Documents } from '../../contracts/documents';
 import { KV_PREFIX } from '../../contracts/kv';
 import type { KvStore, KvWatch } from '../../contracts/kv-store';
 import type { ObservedNode, ObservedReplica, SnapshotNode } from '../../domain/model';
 
 import type { ConsulClient } from './consul-client';
+import { watchMembers } from './watch-members';
 
 export interface ClusterView {
   readonly ready: Promise<void>;
@@ -25,14 +24,6 @@ export interface ClusterView {
   close(): void;
 }
 
-interface SerfCheck {
-  readonly Node: string;
-  readonly Status: string;
-}
-
-const WAIT_MS = 60_000;
-const RETRY_MS = 500;
-
 export const createClusterView = (
   consul: ConsulClient,
   kv: KvStore,
@@ -41,9 +32,8 @@ export const createClusterView = (
 ): ClusterView => {
   const nodes = new Map<string, ObservedNode>();
   const replicas = new Map<string, ObservedReplica>();
-  let members = new Map<string, boolean>();
+  let members: ReadonlyMap<string, boolean> = new Map();
   const listeners = new Set<(change: ClusterChange) => void>();
-  const abort = new AbortController();
   const tell = (change: ClusterChange) => {
     for (const listener of listeners) listener(change);
   };
@@ -101,19 +91,10 @@ export const createClusterView = (
     },
   );
 
-  const followMembers = async (firstRead: () => void): Promise<void> => {
-    let index = 0;
-    while (!abort.signal.aborted) {
-      try {
-        const answer = await consul.request<readonly SerfCheck[] | undefined>({
-          path: '/health/state/any',
-          query: { filter: 'CheckID == "serfHealth"' },
-          wait: { index, waitMs: WAIT_MS },
-          signal: abort.signal,
-        });
-        // An index that goes backwards belongs to a Consul that lost its data: read anew (Consul's own advice).
-        index = answer.index < index ? 0 : answer.index;
-        const now = new Map((answer.body ?? []).map(({ Node, Status }) => [Node, Status === 'passing']));
+  let membersFollowed: MembersWatch | undefined;
+  const membersRead = new Promise<void>((resolve) => {
+    membersFollowed = watchMembers(consul, {
+      changed: (now) => {
         const before = members;
         members = now;
         for (const [nodeId, up] of now) {
@@ -122,16 +103,11 @@ export const createClusterView = (
         for (const nodeId of before.keys()) {
           if (!now.has(nodeId)) tell({ kind: 'membership', nodeId, up: false });
         }
-        firstRead();
-      } catch (error) {
-        if (abort.signal.aborted) return;
-        onUnreachable(error);
-        index = 0;
-        await delay(RETRY_MS);
-      }
-    }
-  };
-  const membersRead = new Promise<void>((resolve) => void followMembers(resolve));
+        resolve();
+      },
+      unreachable: onUnreachable,
+    });
+  });
 
   return {
     ready: Promise.all([nodesFollowed.first, replicasFollowed.first, membersRead]).then(() => undefined),
@@ -161,7 +137,7 @@ export const createClusterView = (
       return () => listeners.delete(listener);
     },
     close: () => {
-      abort.abort();
+      membersFollowed?.close();
       nodesFollowed.close();
       replicasFollowed.close();
     },

@@ -1,13 +1,12 @@
 /** Logs of containers, read from the nodes where they run. */
 
 import { ContainerOsError } from '../../domain/errors';
-import type { ObservedReplica } from '../../domain/model';
 import { isSet, logsQuery, microserviceLogsQuery, parseSinceMs } from '../../openapi/parameters';
 import type { RouteDeps } from '../api-deps';
 import { accepts, beginStream, pathParameter, queryOf, type Exchange, type Route } from '../exchange';
 import { findMicroservice, findReplica, notFound } from '../find';
 import { followedLogs, pastLogs, type LogFilter, type LogItem } from '../log-sources';
-import { TOPIC } from '../read-model';
+import { TOPIC, type ShownReplica } from '../read-model';
 import { keepAlive } from '../server-sent-events';
 import { logLineView } from '../views';
 
@@ -51,7 +50,7 @@ const asText = (item: LogItem, origins: 'none' | 'container' | 'replica'): strin
 const asNdjson = (item: LogItem): string =>
   `${JSON.stringify(item.kind === 'line' ? logLineView(item.line) : { replica: item.replica, error: item.reason })}\n`;
 
-const assertContainer = (replicas: readonly ObservedReplica[], container: string | undefined) => {
+const assertContainer = (replicas: readonly ShownReplica[], container: string | undefined) => {
   const names = [...new Set(replicas.flatMap((replica) => replica.containers.map(({ name }) => name)))];
   if (container !== undefined && replicas.length > 0 && !names.includes(container)) {
     throw notFound('container', container, names);

@@ -1,21 +1,20 @@
 /** Replicas and nodes, as their node workers have published them. */
 
-import type { ObservedReplica } from '../../domain/model';
 import { microserviceQuery, replicaListQuery, replicasOfQuery } from '../../openapi/parameters';
 import type { RouteDeps } from '../api-deps';
 import { pathParameter, queryOf, sendJson, type Exchange, type Route } from '../exchange';
 import { findMicroservice, findNode, findReplica } from '../find';
-import { TOPIC } from '../read-model';
+import { TOPIC, type ShownReplica } from '../read-model';
 import { nodeView, replicaView } from '../views';
 import { versionHeaders, waitAsWatched } from '../watch';
 
 interface ReplicaFilter {
   readonly microservice?: string | undefined;
   readonly node?: string | undefined;
-  readonly state?: ObservedReplica['state'] | undefined;
+  readonly state?: ShownReplica['state'] | undefined;
 }
 
-const matches = (filter: ReplicaFilter) => (replica: ObservedReplica) =>
+const matches = (filter: ReplicaFilter) => (replica: ShownReplica) =>
   (filter.microservice === undefined || replica.name.toLowerCase() === filter.microservice.toLowerCase()) &&
   (filter.node === undefined || replica.nodeId === filter.node) &&
   (filter.state === undefined || replica.state === filter.state);
@@ -60,7 +59,7 @@ export const replicaRoutes = (deps: RouteDeps): readonly Route[] => {
   const nodes = async (exchange: Exchange): Promise<void> => {
     const query = queryOf(exchange, microserviceQuery);
     await waitAsWatched(deps, exchange, query, TOPIC.nodes);
-    const byNode = new Map<string, ObservedReplica[]>();
+    const byNode = new Map<string, ShownReplica[]>();
     for (const replica of readModel.replicas()) {
       const there = byNode.get(replica.nodeId) ?? [];
       byNode.set(replica.nodeId, there);

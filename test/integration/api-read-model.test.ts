@@ -4,6 +4,7 @@ import pino from 'pino';
 
 import { createConsulClient, kvPath, type ConsulClient } from '../../adapters/consul/consul-client';
 import { createKvStore } from '../../adapters/consul/watch-kv';
+import { watchMembers } from '../../adapters/consul/watch-members';
 import { createOperations } from '../../api/operations';
 import { TOPIC, createReadModel, type ReadModel } from '../../api/read-model';
 import { microserviceKvKey, operationKvKey } from '../../contracts/kv';
@@ -45,7 +46,12 @@ beforeAll(async () => {
   consul = await createConsulServer();
   consul.start();
   client = createConsulClient({ address: consul.address });
-  readModel = createReadModel({ kv: createKvStore(client), log, nowMs: Date.now });
+  readModel = createReadModel({
+    kv: createKvStore(client),
+    log,
+    nowMs: Date.now,
+    watchMembers: (handlers) => watchMembers(client, handlers),
+  });
   await whenWritable();
 }, 60_000);
 

@@ -8,6 +8,7 @@ import { createConsulClient, kvPath, type ConsulClient } from '../../adapters/co
 import { createDocumentWriter } from '../../adapters/consul/document-writer';
 import { createKeyValueStore } from '../../adapters/consul/kv-store';
 import { createKvStore } from '../../adapters/consul/watch-kv';
+import { watchMembers } from '../../adapters/consul/watch-members';
 import { createReadModel } from '../../api/read-model';
 import { KV_ROOT, microserviceKvKey, nodeKvKey } from '../../contracts/kv';
 import { createConsulServer, type ConsulServer } from '../support/consul';
@@ -97,7 +98,12 @@ test('the token opens documents, services, checks and what waits for them', asyn
     () => undefined,
     () => undefined,
   );
-  const readModel = createReadModel({ kv, log, nowMs: Date.now });
+  const readModel = createReadModel({
+    kv,
+    log,
+    nowMs: Date.now,
+    watchMembers: (handlers) => watchMembers(ours, handlers),
+  });
   const agent = createConsulAgent(ours);
   try {
     await view.ready;

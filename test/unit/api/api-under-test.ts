@@ -10,7 +10,7 @@ import type { Changes } from '../../../api/changes';
 import { createApp } from '../../../api/create-app';
 import { createNodeStreams, type NodeStreams } from '../../../api/node-streams';
 import { createOperations } from '../../../api/operations';
-import { createReadModel, type ReadModel } from '../../../api/read-model';
+import { createReadModel, type ReadModel, type ReadModelDeps } from '../../../api/read-model';
 import { startApiServer } from '../../../api/server';
 import {
   eventKvKey,
@@ -34,6 +34,7 @@ export interface ApiUnderTest {
   readonly url: string;
   readonly port: number;
   readonly kv: FakeKv;
+  readonly members: FakeMembers;
   readonly readModel: ReadModel;
   readonly nodeStreams: NodeStreams;
   /** Lines that were logged. */
@@ -43,6 +44,29 @@ export interface ApiUnderTest {
   call(method: string, path: string, options?: CallOptions): Promise<HttpAnswer>;
   close(): Promise<void>;
 }
+
+/** The membership of a cluster whose nodes are all there until they are lost. */
+export interface FakeMembers {
+  readonly watch: ReadModelDeps['watchMembers'];
+  lose(nodeId: string): void;
+}
+
+export const createFakeMembers = (): FakeMembers => {
+  const members = new Map(['node-1', 'node-2', 'node-3'].map((id) => [id, true]));
+  const tells = new Set<() => void>();
+  return {
+    watch: (handlers) => {
+      const tell = () => handlers.changed(new Map(members));
+      tells.add(tell);
+      setImmediate(tell);
+      return { close: () => tells.delete(tell) };
+    },
+    lose: (nodeId) => {
+      members.set(nodeId, false);
+      for (const tell of tells) tell();
+    },
+  };
+};
 
 export interface CallOptions extends HttpOptions {
   readonly body?: unknown;
@@ -76,7 +100,8 @@ export const startApi = async (options: ApiUnderTestOptions = {}): Promise<ApiUn
   const log = pino({ level: 'debug' }, { write: (line: string) => logged.push(line) });
   const nowMs = options.nowMs ?? Date.now;
   const kv = options.kv ?? createFakeKv();
-  const readModel = createReadModel({ kv, log, nowMs: Date.now });
+  const members = createFakeMembers();
+  const readModel = createReadModel({ kv, watchMembers: members.watch, log, nowMs: Date.now });
   await readModel.whenLoaded(1_000);
   const changes = typeof options.changes === 'function' ? options.changes(kv) : options.changes;
   const nodeStreams = createNodeStreams();
@@ -107,6 +132,7 @@ export const startApi = async (options: ApiUnderTestOptions = {}): Promise<ApiUn
     url: server.url,
     port: server.port,
     kv,
+    members,
     readModel,
     nodeStreams,
     logged,

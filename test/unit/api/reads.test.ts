@@ -172,6 +172,40 @@ test('replicas and nodes', async () => {
   expect((await get<List<NodeView>>('/v1/nodes')).items).toEqual([node]);
 });
 
+test('what runs on a node that does not answer is lost, and those who watch are told', async () => {
+  await put(
+    microserviceDocuments(buildMicroservice('web')),
+    nodeDocument('node-1'),
+    nodeDocument('node-2'),
+    replicaDocument(replica('web-1')),
+    replicaDocument(buildReplica('web-2', 'node-2', { state: 'unhealthy', reason: 'its check fails' })),
+  );
+  const paths = ['microservices', 'microservices/web', 'replicas', 'replicas/web-1', 'nodes', 'nodes/node-1'];
+  const indexes = await Promise.all(
+    paths.map(async (path) => (await world.api.call('GET', `/v1/${path}`)).headers['x-containeros-index']),
+  );
+  const watching = paths.map((path, at) => world.api.call('GET', `/v1/${path}?watch=${String(indexes[at])}`));
+  world.api.members.lose('node-1');
+  for (const { headers } of await Promise.all(watching))
+    expect(indexes).not.toContain(headers['x-containeros-index']);
+
+  const view = await get<MicroserviceView>('/v1/microservices/web');
+  expect(microserviceSchema.safeParse(view).error).toBeUndefined();
+  expect(view).toMatchObject({ replicas: { running: 0, unhealthy: 1, lost: 1 }, endpoints: [] });
+  const { items } = await get<List<ReplicaView>>('/v1/replicas?state=lost');
+  expect(items).toMatchObject([
+    { id: 'web-1', healthy: false, state: 'lost', reason: 'node node-1 does not answer' },
+  ]);
+  expect(replicaSchema.safeParse(items[0]).error).toBeUndefined();
+  const node = await get<NodeView>('/v1/nodes/node-1');
+  expect(nodeSchema.safeParse(node).error).toBeUndefined();
+  expect(node).toMatchObject({ health: 'lost', reasons: ['it does not answer'] });
+  expect(await get<NodeView>('/v1/nodes/node-2')).toMatchObject({ health: 'healthy' });
+  const { text } = await world.api.call('GET', '/metrics');
+  expect(text).toContain('containeros_replicas{state="lost"} 1');
+  expect(text).toContain('containeros_node_healthy{node="node-1"} 0');
+});
+
 describe('?watch=', () => {
   test.each([
     'microservices',
