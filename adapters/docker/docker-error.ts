@@ -2,6 +2,8 @@
  * What an error of the Docker client means.
  */
 
+import { ContainerOsError } from '../../domain/errors';
+
 const AWAY_CODES = new Set(['ECONNREFUSED', 'ENOENT', 'ECONNRESET', 'EPIPE', 'EACCES', 'ETIMEDOUT']);
 
 /** The HTTP status of a failed Docker call; undefined when there was no answer. */
@@ -61,3 +63,11 @@ export const startFailureReason = (error: unknown): string => {
   }
   return message.replace(/^.*OCI runtime create failed: /, '').slice(0, 500);
 };
+
+/** The error for callers who may try again when the engine is back; any other error as it is. */
+export const asUnavailable = (error: unknown): unknown =>
+  isEngineAway(error)
+    ? new ContainerOsError('unavailable', `The Docker Engine does not answer: ${dockerMessage(error)}.`, [], {
+        cause: error,
+      })
+    : error;

@@ -9,7 +9,7 @@ import type Docker from 'dockerode';
 
 import type { PullOutcome } from '../../contracts/activities';
 import { ContainerOsError, type ErrorCode } from '../../domain/errors';
-import { dockerMessage, dockerStatus, isEngineAway, isNotFound } from './docker-error';
+import { asUnavailable, dockerMessage, dockerStatus, isEngineAway, isNotFound } from './docker-error';
 
 export interface RegistryCredentials {
   readonly username: string;
@@ -58,7 +58,7 @@ export const createImagePuller = (deps: {
       return (await docker.getImage(image).inspect()).Id;
     } catch (error) {
       if (isNotFound(error)) return undefined;
-      throw engineError(error);
+      throw asUnavailable(error);
     }
   };
 
@@ -203,12 +203,6 @@ export const classifyPullFailure = (error: unknown): PullFailure => {
   }
   if (dockerStatus(error) === 404) return final('image_not_found', message);
   return { code: 'pull_failed', reason: message.replace(/\.$/, ''), isFinal: false };
-};
-
-const engineError = (error: unknown): unknown => {
-  if (!isEngineAway(error)) return error;
-  const message = `The Docker Engine does not answer: ${dockerMessage(error)}.`;
-  return new ContainerOsError('unavailable', message, [], { cause: error });
 };
 
 /** "3 of 5 layers, 12 of 80 MB". */

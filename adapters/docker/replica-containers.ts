@@ -23,7 +23,7 @@ import {
   type ContainerSettings,
 } from './container-config';
 import {
-  isBeingRemoved,
+  asUnavailable,
   dockerMessage,
   dockerStatus,
   isEngineAway,
@@ -31,15 +31,13 @@ import {
   isPortConflict,
   startFailureReason,
 } from './docker-error';
+import type { EngineContainers, FoundContainer } from './engine-containers';
 import { NoHostPort, type HostPortChooser } from './host-ports';
 import type { Limiter } from './limiter';
-import { linesOf } from './log-demux';
+import { slowLimit } from './limits';
 import { ensureSandboxImage } from './sandbox-image';
 
 const PORT_ATTEMPTS = 10;
-const QUICK_TIMEOUT_MS = 15_000;
-/** Creating and starting wait for disks; the engine itself gives up after two minutes. */
-const SLOW_TIMEOUT_MS = 150_000;
 
 /** What is known of a replica that runs here, or should. */
 export interface KnownReplica {
@@ -55,19 +53,8 @@ export interface InspectedReplica {
   readonly containers: ReadonlyMap<string, ContainerInspectInfo | undefined>;
 }
 
-export interface FoundContainer {
-  readonly id: string;
-  readonly name: string;
-  readonly labels: Readonly<Record<string, string>>;
-  readonly state: string;
-  readonly createdAtMs: number;
-}
-
-export interface ReplicaContainers {
-  /** Every container of this cluster on the engine. */
-  list(): Promise<readonly FoundContainer[]>;
+export interface ReplicaContainers extends EngineContainers {
   inspect(replica: StartReplica): Promise<InspectedReplica>;
-  inspectContainer(nameOrId: string): Promise<ContainerInspectInfo | undefined>;
   /**
    * Makes and starts what is missing or does not run. Chooses host ports when the replica has none, and others when
    * those that it has belong to someone else.
@@ -77,14 +64,9 @@ export interface ReplicaContainers {
    * @throws {ContainerOsError} `unavailable` when the engine does not answer
    */
   ensure(replica: KnownReplica, signal: AbortSignal, only?: readonly string[]): Promise<InspectedReplica>;
-  start(containerId: string): Promise<void>;
   restart(containerId: string): Promise<void>;
-  unpause(containerId: string): Promise<void>;
-  /** Removes a container with its anonymous volumes, dead or alive. */
-  remove(nameOrId: string): Promise<boolean>;
   /** Stops containers of one replica within the stop grace that each was made with, and removes them, the sandbox last. */
   removeAll(found: readonly FoundContainer[]): Promise<void>;
-  logTail(containerId: string, lines: number): Promise<string[]>;
 }
 
 /** A replica that cannot be started: an outcome, not a defect. */
@@ -100,28 +82,18 @@ export class StartFailure extends Error {
 
 export const createReplicaContainers = (deps: {
   readonly docker: Docker;
+  readonly engine: EngineContainers;
   readonly settings: () => ContainerSettings;
   readonly ports: HostPortChooser;
   readonly limiter: Limiter;
 }): ReplicaContainers => {
-  const { docker, settings, ports, limiter } = deps;
-
-  const inspectContainer = async (nameOrId: string): Promise<ContainerInspectInfo | undefined> => {
-    try {
-      return await docker
-        .getContainer(nameOrId)
-        .inspect({ abortSignal: AbortSignal.timeout(QUICK_TIMEOUT_MS) });
-    } catch (error) {
-      if (isNotFound(error)) return undefined;
-      throw asUnavailable(error);
-    }
-  };
+  const { docker, engine, settings, ports, limiter } = deps;
 
   const inspect = async (replica: StartReplica): Promise<InspectedReplica> => {
     const names = replica.release.spec.containers.map(({ name }) => name);
     const [sandbox, ...containers] = await Promise.all([
-      needsSandbox(replica) ? inspectContainer(sandboxName(replica.replicaId)) : undefined,
-      ...names.map((name) => inspectContainer(containerName(replica.replicaId, name))),
+      needsSandbox(replica) ? engine.inspectContainer(sandboxName(replica.replicaId)) : undefined,
+      ...names.map((name) => engine.inspectContainer(containerName(replica.replicaId, name))),
     ]);
     return { sandbox, containers: new Map(names.map((name, index) => [name, containers[index]])) };
   };
@@ -130,7 +102,7 @@ export const createReplicaContainers = (deps: {
     try {
       const { id } = await docker.createContainer({
         ...config,
-        abortSignal: AbortSignal.timeout(SLOW_TIMEOUT_MS),
+        ...slowLimit(),
       });
       return { id, isNew: true };
     } catch (error) {
@@ -145,7 +117,7 @@ export const createReplicaContainers = (deps: {
 
   /** The container that has the name already, if it is what an earlier attempt made. */
   const adopt = async (config: ContainerCreateOptions): Promise<string> => {
-    const found = await inspectContainer(config.name ?? '');
+    const found = await engine.inspectContainer(config.name ?? '');
     if (found === undefined)
       throw new ContainerOsError('unavailable', `${config.name} is just being removed`);
     const labels = found.Config.Labels ?? {};
@@ -156,36 +128,6 @@ export const createReplicaContainers = (deps: {
       throw new StartFailure('start_failed', `a container named ${config.name} exists that is not ours`);
     }
     return found.Id;
-  };
-
-  const start = async (containerId: string): Promise<void> => {
-    try {
-      await docker.getContainer(containerId).start({ abortSignal: AbortSignal.timeout(SLOW_TIMEOUT_MS) });
-    } catch (error) {
-      if (dockerStatus(error) === 304) return; // it runs already
-      if (isEngineAway(error)) throw asUnavailable(error);
-      if (isBeingRemoved(error))
-        throw new ContainerOsError('unavailable', 'A container is just being removed.');
-      throw error;
-    }
-  };
-
-  const remove = async (nameOrId: string): Promise<boolean> => {
-    try {
-      await docker.getContainer(nameOrId).remove({
-        force: true,
-        v: true,
-        abortSignal: AbortSignal.timeout(SLOW_TIMEOUT_MS),
-      });
-      return true;
-    } catch (error) {
-      if (isNotFound(error)) return false;
-      if (dockerStatus(error) === 409 && /already in progress/.test(dockerMessage(error))) {
-        await docker.getContainer(nameOrId).wait({ condition: 'removed' }).catch(ignoreNotFound);
-        return true;
-      }
-      throw asUnavailable(error);
-    }
   };
 
   const choosePorts = async (replica: KnownReplica): Promise<void> => {
@@ -213,12 +155,12 @@ export const createReplicaContainers = (deps: {
       try {
         if (!isNew) await takeOverPorts(replica, id);
         signal.throwIfAborted();
-        await start(id);
+        await engine.start(id);
         return id;
       } catch (error) {
         if (!isPortConflict(error)) throw failureOf(error, id);
         if (attempt === PORT_ATTEMPTS) throw new StartFailure('no_capacity', dockerMessage(error), id);
-        await remove(id);
+        await engine.remove(id);
         // Docker names the port, but any of them may be meant when it does not.
         ports.avoid(replica.hostPorts.values());
         replica.hostPorts = new Map();
@@ -228,7 +170,7 @@ export const createReplicaContainers = (deps: {
 
   /** A container that exists keeps the ports that it was made with. */
   const takeOverPorts = async (replica: KnownReplica, containerId: string): Promise<void> => {
-    const found = await inspectContainer(containerId);
+    const found = await engine.inspectContainer(containerId);
     if (found === undefined) return;
     const bound = boundPorts(found);
     ports.release([...replica.hostPorts.values()].filter((port) => ![...bound.values()].includes(port)));
@@ -256,14 +198,14 @@ export const createReplicaContainers = (deps: {
   const startJoining = async (config: () => ContainerCreateOptions, sandboxId: string): Promise<string> => {
     let made = await create(config());
     if (!made.isNew) {
-      const found = await inspectContainer(made.id);
+      const found = await engine.inspectContainer(made.id);
       if (found !== undefined && found.HostConfig.NetworkMode !== `container:${sandboxId}`) {
-        await remove(made.id); // it belongs to a sandbox that is gone
+        await engine.remove(made.id); // it belongs to a sandbox that is gone
         made = await create(config());
       }
     }
     try {
-      await start(made.id);
+      await engine.start(made.id);
       return made.id;
     } catch (error) {
       throw failureOf(error, made.id);
@@ -271,7 +213,7 @@ export const createReplicaContainers = (deps: {
   };
 
   const inspectNow = async (id: string, name: string): Promise<ContainerInspectInfo> => {
-    const found = await inspectContainer(id);
+    const found = await engine.inspectContainer(id);
     if (found === undefined)
       throw new StartFailure('start_failed', `the container ${name} was removed while it started`);
     return found;
@@ -308,84 +250,26 @@ export const createReplicaContainers = (deps: {
     return { sandbox, containers };
   };
 
-  const list = async (): Promise<readonly FoundContainer[]> => {
-    try {
-      const found = await docker.listContainers({
-        all: true,
-        filters: { label: [`${LABEL.cluster}=${settings().clusterId}`] },
-        abortSignal: AbortSignal.timeout(QUICK_TIMEOUT_MS),
-      });
-      return found.map(({ Id, Names, Labels, State, Created }) => ({
-        id: Id,
-        name: (Names[0] ?? '').replace(/^\//, ''),
-        labels: Labels,
-        state: State,
-        createdAtMs: Created * 1_000,
-      }));
-    } catch (error) {
-      throw asUnavailable(error);
-    }
-  };
-
-  const stopContainer = async (containerId: string): Promise<void> => {
-    try {
-      await docker.getContainer(containerId).stop();
-    } catch (error) {
-      const status = dockerStatus(error);
-      if (status === 304 || status === 404) return;
-      // A paused container cannot be stopped; removing it by force works.
-      if (status === undefined) throw asUnavailable(error);
-    }
-  };
-
   return {
-    list,
+    ...engine,
     inspect,
-    inspectContainer,
     ensure,
-    start: (containerId) => limiter(() => start(containerId)),
+    start: (containerId) => limiter(() => engine.start(containerId)),
     restart: async (containerId) => {
-      await stopContainer(containerId);
-      await limiter(() => start(containerId));
+      await engine.stop(containerId);
+      await limiter(() => engine.start(containerId));
     },
-    unpause: async (containerId) => {
-      try {
-        await docker
-          .getContainer(containerId)
-          .unpause({ abortSignal: AbortSignal.timeout(QUICK_TIMEOUT_MS) });
-      } catch (error) {
-        if (isEngineAway(error)) throw asUnavailable(error);
-        if (!/is not paused/.test(dockerMessage(error)) && !isNotFound(error)) throw error;
-      }
-    },
-    remove,
     removeAll: async (found) => {
       const users = found.filter(({ labels }) => labels[LABEL.role] !== 'sandbox');
       const sandboxes = found.filter(({ labels }) => labels[LABEL.role] === 'sandbox');
       await Promise.all(
         users.map(async ({ id, state }) => {
           // Waiting for the grace costs the engine nothing; removing does.
-          if (state === 'running') await stopContainer(id);
-          await limiter(() => remove(id));
+          if (state === 'running') await engine.stop(id);
+          await limiter(() => engine.remove(id));
         }),
       );
-      for (const { id } of sandboxes) await limiter(() => remove(id));
-    },
-    logTail: async (containerId, lines) => {
-      try {
-        const output = await docker.getContainer(containerId).logs({
-          stdout: true,
-          stderr: true,
-          tail: lines,
-          follow: false,
-          abortSignal: AbortSignal.timeout(QUICK_TIMEOUT_MS),
-        });
-        return linesOf(Buffer.isBuffer(output) ? output : Buffer.from(output as unknown as string)).slice(
-          -lines,
-        );
-      } catch {
-        return []; // logs explain a failure; that they are missing must not hide it
-      }
+      for (const { id } of sandboxes) await limiter(() => engine.remove(id));
     },
   };
 };
@@ -410,15 +294,4 @@ const failureOf = (error: unknown, containerId?: string): unknown => {
     return new StartFailure('no_capacity', 'the disk of the node is full', containerId);
   }
   return new StartFailure('start_failed', startFailureReason(error), containerId);
-};
-
-const asUnavailable = (error: unknown): unknown =>
-  isEngineAway(error)
-    ? new ContainerOsError('unavailable', `The Docker Engine does not answer: ${dockerMessage(error)}.`, [], {
-        cause: error,
-      })
-    : error;
-
-const ignoreNotFound = (error: unknown): void => {
-  if (!isNotFound(error)) throw error;
 };

@@ -3,7 +3,8 @@
  * after a restart.
  */
 
-import type { FoundContainer, KnownReplica } from '../../adapters/docker/replica-containers';
+import type { FoundContainer } from '../../adapters/docker/engine-containers';
+import type { KnownReplica } from '../../adapters/docker/replica-containers';
 import type { StartReplica } from '../../contracts/activities';
 import { LABEL } from '../../contracts/docker';
 import { createUpkeep, type ContainerUpkeep } from './upkeep';

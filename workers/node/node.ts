@@ -15,6 +15,7 @@ import { createConsulAgent } from '../../adapters/consul/consul-agent';
 import { createConsulClient } from '../../adapters/consul/consul-client';
 import { createDocumentWriter } from '../../adapters/consul/document-writer';
 import { createReplicaRegistry } from '../../adapters/consul/replica-registry';
+import { createEngineContainers } from '../../adapters/docker/engine-containers';
 import { createEngineEvents } from '../../adapters/docker/engine-events';
 import { createHostPortChooser, isListeningOn } from '../../adapters/docker/host-ports';
 import { createImagePuller } from '../../adapters/docker/image-puller';
@@ -75,6 +76,7 @@ export const createNode = (config: NodeConfig, logger: Logger, onState: (state: 
   );
   const containers = createReplicaContainers({
     docker,
+    engine: createEngineContainers(docker, clusterId),
     settings: () => ({ clusterId, nodeId, advertiseAddress, hostCpus: keeper.engine()?.cpus ?? 1 }),
     ports,
     limiter: createLimiter(ENGINE_CONCURRENCY),

@@ -10,6 +10,7 @@ import type { Logger } from 'pino';
 
 import type { NodeActivityDeps, Progress } from '../../activities/node-activities';
 import type { ConsulAgent } from '../../adapters/consul/consul-agent';
+import type { FoundContainer } from '../../adapters/docker/engine-containers';
 import type { HostPortChooser } from '../../adapters/docker/host-ports';
 import { reservedBy } from '../../adapters/docker/observed-replica';
 import {
@@ -20,7 +21,6 @@ import {
 } from '../../adapters/docker/readiness';
 import {
   StartFailure,
-  type FoundContainer,
   type InspectedReplica,
   type ReplicaContainers,
 } from '../../adapters/docker/replica-containers';

@@ -1,0 +1,140 @@
+/**
+ * Calls to the engine about single containers, whatever replica they are of.
+ *
+ * Invariants: every call has a limit; an engine that does not answer is `unavailable`, any other error is the
+ * engine's own; what is asked for and is so already is no error.
+ */
+
+import type Docker from 'dockerode';
+import type { ContainerInspectInfo } from 'dockerode';
+
+import { LABEL } from '../../contracts/docker';
+import { ContainerOsError } from '../../domain/errors';
+import {
+  asUnavailable,
+  dockerMessage,
+  dockerStatus,
+  isBeingRemoved,
+  isEngineAway,
+  isNotFound,
+} from './docker-error';
+import { quickLimit, slowLimit } from './limits';
+import { linesOf } from './log-demux';
+
+export interface FoundContainer {
+  readonly id: string;
+  readonly name: string;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly state: string;
+  readonly createdAtMs: number;
+}
+
+export interface EngineContainers {
+  /** Every container of this cluster on the engine. */
+  list(): Promise<readonly FoundContainer[]>;
+  inspectContainer(nameOrId: string): Promise<ContainerInspectInfo | undefined>;
+  start(containerId: string): Promise<void>;
+  /** Stops it within the stop grace that it was made with. */
+  stop(containerId: string): Promise<void>;
+  unpause(containerId: string): Promise<void>;
+  /** Removes a container with its anonymous volumes, dead or alive. */
+  remove(nameOrId: string): Promise<boolean>;
+  logTail(containerId: string, lines: number): Promise<string[]>;
+}
+
+export const createEngineContainers = (docker: Docker, clusterId: string): EngineContainers => ({
+  list: async () => {
+    try {
+      const found = await docker.listContainers({
+        all: true,
+        filters: { label: [`${LABEL.cluster}=${clusterId}`] },
+        ...quickLimit(),
+      });
+      return found.map(({ Id, Names, Labels, State, Created }) => ({
+        id: Id,
+        name: (Names[0] ?? '').replace(/^\//, ''),
+        labels: Labels,
+        state: State,
+        createdAtMs: Created * 1_000,
+      }));
+    } catch (error) {
+      throw asUnavailable(error);
+    }
+  },
+
+  inspectContainer: async (nameOrId) => {
+    try {
+      return await docker.getContainer(nameOrId).inspect(quickLimit());
+    } catch (error) {
+      if (isNotFound(error)) return undefined;
+      throw asUnavailable(error);
+    }
+  },
+
+  start: async (containerId) => {
+    try {
+      await docker.getContainer(containerId).start(slowLimit());
+    } catch (error) {
+      if (dockerStatus(error) === 304) return; // it runs already
+      if (isEngineAway(error)) throw asUnavailable(error);
+      if (isBeingRemoved(error))
+        throw new ContainerOsError('unavailable', 'A container is just being removed.');
+      throw error;
+    }
+  },
+
+  stop: async (containerId) => {
+    try {
+      await docker.getContainer(containerId).stop();
+    } catch (error) {
+      const status = dockerStatus(error);
+      if (status === 304 || status === 404) return;
+      // A paused container cannot be stopped; removing it by force works.
+      if (status === undefined) throw asUnavailable(error);
+    }
+  },
+
+  unpause: async (containerId) => {
+    try {
+      await docker.getContainer(containerId).unpause(quickLimit());
+    } catch (error) {
+      if (isEngineAway(error)) throw asUnavailable(error);
+      if (!/is not paused/.test(dockerMessage(error)) && !isNotFound(error)) throw error;
+    }
+  },
+
+  remove: async (nameOrId) => {
+    try {
+      await docker.getContainer(nameOrId).remove({ force: true, v: true, ...slowLimit() });
+      return true;
+    } catch (error) {
+      if (isNotFound(error)) return false;
+      if (dockerStatus(error) === 409 && /already in progress/.test(dockerMessage(error))) {
+        await docker.getContainer(nameOrId).wait({ condition: 'removed' }).catch(ignoreNotFound);
+        return true;
+      }
+      throw asUnavailable(error);
+    }
+  },
+
+  logTail: async (containerId, lines) => {
+    try {
+      const output = await docker.getContainer(containerId).logs({
+        stdout: true,
+        stderr: true,
+        tail: lines,
+        follow: false,
+        ...quickLimit(),
+      });
+      return linesOf(Buffer.isBuffer(output) ? output : Buffer.from(output as unknown as string)).slice(
+        -lines,
+      );
+    } catch {
+      return []; // logs explain a failure; that they are missing must not hide it
+    }
+  },
+});
+
+const ignoreNotFound = (error: unknown): void => {
+  if (!isNotFound(error)) throw error;
+};
