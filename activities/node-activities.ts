@@ -17,6 +17,7 @@ import type {
   StopOutcome,
   StopReplicas,
 } from '../contracts/activities';
+import { allOrFirstError } from '../domain/all-or-first-error';
 import { ContainerOsError } from '../domain/errors';
 import { toFailure } from './activity-error';
 
@@ -89,13 +90,4 @@ const withHeartbeats = async <T>(
   } finally {
     clearInterval(timer);
   }
-};
-
-/** Waits for all, so that nothing goes on in the back of an activity that has ended. */
-const allOrFirstError = async <T>(work: readonly Promise<T>[]): Promise<T[]> => {
-  const settled = await Promise.allSettled(work);
-  return settled.map((one) => {
-    if (one.status === 'rejected') throw one.reason;
-    return one.value;
-  });
 };

@@ -159,6 +159,21 @@ const probeCommand = async (
   }
 };
 
+/** @returns what the first of them that fails says; undefined when all pass */
+export const firstFailure = async (
+  target: ProbeTarget,
+  checks: readonly CheckSpec[],
+  signal: AbortSignal,
+): Promise<string | undefined> => {
+  const failures = await Promise.all(
+    checks.map(async (check) => {
+      const result = await probe(target, check, signal);
+      return result.kind === 'passed' ? undefined : describeCheckFailure(check, result.words);
+    }),
+  );
+  return failures.find((failure) => failure !== undefined);
+};
+
 /** "port 80 refused connections", "the check command ended with exit code 1". */
 export const describeCheckFailure = (check: CheckSpec, words: string): string =>
   check.kind === 'command' ? `the check command ${words}` : `port ${check.port} ${words}`;

@@ -10,9 +10,9 @@ import type { ContainerInspectInfo } from 'dockerode';
 
 import type { StartReplica } from '../../contracts/activities';
 import type { ErrorCode } from '../../domain/errors';
-import type { CheckSpec, ContainerSpec } from '../../domain/spec/schema';
+import type { ContainerSpec } from '../../domain/spec/schema';
 import type { EngineEvents } from './engine-events';
-import { describeCheckFailure, probe } from './probe';
+import { firstFailure } from './probe';
 import type { InspectedReplica, ReplicaContainers } from './replica-containers';
 
 const FIRST_PAUSE_MS = 25;
@@ -163,7 +163,15 @@ const awaitContainer = async (
         if (Paused) await deps.containers.unpause(seen.Id);
       }
       const failure = inspected.State.Running
-        ? await firstFailure(deps, container, inspected, started, signal)
+        ? await firstFailure(
+            {
+              docker: deps.docker,
+              containerId: inspected.Id,
+              address: networkAddress(started.sandbox ?? inspected, deps.hostAddress),
+            },
+            container.checks,
+            signal,
+          )
         : 'it does not run';
       signal.throwIfAborted();
       if (hasEvent) continue;
@@ -189,23 +197,6 @@ const awaitContainer = async (
   } finally {
     stopListening();
   }
-};
-
-const firstFailure = async (
-  deps: ReadinessDeps,
-  container: ContainerSpec,
-  inspected: ContainerInspectInfo,
-  started: InspectedReplica,
-  signal: AbortSignal,
-): Promise<string | undefined> => {
-  const address = networkAddress(started.sandbox ?? inspected, deps.hostAddress);
-  const results = await Promise.all(
-    container.checks.map(async (check: CheckSpec) => {
-      const result = await probe({ docker: deps.docker, containerId: inspected.Id, address }, check, signal);
-      return result.kind === 'passed' ? undefined : describeCheckFailure(check, result.words);
-    }),
-  );
-  return results.find((failure) => failure !== undefined);
 };
 
 /** The address of a container's own network namespace, or the host's. */

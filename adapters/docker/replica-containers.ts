@@ -11,6 +11,7 @@ import type { ContainerCreateOptions, ContainerInspectInfo } from 'dockerode';
 
 import type { StartReplica } from '../../contracts/activities';
 import { LABEL } from '../../contracts/docker';
+import { allOrFirstError } from '../../domain/all-or-first-error';
 import { ContainerOsError } from '../../domain/errors';
 import {
   containerConfig,
@@ -239,15 +240,10 @@ export const createReplicaContainers = (deps: {
         return inspectNow(id, 'sandbox');
       });
     }
-    const results = await Promise.allSettled(
+    const containers = await allOrFirstError(
       names.map((name) => limiter(() => ensureContainer(replica, name, sandbox?.Id, signal))),
     );
-    const containers = new Map<string, ContainerInspectInfo>();
-    for (const [index, result] of results.entries()) {
-      if (result.status === 'rejected') throw result.reason;
-      containers.set(names[index] as string, result.value);
-    }
-    return { sandbox, containers };
+    return { sandbox, containers: new Map(names.map((name, index) => [name, containers[index]])) };
   };
 
   return {

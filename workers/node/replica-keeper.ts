@@ -9,8 +9,9 @@
 import type Docker from 'dockerode';
 import type { Logger } from 'pino';
 
+import { needsSandbox } from '../../adapters/docker/container-config';
 import type { ContainerHappening } from '../../adapters/docker/engine-events';
-import { describeCheckFailure, probe } from '../../adapters/docker/probe';
+import { firstFailure } from '../../adapters/docker/probe';
 import { networkAddress } from '../../adapters/docker/readiness';
 import {
   StartFailure,
@@ -131,7 +132,7 @@ export const createReplicaKeeper = (deps: ReplicaKeeperDeps): ReplicaKeeper => {
       containers: containerFacts(replica, inspected, replica.upkeeps, now),
       restart: spec.release.spec.restart,
       sandbox:
-        inspected.sandbox !== undefined || hasSandbox(replica)
+        inspected.sandbox !== undefined || needsSandbox(spec)
           ? containerStatus(inspected.sandbox)
           : undefined,
       wasEngineStopped: wasEndedByEngine(inspected),
@@ -234,14 +235,12 @@ export const createReplicaKeeper = (deps: ReplicaKeeperDeps): ReplicaKeeper => {
     const { run } = upkeep;
     upkeep.probingSince ??= performance.now();
     const address = networkAddress(inspected.sandbox ?? seen, deps.hostAddress);
-    const results = await Promise.all(
-      spec.checks.map(async (check) => {
-        const result = await probe({ docker: deps.docker, containerId: seen.Id, address }, check, signal);
-        return result.kind === 'passed' ? undefined : describeCheckFailure(check, result.words);
-      }),
+    const failure = await firstFailure(
+      { docker: deps.docker, containerId: seen.Id, address },
+      spec.checks,
+      signal,
     );
     if (signal.aborted || upkeep.run !== run) return true;
-    const failure = results.find((one) => one !== undefined);
     if (failure !== undefined) {
       upkeep.failure = failure;
       upkeep.probes += 1;
@@ -381,9 +380,6 @@ export const createReplicaKeeper = (deps: ReplicaKeeperDeps): ReplicaKeeper => {
     },
   };
 };
-
-const hasSandbox = ({ spec }: NodeReplica): boolean =>
-  spec.release.spec.containers.length > 1 && !spec.release.spec.hostNetwork;
 
 /** Brings what Consul says of a replica's services into its memory. */
 const noteCritical = (

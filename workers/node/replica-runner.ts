@@ -28,6 +28,7 @@ import type { ReplicaLocks } from '../../adapters/docker/replica-locks';
 import type { HostStatsReader } from '../../adapters/host/host-stats';
 import type { StartOutcome, StartReplica, StopOutcome, StopReplicas } from '../../contracts/activities';
 import { SERVICE_META } from '../../contracts/docker';
+import { allOrFirstError } from '../../domain/all-or-first-error';
 import type { NodeCapacity } from '../../domain/model';
 import { addReservations, whyRefused, type Reservation } from './admission';
 import type { CheckFeeder } from './check-feeder';
@@ -230,12 +231,3 @@ export const createReplicaRunner = (deps: ReplicaRunnerDeps): ReplicaRunner => {
 };
 
 const LOG_TAIL_LINES = 20;
-
-/** Waits for all, so that nothing goes on in the back of an activity that has ended. */
-const allOrFirstError = async <T>(work: readonly Promise<T>[]): Promise<T[]> => {
-  const settled = await Promise.allSettled(work);
-  return settled.map((one) => {
-    if (one.status === 'rejected') throw one.reason;
-    return one.value;
-  });
-};
