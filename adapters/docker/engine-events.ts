@@ -19,7 +19,6 @@ export interface ContainerHappening {
   /** Undefined for a sandbox. */
   readonly container: string | undefined;
   readonly exitCode: number | undefined;
-  readonly atMs: number;
 }
 
 export interface EngineEventsListener {
@@ -41,7 +40,6 @@ interface RawEvent {
   readonly Type?: string;
   readonly Action?: string;
   readonly Actor?: { readonly ID?: string; readonly Attributes?: Readonly<Record<string, string>> };
-  readonly timeNano?: number;
 }
 
 const FIRST_RETRY_MS = 50;
@@ -92,7 +90,7 @@ export const createEngineEvents = (docker: Docker, clusterId: string): EngineEve
     }
   };
 
-  const dispatch = ({ Type, Action = '', Actor, timeNano = 0 }: RawEvent): void => {
+  const dispatch = ({ Type, Action = '', Actor }: RawEvent): void => {
     if (IGNORED.test(Action)) return;
     if (Type === 'image') return tell((listener) => listener.onImage?.(Action));
     const attributes = Actor?.Attributes ?? {};
@@ -104,7 +102,6 @@ export const createEngineEvents = (docker: Docker, clusterId: string): EngineEve
       replicaId,
       container: attributes[LABEL.container],
       exitCode: attributes.exitCode === undefined ? undefined : Number(attributes.exitCode),
-      atMs: Math.floor(timeNano / 1e6),
     };
     tell((listener) => listener.onContainer?.(happening));
   };

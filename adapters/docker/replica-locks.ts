@@ -1,7 +1,7 @@
 /**
  * One piece of work at a time on each replica, so that an activity and the keeper never act on it together.
  *
- * Invariants: `take` waits its turn and may ask the holder to give up (its signal aborts); `tryTake` never waits;
+ * Invariants: `take` asks the holder to give up (its signal aborts) and waits its turn; `tryTake` never waits;
  * listeners hear of a replica that is free again after a `take`, or after a `tryTake` in vain.
  */
 
@@ -12,12 +12,7 @@ export class Superseded extends Error {
 }
 
 export interface ReplicaLocks {
-  /** @param preempt abort the work that holds the replica now */
-  take<T>(
-    replicaId: string,
-    options: { readonly preempt: boolean; readonly signal?: AbortSignal },
-    work: (signal: AbortSignal) => Promise<T>,
-  ): Promise<T>;
+  take<T>(replicaId: string, signal: AbortSignal, work: (signal: AbortSignal) => Promise<T>): Promise<T>;
   /** Undefined when the replica is held. */
   tryTake<T>(replicaId: string, work: (signal: AbortSignal) => Promise<T>): Promise<T> | undefined;
   isHeld(replicaId: string): boolean;
@@ -68,10 +63,10 @@ export const createReplicaLocks = (): ReplicaLocks => {
   };
 
   return {
-    take: async (replicaId, { preempt, signal }, work) => {
+    take: async (replicaId, signal, work) => {
       const current = held.get(replicaId);
       if (current === undefined) return run(replicaId, hold(replicaId, true), signal, work);
-      if (preempt) current.abort.abort(new Superseded(replicaId));
+      current.abort.abort(new Superseded(replicaId));
       await new Promise<void>((resolve) => current.waiting.push(resolve));
       const entry = held.get(replicaId) as Held;
       entry.wasWanted = true;

@@ -4,12 +4,11 @@
  */
 
 import { readFile, statfs } from 'node:fs/promises';
-import { cpus, freemem, totalmem } from 'node:os';
+import { cpus, freemem } from 'node:os';
 
 export interface HostStats {
   /** Busy share of all processors since the last call, 0 to 100; 0 at the first. */
   readonly cpuPercent: number;
-  readonly memoryBytes: number;
   readonly memoryAvailableBytes: number;
   readonly diskBytes: number;
   readonly diskFreeBytes: number;
@@ -29,10 +28,14 @@ export const createHostStatsReader = (diskPaths: () => readonly string[]): HostS
   let last: CpuTimes | undefined;
   return {
     read: async () => {
-      const [times, memory, disk] = await Promise.all([readCpu(), readMemory(), readDisk(diskPaths())]);
+      const [times, memoryAvailableBytes, disk] = await Promise.all([
+        readCpu(),
+        readAvailableMemory(),
+        readDisk(diskPaths()),
+      ]);
       const cpuPercent = last === undefined ? 0 : busyPercent(last, times);
       last = times;
-      return { cpuPercent, ...memory, ...disk };
+      return { cpuPercent, memoryAvailableBytes, ...disk };
     },
   };
 };
@@ -52,13 +55,8 @@ export const parseCpuTimes = (stat: string): CpuTimes => {
   return { busy: total - idle, total };
 };
 
-export const parseMemory = (
-  meminfo: string,
-): { readonly memoryBytes: number; readonly memoryAvailableBytes: number } => {
-  const bytes = (key: string): number =>
-    Number(new RegExp(`^${key}:\\s+(\\d+) kB`, 'm').exec(meminfo)?.[1] ?? 0) * 1024;
-  return { memoryBytes: bytes('MemTotal'), memoryAvailableBytes: bytes('MemAvailable') };
-};
+export const parseAvailableMemory = (meminfo: string): number =>
+  Number(/^MemAvailable:\s+(\d+) kB/m.exec(meminfo)?.[1] ?? 0) * 1024;
 
 const readCpu = async (): Promise<CpuTimes> => {
   try {
@@ -70,11 +68,11 @@ const readCpu = async (): Promise<CpuTimes> => {
   }
 };
 
-const readMemory = async (): Promise<ReturnType<typeof parseMemory>> => {
+const readAvailableMemory = async (): Promise<number> => {
   try {
-    return parseMemory(await readFile('/proc/meminfo', 'utf8'));
+    return parseAvailableMemory(await readFile('/proc/meminfo', 'utf8'));
   } catch {
-    return { memoryBytes: totalmem(), memoryAvailableBytes: freemem() };
+    return freemem();
   }
 };
 

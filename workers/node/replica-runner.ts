@@ -199,7 +199,7 @@ export const createReplicaRunner = (deps: ReplicaRunnerDeps): ReplicaRunner => {
         replicas.map(async (spec): Promise<StartOutcome> => {
           const reason = refused.get(spec.replicaId);
           if (reason !== undefined) return { kind: 'refused', replicaId: spec.replicaId, reason };
-          return locks.take(spec.replicaId, { preempt: true, signal }, async (held) => {
+          return locks.take(spec.replicaId, signal, async (held) => {
             const replica = rememberReplica(memory, spec, Date.now(), 'starting');
             try {
               return await startOne(replica, held, say);
@@ -219,7 +219,7 @@ export const createReplicaRunner = (deps: ReplicaRunnerDeps): ReplicaRunner => {
       const groups = groupByReplica(await containers.list());
       return allOrFirstError(
         replicas.map((asked) =>
-          locks.take(asked.replicaId, { preempt: true, signal }, async () => {
+          locks.take(asked.replicaId, signal, async () => {
             const { replicaId } = asked;
             const current = held.has(replicaId) ? groupByReplica(await containers.list()) : groups;
             return stopOne(asked, current.get(replicaId) ?? [], say);

@@ -17,8 +17,6 @@ const HEARTBEAT_THROTTLE_MS = 500;
 const POLLERS = 2;
 
 export interface NodeWorker {
-  /** Whether tasks are taken from the node's queue, and the engine that they are for answers. */
-  isReady(): boolean;
   /** The users' containers go on. */
   stop(): Promise<void>;
 }
@@ -63,7 +61,6 @@ export const startNodeWorker = (
     },
   });
   return {
-    isReady: () => isPolling && state.hasEngine && state.isKnown,
     stop: async () => {
       await worker.stop();
       node.stop();
