@@ -30,8 +30,8 @@ export interface FoundContainer {
 }
 
 export interface EngineContainers {
-  /** Every container of this cluster on the engine. */
-  list(): Promise<readonly FoundContainer[]>;
+  /** Every container of this cluster on the engine, or of one of its replicas; the newest first. */
+  list(replicaId?: string): Promise<readonly FoundContainer[]>;
   inspectContainer(nameOrId: string): Promise<ContainerInspectInfo | undefined>;
   start(containerId: string): Promise<void>;
   /** Stops it within the stop grace that it was made with. */
@@ -43,11 +43,12 @@ export interface EngineContainers {
 }
 
 export const createEngineContainers = (docker: Docker, clusterId: string): EngineContainers => ({
-  list: async () => {
+  list: async (replicaId) => {
+    const ofReplica = replicaId === undefined ? [] : [`${LABEL.replica}=${replicaId}`];
     try {
       const found = await docker.listContainers({
         all: true,
-        filters: { label: [`${LABEL.cluster}=${clusterId}`] },
+        filters: { label: [`${LABEL.cluster}=${clusterId}`, ...ofReplica] },
         ...quickLimit(),
       });
       return found.map(({ Id, Names, Labels, State, Created }) => ({

@@ -1,8 +1,8 @@
 /**
  * The containers of one replica: makes and starts what is missing, looks at what is there, removes it.
  *
- * Invariants: everything may be repeated, and goes on from whatever an earlier attempt left; a container that is not
- * of this cluster is never touched; at most a few calls work in the engine at a time, because more only make each
+ * Invariants: everything may be repeated, and goes on from whatever an earlier attempt left; containers are known by
+ * their labels, whatever they have been renamed to; a container that is not of this cluster is never touched; at most a few calls work in the engine at a time, because more only make each
  * other slower.
  */
 
@@ -15,12 +15,10 @@ import { allOrFirstError } from '../../domain/all-or-first-error';
 import { ContainerOsError } from '../../domain/errors';
 import {
   containerConfig,
-  containerName,
   mappedPorts,
   needsSandbox,
   portKey,
   sandboxConfig,
-  sandboxName,
   type ContainerSettings,
 } from './container-config';
 import {
@@ -53,6 +51,8 @@ export interface InspectedReplica {
   readonly sandbox: ContainerInspectInfo | undefined;
   readonly containers: ReadonlyMap<string, ContainerInspectInfo | undefined>;
 }
+
+type ContainerIds = ReadonlyMap<string | undefined, string>;
 
 export interface ReplicaContainers extends EngineContainers {
   inspect(replica: StartReplica): Promise<InspectedReplica>;
@@ -90,16 +90,27 @@ export const createReplicaContainers = (deps: {
 }): ReplicaContainers => {
   const { docker, engine, settings, ports, limiter } = deps;
 
+  /** Of one replica, by the name in its specification, the sandbox's without one. Of two the older one counts. */
+  const idsOf = async ({ replicaId }: StartReplica): Promise<ContainerIds> =>
+    new Map((await engine.list(replicaId)).map(({ id, labels }) => [labels[LABEL.container], id]));
+
   const inspect = async (replica: StartReplica): Promise<InspectedReplica> => {
+    const ids = await idsOf(replica);
+    const look = async (name: string | undefined): Promise<ContainerInspectInfo | undefined> => {
+      const id = ids.get(name);
+      return id === undefined ? undefined : engine.inspectContainer(id);
+    };
     const names = replica.release.spec.containers.map(({ name }) => name);
-    const [sandbox, ...containers] = await Promise.all([
-      needsSandbox(replica) ? engine.inspectContainer(sandboxName(replica.replicaId)) : undefined,
-      ...names.map((name) => engine.inspectContainer(containerName(replica.replicaId, name))),
-    ]);
+    const [sandbox, ...containers] = await Promise.all([look(undefined), ...names.map(look)]);
     return { sandbox, containers: new Map(names.map((name, index) => [name, containers[index]])) };
   };
 
-  const create = async (config: ContainerCreateOptions): Promise<{ id: string; isNew: boolean }> => {
+  /** @param existing what an earlier attempt made */
+  const create = async (
+    config: ContainerCreateOptions,
+    existing: string | undefined,
+  ): Promise<{ id: string; isNew: boolean }> => {
+    if (existing !== undefined) return { id: existing, isNew: false };
     try {
       const { id } = await docker.createContainer({
         ...config,
@@ -116,7 +127,7 @@ export const createReplicaContainers = (deps: {
     }
   };
 
-  /** The container that has the name already, if it is what an earlier attempt made. */
+  /** The container that has the name already, if it is what an attempt made that nobody waits for any more. */
   const adopt = async (config: ContainerCreateOptions): Promise<string> => {
     const found = await engine.inspectContainer(config.name ?? '');
     if (found === undefined)
@@ -148,11 +159,13 @@ export const createReplicaContainers = (deps: {
     replica: KnownReplica,
     signal: AbortSignal,
     config: () => ContainerCreateOptions,
+    existing: string | undefined,
   ): Promise<string> => {
+    let known = existing;
     for (let attempt = 1; ; attempt += 1) {
       signal.throwIfAborted();
       await choosePorts(replica);
-      const { id, isNew } = await create(config());
+      const { id, isNew } = await create(config(), known);
       try {
         if (!isNew) await takeOverPorts(replica, id);
         signal.throwIfAborted();
@@ -162,6 +175,7 @@ export const createReplicaContainers = (deps: {
         if (!isPortConflict(error)) throw failureOf(error, id);
         if (attempt === PORT_ATTEMPTS) throw new StartFailure('no_capacity', dockerMessage(error), id);
         await engine.remove(id);
+        known = undefined;
         // Docker names the port, but any of them may be meant when it does not.
         ports.avoid(replica.hostPorts.values());
         replica.hostPorts = new Map();
@@ -182,6 +196,7 @@ export const createReplicaContainers = (deps: {
   const ensureContainer = async (
     replica: KnownReplica,
     name: string,
+    existing: string | undefined,
     sandboxId: string | undefined,
     signal: AbortSignal,
   ): Promise<ContainerInspectInfo> => {
@@ -191,18 +206,22 @@ export const createReplicaContainers = (deps: {
     const config = () => containerConfig(spec, container, settings(), replica.hostPorts, sandboxId);
     const id =
       sandboxId === undefined
-        ? await startPortOwner(replica, signal, config)
-        : await startJoining(config, sandboxId);
+        ? await startPortOwner(replica, signal, config, existing)
+        : await startJoining(config, sandboxId, existing);
     return inspectNow(id, name);
   };
 
-  const startJoining = async (config: () => ContainerCreateOptions, sandboxId: string): Promise<string> => {
-    let made = await create(config());
+  const startJoining = async (
+    config: () => ContainerCreateOptions,
+    sandboxId: string,
+    existing: string | undefined,
+  ): Promise<string> => {
+    let made = await create(config(), existing);
     if (!made.isNew) {
       const found = await engine.inspectContainer(made.id);
       if (found !== undefined && found.HostConfig.NetworkMode !== `container:${sandboxId}`) {
         await engine.remove(made.id); // it belongs to a sandbox that is gone
-        made = await create(config());
+        made = await create(config(), undefined);
       }
     }
     try {
@@ -228,20 +247,20 @@ export const createReplicaContainers = (deps: {
     const names = replica.spec.release.spec.containers
       .map(({ name }) => name)
       .filter((name) => only === undefined || only.includes(name));
+    const ids = await idsOf(replica.spec);
     let sandbox: ContainerInspectInfo | undefined;
     if (needsSandbox(replica.spec)) {
       sandbox = await limiter(async () => {
         await ensureSandboxImage(docker).catch((error: unknown) => {
           throw asUnavailable(error);
         });
-        const id = await startPortOwner(replica, signal, () =>
-          sandboxConfig(replica.spec, settings(), replica.hostPorts),
-        );
+        const config = () => sandboxConfig(replica.spec, settings(), replica.hostPorts);
+        const id = await startPortOwner(replica, signal, config, ids.get(undefined));
         return inspectNow(id, 'sandbox');
       });
     }
     const containers = await allOrFirstError(
-      names.map((name) => limiter(() => ensureContainer(replica, name, sandbox?.Id, signal))),
+      names.map((name) => limiter(() => ensureContainer(replica, name, ids.get(name), sandbox?.Id, signal))),
     );
     return { sandbox, containers: new Map(names.map((name, index) => [name, containers[index]])) };
   };

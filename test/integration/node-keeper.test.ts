@@ -69,6 +69,29 @@ test('a removed container is made again with its ports', async () => {
   expect((await machine.document(replica))?.ports).toEqual(before?.ports);
 });
 
+test('a container that was renamed is still the same one', async () => {
+  await begin({ containers: { app, side: { image: 'web:v1', env: { PORT: 81 }, stopGraceSeconds: 0 } } });
+  const { docker } = machine.engine;
+  const names = async (): Promise<string[]> =>
+    (await docker.listContainers({ all: true })).map(({ Names }) => Names[0] ?? '').sort();
+  await container('app').rename({ name: 'by-hand' });
+  await docker.getContainer(replica.replicaId).rename({ name: 'sandbox-by-hand' });
+  // A look after each end, and one more in which it would be made again.
+  for (let run = 0; run < 2; run += 1) {
+    const before = (await docker.getContainer('by-hand').inspect()).State.StartedAt;
+    await docker.getContainer('by-hand').kill();
+    await eventually(async () =>
+      expect((await docker.getContainer('by-hand').inspect()).State.StartedAt).not.toBe(before),
+    );
+    await eventually(serves);
+    expect(await names()).toEqual(['/by-hand', '/sandbox-by-hand', `/${replica.replicaId}-side`]);
+  }
+  expect(await startOne(machine, replica)).toMatchObject({ kind: 'ready' });
+  expect(await names()).toHaveLength(3);
+  await stopOne(machine, replica);
+  expect(await names()).toEqual([]);
+}, 30_000);
+
 test('one of several containers is mended while the others go on', async () => {
   await begin({
     containers: { app, side: { image: 'web:v1', env: { PORT: 81 }, ports: [81], stopGraceSeconds: 1 } },
