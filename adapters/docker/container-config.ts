@@ -43,6 +43,11 @@ export const portKey = ({ port, protocol }: Pick<PortSpec, 'port' | 'protocol'>)
 export const containerName = (replicaId: string, container: string): string => `${replicaId}-${container}`;
 export const sandboxName = (replicaId: string): string => replicaId;
 
+/** No name of ours has a dot. */
+const STOPPING_SUFFIX = '.stopping';
+export const stoppingName = (name: string): string => `${name}${STOPPING_SUFFIX}`;
+export const isStoppingName = (name: string): boolean => name.endsWith(STOPPING_SUFFIX);
+
 export const needsSandbox = ({ release }: Pick<StartReplica, 'release'>): boolean =>
   release.spec.containers.length > 1 && !release.spec.hostNetwork;
 

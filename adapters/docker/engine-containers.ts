@@ -10,6 +10,7 @@ import type { ContainerInspectInfo } from 'dockerode';
 
 import { LABEL } from '../../contracts/docker';
 import { ContainerOsError } from '../../domain/errors';
+import { isStoppingName, stoppingName } from './container-config';
 import {
   asUnavailable,
   dockerMessage,
@@ -25,7 +26,6 @@ export interface FoundContainer {
   readonly id: string;
   readonly name: string;
   readonly labels: Readonly<Record<string, string>>;
-  readonly state: string;
   readonly createdAtMs: number;
 }
 
@@ -34,13 +34,21 @@ export interface EngineContainers {
   list(replicaId?: string): Promise<readonly FoundContainer[]>;
   inspectContainer(nameOrId: string): Promise<ContainerInspectInfo | undefined>;
   start(containerId: string): Promise<void>;
-  /** Stops it within the stop grace that it was made with. */
-  stop(containerId: string): Promise<void>;
+  /**
+   * Stops it within the stop grace that it was made with. When this is aborted, the engine still ends the container
+   * when that grace is over.
+   */
+  stop(containerId: string, signal: AbortSignal): Promise<void>;
+  /** Renames it, so that whoever finds it knows that it is on its way out. */
+  markStopping(found: FoundContainer): Promise<void>;
   unpause(containerId: string): Promise<void>;
   /** Removes a container with its anonymous volumes, dead or alive. */
   remove(nameOrId: string): Promise<boolean>;
   logTail(containerId: string, lines: number): Promise<string[]>;
 }
+
+/** Docker's own. */
+const DEFAULT_STOP_SECONDS = 10;
 
 export const createEngineContainers = (docker: Docker, clusterId: string): EngineContainers => ({
   list: async (replicaId) => {
@@ -51,11 +59,10 @@ export const createEngineContainers = (docker: Docker, clusterId: string): Engin
         filters: { label: [`${LABEL.cluster}=${clusterId}`, ...ofReplica] },
         ...quickLimit(),
       });
-      return found.map(({ Id, Names, Labels, State, Created }) => ({
+      return found.map(({ Id, Names, Labels, Created }) => ({
         id: Id,
         name: (Names[0] ?? '').replace(/^\//, ''),
         labels: Labels,
-        state: State,
         createdAtMs: Created * 1_000,
       }));
     } catch (error) {
@@ -84,14 +91,28 @@ export const createEngineContainers = (docker: Docker, clusterId: string): Engin
     }
   },
 
-  stop: async (containerId) => {
+  stop: async (containerId, signal) => {
     try {
-      await docker.getContainer(containerId).stop();
+      const container = docker.getContainer(containerId);
+      const { Config, State } = await container.inspect(quickLimit());
+      // A paused one cannot be stopped; removing it by force works.
+      if (!State.Running || State.Restarting || State.Paused) return;
+      // The client's types do not know it.
+      const { StopTimeout = DEFAULT_STOP_SECONDS } = Config as { readonly StopTimeout?: number };
+      const { abortSignal: limit } = slowLimit(StopTimeout * 1_000);
+      await container.stop({ abortSignal: AbortSignal.any([signal, limit]) });
     } catch (error) {
-      const status = dockerStatus(error);
-      if (status === 304 || status === 404) return;
-      // A paused container cannot be stopped; removing it by force works.
-      if (status === undefined) throw asUnavailable(error);
+      signal.throwIfAborted();
+      if (dockerStatus(error) !== 304 && !isNotFound(error)) throw asUnavailable(error);
+    }
+  },
+
+  markStopping: async ({ id, name }) => {
+    if (isStoppingName(name)) return;
+    try {
+      await docker.getContainer(id).rename({ name: stoppingName(name), ...quickLimit() });
+    } catch (error) {
+      if (!isNotFound(error) && !isBeingRemoved(error)) throw asUnavailable(error);
     }
   },
 

@@ -9,4 +9,7 @@ interface Limit {
 }
 
 export const quickLimit = (): Limit => ({ abortSignal: AbortSignal.timeout(QUICK_TIMEOUT_MS) });
-export const slowLimit = (): Limit => ({ abortSignal: AbortSignal.timeout(SLOW_TIMEOUT_MS) });
+/** @param alsoMs what the call takes beside the engine's own work */
+export const slowLimit = (alsoMs = 0): Limit => ({
+  abortSignal: AbortSignal.timeout(SLOW_TIMEOUT_MS + alsoMs),
+});

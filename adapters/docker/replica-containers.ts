@@ -15,6 +15,7 @@ import { allOrFirstError } from '../../domain/all-or-first-error';
 import { ContainerOsError } from '../../domain/errors';
 import {
   containerConfig,
+  isStoppingName,
   mappedPorts,
   needsSandbox,
   portKey,
@@ -65,9 +66,12 @@ export interface ReplicaContainers extends EngineContainers {
    * @throws {ContainerOsError} `unavailable` when the engine does not answer
    */
   ensure(replica: KnownReplica, signal: AbortSignal, only?: readonly string[]): Promise<InspectedReplica>;
-  restart(containerId: string): Promise<void>;
-  /** Stops containers of one replica within the stop grace that each was made with, and removes them, the sandbox last. */
-  removeAll(found: readonly FoundContainer[]): Promise<void>;
+  restart(containerId: string, signal: AbortSignal): Promise<void>;
+  /**
+   * Stops containers of one replica within the stop grace that each was made with, and removes them, the sandbox last.
+   * When this is given up half-way, `isRemovalBegun` is true of what is left.
+   */
+  removeAll(found: readonly FoundContainer[], signal: AbortSignal): Promise<void>;
 }
 
 /** A replica that cannot be started: an outcome, not a defect. */
@@ -270,17 +274,24 @@ export const createReplicaContainers = (deps: {
     inspect,
     ensure,
     start: (containerId) => limiter(() => engine.start(containerId)),
-    restart: async (containerId) => {
-      await engine.stop(containerId);
+    restart: async (containerId, signal) => {
+      await engine.stop(containerId, signal);
       await limiter(() => engine.start(containerId));
     },
-    removeAll: async (found) => {
+    removeAll: async (found, signal) => {
       const users = found.filter(({ labels }) => labels[LABEL.role] !== 'sandbox');
       const sandboxes = found.filter(({ labels }) => labels[LABEL.role] === 'sandbox');
-      await Promise.all(
-        users.map(async ({ id, state }) => {
+      // What goes last bears the mark, so that it is there as long as anything is.
+      await allOrFirstError(
+        (sandboxes.length > 0 ? sandboxes : users).map((one) => engine.markStopping(one)),
+      );
+      await allOrFirstError(
+        users.map(async ({ id }) => {
           // Waiting for the grace costs the engine nothing; removing does.
-          if (state === 'running') await engine.stop(id);
+          await engine.stop(id, signal).catch((error: unknown) => {
+            if (dockerStatus(error) === undefined) throw error; // else removing it by force may work, or says why not
+          });
+          signal.throwIfAborted();
           await limiter(() => engine.remove(id));
         }),
       );
@@ -288,6 +299,10 @@ export const createReplicaContainers = (deps: {
     },
   };
 };
+
+/** Whether the removal of a replica has begun, by whatever process. */
+export const isRemovalBegun = (found: readonly FoundContainer[]): boolean =>
+  found.some(({ name }) => isStoppingName(name));
 
 /** Host ports that a container was made with. */
 export const boundPorts = (container: ContainerInspectInfo): Map<string, number> => {

@@ -10,7 +10,7 @@ import type { Logger } from 'pino';
 import { readEngineInfo, type EngineInfo } from '../../adapters/docker/engine-info';
 import type { EngineEvents } from '../../adapters/docker/engine-events';
 import type { HostPortChooser } from '../../adapters/docker/host-ports';
-import { boundPorts, type ReplicaContainers } from '../../adapters/docker/replica-containers';
+import { boundPorts, isRemovalBegun, type ReplicaContainers } from '../../adapters/docker/replica-containers';
 import { ContainerOsError } from '../../domain/errors';
 import { groupByReplica, rememberReplica, specFromLabels, type NodeMemory } from './node-memory';
 
@@ -56,7 +56,7 @@ export const createEngineKeeper = (deps: {
         continue;
       }
       const createdAtMs = Math.min(...found.map((one) => one.createdAtMs));
-      const replica = rememberReplica(memory, spec, createdAtMs, 'kept');
+      const replica = rememberReplica(memory, spec, createdAtMs, isRemovalBegun(found) ? 'stopping' : 'kept');
       if (replica.hostPorts.size > 0) continue;
       const { sandbox, containers: inspected } = await containers.inspect(spec);
       for (const container of [sandbox, ...inspected.values()]) {

@@ -2,7 +2,7 @@
  * Keeps every replica of the node as it should be, without any control plane.
  *
  * Invariants: level-triggered, an event only says when to look; a replica that an activity works on is left alone
- * and looked at afterwards; traffic leaves with the event of a container's end, before anything else is done, and
+ * and looked at afterwards; one whose removal has begun is not mended any more, whoever began it; traffic leaves with the event of a container's end, before anything else is done, and
  * comes back when the container has been seen to serve.
  */
 
@@ -123,6 +123,11 @@ export const createReplicaKeeper = (deps: ReplicaKeeperDeps): ReplicaKeeper => {
     for (const [name, seen] of inspected.containers) {
       if (noteSeen(upkeepOf(replica, name), seen, now)) replica.restartCount += 1;
     }
+    if (replica.phase === 'stopping') {
+      await publisher.deregister(replica);
+      await publisher.publish(replica, 'stopping', inspected);
+      return false;
+    }
     if (replica.phase === 'failed') {
       await withdraw(replica, inspected);
       await publisher.publish(replica, 'broken', inspected, replica.failure);
@@ -187,7 +192,7 @@ export const createReplicaKeeper = (deps: ReplicaKeeperDeps): ReplicaKeeper => {
             performance.now() + backoffMs(replica.spec.release.spec.restart, upkeep.checkRestarts);
           await publisher.deregister(replica, [step.container]);
         }
-        await containers.restart(seen.Id);
+        await containers.restart(seen.Id, signal);
         return true;
       }
       case 'probe':

@@ -3,7 +3,8 @@
  *
  * Invariants: admission and the note of what is admitted happen without a pause in between, so that two batches
  * never take the same room; a replica is in Consul before its start returns, and out of Consul before its containers
- * are stopped; whatever was interrupted is left to the keeper, to a retry, or to a stop.
+ * are stopped; a start that was interrupted is left to the keeper, to a retry, or to a stop. A stop may be
+ * interrupted, too: its replica never starts again, says so in Consul, and is stopped by the next plan.
  */
 
 import type { Logger } from 'pino';
@@ -162,6 +163,7 @@ export const createReplicaRunner = (deps: ReplicaRunnerDeps): ReplicaRunner => {
   const stopOne = async (
     asked: StopReplicas['replicas'][number],
     found: readonly FoundContainer[],
+    signal: AbortSignal,
     say: Progress,
   ): Promise<StopOutcome> => {
     const { replicaId } = asked;
@@ -184,7 +186,7 @@ export const createReplicaRunner = (deps: ReplicaRunnerDeps): ReplicaRunner => {
       replica === undefined ? deregisterUnknown(replicaId) : publisher.deregister(replica),
     ]);
     say(replicaId, 'stopping');
-    await containers.removeAll(found);
+    await containers.removeAll(found, signal);
     if (replica !== undefined) deps.ports.release(replica.hostPorts.values());
     memory.delete(replicaId);
     await publisher.registry.unpublish(asked);
@@ -201,6 +203,10 @@ export const createReplicaRunner = (deps: ReplicaRunnerDeps): ReplicaRunner => {
           if (reason !== undefined) return { kind: 'refused', replicaId: spec.replicaId, reason };
           return locks.take(spec.replicaId, signal, async (held) => {
             const replica = rememberReplica(memory, spec, Date.now(), 'starting');
+            if (replica.phase === 'stopping') {
+              const reason = 'it is being stopped';
+              return { kind: 'failed', replicaId: spec.replicaId, code: 'conflict', reason, logTail: [] };
+            }
             try {
               return await startOne(replica, held, say);
             } finally {
@@ -213,16 +219,16 @@ export const createReplicaRunner = (deps: ReplicaRunnerDeps): ReplicaRunner => {
     stop: async (replicas, signal, say) => {
       await deps.adopted();
       // One look for the whole batch; only a replica that was being worked on needs another.
-      const held = new Set(
+      const busy = new Set(
         replicas.map(({ replicaId }) => replicaId).filter((replicaId) => locks.isHeld(replicaId)),
       );
       const groups = groupByReplica(await containers.list());
       return allOrFirstError(
         replicas.map((asked) =>
-          locks.take(asked.replicaId, signal, async () => {
+          locks.take(asked.replicaId, signal, async (held) => {
             const { replicaId } = asked;
-            const current = held.has(replicaId) ? groupByReplica(await containers.list()) : groups;
-            return stopOne(asked, current.get(replicaId) ?? [], say);
+            const current = busy.has(replicaId) ? groupByReplica(await containers.list()) : groups;
+            return stopOne(asked, current.get(replicaId) ?? [], held, say);
           }),
         ),
       );
