@@ -2,15 +2,18 @@
  * Waits until a replica that has just been started serves, or it is plain that it will not.
  *
  * Invariants: time is monotonic; a container that ends is noticed by its event, and by looking now and then in case
- * the event stream is broken; what is thrown is only the abort of the caller, everything else is an outcome.
+ * the event stream is broken; one that cannot be started again is tried as long as it may fail its checks, with growing
+ * pauses. What is thrown is the abort of the caller, or `unavailable` when the engine does not answer; everything else
+ * is an outcome.
  */
 
 import type Docker from 'dockerode';
 import type { ContainerInspectInfo } from 'dockerode';
 
 import type { StartReplica } from '../../contracts/activities';
-import type { ErrorCode } from '../../domain/errors';
+import { ContainerOsError, type ErrorCode } from '../../domain/errors';
 import type { ContainerSpec } from '../../domain/spec/schema';
+import { startFailureReason } from './docker-error';
 import type { EngineEvents } from './engine-events';
 import { firstFailure } from './probe';
 import type { InspectedReplica, ReplicaContainers } from './replica-containers';
@@ -83,6 +86,8 @@ const awaitContainer = async (
   const { minHealthyMs } = replica.release.spec.update;
   let inspected = first;
   let ends = 0;
+  /** Docker counts its own restarts from zero after each of these. */
+  let ownStarts = 0;
   let hasEvent = false;
   let wake: () => void = () => undefined;
   const stopListening = deps.events.listen({
@@ -132,33 +137,36 @@ const awaitContainer = async (
   let passedSince: number | undefined;
   let pauseMs = FIRST_PAUSE_MS;
   let lastFailure = '';
+  let startFailure: string | undefined;
   try {
     for (;;) {
       signal.throwIfAborted();
       const now = performance.now();
       if (hasEvent || now - lookedAt >= LOOK_EVERY_MS) {
         hasEvent = false;
+        startFailure = undefined;
         lookedAt = now;
         const seen = await deps.containers.inspectContainer(inspected.Id);
         if (seen === undefined) return await fail('start_failed', 'it was removed while it started');
-        const restarts = seen.RestartCount - first.RestartCount;
-        ends = Math.max(ends, restarts);
+        ends = Math.max(ends, seen.RestartCount - first.RestartCount, ownStarts);
         if (seen.State.StartedAt !== inspected.State.StartedAt || !seen.State.Running) {
           passedSince = undefined;
           pauseMs = FIRST_PAUSE_MS;
         }
         inspected = seen;
-        const { Running, Restarting, Paused } = seen.State;
+        const { Running, Restarting, Paused, ExitCode } = seen.State;
         if (ends >= MAX_ENDS_DURING_START) {
           return await fail('unhealthy', `it ended ${ends} times: ${describeEnd(seen)}`);
         }
         if (!Running && !Restarting) {
-          const isFinal = policy === 'never' || (policy === 'on-failure' && seen.State.ExitCode === 0);
+          const isFinal = policy === 'never' || (policy === 'on-failure' && ExitCode === 0);
           if (isFinal) return await fail('unhealthy', `it ended before it was ready: ${describeEnd(seen)}`);
           // Ended by a call to the engine: Docker leaves it to whoever made the call to start it again.
-          await deps.containers.start(seen.Id).catch(() => undefined);
-          hasEvent = true;
-          continue;
+          startFailure = await tryToStart(deps, seen.Id);
+          if (startFailure === undefined) {
+            ownStarts += 1;
+            hasEvent = true;
+          }
         }
         if (Paused) await deps.containers.unpause(seen.Id);
       }
@@ -172,7 +180,7 @@ const awaitContainer = async (
             container.checks,
             signal,
           )
-        : 'it does not run';
+        : (startFailure ?? 'it does not run');
       signal.throwIfAborted();
       if (hasEvent) continue;
       if (failure === undefined) {
@@ -196,6 +204,20 @@ const awaitContainer = async (
     }
   } finally {
     stopListening();
+  }
+};
+
+/** @returns why it cannot be started now; undefined: it was */
+const tryToStart = async (
+  { containers }: ReadinessDeps,
+  containerId: string,
+): Promise<string | undefined> => {
+  try {
+    await containers.start(containerId);
+    return undefined;
+  } catch (error) {
+    if (error instanceof ContainerOsError) throw error;
+    return `it cannot be started again (${startFailureReason(error)})`;
   }
 };
 

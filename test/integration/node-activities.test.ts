@@ -1,7 +1,10 @@
 // The node's activities against a real Docker Engine and a real Consul. Each is run twice.
+import { mkdirSync, rmdirSync } from 'node:fs';
+import { join } from 'node:path';
+
 import { httpRequest } from '../support/http';
 import { loadInto, missingProgramImage, webImage, wrongArchitectureImage } from '../support/images';
-import { eventuallyValue } from '../support/wait';
+import { eventually, eventuallyValue } from '../support/wait';
 import { buildStart, startNodeMachine, startOne, stopOne, type NodeMachine } from './node-machine';
 
 let machine: NodeMachine;
@@ -109,6 +112,32 @@ test('a container that crashes at its start fails fast, with its last words', as
     reason: expect.stringMatching(/ended 3 times: exit code 1/) as string,
   });
   expect(outcome.kind === 'failed' && outcome.logTail).toContain('no database');
+  await stopOne(machine, replica);
+});
+
+test('one that ends and cannot be started again says why', async () => {
+  const hostPath = join(machine.engine.folder, 'mounted');
+  mkdirSync(hostPath);
+  const replica = buildStart({
+    containers: {
+      app: {
+        ...app,
+        env: { NEVER_LISTEN: 1 },
+        volumes: [{ hostPath, path: '/data' }],
+        startupGraceSeconds: 2,
+      },
+    },
+  });
+  const outcome = startOne(machine, replica);
+  const container = machine.engine.docker.getContainer(`${replica.replicaId}-app`);
+  await eventually(async () => expect((await container.inspect()).State.Running).toBe(true));
+  rmdirSync(hostPath);
+  await container.kill();
+  expect(await outcome).toMatchObject({
+    kind: 'failed',
+    code: 'unhealthy',
+    reason: expect.stringMatching(/cannot be started again \(.*does not exist.*\) for \d+ s$/) as string,
+  });
   await stopOne(machine, replica);
 });
 
