@@ -1,5 +1,5 @@
 /**
- * Waits until a replica that has just been started serves, or it is plain that it will not.
+ * Waits until a replica that has just been started serves or has done its job, or it is plain that it will not.
  *
  * Invariants: time is monotonic; a container that ends is noticed by its event, and by looking now and then in case
  * the event stream is broken; one that cannot be started again is tried as long as it may fail its checks, with growing
@@ -159,8 +159,11 @@ const awaitContainer = async (
           return await fail('unhealthy', `it ended ${ends} times: ${describeEnd(seen)}`);
         }
         if (!Running && !Restarting) {
-          const isFinal = policy === 'never' || (policy === 'on-failure' && ExitCode === 0);
-          if (isFinal) return await fail('unhealthy', `it ended before it was ready: ${describeEnd(seen)}`);
+          if (policy !== 'always' && ExitCode === 0)
+            return { kind: 'ready', name: container.name, inspected };
+          if (policy === 'never') {
+            return await fail('unhealthy', `it ended before it was ready: ${describeEnd(seen)}`);
+          }
           // Ended by a call to the engine: Docker leaves it to whoever made the call to start it again.
           startFailure = await tryToStart(deps, seen.Id);
           if (startFailure === undefined) {

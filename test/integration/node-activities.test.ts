@@ -141,6 +141,29 @@ test('one that ends and cannot be started again says why', async () => {
   await stopOne(machine, replica);
 });
 
+test('a job that ends well before it counts as healthy has done what it should', async () => {
+  const job = { image: 'web:v1', env: { EXIT_AT_ONCE: 1 } };
+  const update = { minHealthySeconds: 5 };
+  for (const policy of ['on-failure', 'never'] as const) {
+    const replica = buildStart({ containers: { job }, restart: { policy }, update });
+    expect(await startOne(machine, replica)).toMatchObject({ kind: 'ready', ports: [] });
+    expect(await machine.document(replica)).toMatchObject({
+      state: 'exited',
+      reason: 'container job ended with exit code 0',
+    });
+    await stopOne(machine, replica);
+  }
+  // What else is in the replica has to serve all the same, and a job that fails is a failure.
+  const besides = buildStart({ containers: { app, job }, restart: { policy: 'on-failure' } });
+  expect(await startOne(machine, besides)).toMatchObject({ kind: 'ready' });
+  expect(await machine.services()).toMatchObject([{ ID: `${besides.replicaId}-app-80` }]);
+  await stopOne(machine, besides);
+  const failing = { ...job, env: { CRASH_AT_START: 'no input' } };
+  const failed = buildStart({ containers: { job: failing }, restart: { policy: 'never' }, update });
+  expect(await startOne(machine, failed)).toMatchObject({ kind: 'failed', code: 'unhealthy' });
+  await stopOne(machine, failed);
+}, 30_000);
+
 test('a container that never listens is told with port and time', async () => {
   const replica = buildStart({
     containers: { app: { ...app, env: { NEVER_LISTEN: 1 }, startupGraceSeconds: 1 } },

@@ -16,6 +16,7 @@ import type { HostPortChooser } from '../../adapters/docker/host-ports';
 import { reservedBy } from '../../adapters/docker/observed-replica';
 import {
   awaitReady,
+  describeEnd,
   networkAddress,
   type Readiness,
   type ReadinessDeps,
@@ -117,9 +118,18 @@ export const createReplicaRunner = (deps: ReplicaRunnerDeps): ReplicaRunner => {
     const readiness = await awaitReady(deps.readiness, replica.spec, started, signal);
     if (readiness.kind === 'failed') return fail(replica, started, readiness);
     say(replicaId, 'registering');
+    const { inspected } = readiness;
+    const done = [...inspected.containers].find(([, seen]) => seen?.State.Running === false);
     await Promise.all([
-      handToKeeper(replica, readiness.inspected),
-      publisher.publish(replica, 'running', readiness.inspected),
+      handToKeeper(replica, inspected),
+      done?.[1] === undefined
+        ? publisher.publish(replica, 'running', inspected)
+        : publisher.publish(
+            replica,
+            'exited',
+            inspected,
+            `container ${done[0]} ended with ${describeEnd(done[1])}`,
+          ),
     ]);
     say(replicaId, 'ready');
     return { kind: 'ready', replicaId, ports: publisher.ports(replica) };
@@ -127,16 +137,18 @@ export const createReplicaRunner = (deps: ReplicaRunnerDeps): ReplicaRunner => {
 
   /** Registers what serves, and lets the keeper know that it does. */
   const handToKeeper = async (replica: NodeReplica, inspected: InspectedReplica): Promise<void> => {
-    const names = [...inspected.containers.keys()];
-    for (const name of names) {
+    const serving: string[] = [];
+    for (const [name, seen] of inspected.containers) {
       const upkeep = upkeepOf(replica, name);
-      noteSeen(upkeep, inspected.containers.get(name), performance.now());
+      noteSeen(upkeep, seen, performance.now());
+      if (seen?.State.Running !== true) continue;
       noteServing(upkeep);
+      serving.push(name);
     }
-    await publisher.register(replica, inspected, names);
+    await publisher.register(replica, inspected, serving);
     for (const container of replica.spec.release.spec.containers) {
       const seen = inspected.containers.get(container.name);
-      if (seen === undefined) continue;
+      if (seen === undefined || !serving.includes(container.name)) continue;
       const address = networkAddress(inspected.sandbox ?? seen, deps.readiness.hostAddress);
       deps.feeder.feed(replica, container, seen.Id, address);
     }
