@@ -24,7 +24,8 @@ export interface EventsAfter {
 export interface EventLog {
   /** @returns those that were not there before, in order */
   add(events: readonly StoredEvent[]): readonly StoredEvent[];
-  remove(ids: readonly string[]): void;
+  /** @returns those that were there */
+  remove(ids: readonly string[]): readonly StoredEvent[];
   all(): readonly StoredEvent[];
   after(id: string): EventsAfter;
 }
@@ -49,10 +50,11 @@ export const createEventLog = (): EventLog => {
       return fresh;
     },
     remove: (ids) => {
-      const gone = new Set(ids);
-      if (gone.size === 0) return;
-      for (const id of gone) known.delete(id);
-      events = events.filter(({ id }) => !gone.has(id));
+      const gone = ids.flatMap((id) => known.get(id) ?? []);
+      if (gone.length === 0) return gone;
+      for (const { id } of gone) known.delete(id);
+      events = events.filter(({ id }) => known.has(id));
+      return gone;
     },
     all: () => events,
     after: (id) => {

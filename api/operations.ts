@@ -3,7 +3,8 @@
  *
  * Invariants: following is a blocking query on the operation's key, shared by all who follow the same operation; an
  * agent of Consul takes a limited number of connections, so beyond a number of followed operations the rest is woken
- * by changes of their microservices (which are published together with their operations) and now and then.
+ * by changes of their microservices (which are published together with their operations) and now and then. While an
+ * operation has nothing to say itself, it says what went wrong last on its way: the newest event of that kind.
  */
 
 import type { Logger } from 'pino';
@@ -56,6 +57,15 @@ export const createOperations = ({ kv, readModel, log }: OperationsDeps): Operat
   const waiting = new Map<string, SharedWait>();
 
   const read = createDocumentReader((message) => log.error(message));
+
+  /** With what stands in its way now, which only the events say. */
+  const told = (operation: Operation): Operation => {
+    if (isFinal(operation) || operation.message !== '') return operation;
+    const trouble = readModel.events
+      .all()
+      .findLast(({ event }) => event.operation === operation.id && event.level !== 'info');
+    return trouble ? { ...operation, message: trouble.event.message } : operation;
+  };
 
   const idOf = (key: string, afterIndex: number) => `${afterIndex} ${key}`;
 
@@ -119,34 +129,47 @@ export const createOperations = ({ kv, readModel, log }: OperationsDeps): Operat
       const key = keyOf(id);
       if (key === undefined) return undefined;
       const { document } = await kv.get(key);
-      return document && read('operations', document);
+      const operation = document && read('operations', document);
+      return operation && told(operation);
     },
     list: async (key) => {
       const { documents } = await kv.list(key ? operationsKvPrefix(key) : KV_PREFIX.operations);
       return documents
         .flatMap((document) => read('operations', document) ?? [])
+        .map(told)
         .sort((a, b) => b.createdAtMs - a.createdAtMs || (a.id < b.id ? -1 : 1));
     },
     follow: async function* (id, signal) {
       const key = keyOf(id);
       const owner = parseOperationId(id);
       if (key === undefined || owner === undefined) return;
+      const trouble = TOPIC.operation(id);
       let toldIndex = -1;
+      let toldMessage: string | undefined;
       while (!signal.aborted) {
+        const troubles = readModel.versions.of(trouble);
+        const moved = new AbortController();
+        const either = AbortSignal.any([signal, moved.signal]);
         try {
           const { document } = await kv.get(key);
-          if (!document) return;
-          if (document.index !== toldIndex) {
+          const known = document && read('operations', document);
+          if (!known) return;
+          const operation = told(known);
+          if (document.index !== toldIndex || operation.message !== toldMessage) {
             toldIndex = document.index;
-            const operation = read('operations', document);
-            if (!operation) return;
+            toldMessage = operation.message;
             yield operation;
             if (isFinal(operation)) return;
           }
-          await mayHaveChanged(key, owner, toldIndex, signal);
+          await Promise.race([
+            mayHaveChanged(key, owner, toldIndex, either),
+            readModel.versions.waitBeyond(trouble, troubles, BLOCKING_WAIT_MS, either),
+          ]);
         } catch (error) {
           log.debug({ err: error, operation: id }, 'following an operation goes on when Consul answers');
           await sleep(RETRY_MS, signal);
+        } finally {
+          moved.abort();
         }
       }
     },

@@ -41,6 +41,8 @@ export const TOPIC = {
   microservice: ({ project, name }: MicroserviceKey) => `microservice:${project}/${name.toLowerCase()}`,
   replica: (id: string) => `replica:${id}`,
   node: (id: string) => `node:${id}`,
+  /** What went wrong on its way. */
+  operation: (id: string) => `operation:${id}`,
 } as const;
 
 /** `lost`: its node does not answer, so nobody knows. */
@@ -229,8 +231,13 @@ export const createReadModel = ({ kv, watchMembers, log, nowMs }: ReadModelDeps)
       const { rows, gone } = unpack('events', change);
       const idOf = (key: string) => key.slice(KV_PREFIX.events.length);
       const fresh = events.add(rows.map(({ key, index, row }) => ({ id: idOf(key), index, event: row })));
-      events.remove(gone.map(idOf));
-      return new Set(fresh.length > 0 ? [TOPIC.events] : []);
+      for (const { event } of events.remove(gone.map(idOf))) {
+        if (event.operation !== undefined) versions.forget(TOPIC.operation(event.operation));
+      }
+      const troubled = fresh.flatMap(({ event }) =>
+        event.operation === undefined || event.level === 'info' ? [] : [TOPIC.operation(event.operation)],
+      );
+      return new Set(fresh.length > 0 ? [TOPIC.events, ...troubled] : []);
     },
   };
 

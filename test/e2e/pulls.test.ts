@@ -64,10 +64,15 @@ scenario(
     await registry.stop();
     const { id } = await applyAsync(instance, webSpec(SERVICE, image, { scale: 2 }));
     await consistently(oldServes, { durationMs: 3_000, intervalMs: 200 });
-    const { state } = await read<OperationView>(instance, `/v1/operations/${id}`);
-    expect(state).toBe('running');
+    const waiting = await read<OperationView>(instance, `/v1/operations/${id}`);
+    expect(waiting).toMatchObject({
+      state: 'running',
+      message: expect.stringMatching(
+        /^The image .*shop:down could not be pulled: .* Node .* tries again\.$/,
+      ) as string,
+    });
     await registry.start();
-    expect((await ended(instance, id)).state).toBe('succeeded');
+    expect(await ended(instance, id)).toMatchObject({ state: 'succeeded', message: 'v2 runs at scale 2' });
     await serving(instance, SERVICE, 2, 'shop down');
     await assertConverged(running);
   },

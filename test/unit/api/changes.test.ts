@@ -4,11 +4,13 @@ import { microserviceKvKey } from '../../../contracts/kv';
 import type { ApplyRequest, ChangeAccepted, ScaleRequest } from '../../../contracts/workflows';
 import { ContainerOsError } from '../../../domain/errors';
 import type { Operation } from '../../../domain/model';
+import { NOW_MS } from '../../support/builders';
 import { eventually } from '../../support/wait';
 
 import {
   buildMicroservice,
   buildOperation,
+  eventDocument,
   microserviceDocuments,
   operationDocument,
   startApi,
@@ -387,6 +389,28 @@ describe('operations', () => {
       const failed = await api.call('GET', '/v1/operations/deploy.default.web.aaaaaaaa');
       expect(failed.status).toBe(200);
       expect((await api.call('GET', '/v1/operations/deploy.default.web.aaaaaaaa?wait=1')).status).toBe(500);
+    }));
+
+  test('say what stands in their way while they run, and nothing of it afterwards', () =>
+    withApi({}, async (api) => {
+      const message = 'The image shop:1 could not be pulled.';
+      const messageNow = async (path = `/v1/operations/${ID}`) =>
+        ((await api.call('GET', path)).body as { message: string }).message;
+      api.kv.put(operationDocument(buildOperation(ID, { state: 'running', message: '' })));
+      const following = api.call('GET', `/v1/operations/${ID}/follow`);
+      await eventually(() => expect(api.kv.blocked).toBe(1), { intervalMs: 5 });
+      expect(await messageNow()).toBe('');
+      api.kv.put(eventDocument(NOW_MS, 'started', { operation: ID, message: 'deploy of web' }));
+      api.kv.put(eventDocument(NOW_MS + 1, 'other', { operation: 'x', level: 'warning', message: 'other' }));
+      api.kv.put(eventDocument(NOW_MS + 2, 'failed', { operation: ID, level: 'warning', message }));
+      await eventually(async () => expect(await messageNow()).toBe(message), { intervalMs: 5 });
+      api.kv.put(operationDocument(buildOperation(ID, { state: 'succeeded', message: '' })));
+      const told = [...(await following).text.matchAll(/"state":"(\w+)".*"message":"([^"]*)"/g)];
+      expect(told.map(([, state, said]) => [state, said])).toEqual([
+        ['running', ''],
+        ['running', message],
+        ['succeeded', ''],
+      ]);
     }));
 
   test.each(['application/x-ndjson', 'text/event-stream'])('are followed to their end as %s', (type) =>
