@@ -14,6 +14,7 @@ import type {
   PullOutcome,
   StartOutcome,
   StartReplica,
+  StartReplicas,
   StopOutcome,
   StopReplicas,
 } from '../contracts/activities';
@@ -69,10 +70,26 @@ export const createNodeActivities = ({
       }
     }),
   startReplicas: (input) =>
-    withHeartbeats((signal, onProgress) => replicas.start(input.replicas, signal, onProgress)),
+    withHeartbeats((signal, onProgress) => replicas.start(eachReplica(input), signal, onProgress)),
   stopReplicas: (input) =>
     withHeartbeats((signal, onProgress) => replicas.stop(input.replicas, signal, onProgress)),
 });
+
+/** The replicas that are asked for, each with its release. */
+export const eachReplica = ({
+  project,
+  name,
+  operation,
+  releases,
+  replicas,
+}: StartReplicas): StartReplica[] => {
+  const byNumber = new Map(releases.map((release) => [release.number, release]));
+  return replicas.map(({ replicaId, release: number }) => {
+    const release = byNumber.get(number);
+    if (!release) throw new Error(`replica ${replicaId} is of release ${number}, which did not come with it`);
+    return { project, name, operation, replicaId, release };
+  });
+};
 
 const withHeartbeats = async <T>(
   work: (signal: AbortSignal, onProgress: Progress) => Promise<T>,

@@ -28,15 +28,19 @@ export type PullOutcome =
   | { readonly kind: 'pulled' | 'present'; readonly image: string; readonly imageId: string }
   | { readonly kind: 'failed'; readonly image: string; readonly code: ErrorCode; readonly reason: string };
 
+/** What a node needs to know of one replica. */
 export interface StartReplica extends MicroserviceKey {
   readonly replicaId: string;
   readonly release: Release;
   readonly operation: string;
 }
 
-export interface StartReplicas {
+/** Each release stands in it once, however many replicas are started: a payload has 2 MB at most. */
+export interface StartReplicas extends MicroserviceKey {
   readonly nodeId: string;
-  readonly replicas: readonly StartReplica[];
+  readonly operation: string;
+  readonly releases: readonly Release[];
+  readonly replicas: readonly { readonly replicaId: string; readonly release: number }[];
 }
 
 export type StartOutcome =

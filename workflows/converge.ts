@@ -114,14 +114,13 @@ const runOnNode = async (
       return { kind: 'pulled', outcomes };
     }
     case 'start': {
-      const replicas = mine.flatMap((step) => {
-        if (step.kind !== 'start') return [];
-        const stepRelease = releases.get(step.release);
-        if (!stepRelease)
-          throw new Error(`plan starts release ${step.release}, which the operation does not carry`);
-        return [
-          { project, name, replicaId: step.replicaId, release: stepRelease, operation: request.operation },
-        ];
+      const replicas = mine.flatMap((step) =>
+        step.kind === 'start' ? [{ replicaId: step.replicaId, release: step.release }] : [],
+      );
+      const needed = [...new Set(replicas.map((replica) => replica.release))].map((number) => {
+        const found = releases.get(number);
+        if (!found) throw new Error(`plan starts release ${number}, which the operation does not carry`);
+        return found;
       });
       const startToCloseMs =
         longest(release.spec, (container) => container.startupGraceMs) +
@@ -131,7 +130,7 @@ const runOnNode = async (
         nodeId,
         { startToCloseMs, scheduleToCloseMs: startToCloseMs + TIMEOUT.nodeOutageMs },
         `${nodeId}: start ${count(replicas.length, 'replica')} of v${release.number}`,
-      ).startReplicas({ nodeId, replicas });
+      ).startReplicas({ nodeId, project, name, operation: request.operation, releases: needed, replicas });
       return { kind: 'started', outcomes };
     }
     case 'stop': {

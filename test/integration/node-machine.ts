@@ -175,9 +175,12 @@ export const buildStart = (
 };
 
 export const startOne = async (machine: NodeMachine, replica: StartReplica): Promise<StartOutcome> => {
+  const { release, replicaId, ...asked } = replica;
   const outcomes = await machine.activities.startReplicas({
+    ...asked,
     nodeId: machine.config.nodeId,
-    replicas: [replica],
+    releases: [release],
+    replicas: [{ replicaId, release: release.number }],
   });
   return outcomes[0] as StartOutcome;
 };

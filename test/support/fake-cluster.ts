@@ -8,6 +8,7 @@
 import { ApplicationFailure, Context } from '@temporalio/activity';
 
 import { createControlPlaneActivities } from '../../activities/control-plane-activities';
+import { eachReplica } from '../../activities/node-activities';
 import type {
   ControlPlaneActivities,
   NodeActivities,
@@ -234,9 +235,12 @@ export const createFakeCluster = (nodeIds: readonly string[]): FakeCluster => {
     }),
     nodeActivities: {
       pullImages: async ({ nodeId, images: asked }) => asked.map(({ image }) => pullOne(nodeId, image)),
-      startReplicas: async ({ nodeId, replicas: asked }) => {
+      startReplicas: async (input) => {
+        const { nodeId } = input;
         nodeOf(nodeId);
-        const settled = await Promise.allSettled(asked.map((replica) => startOne(nodeId, replica)));
+        const settled = await Promise.allSettled(
+          eachReplica(input).map((replica) => startOne(nodeId, replica)),
+        );
         return settled.map((one) => {
           if (one.status === 'rejected') throw one.reason;
           return one.value;

@@ -106,7 +106,7 @@ const createDispatchers = (clusters: ReadonlyMap<string, FakeCluster>) => {
   };
   const node: NodeActivities = {
     pullImages: (input) => find(keyOf(input)).nodeActivities.pullImages(input),
-    startReplicas: (input) => find(keyOf(input.replicas[0])).nodeActivities.startReplicas(input),
+    startReplicas: (input) => find(keyOf(input)).nodeActivities.startReplicas(input),
     stopReplicas: (input) => find(keyOf(input.replicas[0])).nodeActivities.stopReplicas(input),
   };
   return { controlPlane, node };
