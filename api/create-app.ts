@@ -22,6 +22,7 @@ import { internalRoutes } from './routes/internal';
 import { logRoutes } from './routes/logs';
 import { microserviceRoutes } from './routes/microservices';
 import { operationRoutes } from './routes/operations';
+import { placementRoutes } from './routes/placement';
 import { releaseRoutes } from './routes/releases';
 import { replicaRoutes } from './routes/replicas';
 import { systemRoutes } from './routes/system';
@@ -37,6 +38,7 @@ const REQUEST_ID = /^[A-Za-z0-9._-]{1,64}$/;
 export const createRoutes = (deps: RouteDeps): readonly Route[] => [
   ...microserviceRoutes(deps),
   ...releaseRoutes(deps),
+  ...placementRoutes(deps),
   ...replicaRoutes(deps),
   ...operationRoutes(deps),
   ...logRoutes(deps),

@@ -13,7 +13,15 @@ import { createDocumentReader, type DocumentKind, type Documents } from '../cont
 import type { MembersHandlers, MembersWatch } from '../contracts/cluster';
 import { KV_PREFIX, microserviceKvKey, nodeKvKey, releasesKvPrefix, replicasKvPrefix } from '../contracts/kv';
 import { ContainerOsError } from '../domain/errors';
-import type { Microservice, MicroserviceKey, ObservedNode, ObservedReplica, Release } from '../domain/model';
+import type {
+  Microservice,
+  MicroserviceKey,
+  ObservedNode,
+  ObservedReplica,
+  Release,
+  Snapshot,
+} from '../domain/model';
+import { snapshotNodes } from '../domain/placement/snapshot';
 
 import { createEventLog, type EventLog } from './event-log';
 import type { KvChange, KvStore, KvWatch } from '../contracts/kv-store';
@@ -77,6 +85,8 @@ export interface ReadModel {
   replica(id: string): ShownReplica | undefined;
   nodes(): readonly ShownNode[];
   node(id: string): ShownNode | undefined;
+  /** What the planner would see of a microservice now. */
+  snapshot(key: MicroserviceKey): Snapshot;
   /** Reads the microservices from Consul now. */
   refresh(): Promise<void>;
   /** Resolves when writes up to this index of Consul are seen here; false after `timeoutMs`. */
@@ -358,6 +368,10 @@ export const createReadModel = ({ kv, watchMembers, log, nowMs }: ReadModelDeps)
       const node = nodes.get(nodeKvKey(id));
       return node && shownNode(node);
     },
+    snapshot: (key) => ({
+      nodes: snapshotNodes(nodes.all(), replicas.all(), isUp),
+      replicas: replicasByOwner.of(replicasKvPrefix(key)),
+    }),
     refresh: () => watches.microservices.refresh(),
     waitForIndex: async (index, timeoutMs) => {
       const deadlineMs = nowMs() + timeoutMs;

@@ -6,6 +6,7 @@
 
 import type { Microservice, MicroserviceKey, Operation, Release } from '../domain/model';
 import { FINAL_OPERATION_STATES } from '../domain/model';
+import type { NodeVerdict } from '../domain/placement/explain';
 import { diffRelease } from '../domain/spec/diff';
 import { releaseToUser, specToUser } from '../domain/spec/to-user';
 import type {
@@ -14,6 +15,7 @@ import type {
   MicroserviceView,
   NodeView,
   OperationView,
+  PlacementView,
   ReleaseView,
   ReplicaView,
 } from '../openapi/schemas';
@@ -192,6 +194,7 @@ export const microserviceView = (
       replicas: `${self}/replicas`,
       releases: `${self}/releases`,
       operations: `${self}/operations`,
+      placement: `${self}/placement`,
       logs: `${self}/logs`,
       ...given('webUi', webUi(microserviceWorkflowId(microservice))),
     },
@@ -215,6 +218,17 @@ export const releaseView = (
     self: `${microservicePath(microservice)}/releases/${release.number}`,
     microservice: microservicePath(microservice),
   },
+});
+
+export const placementView = (
+  microservice: Microservice,
+  verdicts: readonly NodeVerdict[],
+): PlacementView => ({
+  microservice: microservice.name,
+  release: microservice.release.number,
+  fitting: verdicts.filter(({ fits }) => fits).length,
+  nodes: verdicts.map(({ nodeId, fits, reason }) => ({ node: nodeId, fits, reason })),
+  links: { microservice: microservicePath(microservice) },
 });
 
 /** @param replicas those on the node, of every microservice */

@@ -218,6 +218,18 @@ export const PATH_OPERATIONS: readonly PathOperation[] = [
   },
   {
     method: 'get',
+    path: '/v1/microservices/{name}/placement',
+    id: 'explainPlacement',
+    tag: 'Microservices',
+    summary: 'Where one more replica could go now, and why not elsewhere',
+    description:
+      'What the planner would say of each node, from what nodes and replicas published. A node may still refuse.',
+    query: emptyQuery,
+    answers: { 200: json('Placement', 'In the order of the ids of nodes.') },
+    errors: ['not_found', 'unavailable'],
+  },
+  {
+    method: 'get',
     path: '/v1/microservices/{name}/operations',
     id: 'listOperationsOfMicroservice',
     tag: 'Operations',

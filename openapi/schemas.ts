@@ -215,6 +215,7 @@ export const microserviceSchema = z
       replicas: z.string(),
       releases: z.string(),
       operations: z.string(),
+      placement: z.string(),
       logs: z.string(),
       webUi: z.string().optional(),
     }),
@@ -237,6 +238,22 @@ export const releaseSchema = z
     links: z.strictObject({ self: z.string(), microservice: z.string() }),
   })
   .meta({ description: 'An immutable, numbered specification.' });
+
+export const placementSchema = z
+  .strictObject({
+    microservice: z.string(),
+    release: count(),
+    fitting: count().meta({ description: 'How many nodes would take one more replica now.' }),
+    nodes: z.array(
+      z.strictObject({
+        node: z.string(),
+        fits: z.boolean(),
+        reason: z.string().meta({ example: 'needs the label disk=ssd, which is not set' }),
+      }),
+    ),
+    links: z.strictObject({ microservice: z.string() }),
+  })
+  .meta({ description: 'Where one more replica could go, and why not elsewhere.' });
 
 export const nodeHealthSchema = z.enum(['healthy', 'degraded', 'lost']);
 
@@ -344,6 +361,7 @@ export type OperationView = z.infer<typeof operationSchema>;
 export type ReplicaView = z.infer<typeof replicaSchema>;
 export type MicroserviceView = z.infer<typeof microserviceSchema>;
 export type ReleaseView = z.infer<typeof releaseSchema>;
+export type PlacementView = z.infer<typeof placementSchema>;
 export type NodeView = z.infer<typeof nodeSchema>;
 export type EventView = z.infer<typeof eventSchema>;
 export type LogLineView = z.infer<typeof logLineSchema>;

@@ -11,6 +11,7 @@ import { createDocumentReader, type Documents } from '../../contracts/documents'
 import { KV_PREFIX } from '../../contracts/kv';
 import type { KvStore, KvWatch } from '../../contracts/kv-store';
 import type { ObservedNode, ObservedReplica, SnapshotNode } from '../../domain/model';
+import { snapshotNodes } from '../../domain/placement/snapshot';
 
 import type { ConsulClient } from './consul-client';
 import { watchMembers } from './watch-members';
@@ -111,26 +112,8 @@ export const createClusterView = (
 
   return {
     ready: Promise.all([nodesFollowed.first, replicasFollowed.first, membersRead]).then(() => undefined),
-    nodes: () => {
-      const reserved = new Map<string, { cpus: number; memoryBytes: number; count: number }>();
-      for (const replica of replicas.values()) {
-        const sum = reserved.get(replica.nodeId) ?? { cpus: 0, memoryBytes: 0, count: 0 };
-        sum.cpus += replica.cpusReserved;
-        sum.memoryBytes += replica.memoryReservedBytes;
-        sum.count += 1;
-        reserved.set(replica.nodeId, sum);
-      }
-      return [...nodes.values()].map((node) => {
-        const sum = reserved.get(node.id);
-        return {
-          ...node,
-          up: members.get(node.id) ?? false,
-          cpusReserved: sum?.cpus ?? 0,
-          memoryReservedBytes: sum?.memoryBytes ?? 0,
-          replicaCount: sum?.count ?? 0,
-        };
-      });
-    },
+    nodes: () =>
+      snapshotNodes([...nodes.values()], [...replicas.values()], (nodeId) => members.get(nodeId) === true),
     replicas: () => [...replicas.values()],
     subscribe: (listener) => {
       listeners.add(listener);

@@ -1,15 +1,23 @@
 /** Reads: what is shown, waiting for what is newer, and what is shown while Consul is away. */
 
 import { createMicroserviceJson } from '../../../api/microservice-json';
-import { microserviceKvKey } from '../../../contracts/kv';
+import { microserviceKvKey, nodeKvKey } from '../../../contracts/kv';
+import type { ObservedNode } from '../../../domain/model';
 import type {
   MicroserviceView,
   NodeView,
   OperationView,
+  PlacementView,
   ReleaseView,
   ReplicaView,
 } from '../../../openapi/schemas';
-import { microserviceSchema, nodeSchema, releaseSchema, replicaSchema } from '../../../openapi/schemas';
+import {
+  microserviceSchema,
+  nodeSchema,
+  placementSchema,
+  releaseSchema,
+  replicaSchema,
+} from '../../../openapi/schemas';
 import { NOW_MS, buildRelease, buildReplica } from '../../support/builders';
 import { eventually } from '../../support/wait';
 
@@ -170,6 +178,40 @@ test('replicas and nodes', async () => {
   expect(nodeSchema.safeParse(node).error).toBeUndefined();
   expect(node).toMatchObject({ replicas: 1, cpusReserved: 0.5, memoryReservedBytes: 7, connected: false });
   expect((await get<List<NodeView>>('/v1/nodes')).items).toEqual([node]);
+});
+
+test('where one more replica could go, and why not elsewhere', async () => {
+  const node = (id: string, overrides: Partial<ObservedNode>) => ({
+    [nodeKvKey(id)]: { ...(nodeDocument(id)[nodeKvKey(id)] as ObservedNode), ...overrides },
+  });
+  const release = buildRelease(1, {
+    constraints: { disk: 'ssd' },
+    containers: { app: { image: 'nginx:1.27', cpus: 3, reserve: { cpus: 3 } } },
+  });
+  await put(
+    microserviceDocuments(buildMicroservice('web', { release })),
+    node('node-1', { labels: { disk: 'ssd' }, health: 'degraded' }),
+    node('node-2', { labels: { disk: 'ssd' } }),
+    node('node-3', { labels: { disk: 'tape' } }),
+    node('node-4', { labels: { disk: 'ssd' } }),
+    replicaDocument(buildReplica('other-1', 'node-2', { name: 'other', cpusReserved: 1 })),
+  );
+  const view = await get<PlacementView>('/v1/microservices/web/placement');
+  expect(placementSchema.safeParse(view).error).toBeUndefined();
+  expect(view).toMatchObject({
+    microservice: 'web',
+    fitting: 1,
+    nodes: [
+      {
+        node: 'node-1',
+        fits: true,
+        reason: 'has room for one more replica, but is degraded: healthy nodes come first',
+      },
+      { node: 'node-2', fits: false, reason: 'needs 3 CPUs, 2.8 are free' },
+      { node: 'node-3', fits: false, reason: 'needs the label disk=ssd, which is tape' },
+      { node: 'node-4', fits: false, reason: 'is not reachable' },
+    ],
+  });
 });
 
 test('what runs on a node that does not answer is lost, and those who watch are told', async () => {

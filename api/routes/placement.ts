@@ -1,0 +1,19 @@
+/** Where a microservice's replicas could run, and why not elsewhere. */
+
+import { explainPlacement } from '../../domain/placement/explain';
+import { emptyQuery } from '../../openapi/parameters';
+import type { RouteDeps } from '../api-deps';
+import { pathParameter, queryOf, sendJson, type Exchange, type Route } from '../exchange';
+import { findMicroservice } from '../find';
+import { placementView } from '../views';
+
+export const placementRoutes = ({ readModel }: RouteDeps): readonly Route[] => {
+  const read = (exchange: Exchange): void => {
+    queryOf(exchange, emptyQuery);
+    const microservice = findMicroservice(readModel, pathParameter(exchange, 'name'));
+    const verdicts = explainPlacement(microservice.release.spec, readModel.snapshot(microservice));
+    sendJson(exchange, 200, { value: placementView(microservice, verdicts) });
+  };
+
+  return [{ method: 'GET', path: '/v1/microservices/{name}/placement', access: 'password', handle: read }];
+};
