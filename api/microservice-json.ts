@@ -7,13 +7,14 @@
 
 import type { Microservice } from '../domain/model';
 
+import type { Page } from './page';
 import { TOPIC, type ReadModel } from './read-model';
 import { microserviceView, type WebUiLink } from './views';
 
 export interface MicroserviceJson {
   of(microservice: Microservice): string;
   /** The JSON of a list with its version. */
-  list(microservices: readonly Microservice[], version: number): string;
+  list(page: Page<Microservice>, version: number): string;
   /** That of all microservices, as bytes that are made once for each version of the list. */
   all(version: number): Buffer;
 }
@@ -30,8 +31,8 @@ export const createMicroserviceJson = (readModel: ReadModel, webUi: WebUiLink): 
     return text;
   };
 
-  const list = (microservices: readonly Microservice[], version: number): string =>
-    `{"index":${version},"items":[${microservices.map(of).join(',')}]}`;
+  const list = ({ items, next }: Page<Microservice>, version: number): string =>
+    `{"index":${version},"items":[${items.map(of).join(',')}]${next === undefined ? '' : `,"next":${JSON.stringify(next)}`}}`;
 
   let latest: { readonly version: number; readonly bytes: Buffer } | undefined;
 
@@ -40,7 +41,7 @@ export const createMicroserviceJson = (readModel: ReadModel, webUi: WebUiLink): 
     list,
     all: (version) => {
       if (latest?.version !== version) {
-        latest = { version, bytes: Buffer.from(list(readModel.microservices(), version)) };
+        latest = { version, bytes: Buffer.from(list({ items: readModel.microservices() }, version)) };
       }
       return latest.bytes;
     },

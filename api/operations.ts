@@ -41,6 +41,10 @@ export interface OperationsDeps {
   readonly log: Logger;
 }
 
+/** The order of lists of operations. */
+export const newestFirst = (a: Operation, b: Operation): number =>
+  b.createdAtMs - a.createdAtMs || (a.id < b.id ? -1 : a.id > b.id ? 1 : 0);
+
 interface SharedWait {
   readonly changed: Promise<void>;
   readonly abandoned: AbortController;
@@ -137,7 +141,7 @@ export const createOperations = ({ kv, readModel, log }: OperationsDeps): Operat
       return documents
         .flatMap((document) => read('operations', document) ?? [])
         .map(told)
-        .sort((a, b) => b.createdAtMs - a.createdAtMs || (a.id < b.id ? -1 : 1));
+        .sort(newestFirst);
     },
     follow: async function* (id, signal) {
       const key = keyOf(id);

@@ -63,26 +63,47 @@ export const limitQuery = {
   limit: wholeNumber('How many at most.', 5).optional(),
 };
 
+const pageQuery = {
+  ...limitQuery,
+  after: name(
+    'Only what comes after the one with this name or id: the `next` of the page before.',
+  ).optional(),
+};
+
 export const microserviceListQuery = z.strictObject({
   state: microserviceStateSchema.optional(),
   node: name('Only those with a replica on this node.').optional(),
+  ...pageQuery,
   ...watchQuery,
 });
 
 export const microserviceQuery = z.strictObject({ ...watchQuery });
 
+export const pagedQuery = z.strictObject({ ...pageQuery, ...watchQuery });
+
 export const changeQuery = z.strictObject({ ...waitQuery });
+
+export const releaseListQuery = z.strictObject({
+  ...limitQuery,
+  after: wholeNumber(
+    'Only what comes after the release with this number: the `next` of the page before.',
+    9,
+  ).optional(),
+  ...watchQuery,
+});
 
 export const replicaListQuery = z.strictObject({
   microservice: name('Only those of this microservice.').optional(),
   node: name('Only those on this node.').optional(),
   state: replicaStateSchema.optional(),
+  ...pageQuery,
   ...watchQuery,
 });
 
 export const replicasOfQuery = z.strictObject({
   node: name('Only those on this node.').optional(),
   state: replicaStateSchema.optional(),
+  ...pageQuery,
   ...watchQuery,
 });
 
@@ -108,14 +129,14 @@ export const operationListQuery = z.strictObject({
   microservice: name('Only those of this microservice.').optional(),
   state: operationStateSchema.optional(),
   kind: operationKindSchema.optional(),
-  ...limitQuery,
+  ...pageQuery,
   ...watchQuery,
 });
 
 export const operationsOfQuery = z.strictObject({
   state: operationStateSchema.optional(),
   kind: operationKindSchema.optional(),
-  ...limitQuery,
+  ...pageQuery,
   ...watchQuery,
 });
 

@@ -18,6 +18,8 @@ import {
   microserviceQuery,
   operationListQuery,
   operationsOfQuery,
+  pagedQuery,
+  releaseListQuery,
   replicaListQuery,
   replicasOfQuery,
 } from './parameters';
@@ -192,7 +194,7 @@ export const PATH_OPERATIONS: readonly PathOperation[] = [
     id: 'listReleases',
     tag: 'Microservices',
     summary: 'Releases, the newest first, each with what it changed',
-    query: microserviceQuery,
+    query: releaseListQuery,
     answers: { 200: shown('ReleaseList', 'Those that are kept.') },
     errors: ['not_found', 'unavailable'],
   },
@@ -213,7 +215,7 @@ export const PATH_OPERATIONS: readonly PathOperation[] = [
     tag: 'Replicas',
     summary: 'Replicas of one microservice',
     query: replicasOfQuery,
-    answers: { 200: shown('ReplicaList', 'As their nodes see them.') },
+    answers: { 200: shown('ReplicaList', 'As their nodes see them, in the order of their ids.') },
     errors: ['not_found', 'unavailable'],
   },
   {
@@ -256,7 +258,7 @@ export const PATH_OPERATIONS: readonly PathOperation[] = [
     tag: 'Replicas',
     summary: 'All replicas',
     query: replicaListQuery,
-    answers: { 200: shown('ReplicaList', 'As their nodes see them.') },
+    answers: { 200: shown('ReplicaList', 'As their nodes see them, in the order of their ids.') },
     errors: ['unavailable'],
   },
   {
@@ -285,8 +287,8 @@ export const PATH_OPERATIONS: readonly PathOperation[] = [
     id: 'listNodes',
     tag: 'Nodes',
     summary: 'All nodes',
-    query: microserviceQuery,
-    answers: { 200: shown('NodeList', 'With CPU, memory, disk and health.') },
+    query: pagedQuery,
+    answers: { 200: shown('NodeList', 'With CPU, memory, disk and health, in the order of their ids.') },
     errors: ['unavailable'],
   },
   {

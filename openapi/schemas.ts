@@ -307,7 +307,15 @@ export const logLineSchema = z
   })
   .meta({ description: 'One line that a container wrote.' });
 
-const listOf = <T extends z.ZodType>(item: T) => z.strictObject({ index: version(), items: z.array(item) });
+const listOf = <T extends z.ZodType>(item: T) =>
+  z.strictObject({
+    index: version(),
+    items: z.array(item),
+    next: z
+      .string()
+      .optional()
+      .meta({ description: 'When there is more: hand it back as `?after=` (of events: `?since=`).' }),
+  });
 
 export const microserviceListSchema = listOf(microserviceSchema);
 export const replicaListSchema = listOf(replicaSchema);

@@ -116,7 +116,13 @@ export const eventRoutes = (deps: RouteDeps): readonly Route[] => {
     // With a beginning one reads on from it; without, one wants the newest.
     const kept =
       from === undefined ? wanted.slice(Math.max(0, wanted.length - limit)) : wanted.slice(0, limit);
-    sendJson(exchange, 200, { value: { index, items: kept.map(eventView) } }, versionHeaders(deps, index));
+    const more = from !== undefined && kept.length < wanted.length ? kept.at(-1) : undefined;
+    const value = {
+      index,
+      items: kept.map(eventView),
+      ...(more === undefined ? {} : { next: more.id }),
+    };
+    sendJson(exchange, 200, { value }, versionHeaders(deps, index));
   };
 
   return [{ method: 'GET', path: '/v1/events', access: 'password', handle: list }];

@@ -25,6 +25,7 @@ import {
 import { assertName, findMicroservice, keyOf, microserviceNames, notFound } from '../find';
 import { mergePatch } from '../merge-patch';
 import { createMicroserviceJson } from '../microservice-json';
+import { pageOf } from '../page';
 import { sentence } from '../problem';
 import { TOPIC } from '../read-model';
 import { specificationOf } from '../views';
@@ -97,16 +98,21 @@ export const microserviceRoutes = (deps: RouteDeps): readonly Route[] => {
     await waitAsWatched(deps, exchange, query, TOPIC.microservices);
     const version = readModel.versions.of(TOPIC.microservices);
     const headers = versionHeaders(deps, version);
-    if (query.state === undefined && query.node === undefined) {
+    const { state, node, limit, after } = query;
+    if ([state, node, limit, after].every((one) => one === undefined)) {
       sendJson(exchange, 200, { bytes: json.all(version) }, headers);
       return;
     }
     const wanted = (microservice: Microservice) =>
-      (query.state === undefined || microservice.state === query.state) &&
-      (query.node === undefined ||
-        readModel.replicasOf(microservice).some(({ nodeId }) => nodeId === query.node));
-    const text = json.list(readModel.microservices().filter(wanted), version);
-    sendJson(exchange, 200, { text }, headers);
+      (state === undefined || microservice.state === state) &&
+      (node === undefined || readModel.replicasOf(microservice).some(({ nodeId }) => nodeId === node));
+    const page = pageOf(
+      readModel.microservices().filter(wanted),
+      query,
+      ({ name }) => name,
+      ({ name }, cursor) => name.toLowerCase() > cursor.toLowerCase(),
+    );
+    sendJson(exchange, 200, { text: json.list(page, version) }, headers);
   };
 
   const read = async (exchange: Exchange): Promise<void> => {

@@ -1,5 +1,6 @@
 /** Operations: what was asked for, how far it has come, and how it ended. */
 
+import { ContainerOsError } from '../../domain/errors';
 import type { MicroserviceKey, Operation } from '../../domain/model';
 import { changeQuery, emptyQuery, operationListQuery, operationsOfQuery } from '../../openapi/parameters';
 import { answerOperation, waitForEnd, waitMsOf } from '../answer-change';
@@ -14,17 +15,18 @@ import {
   type Route,
 } from '../exchange';
 import { assertName, findMicroservice, keyOf, notFound } from '../find';
+import { newestFirst } from '../operations';
+import { pageOf, type PageQuery } from '../page';
 import { TOPIC } from '../read-model';
 import { EVENT_STREAM, keepAlive, sseMessage } from '../server-sent-events';
 import { isFinal, operationView } from '../views';
 import { versionHeaders, waitAsWatched, type WatchQuery } from '../watch';
 
-const DEFAULT_LIMIT = 100;
+const DEFAULT_LIMIT = '100';
 
-interface OperationFilter extends WatchQuery {
+interface OperationFilter extends WatchQuery, PageQuery {
   readonly state?: Operation['state'] | undefined;
   readonly kind?: Operation['kind'] | undefined;
-  readonly limit?: string | undefined;
 }
 
 export const operationRoutes = (deps: RouteDeps): readonly Route[] => {
@@ -43,16 +45,27 @@ export const operationRoutes = (deps: RouteDeps): readonly Route[] => {
     await waitAsWatched(deps, exchange, filter, topic);
     const index = readModel.versions.of(topic);
     const found = await operations.list(key);
-    const limit = filter.limit === undefined ? DEFAULT_LIMIT : Number(filter.limit);
-    const items = found
-      .filter(
-        ({ state, kind }) =>
-          (filter.state === undefined || state === filter.state) &&
-          (filter.kind === undefined || kind === filter.kind),
-      )
-      .slice(0, limit)
-      .map((operation) => operationView(operation, webUi));
-    sendJson(exchange, 200, { value: { index, items } }, versionHeaders(deps, index));
+    const wanted = found.filter(
+      ({ state, kind }) =>
+        (filter.state === undefined || state === filter.state) &&
+        (filter.kind === undefined || kind === filter.kind),
+    );
+    // Ids do not tell the order, so the operation itself has to be there.
+    const before = filter.after === undefined ? undefined : found.find(({ id }) => id === filter.after);
+    if (filter.after !== undefined && !before) {
+      throw new ContainerOsError(
+        'not_found',
+        `The operation ${filter.after} is no longer kept. Begin again without after.`,
+      );
+    }
+    const { items, ...rest } = pageOf(
+      wanted,
+      { limit: filter.limit ?? DEFAULT_LIMIT, after: filter.after },
+      ({ id }) => id,
+      (operation) => before === undefined || newestFirst(operation, before) > 0,
+    );
+    const value = { index, items: items.map((operation) => operationView(operation, webUi)), ...rest };
+    sendJson(exchange, 200, { value }, versionHeaders(deps, index));
   };
 
   const list = async (exchange: Exchange): Promise<void> => {

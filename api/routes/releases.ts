@@ -1,9 +1,10 @@
 /** Releases of a microservice, each with what it changed. */
 
-import { emptyQuery, microserviceQuery } from '../../openapi/parameters';
+import { emptyQuery, releaseListQuery } from '../../openapi/parameters';
 import type { RouteDeps } from '../api-deps';
 import { pathParameter, queryOf, sendJson, type Exchange, type Route } from '../exchange';
 import { findMicroservice, notFound } from '../find';
+import { pageOf } from '../page';
 import { TOPIC } from '../read-model';
 import { releaseView } from '../views';
 import { versionHeaders, waitAsWatched } from '../watch';
@@ -19,12 +20,17 @@ export const releaseRoutes = (deps: RouteDeps): readonly Route[] => {
 
   const list = async (exchange: Exchange): Promise<void> => {
     const name = pathParameter(exchange, 'name');
-    const query = queryOf(exchange, microserviceQuery);
+    const query = queryOf(exchange, releaseListQuery);
     const microservice = findMicroservice(readModel, name);
     await waitAsWatched(deps, exchange, query, TOPIC.microservice(microservice));
-    const items = viewsOf(name);
+    const page = pageOf(
+      viewsOf(name),
+      query,
+      ({ number }) => String(number),
+      ({ number }, cursor) => number < Number(cursor),
+    );
     const index = readModel.versions.of(TOPIC.microservice(microservice));
-    sendJson(exchange, 200, { value: { index, items } }, versionHeaders(deps, index));
+    sendJson(exchange, 200, { value: { index, ...page } }, versionHeaders(deps, index));
   };
 
   const read = (exchange: Exchange): void => {

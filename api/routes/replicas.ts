@@ -1,9 +1,10 @@
 /** Replicas and nodes, as their node workers have published them. */
 
-import { microserviceQuery, replicaListQuery, replicasOfQuery } from '../../openapi/parameters';
+import { microserviceQuery, pagedQuery, replicaListQuery, replicasOfQuery } from '../../openapi/parameters';
 import type { RouteDeps } from '../api-deps';
 import { pathParameter, queryOf, sendJson, type Exchange, type Route } from '../exchange';
 import { findMicroservice, findNode, findReplica } from '../find';
+import { pageOf, type PageQuery } from '../page';
 import { TOPIC, type ShownReplica } from '../read-model';
 import { nodeView, replicaView } from '../views';
 import { versionHeaders, waitAsWatched } from '../watch';
@@ -27,12 +28,19 @@ export const replicaRoutes = (deps: RouteDeps): readonly Route[] => {
     sendJson(exchange, 200, { value: view(index) }, versionHeaders(deps, index));
   };
 
+  /** In the order of their ids. */
+  const pageOfReplicas = (replicas: readonly ShownReplica[], query: ReplicaFilter & PageQuery) => {
+    const sorted = replicas.filter(matches(query)).sort((a, b) => (a.id < b.id ? -1 : 1));
+    const { items, ...rest } = pageOf(sorted, query, ({ id }) => id);
+    return { items: items.map(replicaView), ...rest };
+  };
+
   const list = async (exchange: Exchange): Promise<void> => {
     const query = queryOf(exchange, replicaListQuery);
     await waitAsWatched(deps, exchange, query, TOPIC.replicas);
     send(exchange, TOPIC.replicas, (index) => ({
       index,
-      items: readModel.replicas().filter(matches(query)).map(replicaView),
+      ...pageOfReplicas(readModel.replicas(), query),
     }));
   };
 
@@ -43,7 +51,7 @@ export const replicaRoutes = (deps: RouteDeps): readonly Route[] => {
     await waitAsWatched(deps, exchange, query, topic);
     send(exchange, topic, (index) => ({
       index,
-      items: readModel.replicasOf(microservice).filter(matches(query)).map(replicaView),
+      ...pageOfReplicas(readModel.replicasOf(microservice), query),
     }));
   };
 
@@ -57,7 +65,7 @@ export const replicaRoutes = (deps: RouteDeps): readonly Route[] => {
   };
 
   const nodes = async (exchange: Exchange): Promise<void> => {
-    const query = queryOf(exchange, microserviceQuery);
+    const query = queryOf(exchange, pagedQuery);
     await waitAsWatched(deps, exchange, query, TOPIC.nodes);
     const byNode = new Map<string, ShownReplica[]>();
     for (const replica of readModel.replicas()) {
@@ -65,11 +73,11 @@ export const replicaRoutes = (deps: RouteDeps): readonly Route[] => {
       byNode.set(replica.nodeId, there);
       there.push(replica);
     }
+    const { items, ...rest } = pageOf(readModel.nodes(), query, ({ id }) => id);
     send(exchange, TOPIC.nodes, (index) => ({
       index,
-      items: readModel
-        .nodes()
-        .map((node) => nodeView(node, byNode.get(node.id) ?? [], nodeStreams.isConnected(node.id))),
+      items: items.map((node) => nodeView(node, byNode.get(node.id) ?? [], nodeStreams.isConnected(node.id))),
+      ...rest,
     }));
   };
 

@@ -1,7 +1,7 @@
 /** Reads: what is shown, waiting for what is newer, and what is shown while Consul is away. */
 
 import { createMicroserviceJson } from '../../../api/microservice-json';
-import { microserviceKvKey, nodeKvKey } from '../../../contracts/kv';
+import { microserviceKvKey, nodeKvKey, releaseKvKey } from '../../../contracts/kv';
 import type { ObservedNode } from '../../../domain/model';
 import type {
   MicroserviceView,
@@ -24,6 +24,7 @@ import { eventually } from '../../support/wait';
 import {
   buildMicroservice,
   buildOperation,
+  eventDocument,
   microserviceDocuments,
   nodeDocument,
   operationDocument,
@@ -67,6 +68,9 @@ const get = async <T>(path: string): Promise<T> => {
   expect({ path, status: answer.status, text: answer.text }).toMatchObject({ path, status: 200 });
   return answer.body as T;
 };
+interface Paged extends List<object> {
+  readonly next?: string;
+}
 interface List<T> {
   readonly index: number;
   readonly items: readonly T[];
@@ -163,7 +167,7 @@ test('replicas and nodes', async () => {
   );
   const ids = async (query: string) =>
     (await get<List<ReplicaView>>(`/v1/replicas${query}`)).items.map(({ id }) => id);
-  expect(await ids('')).toEqual(['web-2', 'web-1']);
+  expect(await ids('')).toEqual(['web-1', 'web-2']);
   expect(await ids('?microservice=web')).toEqual(['web-1']);
   expect(await ids('?node=node-2')).toEqual(['web-2']);
   expect(await ids('?state=broken')).toEqual(['web-2']);
@@ -246,6 +250,71 @@ test('what runs on a node that does not answer is lost, and those who watch are 
   const { text } = await world.api.call('GET', '/metrics');
   expect(text).toContain('containeros_replicas{state="lost"} 1');
   expect(text).toContain('containeros_node_healthy{node="node-1"} 0');
+});
+
+describe('pages', () => {
+  const names = ['a-one', 'B-two', 'c-three', 'd-four', 'e-five'];
+  const release = (number: number) => ({ [releaseKvKey(KEY, number)]: buildRelease(number) });
+  const operation = (name: string, createdAtMs: number) =>
+    operationDocument(
+      buildOperation(`deploy.default.web.${name.slice(0, 1).toLowerCase()}1`, { createdAtMs }),
+    );
+  const documents = () => [
+    ...names.map((name) => microserviceDocuments(buildMicroservice(name))),
+    microserviceDocuments(buildMicroservice('web', { release: buildRelease(5) })),
+    ...names.flatMap((name, at) => [
+      release(at + 1),
+      replicaDocument(replica(`web-${name}`)),
+      nodeDocument(`node-${at + 1}`),
+      // Two at the same time.
+      operation(name, Math.floor(at / 2)),
+      eventDocument(NOW_MS + at, `event00${at}`),
+    ]),
+  ];
+  const idOf = (item: object): string => {
+    const { id, name, number } = item as { id?: string; name?: string; number?: number };
+    return id ?? name ?? String(number);
+  };
+
+  test.each([
+    ['microservices?', 'after'],
+    ['microservices?state=steady&', 'after'],
+    ['microservices/web/releases?', 'after'],
+    ['microservices/web/replicas?', 'after'],
+    ['microservices/web/operations?', 'after'],
+    ['replicas?state=running&', 'after'],
+    ['nodes?', 'after'],
+    ['operations?kind=deploy&', 'after'],
+    ['events?', 'since'],
+  ])('of %s, one after the other, are the whole list', async (path, cursor) => {
+    await put(...documents());
+    const first = cursor === 'since' ? 'since=1970-01-01&' : '';
+    const whole = await get<Paged>(`/v1/${path}${first}`);
+    expect(whole.items.length).toBeGreaterThan(2);
+    expect(whole.next).toBeUndefined();
+    const seen: string[] = [];
+    let from: string | undefined = first;
+    while (from !== undefined) {
+      const page: Paged = await get<Paged>(`/v1/${path}${from}limit=2`);
+      seen.push(...page.items.map(idOf));
+      expect(page.items.length).toBe(page.next === undefined ? whole.items.length % 2 || 2 : 2);
+      from = page.next === undefined ? undefined : `${cursor}=${page.next}&`;
+    }
+    expect(seen).toEqual(whole.items.map(idOf));
+  });
+
+  test('go on where they were when the last item has gone meanwhile, or say that they cannot', async () => {
+    await put(...documents());
+    const { next } = await get<Paged>('/v1/microservices?limit=2');
+    expect(next).toBe('B-two');
+    world.api.kv.delete(microserviceKvKey({ project: 'default', name: 'B-two' }));
+    const { items } = await get<Paged>('/v1/microservices?limit=1&after=b-TWO');
+    expect(items.map(idOf)).toEqual(['c-three']);
+    const lost = await world.api.call('GET', '/v1/operations?after=deploy.default.web.gone');
+    expect(lost.status).toBe(404);
+    expect(lost.text).toContain('Begin again without after.');
+    expect((await world.api.call('GET', '/v1/microservices/web/releases?after=x')).status).toBe(400);
+  });
 });
 
 describe('?watch=', () => {
