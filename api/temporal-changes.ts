@@ -25,7 +25,7 @@ import { ContainerOsError, isErrorCode, type Problem } from '../domain/errors';
 import type { MicroserviceKey } from '../domain/model';
 
 import type { Changes } from './changes';
-import { createKeyedLimiter } from './keyed-limiter';
+import { createKeyedLimiter } from '../domain/limiter';
 
 export interface TemporalChangesDeps {
   readonly client: Client;

@@ -31,9 +31,9 @@ import {
   isPortConflict,
   startFailureReason,
 } from './docker-error';
+import type { Limiter } from '../../domain/limiter';
 import type { EngineContainers, FoundContainer } from './engine-containers';
 import { NoHostPort, type HostPortChooser } from './host-ports';
-import type { Limiter } from './limiter';
 import { slowLimit } from './limits';
 import { ensureSandboxImage } from './sandbox-image';
 

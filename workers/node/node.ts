@@ -19,7 +19,7 @@ import { createEngineContainers } from '../../adapters/docker/engine-containers'
 import { createEngineEvents } from '../../adapters/docker/engine-events';
 import { createHostPortChooser, isListeningOn } from '../../adapters/docker/host-ports';
 import { createImagePuller } from '../../adapters/docker/image-puller';
-import { createLimiter } from '../../adapters/docker/limiter';
+import { createLimiter } from '../../domain/limiter';
 import { createReplicaContainers } from '../../adapters/docker/replica-containers';
 import { createReplicaLocks } from '../../adapters/docker/replica-locks';
 import { createHostStatsReader } from '../../adapters/host/host-stats';

@@ -1,6 +1,6 @@
 /** So many at a time for each key, in the order in which they came. */
 
-import { createKeyedLimiter } from '../../../api/keyed-limiter';
+import { createKeyedLimiter } from '../../../domain/limiter';
 
 test('lets so many in, and the next when one leaves, also when it leaves in anger', async () => {
   const limiter = createKeyedLimiter(2);
