@@ -42,6 +42,8 @@ export interface EngineContainers {
   /** Renames it, so that whoever finds it knows that it is on its way out. */
   markStopping(found: FoundContainer): Promise<void>;
   unpause(containerId: string): Promise<void>;
+  /** Joins it to the network that it was made for, on the host ports that it was made with. */
+  reattach(container: ContainerInspectInfo): Promise<void>;
   /** Removes a container with its anonymous volumes, dead or alive. */
   remove(nameOrId: string): Promise<boolean>;
   logTail(containerId: string, lines: number): Promise<string[]>;
@@ -122,6 +124,14 @@ export const createEngineContainers = (docker: Docker, clusterId: string): Engin
     } catch (error) {
       if (isEngineAway(error)) throw asUnavailable(error);
       if (!/is not paused/.test(dockerMessage(error)) && !isNotFound(error)) throw error;
+    }
+  },
+
+  reattach: async ({ Id, HostConfig }) => {
+    try {
+      await docker.getNetwork(HostConfig.NetworkMode ?? 'bridge').connect({ Container: Id, ...slowLimit() });
+    } catch (error) {
+      if (!/already exists in network/.test(dockerMessage(error))) throw asUnavailable(error);
     }
   },
 

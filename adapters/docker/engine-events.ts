@@ -1,5 +1,5 @@
 /**
- * Follows the engine's event stream: what happens to the containers of this cluster, and to images.
+ * Follows the engine's event stream: what happens to the containers of this cluster, to their networks, and to images.
  *
  * Invariants: one stream for all listeners; it is opened again with back-off when it breaks, and listeners hear
  * `connected` each time, because events may have been missed meanwhile. A stream that is open but dead (a frozen
@@ -26,6 +26,8 @@ export interface EngineEventsListener {
   onDisconnected?(reason: string): void;
   onContainer?(happening: ContainerHappening): void;
   onImage?(action: string): void;
+  /** A container, of whatever cluster, lost a network: it ended, or somebody took the network away. */
+  onNetworkLost?(containerId: string): void;
 }
 
 export interface EngineEvents {
@@ -67,7 +69,7 @@ export const createEngineEvents = (docker: Docker, clusterId: string): EngineEve
     try {
       // Images carry none of our labels, so the engine cannot filter by label; `type` keeps the rest away.
       stream = await docker.getEvents({
-        filters: JSON.stringify({ type: ['container', 'image'] }),
+        filters: JSON.stringify({ type: ['container', 'image', 'network'] }),
         abortSignal: both,
       });
     } finally {
@@ -94,6 +96,9 @@ export const createEngineEvents = (docker: Docker, clusterId: string): EngineEve
     if (IGNORED.test(Action)) return;
     if (Type === 'image') return tell((listener) => listener.onImage?.(Action));
     const attributes = Actor?.Attributes ?? {};
+    if (Type === 'network' && Action === 'disconnect') {
+      return tell((listener) => listener.onNetworkLost?.(attributes['container'] ?? ''));
+    }
     const replicaId = attributes[LABEL.replica];
     if (Type !== 'container' || attributes[LABEL.cluster] !== clusterId || replicaId === undefined) return;
     const happening: ContainerHappening = {

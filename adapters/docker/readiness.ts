@@ -114,6 +114,13 @@ const awaitContainer = async (
       wake = end;
     });
 
+  const look = async (seen: ContainerInspectInfo): Promise<string | undefined> => {
+    if (container.checks.length === 0) return undefined;
+    const address = networkAddress(started.sandbox ?? seen, deps.hostAddress);
+    if (address === undefined) return 'it is cut off its network';
+    return firstFailure({ docker: deps.docker, containerId: seen.Id, address }, container.checks, signal);
+  };
+
   const fail = async (code: ErrorCode, reason: string): Promise<ContainerReadiness> => {
     const logTail = await deps.containers.logTail(inspected.Id, LOG_TAIL_LINES);
     const failure = {
@@ -173,17 +180,7 @@ const awaitContainer = async (
         }
         if (Paused) await deps.containers.unpause(seen.Id);
       }
-      const failure = inspected.State.Running
-        ? await firstFailure(
-            {
-              docker: deps.docker,
-              containerId: inspected.Id,
-              address: networkAddress(started.sandbox ?? inspected, deps.hostAddress),
-            },
-            container.checks,
-            signal,
-          )
-        : (startFailure ?? 'it does not run');
+      const failure = inspected.State.Running ? await look(inspected) : (startFailure ?? 'it does not run');
       signal.throwIfAborted();
       if (hasEvent) continue;
       if (failure === undefined) {
@@ -224,11 +221,11 @@ const tryToStart = async (
   }
 };
 
-/** The address of a container's own network namespace, or the host's. */
-export const networkAddress = (container: ContainerInspectInfo, hostAddress: string): string => {
+/** The address of a container's own network namespace, or the host's; undefined: it has been cut off its network. */
+export const networkAddress = (container: ContainerInspectInfo, hostAddress: string): string | undefined => {
   if (container.HostConfig.NetworkMode === 'host') return hostAddress;
   const networks = Object.values(container.NetworkSettings.Networks);
-  return networks.map(({ IPAddress }) => IPAddress).find((address) => address !== '') ?? hostAddress;
+  return networks.map(({ IPAddress }) => IPAddress).find((address) => address !== '');
 };
 
 /** "exit code 1", "exit code 137 (out of memory)". */

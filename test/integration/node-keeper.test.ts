@@ -92,6 +92,35 @@ test('a container that was renamed is still the same one', async () => {
   expect(await names()).toEqual([]);
 }, 30_000);
 
+test.each([
+  ['a container', {}],
+  ['a sandbox', { side: { image: 'web:v1', env: { PORT: 81 }, stopGraceSeconds: 0 } }],
+])(
+  '%s that was cut off its network is attached again, and runs on',
+  async (_, others) => {
+    await begin({ containers: { app: { ...app, check: quickCheck }, ...others } });
+    const before = await machine.document(replica);
+    const run = await startedAt();
+    const owner = 'side' in others ? replica.replicaId : `${replica.replicaId}-app`;
+    await machine.engine.docker.getNetwork('bridge').disconnect({ Container: owner, Force: true });
+    // Somebody else has its address meanwhile.
+    const other = await machine.engine.docker.createContainer({ Image: 'web:v1' });
+    await other.start();
+    try {
+      await eventually(async () => {
+        const { NetworkSettings } = await machine.engine.docker.getContainer(owner).inspect();
+        expect(Object.keys(NetworkSettings.Networks)).toEqual(['bridge']);
+      });
+      await eventually(serves);
+    } finally {
+      await other.remove({ force: true });
+    }
+    expect(await startedAt()).toBe(run);
+    expect((await machine.document(replica))?.ports).toEqual(before?.ports);
+  },
+  60_000,
+);
+
 test('one of several containers is mended while the others go on', async () => {
   await begin({
     containers: { app, side: { image: 'web:v1', env: { PORT: 81 }, ports: [81], stopGraceSeconds: 1 } },

@@ -16,7 +16,8 @@ export const STABLE_RUN_MS = 10_000;
 /** Pausing is for looking, not for forgetting. */
 export const PAUSE_LIMIT_MS = 5_000;
 
-export type ContainerStatus = 'missing' | 'running' | 'paused' | 'restarting' | 'ended';
+/** `cut_off`: it runs, but somebody has taken its network away. */
+export type ContainerStatus = 'missing' | 'running' | 'cut_off' | 'paused' | 'restarting' | 'ended';
 
 export interface ContainerFacts {
   readonly spec: ContainerSpec;
@@ -56,7 +57,7 @@ export type MendingStep =
   /** Make and start these, and the sandbox, as far as they are missing or ended. */
   | { readonly kind: 'ensure'; readonly containers: readonly string[] }
   | { readonly kind: 'restart'; readonly container: string; readonly why: 'checks' | 'network' }
-  | { readonly kind: 'unpause'; readonly container: string | undefined }
+  | { readonly kind: 'unpause' | 'reattach'; readonly container: string | undefined }
   /** Look whether it serves. */
   | { readonly kind: 'probe'; readonly container: string };
 
@@ -114,6 +115,13 @@ const mendSandbox = (facts: ReplicaFacts, status: ContainerStatus): Mending => {
       steps: [{ kind: 'unpause', container: undefined }],
     };
   }
+  if (status === 'cut_off') {
+    return {
+      state: 'restarting',
+      reason: 'it is cut off its network',
+      steps: [{ kind: 'reattach', container: undefined }],
+    };
+  }
   if (status === 'restarting') {
     return { state: 'restarting', reason: 'its sandbox is being restarted', steps: [], lookAgainInMs: 200 };
   }
@@ -136,6 +144,12 @@ const judge = (facts: ContainerFacts, { restart, wasEngineStopped }: ReplicaFact
         ? { ...paused, lookAgainInMs: restMs }
         : { ...paused, step: { kind: 'unpause', container: name } };
     }
+    case 'cut_off':
+      return {
+        state: 'restarting',
+        reason: `container ${name} is cut off its network`,
+        step: { kind: 'reattach', container: name },
+      };
     case 'restarting':
       return loopOrRestart(facts, isLooping);
     case 'ended': {

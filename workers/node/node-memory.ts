@@ -27,6 +27,8 @@ export interface NodeReplica extends KnownReplica {
   mendFailures: number;
   /** Runs of its containers beyond their first. */
   restartCount: number;
+  /** The container whose network the replica uses, as of the last look. */
+  networkOwnerId?: string | undefined;
   /** By the container's name. */
   readonly upkeeps: Map<string, ContainerUpkeep>;
 }

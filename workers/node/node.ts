@@ -158,7 +158,10 @@ export const createNode = (config: NodeConfig, logger: Logger, onState: (state: 
     },
     logger,
   });
-  events.listen({ onContainer: (happening) => replicaKeeper.onHappening(happening) });
+  events.listen({
+    onContainer: (happening) => replicaKeeper.onHappening(happening),
+    onNetworkLost: (containerId) => replicaKeeper.onNetworkLost(containerId),
+  });
   const readiness = { docker, containers, events, hostAddress: advertiseAddress };
   const runner = createReplicaRunner({
     clusterId,

@@ -30,6 +30,7 @@ import {
   containerFacts,
   containerStatus,
   isKilled,
+  noteCutOff,
   noteEnd,
   noteKill,
   noteSeen,
@@ -49,6 +50,7 @@ const ENGINE_STOP_WINDOW_MS = 20_000;
 
 export interface ReplicaKeeper {
   onHappening(happening: ContainerHappening): void;
+  onNetworkLost(containerId: string): void;
   onEngineLost(): void;
   /** Looks at it soon. */
   look(replicaId: string, inMs?: number): void;
@@ -119,6 +121,7 @@ export const createReplicaKeeper = (deps: ReplicaKeeperDeps): ReplicaKeeper => {
   const keepOnce = async (replica: NodeReplica, signal: AbortSignal): Promise<boolean> => {
     const { spec } = replica;
     const inspected = await containers.inspect(spec);
+    replica.networkOwnerId = (inspected.sandbox ?? [...inspected.containers.values()][0])?.Id;
     const now = performance.now();
     for (const [name, seen] of inspected.containers) {
       if (noteSeen(upkeepOf(replica, name), seen, now)) replica.restartCount += 1;
@@ -177,6 +180,14 @@ export const createReplicaKeeper = (deps: ReplicaKeeperDeps): ReplicaKeeper => {
         const paused =
           step.container === undefined ? inspected.sandbox : inspected.containers.get(step.container);
         if (paused !== undefined) await containers.unpause(paused.Id);
+        return true;
+      }
+      case 'reattach': {
+        const owner =
+          step.container === undefined ? inspected.sandbox : inspected.containers.get(step.container);
+        if (owner === undefined) return true;
+        for (const upkeep of replica.upkeeps.values()) noteCutOff(upkeep);
+        await containers.reattach(owner);
         return true;
       }
       case 'restart': {
@@ -240,14 +251,13 @@ export const createReplicaKeeper = (deps: ReplicaKeeperDeps): ReplicaKeeper => {
     const { run } = upkeep;
     upkeep.probingSince ??= performance.now();
     const address = networkAddress(inspected.sandbox ?? seen, deps.hostAddress);
-    const failure = await firstFailure(
-      { docker: deps.docker, containerId: seen.Id, address },
-      spec.checks,
-      signal,
-    );
+    const failure =
+      address === undefined
+        ? 'it has no address'
+        : await firstFailure({ docker: deps.docker, containerId: seen.Id, address }, spec.checks, signal);
     if (signal.aborted || upkeep.run !== run) return true;
-    if (failure !== undefined) {
-      upkeep.failure = failure;
+    if (address === undefined || failure !== undefined) {
+      upkeep.failure = failure ?? '';
       upkeep.probes += 1;
       const pauseMs = FIRST_PROBE_PAUSE_MS * 1.5 ** Math.min(upkeep.probes, 20);
       look(replica.spec.replicaId, Math.min(pauseMs, LAST_PROBE_PAUSE_MS));
@@ -357,6 +367,12 @@ export const createReplicaKeeper = (deps: ReplicaKeeperDeps): ReplicaKeeper => {
         publisher.deregister(replica, names).catch(() => undefined); // looking at it tries again
       }
       if (/^(die|start|pause|unpause|destroy|oom|restart)$/.test(action)) look(happening.replicaId);
+    },
+    // No check tells of it as long as somebody else answers at the address.
+    onNetworkLost: (containerId) => {
+      for (const [replicaId, { networkOwnerId }] of memory) {
+        if (networkOwnerId === containerId) look(replicaId);
+      }
     },
     onEngineLost: () => (engineLostAtMs = Date.now()),
     look,

@@ -73,6 +73,7 @@ export const createReplicaPublisher = (
           const owner = inspected.sandbox ?? inspected.containers.get(container.name);
           if (owner === undefined) return [];
           const address = networkAddress(owner, hostAddress);
+          if (address === undefined) return [];
           return serviceDefinitions(replica.spec, container, place, {
             address,
             hostPorts: replica.hostPorts,

@@ -150,7 +150,7 @@ export const createReplicaRunner = (deps: ReplicaRunnerDeps): ReplicaRunner => {
       const seen = inspected.containers.get(container.name);
       if (seen === undefined || !serving.includes(container.name)) continue;
       const address = networkAddress(inspected.sandbox ?? seen, deps.readiness.hostAddress);
-      deps.feeder.feed(replica, container, seen.Id, address);
+      if (address !== undefined) deps.feeder.feed(replica, container, seen.Id, address);
     }
   };
 

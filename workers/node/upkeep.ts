@@ -68,8 +68,13 @@ export const containerStatus = (inspected: ContainerInspectInfo | undefined): Co
   // One that is being removed is left alone until it is gone; an event tells when.
   if (Restarting || Status === 'removing') return 'restarting';
   if (Paused) return 'paused';
-  return Running ? 'running' : 'ended';
+  if (!Running) return 'ended';
+  return isCutOff(inspected) ? 'cut_off' : 'running';
 };
+
+/** Those that use another's network have none of their own, and never had. */
+const isCutOff = ({ HostConfig, NetworkSettings }: ContainerInspectInfo): boolean =>
+  HostConfig.NetworkMode === 'bridge' && Object.keys(NetworkSettings.Networks).length === 0;
 
 export const runOf = (inspected: ContainerInspectInfo): string =>
   `${inspected.Id}@${inspected.State.StartedAt}`;
@@ -142,6 +147,12 @@ export const noteSeen = (
   upkeep.probes = 0;
   upkeep.failure = '';
   return isAnother;
+};
+
+/** Its network was taken away: it has to show again that it serves, perhaps at another address. */
+export const noteCutOff = (upkeep: ContainerUpkeep): void => {
+  upkeep.servingRun = undefined;
+  upkeep.isDoubted = false;
 };
 
 /** It passed all its checks, or has none. */

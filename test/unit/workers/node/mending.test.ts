@@ -155,6 +155,18 @@ test.each<[string, Partial<ContainerFacts>, Partial<ReplicaFacts>, object]>([
     { sandbox: 'running' },
     { state: 'restarting', steps: [{ kind: 'restart', container: 'app', why: 'network' }] },
   ],
+  [
+    'is cut off its network',
+    { status: 'cut_off' },
+    {},
+    { state: 'restarting', steps: [{ kind: 'reattach', container: 'app' }] },
+  ],
+  [
+    'its sandbox is cut off its network',
+    {},
+    { sandbox: 'cut_off' },
+    { state: 'restarting', steps: [{ kind: 'reattach', container: undefined }] },
+  ],
   ['its sandbox ended', {}, { sandbox: 'ended' }, { state: 'restarting', steps: [ensureApp] }],
   ['its sandbox was removed', {}, { sandbox: 'missing' }, { state: 'restarting', steps: [ensureApp] }],
   [
@@ -183,6 +195,7 @@ const facts = fc.record({
   status: fc.constantFrom(
     'missing' as const,
     'running' as const,
+    'cut_off' as const,
     'paused' as const,
     'restarting' as const,
     'ended' as const,

@@ -21,7 +21,8 @@ let runs = 0;
 const running = (): ContainerInspectInfo => {
   runs += 1;
   const State = { Running: true, StartedAt: new Date(Date.now() + runs).toISOString(), Status: 'running' };
-  return { Id: 'c', State } as unknown as ContainerInspectInfo;
+  const HostConfig = { NetworkMode: 'host' };
+  return { Id: 'c', State, HostConfig } as unknown as ContainerInspectInfo;
 };
 
 test('one that keeps ending waits longer each time, and not at all after a stable run', () => {
