@@ -104,27 +104,33 @@ export async function* mergeLogs<T extends { readonly at: string }>(
   }
 }
 
-/** Several logs as one, each line as soon as it is there. */
+/** Several logs as one, each line as soon as it is there, one line read ahead of each. */
 export async function* interleaveLogs<T>(logs: readonly AsyncIterator<T>[]): AsyncGenerator<T> {
-  const waiting = new Map(logs.map((log, index) => [index, advance(log, index)]));
-  while (waiting.size > 0) {
-    const { index, result } = await Promise.race(waiting.values());
-    if (result.done === true) {
-      waiting.delete(index);
-      continue;
+  const read: { readonly log: AsyncIterator<T>; readonly result: Promise<IteratorResult<T>> }[] = [];
+  let wake = (): void => undefined;
+  // A race of all logs would leave something behind at the silent ones with every line of the others.
+  const advance = (log: AsyncIterator<T>): void => {
+    const result = log.next();
+    const arrive = (): void => {
+      read.push({ log, result });
+      wake();
+    };
+    result.then(arrive, arrive);
+  };
+  logs.forEach(advance);
+  for (let open = logs.length; open > 0;) {
+    if (read.length === 0) await new Promise<void>((resolve) => (wake = resolve));
+    for (const { log, result } of read.splice(0)) {
+      const next = await result;
+      if (next.done === true) {
+        open -= 1;
+        continue;
+      }
+      yield next.value;
+      advance(log);
     }
-    yield result.value;
-    waiting.set(index, advance(logs[index] as AsyncIterator<T>, index));
   }
 }
-
-const advance = async <T>(
-  log: AsyncIterator<T>,
-  index: number,
-): Promise<{ readonly index: number; readonly result: IteratorResult<T> }> => ({
-  index,
-  result: await log.next(),
-});
 
 /** The last lines of a log that is too long to keep. */
 export async function* lastOf<T>(log: AsyncIterable<T>, count: number): AsyncGenerator<T> {
