@@ -142,8 +142,7 @@ export const createEngineContainers = (docker: Docker, clusterId: string): Engin
     } catch (error) {
       if (isNotFound(error)) return false;
       if (dockerStatus(error) === 409 && /already in progress/.test(dockerMessage(error))) {
-        await docker.getContainer(nameOrId).wait({ condition: 'removed' }).catch(ignoreNotFound);
-        return true;
+        return untilRemoved(docker, nameOrId);
       }
       throw asUnavailable(error);
     }
@@ -167,6 +166,11 @@ export const createEngineContainers = (docker: Docker, clusterId: string): Engin
   },
 });
 
-const ignoreNotFound = (error: unknown): void => {
-  if (!isNotFound(error)) throw error;
+const untilRemoved = async (docker: Docker, nameOrId: string): Promise<true> => {
+  try {
+    await docker.getContainer(nameOrId).wait({ condition: 'removed', ...slowLimit() });
+  } catch (error) {
+    if (!isNotFound(error)) throw asUnavailable(error);
+  }
+  return true;
 };

@@ -1,11 +1,11 @@
 /** What the engine says of itself and its images. */
 
 import type Docker from 'dockerode';
+import type { ImageInspectInfo } from 'dockerode';
 
 import { SANDBOX_IMAGE } from './container-config';
-import { imageArchitecture } from './sandbox-image';
-
-const TIMEOUT_MS = 10_000;
+import { asUnavailable, isNotFound } from './docker-error';
+import { quickLimit } from './limits';
 
 export interface EngineInfo {
   readonly cpus: number;
@@ -27,8 +27,8 @@ interface RawInfo {
 export const readEngineInfo = async (docker: Docker): Promise<EngineInfo> => {
   // The client's types know no signal here; its code does.
   const info = await (
-    docker.info as unknown as (options: { abortSignal: AbortSignal }) => Promise<RawInfo>
-  ).call(docker, { abortSignal: AbortSignal.timeout(TIMEOUT_MS) });
+    docker.info as unknown as (options: ReturnType<typeof quickLimit>) => Promise<RawInfo>
+  ).call(docker, quickLimit());
   return {
     cpus: info.NCPU,
     memoryBytes: info.MemTotal,
@@ -38,9 +38,45 @@ export const readEngineInfo = async (docker: Docker): Promise<EngineInfo> => {
   };
 };
 
+/** Docker's name of a processor architecture, and uname's, as images name them. */
+export const imageArchitecture = (architecture: string): string => {
+  switch (architecture) {
+    case 'x86_64':
+      return 'amd64';
+    case 'aarch64':
+      return 'arm64';
+    default:
+      return architecture;
+  }
+};
+
+/** @throws {ContainerOsError} `unavailable` when the engine does not answer */
+export const inspectImage = async (docker: Docker, image: string): Promise<ImageInspectInfo | undefined> => {
+  try {
+    // The client's own method takes no signal.
+    return await new Promise((resolve, reject) => {
+      docker.modem.dial(
+        {
+          path: `/images/${image}/json`,
+          method: 'GET',
+          ...quickLimit(),
+          statusCodes: { 200: true, 404: 'no such image', 500: 'server error' },
+        },
+        (error: Error | null, found: unknown) => {
+          if (error === null) resolve(found as ImageInspectInfo);
+          else reject(error);
+        },
+      );
+    });
+  } catch (error) {
+    if (isNotFound(error)) return undefined;
+    throw asUnavailable(error);
+  }
+};
+
 /** Every reference that names an image of the engine; `name:latest` also as `name`. */
 export const listImageReferences = async (docker: Docker): Promise<string[]> => {
-  const images = await docker.listImages({ abortSignal: AbortSignal.timeout(TIMEOUT_MS) });
+  const images = await docker.listImages(quickLimit());
   const references = new Set<string>();
   for (const { RepoTags, RepoDigests } of images) {
     for (const reference of [...(RepoTags ?? []), ...(RepoDigests ?? [])]) {

@@ -9,7 +9,8 @@ import type Docker from 'dockerode';
 
 import type { PullOutcome } from '../../contracts/activities';
 import { ContainerOsError, type ErrorCode } from '../../domain/errors';
-import { asUnavailable, dockerMessage, dockerStatus, isEngineAway, isNotFound } from './docker-error';
+import { dockerMessage, dockerStatus, isEngineAway } from './docker-error';
+import { inspectImage } from './engine-info';
 
 export interface RegistryCredentials {
   readonly username: string;
@@ -53,14 +54,8 @@ export const createImagePuller = (deps: {
   const { docker, authFor, stallMs = STALL_MS } = deps;
   const flights = new Map<string, Flight>();
 
-  const imageId = async (image: string): Promise<string | undefined> => {
-    try {
-      return (await docker.getImage(image).inspect()).Id;
-    } catch (error) {
-      if (isNotFound(error)) return undefined;
-      throw asUnavailable(error);
-    }
-  };
+  const imageId = async (image: string): Promise<string | undefined> =>
+    (await inspectImage(docker, image))?.Id;
 
   const fly = async (flight: Pick<Flight, 'abort' | 'watchers'>, image: string): Promise<void> => {
     let timer: NodeJS.Timeout | undefined;

@@ -15,6 +15,7 @@ import { ContainerOsError, type ErrorCode } from '../../domain/errors';
 import type { ContainerSpec } from '../../domain/spec/schema';
 import { startFailureReason } from './docker-error';
 import type { EngineEvents } from './engine-events';
+import { inspectImage } from './engine-info';
 import { firstFailure } from './probe';
 import type { InspectedReplica, ReplicaContainers } from './replica-containers';
 
@@ -251,8 +252,8 @@ const describeOverdue = async (
 
 const exposedPorts = async (docker: Docker, imageId: string): Promise<number[]> => {
   try {
-    const { Config } = await docker.getImage(imageId).inspect();
-    return Object.keys(Config.ExposedPorts ?? {}).map((key) => Number.parseInt(key, 10));
+    const image = await inspectImage(docker, imageId);
+    return Object.keys(image?.Config.ExposedPorts ?? {}).map((key) => Number.parseInt(key, 10));
   } catch {
     return [];
   }

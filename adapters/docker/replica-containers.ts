@@ -255,9 +255,7 @@ export const createReplicaContainers = (deps: {
     let sandbox: ContainerInspectInfo | undefined;
     if (needsSandbox(replica.spec)) {
       sandbox = await limiter(async () => {
-        await ensureSandboxImage(docker).catch((error: unknown) => {
-          throw asUnavailable(error);
-        });
+        await ensureSandboxImage(docker);
         const config = () => sandboxConfig(replica.spec, settings(), replica.hostPorts);
         const id = await startPortOwner(replica, signal, config, ids.get(undefined));
         return inspectNow(id, 'sandbox');

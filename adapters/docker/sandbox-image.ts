@@ -6,8 +6,10 @@
 import type Docker from 'dockerode';
 import { pack } from 'tar-stream';
 
-import { isNotFound } from './docker-error';
 import { SANDBOX_IMAGE } from './container-config';
+import { asUnavailable } from './docker-error';
+import { inspectImage, readEngineInfo } from './engine-info';
+import { slowLimit } from './limits';
 
 const ELF_HEADER_BYTES = 64;
 const PROGRAM_HEADER_BYTES = 56;
@@ -62,27 +64,21 @@ export const sandboxExecutable = (architecture: SandboxArchitecture): Buffer => 
   return elf;
 };
 
-/** Docker's name of a processor architecture, and uname's, as images name them. */
-export const imageArchitecture = (architecture: string): string => {
-  switch (architecture) {
-    case 'x86_64':
-      return 'amd64';
-    case 'aarch64':
-      return 'arm64';
-    default:
-      return architecture;
+/**
+ * Makes sure that the engine has the image.
+ *
+ * @throws {ContainerOsError} `unavailable` when the engine does not answer
+ */
+export const ensureSandboxImage = async (docker: Docker): Promise<void> => {
+  try {
+    if ((await inspectImage(docker, SANDBOX_IMAGE)) === undefined) await importImage(docker);
+  } catch (error) {
+    throw asUnavailable(error);
   }
 };
 
-/** Makes sure that the engine has the image. */
-export const ensureSandboxImage = async (docker: Docker): Promise<void> => {
-  try {
-    await docker.getImage(SANDBOX_IMAGE).inspect();
-    return;
-  } catch (error) {
-    if (!isNotFound(error)) throw error;
-  }
-  const architecture = imageArchitecture(((await docker.info()) as { Architecture: string }).Architecture);
+const importImage = async (docker: Docker): Promise<void> => {
+  const { architecture } = await readEngineInfo(docker);
   if (!(architecture in MACHINE)) {
     throw new Error(`no sandbox for the processor architecture ${architecture}`);
   }
@@ -90,8 +86,18 @@ export const ensureSandboxImage = async (docker: Docker): Promise<void> => {
   archive.entry({ name: 'pause', mode: 0o755 }, sandboxExecutable(architecture as SandboxArchitecture));
   archive.finalize();
   const [repo, tag] = SANDBOX_IMAGE.split(':') as [string, string];
-  const progress = await docker.importImage(archive as unknown as NodeJS.ReadableStream, { repo, tag });
+  const { abortSignal } = slowLimit();
+  const progress = await docker.importImage(archive as unknown as NodeJS.ReadableStream, {
+    repo,
+    tag,
+    abortSignal,
+  });
   await new Promise<void>((resolve, reject) => {
-    docker.modem.followProgress(progress, (error) => (error === null ? resolve() : reject(error)));
+    docker.modem.followProgress(progress, (error) => {
+      // A progress that is cut off ends like one that is whole.
+      if (abortSignal.aborted) reject(abortSignal.reason as Error);
+      else if (error !== null) reject(error);
+      else resolve();
+    });
   });
 };
