@@ -91,6 +91,21 @@ test('logs of all containers come in order, from the tail, and as they are writt
   await stopOne(machine, replica);
 }, 60_000);
 
+test('a follower goes on when the engine is back, and ends with what was removed meanwhile', async () => {
+  const replica = buildStart({
+    containers: { a: { image: 'web:v1', command: say('a'), stopGraceSeconds: 0 } },
+  });
+  expect(await startOne(machine, replica)).toMatchObject({ kind: 'ready' });
+  const followed = (await logs(replica.replicaId, { tail: 1, follow: true }))[Symbol.asyncIterator]();
+  const next = async (): Promise<string> => ((await followed.next()).value as LogLine).line;
+  expect(await next()).toBe('a 3');
+  await machine.engine.stop();
+  await machine.engine.start();
+  expect([await next(), await next(), await next()]).toEqual(['a 1', 'a 2', 'a 3']);
+  await stopOne(machine, replica);
+  expect((await followed.next()).done).toBe(true);
+}, 60_000);
+
 test('a reader that goes away ends a flood, and what does not exist is told', async () => {
   const replica = buildStart({
     containers: { app: { image: 'web:v1', ports: [80], env: { LOG_SPAM: 1 }, stopGraceSeconds: 0 } },

@@ -14,6 +14,7 @@ import type { Logger } from 'pino';
 
 import { pause } from '../../adapters/pause';
 import { interleaveLogs, lastOf, mergeLogs, readLog } from '../../adapters/docker/container-logs';
+import { isEngineAway, isNotFound } from '../../adapters/docker/docker-error';
 import type { EngineEvents } from '../../adapters/docker/engine-events';
 import type { ReplicaContainers } from '../../adapters/docker/replica-containers';
 import { LABEL } from '../../contracts/docker';
@@ -24,7 +25,7 @@ import {
   type LogLine,
   type NodeStreamRequest,
 } from '../../contracts/node-stream';
-import type { ErrorCode } from '../../domain/errors';
+import { ContainerOsError, type ErrorCode } from '../../domain/errors';
 import type { NodeConfig } from './node-config';
 
 const FIRST_RETRY_MS = 100;
@@ -40,6 +41,16 @@ export interface LogStreams {
 
 interface NodeLogLine extends LogLine {
   readonly at: string;
+}
+
+interface Changes {
+  /**
+   * Waits until something has happened since the last call.
+   *
+   * @returns false when nothing has within the limit, or when nobody reads any more
+   */
+  next(limitMs?: number): Promise<boolean>;
+  close(): void;
 }
 
 export const createLogStreams = (deps: {
@@ -132,8 +143,8 @@ export const createLogStreams = (deps: {
 
   /** Names of the containers asked for, or why there are none. */
   const find = async (request: NodeStreamRequest): Promise<readonly string[] | string> => {
-    const all = (await deps.containers.list()).filter(
-      ({ labels }) => labels[LABEL.replica] === request.replicaId && labels[LABEL.role] !== 'sandbox',
+    const all = (await deps.containers.list(request.replicaId)).filter(
+      ({ labels }) => labels[LABEL.role] !== 'sandbox',
     );
     if (all.length === 0) return `There is no replica ${request.replicaId} on node ${config.nodeId}.`;
     const names = all.map(({ labels }) => labels[LABEL.container] ?? '').sort();
@@ -166,55 +177,101 @@ export const createLogStreams = (deps: {
       ...(request.sinceMs === undefined ? {} : { sinceMs: request.sinceMs }),
       ...(after === undefined ? {} : { after }),
     };
-    for await (const { stream, at, line } of readLog(
-      docker,
-      `${request.replicaId}-${container}`,
-      options,
-      signal,
-    )) {
+    const id = await idOf(request.replicaId, container);
+    if (id === undefined) return;
+    for await (const { stream, at, line } of readLog(docker, id, options, signal)) {
       yield { replica: request.replicaId, container, stream, at, atMs: Date.parse(at), line };
     }
   }
 
-  /** Goes on with the container's next run, until the replica is gone. */
+  const idOf = async (replicaId: string, container: string): Promise<string | undefined> =>
+    (await deps.containers.list(replicaId)).findLast(({ labels }) => labels[LABEL.container] === container)
+      ?.id;
+
+  /** Goes on with the container's next run, also over a restart of the engine, until the replica is gone. */
   async function* followed(
     request: NodeStreamRequest,
     container: string,
     signal: AbortSignal,
   ): AsyncGenerator<NodeLogLine> {
+    const changes = watchChanges(request.replicaId, container, signal);
     let after: string | undefined;
-    while (!signal.aborted) {
-      const started = nextStart(request.replicaId, container, signal);
-      for await (const line of whole(request, container, signal, after)) {
-        after = line.at;
-        yield line;
-      }
-      after ??= new Date(0).toISOString();
-      const seen = await deps.containers.inspectContainer(`${request.replicaId}-${container}`);
-      if (seen?.State.Running !== true && !(await started)) return;
+    try {
+      do {
+        try {
+          for await (const line of whole(request, container, signal, after)) {
+            after = line.at;
+            yield line;
+          }
+        } catch (error) {
+          // The engine was stopped, or the container removed: what comes now tells.
+          if (signal.aborted || !(isAway(error) || isNotFound(error))) throw error;
+        }
+        after ??= new Date(0).toISOString();
+      } while (await runsAgain(request.replicaId, container, changes, signal));
+    } finally {
+      changes.close();
     }
   }
 
-  /** True when the container starts, false when it is removed and not made again. */
-  const nextStart = (replicaId: string, container: string, signal: AbortSignal): Promise<boolean> =>
-    new Promise((resolve) => {
-      let gone: NodeJS.Timeout | undefined;
-      const end = (isStarted: boolean): void => {
-        clearTimeout(gone);
-        stopListening();
-        signal.removeEventListener('abort', onAbort);
-        resolve(isStarted);
-      };
-      const onAbort = (): void => end(false);
-      const stopListening = deps.events.listen({
-        onContainer: (happening) => {
-          if (happening.replicaId !== replicaId || happening.container !== container) return;
-          if (happening.action === 'start') end(true);
-          if (happening.action === 'destroy') gone = setTimeout(() => end(false), REMADE_WITHIN_MS);
-        },
-      });
-      signal.addEventListener('abort', onAbort, { once: true });
+  /** Waits until the container runs; false when it is gone and not made again, or nobody reads any more. */
+  const runsAgain = async (
+    replicaId: string,
+    container: string,
+    changes: Changes,
+    signal: AbortSignal,
+  ): Promise<boolean> => {
+    // A log may end a moment before its container, or for reasons of its own.
+    await changes.next(LOOK_AGAIN_MS);
+    while (!signal.aborted) {
+      try {
+        const id = await idOf(replicaId, container);
+        const seen = id === undefined ? undefined : await deps.containers.inspectContainer(id);
+        if (seen?.State.Running === true) return true;
+        const limitMs = seen === undefined ? REMADE_WITHIN_MS : undefined;
+        if (!(await changes.next(limitMs))) return false;
+      } catch (error) {
+        if (!isAway(error)) throw error;
+        await changes.next(LOOK_AGAIN_MS);
+      }
+    }
+    return false;
+  };
+
+  /** Listens for what happens to a container, and for an engine that is back, when anything may have happened. */
+  const watchChanges = (replicaId: string, container: string, signal: AbortSignal): Changes => {
+    let hasChanged = false;
+    let wake = (): void => undefined;
+    const note = (): void => {
+      hasChanged = true;
+      wake();
+    };
+    const stopListening = deps.events.listen({
+      onConnected: note,
+      onContainer: (happening) => {
+        if (happening.replicaId === replicaId && happening.container === container) note();
+      },
     });
+    return {
+      next: async (limitMs) => {
+        if (!hasChanged && !signal.aborted) {
+          await new Promise<void>((resolve) => {
+            const timer = limitMs === undefined ? undefined : setTimeout(resolve, limitMs);
+            wake = () => {
+              clearTimeout(timer);
+              resolve();
+            };
+            signal.addEventListener('abort', wake, { once: true });
+          });
+          signal.removeEventListener('abort', wake);
+        }
+        const was = hasChanged;
+        hasChanged = false;
+        return was && !signal.aborted;
+      },
+      close: stopListening,
+    };
+  };
 
   const refuse = (request: NodeStreamRequest, code: ErrorCode, message: string): void => {
     const query = new URLSearchParams({ error: code, message }).toString();
@@ -242,5 +299,10 @@ export const createLogStreams = (deps: {
   return { start: () => void run(), stop: () => stopped.abort() };
 };
 
+const isAway = (error: unknown): boolean =>
+  isEngineAway(error) || (error instanceof ContainerOsError && error.code === 'unavailable');
+
+/** How long to wait for word of a container whose log has ended. */
+const LOOK_AGAIN_MS = 1_000;
 /** A container that is made again keeps its followers. */
 const REMADE_WITHIN_MS = 3_000;
