@@ -1,5 +1,5 @@
 /**
- * Consul's HTTP API, typed as far as ContainerOS uses it: one request function, and the KV store on top of it.
+ * Consul's HTTP API, typed as far as ContainerOS uses it: one request function.
  *
  * Invariants: connections are kept and reused, blocking queries never share a connection pool with other requests
  * (or a few of them would hold up all writes); every failure to reach Consul is `unavailable`, so that callers need

@@ -1,7 +1,8 @@
 /**
  * JSON documents in Consul KV: consistent reads, and transactions that write all or nothing.
  *
- * Invariant: every failure to reach Consul is `unavailable`; a lost race is an answer, not an error.
+ * Invariant: every failure to reach Consul is `unavailable`; a lost race is an answer, not an error; anything else,
+ * like a request that Consul refuses or a document that is no JSON, is a defect and stays a raw error.
  */
 
 import Consul from 'consul';
@@ -53,6 +54,9 @@ const toWire = (operation: KvOperation) => {
   }
 };
 
+/** Refusals that an operator, or time, can mend while it runs: a token without the right, too many requests. */
+const PASSING = [403, 429];
+
 interface HttpError {
   readonly statusCode?: number;
   readonly response?: { readonly body?: unknown };
@@ -63,7 +67,8 @@ interface HttpError {
 /**
  * @param options Consul's HTTP address, like http://127.0.0.1:8500, and the token for it
  * @param onUnreadable called with what a list leaves out because it cannot be read, and why
- * @returns the store; each of its methods throws ContainerOsError `unavailable` when Consul does not answer
+ * @returns the store; each of its methods throws ContainerOsError `unavailable` when Consul cannot be reached, has no
+ *   leader, takes too long, or does not let the token do it
  */
 export const createKeyValueStore = (
   { address, token }: ConsulClientOptions,
@@ -84,7 +89,8 @@ export const createKeyValueStore = (
       return await body();
     } catch (error) {
       const { message, statusCode, isValidation } = error as HttpError;
-      if (isValidation === true) throw error; // a defect of ours
+      const isRefused = statusCode !== undefined && statusCode < 500 && !PASSING.includes(statusCode);
+      if (isValidation === true || isRefused) throw error; // a defect of ours
       throw new ContainerOsError(
         'unavailable',
         `Consul at ${address} did not ${what}: ${statusCode ?? ''} ${message ?? String(error)}`.trim(),

@@ -13,6 +13,7 @@ import type { StartReplica } from '../../contracts/activities';
 import { LABEL } from '../../contracts/docker';
 import { allOrFirstError } from '../../domain/all-or-first-error';
 import { ContainerOsError } from '../../domain/errors';
+import type { Limiter } from '../../domain/limiter';
 import {
   containerConfig,
   isStoppingName,
@@ -31,7 +32,6 @@ import {
   isPortConflict,
   startFailureReason,
 } from './docker-error';
-import type { Limiter } from '../../domain/limiter';
 import type { EngineContainers, FoundContainer } from './engine-containers';
 import { NoHostPort, type HostPortChooser } from './host-ports';
 import { slowLimit } from './limits';
