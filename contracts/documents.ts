@@ -17,7 +17,7 @@ import type {
 } from '../domain/model';
 import { mismatch, type Shape } from '../domain/shape';
 
-import { KV_PREFIX, microserviceKvKey, nodeKvKey, operationKvKey, replicaKvKey } from './kv';
+import { KV_PREFIX, microserviceKvKey, nodeKvKey, operationKvKey, removedKvKey, replicaKvKey } from './kv';
 
 /** What is under each prefix of contracts/kv. */
 export interface Documents {
@@ -27,6 +27,7 @@ export interface Documents {
   readonly replicas: ObservedReplica;
   readonly nodes: ObservedNode;
   readonly hostnames: MicroserviceKey;
+  readonly removed: Microservice;
   readonly events: ClusterEvent;
 }
 
@@ -38,6 +39,7 @@ const RELEASE: Shape<Release> = {
   number: 'number',
   createdAtMs: 'time',
   rollbackOf: ['optional', 'number'],
+  healthyBefore: ['optional', 'number'],
   spec: {
     containers: [
       'list',
@@ -61,21 +63,24 @@ const RELEASE: Shape<Release> = {
   },
 };
 
+const MICROSERVICE: Shape<Microservice> = {
+  project: 'text',
+  name: 'text',
+  generation: 'number',
+  scale: 'number',
+  release: RELEASE,
+  settledRelease: ['optional', 'number'],
+  releaseNumbers: ['list', 'number'],
+  state: 'text',
+  message: 'text',
+  operation: 'text',
+  createdAtMs: 'time',
+  updatedAtMs: 'time',
+};
+
 const SHAPES: { readonly [K in DocumentKind]: Shape<Documents[K]> } = {
-  microservices: {
-    project: 'text',
-    name: 'text',
-    generation: 'number',
-    scale: 'number',
-    release: RELEASE,
-    settledRelease: ['optional', 'number'],
-    releaseNumbers: ['list', 'number'],
-    state: 'text',
-    message: 'text',
-    operation: 'text',
-    createdAtMs: 'time',
-    updatedAtMs: 'time',
-  },
+  microservices: MICROSERVICE,
+  removed: MICROSERVICE,
   releases: RELEASE,
   operations: {
     project: 'text',
@@ -97,6 +102,7 @@ const SHAPES: { readonly [K in DocumentKind]: Shape<Documents[K]> } = {
     name: 'text',
     id: 'text',
     release: 'number',
+    releasedAtMs: 'time',
     nodeId: 'text',
     operation: 'text',
     state: 'text',
@@ -171,6 +177,7 @@ const OWN_KEY: { readonly [K in DocumentKind]: (document: Documents[K], key: str
   replicas: (document, key) => replicaKvKey(document, document.id) === key,
   nodes: ({ id }, key) => nodeKvKey(id) === key,
   hostnames: () => true,
+  removed: (document, key) => removedKvKey(document) === key,
   events: () => true,
 };
 

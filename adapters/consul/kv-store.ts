@@ -29,12 +29,6 @@ interface TransactionAnswer {
   readonly Errors?: readonly { readonly OpIndex: number; readonly What: string }[] | null;
 }
 
-const decode = <T>(entry: RawEntry): KvEntry<T> => ({
-  key: entry.Key,
-  value: JSON.parse(entry.Value ?? 'null') as T,
-  index: entry.ModifyIndex,
-});
-
 const encode = (value: unknown) => Buffer.from(JSON.stringify(value)).toString('base64');
 
 const toWire = (operation: KvOperation) => {
@@ -66,7 +60,7 @@ interface HttpError {
 
 /**
  * @param options Consul's HTTP address, like http://127.0.0.1:8500, and the token for it
- * @param onUnreadable called with what a list leaves out because it cannot be read, and why
+ * @param onUnreadable called with what counts as not there because it cannot be read, and why
  * @returns the store; each of its methods throws ContainerOsError `unavailable` when Consul cannot be reached, has no
  *   leader, takes too long, or does not let the token do it
  */
@@ -83,6 +77,15 @@ export const createKeyValueStore = (
   });
 
   const read = createDocumentReader(onUnreadable);
+
+  /** Undefined when it cannot be read: then it counts as not there. */
+  const entryOf = <T>(entry: RawEntry): KvEntry<T> | undefined => {
+    const { Key: key, Value: text, ModifyIndex: index } = entry;
+    const kind = kindOfKey(key);
+    if (kind === undefined) throw new Error(`${key} is no document of ContainerOS`);
+    const document = read(kind, { key, text: text ?? '' });
+    return document === undefined ? undefined : { key, value: document as T, index };
+  };
 
   const attempt = async <T>(what: string, body: () => Promise<T>): Promise<T> => {
     try {
@@ -105,21 +108,14 @@ export const createKeyValueStore = (
       const found = await attempt(`read ${key}`, () =>
         consul.kv.get({ key, consistent: true, timeout: TIMEOUT_MS } as never),
       );
-      return found ? decode<T>(found) : undefined;
+      return found ? entryOf<T>(found) : undefined;
     },
 
     list: async <T>(prefix: string) => {
       const found = await attempt(`list ${prefix}`, () =>
         consul.kv.get({ key: prefix, recurse: true, consistent: true, timeout: TIMEOUT_MS } as never),
       );
-      return ((found ?? []) as unknown as RawEntry[]).flatMap((entry) => {
-        const kind = kindOfKey(entry.Key);
-        if (kind === undefined) return [decode<T>(entry)];
-        const document = read(kind, { key: entry.Key, text: entry.Value ?? '' });
-        return document === undefined
-          ? []
-          : [{ key: entry.Key, value: document as T, index: entry.ModifyIndex }];
-      });
+      return ((found ?? []) as unknown as RawEntry[]).flatMap((entry) => entryOf<T>(entry) ?? []);
     },
 
     transact: async (operations: readonly KvOperation[]): Promise<TransactionResult> => {
