@@ -26,6 +26,7 @@ import { backoffMs, decideMending, type MendingStep } from './mending';
 import { upkeepOf, type NodeMemory, type NodeReplica } from './node-memory';
 import type { ReplicaPublisher } from './replica-publisher';
 import { describeChange } from './replica-events';
+import { createReplicaTraffic, noteCritical, noteFailure } from './replica-traffic';
 import {
   containerFacts,
   containerStatus,
@@ -78,6 +79,7 @@ export interface ReplicaKeeperDeps {
 
 export const createReplicaKeeper = (deps: ReplicaKeeperDeps): ReplicaKeeper => {
   const { memory, locks, containers, publisher, eventLog, logger } = deps;
+  const traffic = createReplicaTraffic(publisher, deps.feeder);
   const timers = new Map<string, { readonly timer: NodeJS.Timeout; readonly at: number }>();
   let isStopped = false;
   let engineLostAtMs: number | undefined;
@@ -132,7 +134,7 @@ export const createReplicaKeeper = (deps: ReplicaKeeperDeps): ReplicaKeeper => {
       return false;
     }
     if (replica.phase === 'failed') {
-      await withdraw(replica, inspected);
+      await traffic.withdraw(replica, inspected);
       await publisher.publish(replica, 'broken', inspected, replica.failure);
       return false;
     }
@@ -145,8 +147,8 @@ export const createReplicaKeeper = (deps: ReplicaKeeperDeps): ReplicaKeeper => {
           : undefined,
       wasEngineStopped: wasEndedByEngine(inspected),
     });
-    await tellConsul(replica, withdraw(replica, inspected));
-    await tellConsul(replica, registerMissing(replica, inspected));
+    await tellConsul(replica, traffic.withdraw(replica, inspected));
+    await tellConsul(replica, traffic.registerMissing(replica, inspected));
     void tellConsul(replica, say(replica, mending.state, inspected, mending.reason));
     if (mending.lookAgainInMs !== undefined) look(spec.replicaId, mending.lookAgainInMs);
     let isChanged = false;
@@ -270,39 +272,6 @@ export const createReplicaKeeper = (deps: ReplicaKeeperDeps): ReplicaKeeper => {
     return true;
   };
 
-  /** Takes what does not serve out of Consul. */
-  const withdraw = async (replica: NodeReplica, inspected: InspectedReplica): Promise<void> => {
-    const idle = replica.spec.release.spec.containers.filter(({ name }) => {
-      const upkeep = upkeepOf(replica, name);
-      return (
-        inspected.containers.get(name) === undefined ||
-        (upkeep.servingRun !== upkeep.run && !upkeep.isDoubted)
-      );
-    });
-    const registered = publisher
-      .ports(replica)
-      .filter(
-        ({ container, serviceId }) =>
-          idle.some(({ name }) => name === container) && publisher.registry.isRegistered(serviceId),
-      );
-    for (const { name } of idle) deps.feeder.stop(replica.spec.replicaId, name);
-    if (registered.length > 0) {
-      await publisher.deregister(replica, [...new Set(registered.map(({ container }) => container))]);
-    }
-  };
-
-  /** Puts back what Consul has lost of containers that serve. */
-  const registerMissing = async (replica: NodeReplica, inspected: InspectedReplica): Promise<void> => {
-    const missing = publisher.ports(replica).filter(({ container, serviceId }) => {
-      const upkeep = upkeepOf(replica, container);
-      return (
-        upkeep.servingRun === upkeep.run && upkeep.run !== '' && !publisher.registry.isRegistered(serviceId)
-      );
-    });
-    if (missing.length === 0) return;
-    await publisher.register(replica, inspected, [...new Set(missing.map(({ container }) => container))]);
-  };
-
   const say = async (
     replica: NodeReplica,
     state: ReplicaState,
@@ -400,35 +369,4 @@ export const createReplicaKeeper = (deps: ReplicaKeeperDeps): ReplicaKeeper => {
       timers.clear();
     },
   };
-};
-
-/** Brings what Consul says of a replica's services into its memory. */
-const noteCritical = (
-  publisher: ReplicaPublisher,
-  replica: NodeReplica,
-  critical: ReadonlyMap<string, string>,
-  look: (replicaId: string) => void,
-): void => {
-  const failing = new Map<string, string>();
-  for (const { container, serviceId } of publisher.ports(replica)) {
-    const words = critical.get(serviceId);
-    if (words !== undefined) failing.set(container, words);
-  }
-  for (const { name, ports } of replica.spec.release.spec.containers) {
-    if (ports.length > 0) noteFailure(replica, name, failing.get(name), look);
-  }
-};
-
-const noteFailure = (
-  replica: NodeReplica,
-  container: string,
-  failure: string | undefined,
-  look: (replicaId: string) => void,
-): void => {
-  const upkeep = upkeepOf(replica, container);
-  const isServing = upkeep.servingRun !== undefined && upkeep.servingRun === upkeep.run;
-  if (!isServing || (failure === undefined) === (upkeep.criticalSince === undefined)) return;
-  upkeep.criticalSince = failure === undefined ? undefined : performance.now();
-  upkeep.failure = failure ?? '';
-  look(replica.spec.replicaId);
 };
