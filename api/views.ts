@@ -23,6 +23,7 @@ import type { LogLine } from '../contracts/node-stream';
 import { microserviceWorkflowId } from '../contracts/workflows';
 
 import type { StoredEvent } from './event-log';
+import { healthOf } from './health';
 import type { ShownNode, ShownReplica } from './read-model';
 
 /** Makes the address of a workflow in the Temporal Web UI; undefined when it is not known. */
@@ -172,6 +173,7 @@ export const microserviceView = (
     ...given('settledRelease', microservice.settledRelease),
     generation: microservice.generation,
     state: microservice.state,
+    ...healthOf(microservice, replicas),
     message: microservice.message,
     operation: microservice.operation,
     replicas: replicaCounts(microservice, replicas),

@@ -183,7 +183,14 @@ export const microserviceSchema = z
     generation: count().meta({
       description: 'Grows with every change; the ETag, for If-Match.',
     }),
-    state: microserviceStateSchema,
+    state: microserviceStateSchema.meta({
+      description: 'How its operations went; `health` tells how its replicas do.',
+    }),
+    health: z.enum(['healthy', 'degraded', 'unavailable', 'completed', 'idle']).meta({
+      description:
+        'As its replicas are seen now: all run (healthy), some (degraded), none (unavailable); the job is done (completed); scale 0 (idle).',
+    }),
+    healthReason: z.string().optional().meta({ description: 'Why it is degraded or unavailable.' }),
     message: z.string(),
     operation: z.string().meta({ description: 'The newest operation.' }),
     replicas: z.strictObject({
