@@ -48,9 +48,7 @@ export interface ConsulKvEntry {
   readonly Key: string;
   /** Base64; null when the value is empty. */
   readonly Value: string | null;
-  readonly CreateIndex: number;
   readonly ModifyIndex: number;
-  readonly Session?: string;
 }
 
 export interface ConsulClient {

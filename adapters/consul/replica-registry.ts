@@ -31,6 +31,8 @@ export interface ReplicaRegistry {
   noteCatalogue(serviceIds: ReadonlySet<string>): string[];
   /** These services are at the agent, whatever they look like. */
   assumeRegistered(serviceIds: readonly string[]): void;
+  /** KV has documents of these replicas, and no others. @returns those that were lost */
+  noteDocuments(replicaIds: ReadonlySet<string>): string[];
   /** This is what is in KV. */
   assumePublished(replica: ObservedReplica): void;
   published(replicaId: string): ObservedReplica | undefined;
@@ -110,6 +112,11 @@ export const createReplicaRegistry = (agent: ConsulAgent, documents: DocumentWri
     },
     assumeRegistered: (ids) => {
       for (const id of ids) if (!registered.has(id)) registered.set(id, { text: '', at: performance.now() });
+    },
+    noteDocuments: (ids) => {
+      const lost = [...published.keys()].filter((id) => !ids.has(id));
+      for (const id of lost) published.delete(id);
+      return lost;
     },
     assumePublished: (replica) => {
       if (published.has(replica.id)) return;

@@ -2,8 +2,9 @@
  * Holds on to the local Consul agent: follows the checks of this node, notices when Consul was away, and removes
  * what has no replica any more.
  *
- * Invariants: one blocking query, no polling; after each absence everything is compared and written again; nothing
- * is removed before the engine has said what runs, and only what belongs to this cluster and node.
+ * Invariants: one blocking query; after each absence everything is compared and written again, and what stands in KV
+ * now and then; nothing is removed before the engine has said what runs, and only what belongs to this cluster and
+ * node.
  */
 
 import type { Logger } from 'pino';
@@ -12,12 +13,14 @@ import { pause } from '../../adapters/pause';
 import type { ConsulAgent, NodeCheck } from '../../adapters/consul/consul-agent';
 import { kvPath, kvText, type ConsulClient, type ConsulKvEntry } from '../../adapters/consul/consul-client';
 import { SERVICE_META } from '../../contracts/docker';
+import { createDocumentReader } from '../../contracts/documents';
 import { KV_PREFIX } from '../../contracts/kv';
-import type { ObservedReplica } from '../../domain/model';
 import type { NodeMemory } from './node-memory';
 import type { ReplicaPublisher } from './replica-publisher';
 
 const WAIT_MS = 60_000;
+/** Whoever deletes a replica's document hides it: nobody would stop it, and another one would take its place. */
+const SWEEP_EVERY_MS = 5 * 60_000;
 const FIRST_RETRY_MS = 100;
 const LAST_RETRY_MS = 1_000;
 /** A check may change many times a second; the blocking query is asked again no sooner than this. */
@@ -38,13 +41,18 @@ export const createConsulKeeper = (deps: {
   /** Waits until everything on the engine is in the memory. */
   readonly adopted: () => Promise<unknown>;
   readonly onCritical: (critical: ReadonlyMap<string, string>) => void;
-  readonly onServicesLost: (serviceIds: readonly string[]) => void;
+  /** Services or documents of replicas are no longer in Consul. */
+  readonly onLost: () => void;
   /** Consul answers, for the first time or again, and what it has is known. */
   readonly onReturn: () => void;
   readonly logger: Logger;
+  /** Left out: five minutes. */
+  readonly sweepEveryMs?: number;
 }): ConsulKeeper => {
-  const { agent, consul, memory, publisher, logger } = deps;
+  const { agent, consul, memory, publisher, logger, sweepEveryMs = SWEEP_EVERY_MS } = deps;
   const stopped = new AbortController();
+  const read = createDocumentReader((message) => logger.error(message));
+  let sweptAt = 0;
 
   const sweepServices = async (): Promise<void> => {
     const services = await agent.services(SERVICE_META.cluster, deps.clusterId);
@@ -66,9 +74,14 @@ export const createConsulKeeper = (deps: {
       path: kvPath(KV_PREFIX.replicas),
       query: { recurse: true, consistent: true },
     });
-    const documents = status === 404 ? [] : body.map((entry) => JSON.parse(kvText(entry)) as ObservedReplica);
+    const all =
+      status === 404
+        ? []
+        : body.flatMap((entry) => read('replicas', { key: entry.Key, text: kvText(entry) }) ?? []);
+    const documents = all.filter(({ nodeId }) => nodeId === deps.nodeId);
+    sweptAt = performance.now();
+    if (publisher.registry.noteDocuments(new Set(documents.map(({ id }) => id))).length > 0) deps.onLost();
     for (const document of documents) {
-      if (document.nodeId !== deps.nodeId) continue;
       const replica = memory.get(document.id);
       if (replica !== undefined) {
         publisher.registry.assumePublished(document);
@@ -99,7 +112,7 @@ export const createConsulKeeper = (deps: {
     deps.onCritical(critical);
     const withoutChecks = new Set(servicesWithoutChecks(memory, publisher));
     const lost = publisher.registry.noteCatalogue(new Set([...services, ...withoutChecks]));
-    if (lost.length > 0) deps.onServicesLost(lost);
+    if (lost.length > 0) deps.onLost();
   };
 
   const run = async (): Promise<void> => {
@@ -113,6 +126,7 @@ export const createConsulKeeper = (deps: {
           await compare();
           index = 0;
         }
+        if (performance.now() - sweptAt > sweepEveryMs) await sweepDocuments();
         const wait = { index, waitMs: WAIT_MS, signal: stopped.signal };
         const answer = await agent.nodeChecks(nodeName, index === 0 ? undefined : wait);
         // An index that goes back means another history: begin anew.

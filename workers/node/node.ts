@@ -150,7 +150,7 @@ export const createNode = (config: NodeConfig, logger: Logger, onState: (state: 
     publisher: replicas,
     adopted: () => keeper.adopted(),
     onCritical: (critical) => replicaKeeper.setCritical(critical),
-    onServicesLost: () => replicaKeeper.lookAtAll(),
+    onLost: () => replicaKeeper.lookAtAll(),
     onReturn: () => {
       publisher.writeAgain();
       replicaKeeper.doubtAll();
