@@ -9,8 +9,11 @@ import {
   ActivityCancellationType,
   ActivityFailure,
   ApplicationFailure,
+  CancellationScope,
+  CancelledFailure,
   TimeoutFailure,
   isCancellation,
+  patched,
   proxyActivities,
   setCurrentDetails,
   sleep,
@@ -165,6 +168,10 @@ const runPhase = async (
     const nodeId = nodeIds[index] ?? '';
     if (result.status === 'rejected') {
       if (isCancellation(result.reason)) throw result.reason;
+      // What an activity fails of once it was told to give up says nothing of the release.
+      if (CancellationScope.current().consideredCancelled && patched('failed-when-cancelled')) {
+        throw new CancelledFailure('the operation was cancelled');
+      }
       if (isSilence(result.reason)) silent.push(nodeId);
       else failure ??= errorOf(result.reason);
       continue;

@@ -43,8 +43,8 @@ export type ImageBehaviour =
     }
   /** The registry does not have it. */
   | { readonly kind: 'missing' }
-  /** The registry does not answer. */
-  | { readonly kind: 'unreachable' };
+  /** The registry does not answer: pulls fail, whatever becomes of who asked, at once or after this. */
+  | { readonly kind: 'unreachable'; readonly after?: Promise<void> };
 
 export interface FakeCluster {
   readonly controlPlane: ControlPlaneActivities;
@@ -211,10 +211,11 @@ export const createFakeCluster = (nodeIds: readonly string[]): FakeCluster => {
     return { kind: 'failed', replicaId, code: 'unhealthy', reason, logTail };
   };
 
-  const pullOne = (nodeId: string, image: string): PullOutcome => {
+  const pullOne = async (nodeId: string, image: string): Promise<PullOutcome> => {
     journal.push(`${nodeId}: pull ${image}`);
     const behaviour = images.get(image);
     if (behaviour?.kind === 'unreachable') {
+      await behaviour.after;
       throw ApplicationFailure.create({ type: 'pull_failed', message: `${image}: the registry is away` });
     }
     if (behaviour?.kind === 'missing') {
@@ -234,7 +235,8 @@ export const createFakeCluster = (nodeIds: readonly string[]): FakeCluster => {
       randomSuffix: () => String((suffix += 1)).padStart(12, '0'),
     }),
     nodeActivities: {
-      pullImages: async ({ nodeId, images: asked }) => asked.map(({ image }) => pullOne(nodeId, image)),
+      pullImages: async ({ nodeId, images: asked }) =>
+        Promise.all(asked.map(({ image }) => pullOne(nodeId, image))),
       startReplicas: async (input) => {
         const { nodeId } = input;
         nodeOf(nodeId);

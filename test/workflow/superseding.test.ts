@@ -8,7 +8,7 @@ import {
   type ChangeAccepted,
   type ScaleRequest,
 } from '../../contracts/workflows';
-import { eventuallyValue } from '../support/wait';
+import { eventually, eventuallyValue } from '../support/wait';
 
 import { createSubject, isFinal, isRecord } from './subject';
 import { useTemporal } from './temporal';
@@ -237,3 +237,24 @@ test('whatever changes come, and however fast, the last one is what there is', a
     { numRuns: 15, endOnFailure: true },
   );
 }, 60_000);
+
+test('an operation whose pull fails just after a newer change came is superseded, and has not failed', async () => {
+  const subject = createSubject(use.project);
+  const { cluster } = use.project;
+  let fail: () => void = () => undefined;
+  const after = new Promise<void>((resolve) => {
+    fail = resolve;
+  });
+  cluster.setImage('shop:away', { kind: 'unreachable', after });
+  const pulling = await subject.apply({ image: 'shop:away' });
+  await eventually(() => expect(cluster.journal.at(-1)).toMatch(/pull shop:away$/));
+  const next = await subject.apply({ image: 'shop:2' });
+  await eventually(async () => {
+    const { events } = await use.project.client.workflow.getHandle(pulling.operation.id).fetchHistory();
+    expect(events?.some((event) => event.activityTaskCancelRequestedEventAttributes)).toBe(true);
+  });
+  fail();
+  expect(await subject.ended(pulling)).toMatchObject({ state: 'superseded' });
+  expect(await subject.ended(next)).toMatchObject({ state: 'succeeded' });
+  await subject.steady(1, 2);
+});
