@@ -1,8 +1,8 @@
 /**
- * The watch over the cluster: tells entities when something of theirs has come apart, and brings entities back that
- * Temporal has lost.
+ * The watch over the cluster: tells entities when something of theirs has come apart, brings entities back that
+ * Temporal has lost, and keeps house.
  *
- * Invariants: it decides nothing, entities look for themselves; a word too many costs one look, a word lost is made
+ * Invariants: it plans nothing, entities look for themselves; a word too many costs one look, a word lost is made
  * good by the entity's own periodic look.
  */
 
@@ -11,12 +11,12 @@ import { CancelledFailure, Context } from '@temporalio/activity';
 import type { ClusterActivities } from '../contracts/activities';
 import type { ClusterChange } from '../contracts/cluster';
 import type { KeyValueStore } from '../contracts/key-value-store';
-import { KEPT_EVENTS, KV_PREFIX, operationKvKey, releasesKvPrefix, removedKvKey } from '../contracts/kv';
+import { KV_PREFIX, operationKvKey, releasesKvPrefix } from '../contracts/kv';
 import { RETRY, TIMEOUT } from '../contracts/timeouts';
 import type { ObservedChangedSignal } from '../contracts/workflows';
 import type { Microservice, MicroserviceKey, ObservedReplica, Operation, Release } from '../domain/model';
 
-import { deleteAll } from './delete-all';
+import { createHousekeeping, idOf } from './housekeeping';
 
 /** What an entity is to be told. */
 interface Word {
@@ -52,11 +52,6 @@ export interface ClusterDependencies {
 /** Begun anew this often, so that the workflow's history shows a watch that lives. */
 const WATCH_FOR_MS = 12 * 3_600_000;
 const SIGNALS_AT_ONCE = 16;
-const KEPT_AFTER_REMOVAL_MS = 24 * 3_600_000;
-/** A node that was away for longer brings back replicas of which nothing is known: they are left alone. */
-const REMOVED_KNOWN_FOR_MS = 90 * 24 * 3_600_000;
-
-const idOf = ({ project, name }: MicroserviceKey) => `${project}/${name.toLowerCase()}`;
 
 /** What is wrong with a replica after a change, in words; undefined when nothing is to be mended. */
 const troubleOf = (change: ClusterChange & { kind: 'replica' }): string | undefined => {
@@ -94,51 +89,11 @@ export const createClusterActivities = (deps: ClusterDependencies): ClusterActiv
     );
   };
 
-  /** Old events, and what is known of microservices that were removed long ago. */
-  const forgetOld = async () => {
-    const documents = await deps.store.list<Microservice>(KV_PREFIX.microservices);
-    const living = new Set(documents.map(({ value }) => idOf(value)));
-    const events = await deps.store.list(KV_PREFIX.events);
-    await deleteAll(
-      deps.store,
-      events.slice(0, Math.max(0, events.length - KEPT_EVENTS)).map(({ key }) => key),
-    );
-    const operations = await deps.store.list<Operation>(KV_PREFIX.operations);
-    const keptSinceMs = Date.now() - KEPT_AFTER_REMOVAL_MS;
-    const old = operations.filter(
-      ({ value }) => !living.has(idOf(value)) && (value.endedAtMs ?? Infinity) < keptSinceMs,
-    );
-    const removed = await deps.store.list<Microservice>(KV_PREFIX.removed);
-    const knownSinceMs = Date.now() - REMOVED_KNOWN_FOR_MS;
-    const forgotten = removed.filter(({ value }) => value.updatedAtMs < knownSinceMs);
-    await deleteAll(
-      deps.store,
-      [...old, ...forgotten].map(({ key }) => key),
-    );
-  };
-
-  /** Replicas that were out of reach when their microservice was removed: its removal is taken up again. */
-  const removeOrphans = async () => {
-    const up = new Set(
-      deps.view
-        .nodes()
-        .filter((node) => node.up)
-        .map(({ id }) => id),
-    );
-    const keys = new Map(
-      deps.view
-        .replicas()
-        .filter(({ nodeId }) => up.has(nodeId))
-        .map((replica) => [idOf(replica), replica]),
-    );
-    // Read after the replicas: what was made since is there, and no orphan.
-    const documents = await deps.store.list<Microservice>(KV_PREFIX.microservices);
-    for (const { value } of documents) keys.delete(idOf(value));
-    for (const key of keys.values()) {
-      const removed = await deps.store.get<Microservice>(removedKvKey(key));
-      if (removed) await deps.entities.recover(removed.value, [], undefined);
-    }
-  };
+  const housekeeping = createHousekeeping({
+    store: deps.store,
+    view: deps.view,
+    removeAgain: (microservice) => deps.entities.recover(microservice, [], undefined),
+  });
 
   const heartbeating = async <T>(body: () => Promise<T>): Promise<T> => {
     const context = Context.current();
@@ -218,16 +173,19 @@ export const createClusterActivities = (deps: ClusterDependencies): ClusterActiv
         }
       };
 
-      const keepHouse = async () => {
-        if (Date.now() < housekeepingAtMs) return;
+      // Beside the words, not between them: it reads much, and the loss of a node is told at once.
+      let keeping: Promise<void> | undefined;
+      const keepHouse = () => {
+        if (keeping !== undefined || Date.now() < housekeepingAtMs) return;
         housekeepingAtMs = Date.now() + TIMEOUT.housekeepingEveryMs;
-        try {
-          await removeOrphans();
-          await forgetOld();
-        } catch (error) {
-          deps.warn('could not look for what is left of removed microservices', error);
-          housekeepingAtMs = Date.now() + TIMEOUT.watcherHeartbeatMs;
-        }
+        keeping = housekeeping()
+          .catch((error: unknown) => {
+            deps.warn('could not delete what is old, or look for replicas of what was removed', error);
+            housekeepingAtMs = Date.now() + TIMEOUT.watcherHeartbeatMs;
+          })
+          .finally(() => {
+            keeping = undefined;
+          });
       };
 
       const endsAtMs = Date.now() + WATCH_FOR_MS;
@@ -245,7 +203,7 @@ export const createClusterActivities = (deps: ClusterDependencies): ClusterActiv
             await Promise.all(batch.map(signalOne));
             if (context.cancellationSignal.aborted) throw new CancelledFailure('the watch was cancelled');
             if (waiting.size > 0 && batch.length > 0) continue;
-            await keepHouse();
+            keepHouse();
             await Promise.race([
               new Promise<void>((resolve) => {
                 wake = resolve;
@@ -257,6 +215,7 @@ export const createClusterActivities = (deps: ClusterDependencies): ClusterActiv
         });
       } finally {
         unsubscribe();
+        await keeping;
       }
     },
   };

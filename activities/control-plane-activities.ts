@@ -35,11 +35,6 @@ export interface ControlPlaneDependencies {
   randomSuffix(): string;
 }
 
-interface HostnameOwner {
-  readonly project: string;
-  readonly name: string;
-}
-
 /** Thrown errors are failures whose `type` is a code of the error table, or defects. */
 export const createControlPlaneActivities = (deps: ControlPlaneDependencies): ControlPlaneActivities => {
   const { store } = deps;
@@ -53,11 +48,11 @@ export const createControlPlaneActivities = (deps: ControlPlaneDependencies): Co
     return { index: result.index };
   };
 
-  const owns = (owner: HostnameOwner, key: MicroserviceKey) =>
+  const owns = (owner: MicroserviceKey, key: MicroserviceKey) =>
     owner.project === key.project && owner.name.toLowerCase() === key.name.toLowerCase();
 
   const hostnamesOfOwner = async (key: MicroserviceKey) =>
-    (await store.list<HostnameOwner>(KV_PREFIX.hostnames)).filter(({ value }) => owns(value, key));
+    (await store.list<MicroserviceKey>(KV_PREFIX.hostnames)).filter(({ value }) => owns(value, key));
 
   return throwingFailures<ControlPlaneActivities>({
     planOperation: async ({ request, record }) => {
@@ -66,7 +61,7 @@ export const createControlPlaneActivities = (deps: ControlPlaneDependencies): Co
       const key = operationKvKey(request.desired, request.operation);
       // Later plans of an operation are told after the earlier ones: what was done first is part of the story.
       const heading = `plan ${request.attempt}, towards v${request.desired.release.number}:`;
-      const told = request.attempt > 1 ? ((await store.get<Operation>(key))?.value.plan ?? []) : [];
+      const told = request.attempt > 1 ? ((await store.get<Operation>(key))?.value?.plan ?? []) : [];
       const earlier = told.includes(heading) ? told.slice(0, told.indexOf(heading)) : told;
       const published: Operation = {
         ...record,
@@ -87,7 +82,8 @@ export const createControlPlaneActivities = (deps: ControlPlaneDependencies): Co
           const known = await store.get<Operation>(key);
           if (!known) return { kind: 'create', key, value: operation };
           const isBehind = operation.state === 'queued';
-          const value = isBehind ? known.value : { ...operation, plan: known.value.plan };
+          const { plan = operation.plan } = known.value ?? {};
+          const value = isBehind && known.value ? known.value : { ...operation, plan };
           return { kind: 'replace', key, value, ifIndex: known.index };
         }),
       );
@@ -108,6 +104,7 @@ export const createControlPlaneActivities = (deps: ControlPlaneDependencies): Co
           key: releaseKvKey(microservice, number),
         })),
         { kind: 'set', key: microserviceKvKey(microservice), value: microservice },
+        { kind: 'delete', key: removedKvKey(microservice) },
       ]);
       if (result.kind === 'conflict') throw new Error(`${result.key} has just been planned; look again`);
       return { index: result.index };
@@ -120,14 +117,14 @@ export const createControlPlaneActivities = (deps: ControlPlaneDependencies): Co
       );
       const known = await store.get<Operation>(operationKvKey(key, operation.id));
       const last = await store.get<Microservice>(microserviceKvKey(key));
-      const removed: KvOperation[] = last
+      const removed: KvOperation[] = last?.value
         ? [{ kind: 'set', key: removedKvKey(key), value: { ...last.value, state: 'removing' } }]
         : [];
       return write([
         {
           kind: 'set',
           key: operationKvKey(key, operation.id),
-          value: { ...operation, plan: known?.value.plan ?? operation.plan },
+          value: { ...operation, plan: known?.value?.plan ?? operation.plan },
         },
         { kind: 'deletePrefix', prefix: releasesKvPrefix(key) },
         ...eventWrites(events),
@@ -140,16 +137,17 @@ export const createControlPlaneActivities = (deps: ControlPlaneDependencies): Co
       const held = new Set((await hostnamesOfOwner(key)).map((entry) => entry.key));
       const missing = hostnames.filter((hostname) => !held.has(hostnameKvKey(hostname)));
       if (missing.length === 0) return { kind: 'claimed' };
-      const owner: HostnameOwner = { project: key.project, name: key.name };
+      const owner: MicroserviceKey = { project: key.project, name: key.name };
       const all = await store.transact(
         missing.map((hostname) => ({ kind: 'create', key: hostnameKvKey(hostname), value: owner })),
       );
       if (all.kind === 'written') return { kind: 'claimed' };
       const hostname = all.key.slice(KV_PREFIX.hostnames.length);
-      const other = await store.get<HostnameOwner>(all.key);
-      if (!other || owns(other.value, key))
+      const other = await store.get<MicroserviceKey>(all.key);
+      if (!other || (other.value && owns(other.value, key)))
         throw new Error(`the hostname ${hostname} changed hands; look again`);
-      return { kind: 'conflict', hostname, owner: other.value.name };
+      const unknown = `that ${all.key} in Consul should name, which cannot be read`;
+      return { kind: 'conflict', hostname, owner: other.value?.name ?? unknown };
     },
 
     releaseHostnames: async ({ keep, ...key }) => {

@@ -35,8 +35,8 @@ export interface NodeActivityDeps {
       onProgress: (words: string) => void,
     ): Promise<PullOutcome>;
   };
-  /** A pull has failed in a way that passes, and is tried again. */
-  readonly onPullFailed: (asked: PullImages, error: ContainerOsError) => void;
+  /** A pull has failed in a way that passes, and is tried again; or, after that, has succeeded. */
+  readonly onPull: (asked: PullImages, error: ContainerOsError | undefined) => void;
   readonly replicas: {
     start(
       replicas: readonly StartReplica[],
@@ -51,21 +51,19 @@ export interface NodeActivityDeps {
   };
 }
 
-export const createNodeActivities = ({
-  images,
-  replicas,
-  onPullFailed,
-}: NodeActivityDeps): NodeActivities => ({
+export const createNodeActivities = ({ images, replicas, onPull }: NodeActivityDeps): NodeActivities => ({
   pullImages: (input) =>
     withHeartbeats(async (signal, onProgress) => {
       try {
-        return await allOrFirstError(
+        const outcomes = await allOrFirstError(
           input.images.map(({ image, pull }) =>
             images.pull(image, pull, signal, (words) => onProgress(image, words)),
           ),
         );
+        if (Context.current().info.attempt > 1) onPull(input, undefined);
+        return outcomes;
       } catch (error) {
-        if (error instanceof ContainerOsError) onPullFailed(input, error);
+        if (error instanceof ContainerOsError) onPull(input, error);
         throw error;
       }
     }),
@@ -75,14 +73,16 @@ export const createNodeActivities = ({
     withHeartbeats((signal, onProgress) => replicas.stop(input.replicas, signal, onProgress)),
 });
 
+/** What was asked for before releases stood in a payload once: an activity under way meets new code on an upgrade. */
+interface StartReplicasBefore {
+  readonly releases?: undefined;
+  readonly replicas: readonly StartReplica[];
+}
+
 /** The replicas that are asked for, each with its release. */
-export const eachReplica = ({
-  project,
-  name,
-  operation,
-  releases,
-  replicas,
-}: StartReplicas): StartReplica[] => {
+export const eachReplica = (input: StartReplicas | StartReplicasBefore): readonly StartReplica[] => {
+  if (input.releases === undefined) return input.replicas;
+  const { project, name, operation, releases, replicas } = input;
   const byNumber = new Map(releases.map((release) => [release.number, release]));
   return replicas.map(({ replicaId, release: number }) => {
     const release = byNumber.get(number);

@@ -11,9 +11,17 @@ import type { ShownReplica } from './read-model';
 
 type Health = Pick<MicroserviceView, 'health' | 'healthReason'>;
 
+/** Whether what has ended of it has ended well. */
+const hasEndedWell = ({ state, containers }: ShownReplica): boolean =>
+  state === 'exited' && containers.every(({ running, exitCode }) => running || exitCode === 0);
+
 /** Whether a job has done what it was there for. */
-const isDone = ({ state, containers }: ShownReplica): boolean =>
-  state === 'exited' && containers.every(({ running, exitCode }) => !running && exitCode === 0);
+const isDone = (replica: ShownReplica): boolean =>
+  hasEndedWell(replica) && replica.containers.every(({ running }) => !running);
+
+/** A replica whose preparing container has ended well goes on with the others. */
+const isRunning = (replica: ShownReplica): boolean =>
+  replica.state === 'running' || (hasEndedWell(replica) && !isDone(replica));
 
 const inWords = ({ id, state, reason }: ShownReplica): string =>
   `${id} is ${state.replace('_', '-')}${reason === undefined ? '' : ` (${reason})`}`;
@@ -21,11 +29,11 @@ const inWords = ({ id, state, reason }: ShownReplica): string =>
 /** @param replicas all that there are of it */
 export const healthOf = ({ scale }: Microservice, replicas: readonly ShownReplica[]): Health => {
   if (scale === 0) return { health: 'idle' };
-  const running = replicas.filter(({ state }) => state === 'running').length;
+  const running = replicas.filter(isRunning).length;
   const done = replicas.filter(isDone).length;
   if (done >= scale) return { health: 'completed' };
   if (running + done >= scale) return { health: 'healthy' };
-  const worse = replicas.find((replica) => replica.state !== 'running' && !isDone(replica));
+  const worse = replicas.find((replica) => !isRunning(replica) && !isDone(replica));
   const counted = `${running} of ${scale} ${scale === 1 ? 'replica runs' : 'replicas run'}`;
   return {
     health: running === 0 ? 'unavailable' : 'degraded',

@@ -2,7 +2,7 @@
  * Pages of a list: what comes after a cursor, which is the name or id of an item.
  *
  * Invariant: a cursor is good as long as the order of the list can tell what comes after it, also when its item has
- * gone meanwhile; so nothing is shown twice, and nothing that was there all the time is passed over.
+ * gone meanwhile (that of operations, their age, is not in the cursor: it ends with them); so nothing is shown twice, and nothing that was there all the time is passed over.
  */
 
 export interface PageQuery {

@@ -49,7 +49,7 @@ export const TOPIC = {
   microservice: ({ project, name }: MicroserviceKey) => `microservice:${project}/${name.toLowerCase()}`,
   replica: (id: string) => `replica:${id}`,
   node: (id: string) => `node:${id}`,
-  /** What went wrong on its way. */
+  /** What happened on its way. */
   operation: (id: string) => `operation:${id}`,
 } as const;
 
@@ -244,10 +244,10 @@ export const createReadModel = ({ kv, watchMembers, log, nowMs }: ReadModelDeps)
       for (const { event } of events.remove(gone.map(idOf))) {
         if (event.operation !== undefined) versions.forget(TOPIC.operation(event.operation));
       }
-      const troubled = fresh.flatMap(({ event }) =>
-        event.operation === undefined || event.level === 'info' ? [] : [TOPIC.operation(event.operation)],
+      const operations = fresh.flatMap(({ event }) =>
+        event.operation === undefined ? [] : [TOPIC.operation(event.operation)],
       );
-      return new Set(fresh.length > 0 ? [TOPIC.events, ...troubled] : []);
+      return new Set(fresh.length > 0 ? [TOPIC.events, ...operations] : []);
     },
   };
 

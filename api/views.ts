@@ -5,7 +5,7 @@
  */
 
 import type { Microservice, MicroserviceKey, Operation, Release } from '../domain/model';
-import { FINAL_OPERATION_STATES } from '../domain/model';
+import { FINAL_OPERATION_STATES, isOfRelease } from '../domain/model';
 import type { NodeVerdict } from '../domain/placement/explain';
 import { diffRelease } from '../domain/spec/diff';
 import { releaseToUser, specToUser } from '../domain/spec/to-user';
@@ -127,8 +127,9 @@ const replicaCounts = (
   replicas: readonly ShownReplica[],
 ): MicroserviceView['replicas'] => {
   const counts = { running: 0, starting: 0, unhealthy: 0, restarting: 0, lost: 0, other: 0, outdated: 0 };
-  for (const { state, release } of replicas) {
-    if (release !== microservice.release.number) counts.outdated += 1;
+  for (const replica of replicas) {
+    const { state } = replica;
+    if (!isOfRelease(replica, microservice.release)) counts.outdated += 1;
     switch (state) {
       case 'running':
       case 'starting':

@@ -102,7 +102,7 @@ const SHAPES: { readonly [K in DocumentKind]: Shape<Documents[K]> } = {
     name: 'text',
     id: 'text',
     release: 'number',
-    releasedAtMs: 'time',
+    releasedAtMs: ['optional', 'time'],
     nodeId: 'text',
     operation: 'text',
     state: 'text',

@@ -7,6 +7,14 @@ export interface KvEntry<T> {
   readonly index: number;
 }
 
+/** What is under one key. */
+export interface KvFound<T> {
+  readonly key: string;
+  /** Undefined when there is something that cannot be read; it may be replaced. */
+  readonly value: T | undefined;
+  readonly index: number;
+}
+
 export type KvOperation =
   | { readonly kind: 'set'; readonly key: string; readonly value: unknown }
   /** Only when there is nothing under the key. */
@@ -22,7 +30,8 @@ export type TransactionResult =
   | { readonly kind: 'conflict'; readonly key: string };
 
 export interface KeyValueStore {
-  get<T>(key: string): Promise<KvEntry<T> | undefined>;
+  get<T>(key: string): Promise<KvFound<T> | undefined>;
+  /** Without what cannot be read. */
   list<T>(prefix: string): Promise<readonly KvEntry<T>[]>;
   /** All or nothing; at most 64 operations. */
   transact(operations: readonly KvOperation[]): Promise<TransactionResult>;

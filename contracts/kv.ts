@@ -50,6 +50,8 @@ export const eventKvKey = (atMs: number, suffix: string): string =>
 /** How many events, operations of a microservice, and releases of a microservice are kept. */
 export const KEPT_EVENTS = 2_000;
 export const KEPT_OPERATIONS = 20;
+/** Of how many removed microservices it is known that they were, beside those of which replicas are known. */
+export const KEPT_REMOVED = 500;
 export const KEPT_RELEASES = 20;
 /** Fewer releases are kept when they are large: an entity carries them all from run to run, in one payload of 2 MB. */
 export const KEPT_RELEASES_BYTES = 1_000_000;

@@ -73,8 +73,11 @@ export interface ObservedPort {
 export interface ObservedReplica extends MicroserviceKey {
   readonly id: string;
   readonly release: number;
-  /** When that release was made: numbers begin anew with a microservice that is made anew under an old name. */
-  readonly releasedAtMs: number;
+  /**
+   * When that release was made: numbers begin anew with a microservice that is made anew under an old name. Left out
+   * by nodes of before it was told.
+   */
+  readonly releasedAtMs?: number;
   readonly nodeId: string;
   /** The operation that started it. */
   readonly operation: string;
@@ -89,6 +92,12 @@ export interface ObservedReplica extends MicroserviceKey {
   readonly createdAtMs: number;
   readonly updatedAtMs: number;
 }
+
+/** Whether the replica was made for this very release. */
+export const isOfRelease = (
+  { release, releasedAtMs }: Pick<ObservedReplica, 'release' | 'releasedAtMs'>,
+  { number, createdAtMs }: Pick<Release, 'number' | 'createdAtMs'>,
+): boolean => release === number && (releasedAtMs ?? createdAtMs) === createdAtMs;
 
 export interface NodeCapacity {
   readonly cpus: number;

@@ -5,7 +5,7 @@
  * the order in which they should go); `keep`, `starting` and `missing` together make the desired scale.
  */
 
-import type { ObservedReplica, PlanRequest, Snapshot, StopReason } from './model';
+import { isOfRelease, type ObservedReplica, type PlanRequest, type Snapshot, type StopReason } from './model';
 
 export interface Doomed {
   readonly replica: ObservedReplica;
@@ -126,9 +126,7 @@ export const reconcile = (request: PlanRequest, snapshot: Snapshot): Buckets => 
   }
 
   const isOutdated = (replica: ObservedReplica) =>
-    replica.release !== desired.release.number ||
-    replica.releasedAtMs !== desired.release.createdAtMs ||
-    (kind === 'restart' && replica.operation !== operation);
+    !isOfRelease(replica, desired.release) || (kind === 'restart' && replica.operation !== operation);
   const isBroken = ({ state }: ObservedReplica) => state === 'broken';
   const mayEnd = desired.release.spec.restart.policy !== 'always';
 

@@ -60,7 +60,11 @@ export const watchQuery = {
 };
 
 export const limitQuery = {
-  limit: wholeNumber('How many at most.', 5).optional(),
+  limit: z
+    .string()
+    .regex(/^0{0,4}[1-9][0-9]{0,4}$/, { message: 'must be a whole number from 1 to 99999' })
+    .meta({ description: 'How many at most.', example: '100' })
+    .optional(),
 };
 
 const pageQuery = {

@@ -180,8 +180,9 @@ const runPhase = async (
     for (const outcome of result.value.outcomes) {
       if (outcome.kind === 'refused') refusals[nodeId] = outcome.reason;
       // It found no room on the way (a full disk, no free port): another node may have it.
-      else if (outcome.kind === 'failed' && outcome.code === 'no_capacity') refusals[nodeId] = outcome.reason;
-      else if (outcome.kind === 'failed') {
+      else if (outcome.kind === 'failed' && outcome.code === 'no_capacity' && patched('full-on-the-way')) {
+        refusals[nodeId] = outcome.reason;
+      } else if (outcome.kind === 'failed') {
         failure ??= {
           code: outcome.code,
           message: outcome.reason,

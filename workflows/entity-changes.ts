@@ -205,8 +205,9 @@ export const acceptChanges = (entity: Entity): void => {
     { validator: checked },
   );
 
-  setHandler(observedChangedSignal, ({ hasRoom = false }) => {
+  // Operators may send it by hand, without anything in it.
+  setHandler(observedChangedSignal, (signal?: ObservedChangedSignal) => {
     entity.observedChanged = true;
-    entity.hasRoom ||= hasRoom;
+    entity.hasRoom ||= signal?.hasRoom ?? false;
   });
 };

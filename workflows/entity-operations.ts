@@ -109,12 +109,13 @@ export const createOperations = (entity: Entity): Operations => {
 
   /** What an entity that was lost has begun under the same id may still be ending: it comes first. */
   const runChildInTurn = async (operation: Operation, request: PlanRequest): Promise<OperationOutcome> => {
-    for (;;) {
+    for (let pauseMs: number = RETRY.node.initialIntervalMs; ;) {
       try {
         return await runChild(operation, request);
       } catch (error) {
         if (!isAlreadyStarted(error) || !patched('wait-for-the-same-operation')) throw error;
-        await sleep(RETRY.node.initialIntervalMs);
+        await sleep(pauseMs);
+        pauseMs = Math.min(2 * pauseMs, TIMEOUT.rescheduleMaxBackoffMs);
       }
     }
   };

@@ -189,7 +189,7 @@ const newestKept = (releases: readonly Release[]): readonly Release[] => {
     bytes += jsonBytes(release);
     return bytes > KEPT_RELEASES_BYTES;
   });
-  return releases.slice(-(fitting === -1 ? KEPT_RELEASES : Math.min(fitting, KEPT_RELEASES)));
+  return releases.slice(-(fitting === -1 ? KEPT_RELEASES : Math.max(1, Math.min(fitting, KEPT_RELEASES))));
 };
 
 /** Adds a release and makes it the desired one; forgets the oldest beyond what is kept. */

@@ -1,14 +1,14 @@
 /**
  * JSON documents in Consul KV: consistent reads, and transactions that write all or nothing.
  *
- * Invariant: every failure to reach Consul is `unavailable`; a lost race is an answer, not an error; anything else,
- * like a request that Consul refuses or a document that is no JSON, is a defect and stays a raw error.
+ * Invariants: every failure to reach Consul is `unavailable`; a lost race is an answer, not an error; a document that
+ * cannot be read is left out, or has no value, and is told; a request that Consul refuses is a defect and stays raw.
  */
 
 import Consul from 'consul';
 
 import { createDocumentReader, kindOfKey } from '../../contracts/documents';
-import type { KeyValueStore, KvEntry, KvOperation, TransactionResult } from '../../contracts/key-value-store';
+import type { KeyValueStore, KvFound, KvOperation, TransactionResult } from '../../contracts/key-value-store';
 import { ContainerOsError } from '../../domain/errors';
 
 import type { ConsulClientOptions } from './consul-client';
@@ -78,13 +78,10 @@ export const createKeyValueStore = (
 
   const read = createDocumentReader(onUnreadable);
 
-  /** Undefined when it cannot be read: then it counts as not there. */
-  const entryOf = <T>(entry: RawEntry): KvEntry<T> | undefined => {
-    const { Key: key, Value: text, ModifyIndex: index } = entry;
+  const entryOf = <T>({ Key: key, Value: text, ModifyIndex: index }: RawEntry): KvFound<T> => {
     const kind = kindOfKey(key);
     if (kind === undefined) throw new Error(`${key} is no document of ContainerOS`);
-    const document = read(kind, { key, text: text ?? '' });
-    return document === undefined ? undefined : { key, value: document as T, index };
+    return { key, value: read(kind, { key, text: text ?? '' }) as T | undefined, index };
   };
 
   const attempt = async <T>(what: string, body: () => Promise<T>): Promise<T> => {
@@ -115,7 +112,10 @@ export const createKeyValueStore = (
       const found = await attempt(`list ${prefix}`, () =>
         consul.kv.get({ key: prefix, recurse: true, consistent: true, timeout: TIMEOUT_MS } as never),
       );
-      return ((found ?? []) as unknown as RawEntry[]).flatMap((entry) => entryOf<T>(entry) ?? []);
+      return ((found ?? []) as unknown as RawEntry[]).flatMap((entry) => {
+        const { value, ...found } = entryOf<T>(entry);
+        return value === undefined ? [] : [{ ...found, value }];
+      });
     },
 
     transact: async (operations: readonly KvOperation[]): Promise<TransactionResult> => {

@@ -182,18 +182,20 @@ export const createNode = (config: NodeConfig, logger: Logger, onState: (state: 
   const activities = createNodeActivities({
     images,
     replicas: runner,
-    onPullFailed: ({ project, name, operation }, { message }) =>
+    onPull: ({ project, name, operation, images: asked }, error) => {
+      const about = { project, microservice: name, operation };
+      if (error === undefined) {
+        const names = asked.map(({ image }) => image).join(', ');
+        const message = `Node ${nodeId} has what it tried again to pull: ${names}.`;
+        eventLog.append({ level: 'info', type: 'image.pulled', message, ...about });
+        return;
+      }
+      const message = `${error.message} Node ${nodeId} tries again.`;
       eventLog.append(
-        {
-          level: 'warning',
-          type: 'image.pull_failed',
-          message: `${message} Node ${nodeId} tries again.`,
-          project,
-          microservice: name,
-          operation,
-        },
+        { level: 'warning', type: 'image.pull_failed', message, ...about },
         { key: `image.pull_failed/${operation}/${message}` },
-      ),
+      );
+    },
   });
 
   return {

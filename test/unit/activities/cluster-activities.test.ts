@@ -7,6 +7,7 @@ import type { ClusterChange } from '../../../contracts/cluster';
 import {
   eventKvKey,
   KEPT_EVENTS,
+  KEPT_REMOVED,
   microserviceKvKey,
   operationKvKey,
   removedKvKey,
@@ -132,7 +133,6 @@ test('replicas of a removed microservice are removed when their node is back, an
   );
   watch.entities.add('web');
   await watch.put(removedKvKey(keyOf('gone')), documentOf('gone', { state: 'removing' }));
-  await watch.put(removedKvKey(keyOf('web')), documentOf('web', { state: 'removing' }));
   await watch.put(microserviceKvKey(keyOf('web')), documentOf('web'));
   watch.begin();
   watch.change({ kind: 'replica', after: buildReplica('web-2', 'b', { name: 'web', state: 'broken' }) });
@@ -181,21 +181,31 @@ test('old events and what is known of what was removed long ago are deleted', as
   await watch.put(operationKvKey(keyOf('web'), 'old'), operationOf('web', now - 2 * DAY_MS));
   await watch.put(microserviceKvKey(keyOf('web')), documentOf('web'));
   await watch.put(removedKvKey(keyOf('gone')), documentOf('gone', { updatedAtMs: now - 2 * DAY_MS }));
-  await watch.put(removedKvKey(keyOf('older')), documentOf('older', { updatedAtMs: now - 100 * DAY_MS }));
+  for (let index = 1; index < KEPT_REMOVED; index += 1) {
+    const document = documentOf(`older${index}`, { updatedAtMs: now - 3 * DAY_MS });
+    await watch.put(removedKvKey(document), document);
+  }
+  for (const name of ['oldest-seen', 'oldest']) {
+    await watch.put(removedKvKey(keyOf(name)), documentOf(name, { updatedAtMs: 0 }));
+  }
+  watch.replicas.push(buildReplica('oldest-seen-1', 'away', { name: 'oldest-seen' }));
   watch.begin();
   await eventually(() =>
     expect(
       watch.store
         .peek('containeros/')
         .map(({ key }) => key)
-        .filter((key) => !key.includes('/events/')),
+        .filter((key) => !/\/(?:events|removed)\//.test(key)),
     ).toEqual([
       microserviceKvKey(keyOf('web')),
       operationKvKey(keyOf('gone'), 'new'),
       operationKvKey(keyOf('web'), 'old'),
-      removedKvKey(keyOf('gone')),
     ]),
   );
+  const removed = watch.store.peek('containeros/removed/').map(({ key }) => key);
+  expect(removed).toHaveLength(KEPT_REMOVED + 1);
+  expect(removed).toContain(removedKvKey(keyOf('gone')));
+  expect(removed).toContain(removedKvKey(keyOf('oldest-seen')));
   expect(
     watch.store
       .peek<{ index: number }>('containeros/events/')

@@ -202,7 +202,7 @@ describe('parameters', () => {
   });
 
   test.each([
-    ['/v1/events?limit=100000', 'limit must be a whole number from 0 to 99999.'],
+    ['/v1/events?limit=100000', 'limit must be a whole number from 1 to 99999.'],
     ['/v1/replicas/r/logs?tail=10000000', 'tail must be a whole number from 0 to 9999999.'],
     ['/v1/nodes?watch=1000000000000000', 'watch must be a whole number from 0 to 999999999999999.'],
     [

@@ -404,11 +404,14 @@ describe('operations', () => {
       api.kv.put(eventDocument(NOW_MS + 1, 'other', { operation: 'x', level: 'warning', message: 'other' }));
       api.kv.put(eventDocument(NOW_MS + 2, 'failed', { operation: ID, level: 'warning', message }));
       await eventually(async () => expect(await messageNow()).toBe(message), { intervalMs: 5 });
+      api.kv.put(eventDocument(NOW_MS + 3, 'pulled00', { operation: ID, message: 'has it' }));
+      await eventually(async () => expect(await messageNow()).toBe(''), { intervalMs: 5 });
       api.kv.put(operationDocument(buildOperation(ID, { state: 'succeeded', message: '' })));
       const told = [...(await following).text.matchAll(/"state":"(\w+)".*"message":"([^"]*)"/g)];
       expect(told.map(([, state, said]) => [state, said])).toEqual([
         ['running', ''],
         ['running', message],
+        ['running', ''],
         ['succeeded', ''],
       ]);
     }));

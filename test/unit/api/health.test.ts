@@ -64,6 +64,20 @@ test.each<[title: string, scale: number, replicas: readonly ShownReplica[], heal
   ],
   ['a job is half done', 2, [up, seen('j-2', 'exited', 'ended', 0)], { health: 'healthy' }],
   [
+    'one container has prepared what the other serves',
+    1,
+    [
+      {
+        ...seen('web-1', 'exited', 'ended', 0),
+        containers: [
+          ...seen('web-1', 'exited', 'ended', 0).containers,
+          { name: 'web', containerId: 'd', image: 'i', imageId: 'i', running: true, restartCount: 0 },
+        ],
+      },
+    ],
+    { health: 'healthy' },
+  ],
+  [
     'a job has failed',
     1,
     [seen('j-1', 'exited', 'app ended with status 3', 3)],

@@ -1,0 +1,84 @@
+/**
+ * What the watch over the cluster does now and then: deletes what is old, and has removals taken up again that could
+ * not reach all replicas.
+ *
+ * Invariant: it takes a microservice for removed only where it is written that it was; that nothing is known of one
+ * says nothing.
+ */
+
+import type { KeyValueStore } from '../contracts/key-value-store';
+import { KEPT_EVENTS, KEPT_REMOVED, KV_PREFIX } from '../contracts/kv';
+import type { Microservice, MicroserviceKey, ObservedReplica, Operation } from '../domain/model';
+
+import { deleteAll } from './delete-all';
+
+export interface HousekeepingDependencies {
+  readonly store: KeyValueStore;
+  readonly view: {
+    nodes(): readonly { readonly id: string; readonly up: boolean }[];
+    replicas(): readonly ObservedReplica[];
+  };
+  /** Starts the entity of a microservice that was removed, to remove what is left of it; unless it runs. */
+  readonly removeAgain: (microservice: Microservice) => Promise<void>;
+}
+
+const KEPT_AFTER_REMOVAL_MS = 24 * 3_600_000;
+
+/** What tells microservices apart. */
+export const idOf = ({ project, name }: MicroserviceKey): string => `${project}/${name.toLowerCase()}`;
+
+/** @returns does it all once */
+export const createHousekeeping = ({ store, view, removeAgain }: HousekeepingDependencies) => {
+  const removeOrphans = async (removed: readonly Microservice[]) => {
+    const up = new Set(view.nodes().flatMap(({ id, up: isUp }) => (isUp ? [id] : [])));
+    const reachable = new Set(view.replicas().flatMap((one) => (up.has(one.nodeId) ? [idOf(one)] : [])));
+    for (const microservice of removed) {
+      if (reachable.has(idOf(microservice))) await removeAgain(microservice);
+    }
+  };
+
+  const forgetEvents = async () => {
+    const events = await store.list(KV_PREFIX.events);
+    await deleteAll(
+      store,
+      events.slice(0, Math.max(0, events.length - KEPT_EVENTS)).map(({ key }) => key),
+    );
+  };
+
+  const forgetOperations = async () => {
+    const documents = await store.list<Microservice>(KV_PREFIX.microservices);
+    const living = new Set(documents.map(({ value }) => idOf(value)));
+    const operations = await store.list<Operation>(KV_PREFIX.operations);
+    const keptSinceMs = Date.now() - KEPT_AFTER_REMOVAL_MS;
+    const old = operations.filter(
+      ({ value }) => !living.has(idOf(value)) && (value.endedAtMs ?? Infinity) < keptSinceMs,
+    );
+    await deleteAll(
+      store,
+      old.map(({ key }) => key),
+    );
+  };
+
+  /** Those of which replicas are known, on whatever nodes, are kept. */
+  const forgetRemoved = async (
+    removed: readonly { readonly key: string; readonly value: Microservice }[],
+  ) => {
+    const present = new Set(view.replicas().map(idOf));
+    const old = removed
+      .filter(({ value }) => !present.has(idOf(value)))
+      .sort((a, b) => b.value.updatedAtMs - a.value.updatedAtMs)
+      .slice(KEPT_REMOVED);
+    await deleteAll(
+      store,
+      old.map(({ key }) => key),
+    );
+  };
+
+  return async (): Promise<void> => {
+    const removed = await store.list<Microservice>(KV_PREFIX.removed);
+    await removeOrphans(removed.map(({ value }) => value));
+    await forgetRemoved(removed);
+    await forgetEvents();
+    await forgetOperations();
+  };
+};
