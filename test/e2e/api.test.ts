@@ -326,3 +326,34 @@ scenario(
     await eventually(() => assertConverged(running));
   },
 );
+
+scenario(
+  'a job runs once, and what fails of it is tried again',
+  () => bed,
+  async (running) => {
+    const { instance } = running;
+    const job = (name: string, policy: string, env: readonly string[]): Record<string, unknown> =>
+      webSpec(name, image, { env, container: { ports: [] }, restart: { policy, backoffSeconds: 0.2 } });
+    await apply(instance, job('migrate', 'on-failure', ['EXIT_AT_ONCE=1']));
+    const done = await eventually(async () => {
+      const found = await microservice(instance, 'migrate');
+      expect(found).toMatchObject({ state: 'steady', health: 'completed' });
+      return found;
+    });
+    const [before] = await containersOf(running, 'migrate');
+
+    const failing = await instance.api('POST', '/v1/microservices?wait=60s', {
+      body: job('import', 'never', ['CRASH_AT_START=no database']),
+      timeoutMs: 65_000,
+    });
+    expect([failing.status, failing.body]).toMatchObject([422, { code: 'unhealthy' }]);
+    expect(JSON.stringify(failing.body)).toContain('no database');
+
+    // Scaled and looked at again since: the job that is done was not run again.
+    expect(await microservice(instance, 'migrate')).toEqual(done);
+    const [after] = await containersOf(running, 'migrate');
+    expect(after?.Id).toBe(before?.Id);
+    for (const name of ['migrate', 'import']) await change(instance, 'DELETE', `/v1/microservices/${name}`);
+    await assertConverged(running);
+  },
+);
