@@ -229,6 +229,28 @@ test('a new node worker takes over what runs, without a gap', async () => {
   await eventually(serves);
 }, 30_000);
 
+test('a container without checks runs on, whoever has to look at it anew', async () => {
+  await begin({ containers: { app: { image: 'web:v1', startupGraceSeconds: 1, stopGraceSeconds: 0 } } });
+  const run = await startedAt();
+  const { updatedAtMs } = (await machine.document(replica)) as ObservedReplica;
+  let seenAtMs = updatedAtMs;
+  const isSeenAnew = async (): Promise<void> => {
+    const document = await eventuallyValue(
+      () => machine.document(replica),
+      (seen) => seen?.state === 'running' && seen.updatedAtMs > seenAtMs,
+      { describe: 'it is known to run again' },
+    );
+    seenAtMs = document?.updatedAtMs ?? 0;
+    expect(await startedAt()).toBe(run);
+  };
+  await eventually(() => expect(Date.now() - Date.parse(run)).toBeGreaterThan(1_500));
+  await machine.restartNode();
+  await isSeenAnew();
+  await machine.consulProcess.stop();
+  await machine.consulProcess.start();
+  await isSeenAnew();
+}, 60_000);
+
 test('what was removed while nobody looked is broken, and its services are gone', async () => {
   await begin();
   await machine.restartNode({

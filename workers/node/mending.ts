@@ -2,7 +2,8 @@
  * What a replica's state is, and what has to be done to keep it running. Pure: from what was seen to words and steps.
  *
  * Invariants: level-triggered, the same facts give the same answer; traffic is never sent to a container that has
- * not been seen to serve in its current run; nothing is restarted that its policy says stays ended.
+ * not been seen to serve in its current run; nothing is restarted that its policy says stays ended, nor because of
+ * checks that it does not have.
  */
 
 import type { ReplicaState } from '../../domain/model';
@@ -180,7 +181,8 @@ const judgeRunning = (facts: ContainerFacts, restart: RestartSpec, isLooping: bo
       facts.spec.startupGraceMs - facts.runningForMs,
       checkPatienceMs(facts.spec) - facts.probedForMs,
     );
-    if (patienceMs > 0) {
+    // Without checks nothing can speak against it: somebody only has to look again.
+    if (patienceMs > 0 || facts.spec.checks.length === 0) {
       const isFirstRun = facts.endsInWindow === 0 && facts.probedForMs <= facts.spec.startupGraceMs;
       return {
         state: isFirstRun ? 'starting' : 'restarting',
@@ -241,7 +243,7 @@ const isFinal = (facts: ContainerFacts, { policy }: RestartSpec, wasEngineStoppe
   }
 };
 
-/** How long checks may fail in a row; a container without checks has none that could. */
+/** How long checks may fail in a row. */
 const checkPatienceMs = ({ checks }: ContainerSpec): number =>
   Math.max(0, ...checks.map(({ intervalMs, failures }) => intervalMs * failures));
 

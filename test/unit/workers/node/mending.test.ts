@@ -130,6 +130,12 @@ test.each<[string, Partial<ContainerFacts>, Partial<ReplicaFacts>, object]>([
       steps: [{ kind: 'restart', container: 'app', why: 'checks' }],
     },
   ],
+  [
+    'has no checks, and has not been looked at for long',
+    { spec: { ...spec, checks: [] }, serves: false, runningForMs: 600_000 },
+    {},
+    { state: 'starting', steps: [{ kind: 'probe', container: 'app' }] },
+  ],
   ['fails its checks', { criticalForMs: 1_000 }, {}, { state: 'unhealthy', steps: [], lookAgainInMs: 5_000 }],
   [
     'fails its checks for long',
@@ -191,7 +197,7 @@ test('a replica is as well as the worst of its containers, and only that one is 
 });
 
 const facts = fc.record({
-  spec: fc.constant(spec),
+  spec: fc.constantFrom(spec, { ...spec, checks: [] }),
   status: fc.constantFrom(
     'missing' as const,
     'running' as const,
