@@ -2,8 +2,8 @@
  * Says in Consul how this node is: its document in KV when something has changed enough, and a service whose check
  * shows that the node worker lives.
  *
- * Invariants: pushed, never polled; a write that failed is repeated with the next look, the first one at once; the engine's absence is said
- * as well, as a reason to be degraded.
+ * Invariants: pushed, never polled; a write that failed is repeated with the next look, the first one at once, until
+ * it is stopped; the engine's absence is said as well, as a reason to be degraded.
  */
 
 import type Docker from 'dockerode';
@@ -61,6 +61,7 @@ export const createNodePublisher = (deps: {
   let written: { readonly node: ObservedNode; readonly at: number } | undefined;
   let reasons: readonly string[] = [];
   let isServiceRegistered = false;
+  let isStopped = false;
   let timer: NodeJS.Timeout | undefined;
   let imagesTimer: NodeJS.Timeout | undefined;
   let retryTimer: NodeJS.Timeout | undefined;
@@ -140,13 +141,14 @@ export const createNodePublisher = (deps: {
   /** One look at a time; failures are for the next one. */
   const look = (): void => {
     turn = turn.then(async () => {
+      if (isStopped) return;
       const results = await Promise.allSettled([publish(), feed()]);
       for (const result of results) {
         if (result.status === 'rejected')
           logger.debug({ err: result.reason as unknown }, 'could not tell Consul of the node');
       }
       // Until it is known, nothing can be placed on it.
-      if (written === undefined && engine !== undefined) {
+      if (written === undefined && engine !== undefined && !isStopped) {
         clearTimeout(retryTimer);
         retryTimer = setTimeout(look, RETRY_MS);
       }
@@ -189,6 +191,7 @@ export const createNodePublisher = (deps: {
       look();
     },
     stop: () => {
+      isStopped = true;
       stopListening();
       clearInterval(timer);
       clearTimeout(retryTimer);
