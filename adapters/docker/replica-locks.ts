@@ -1,8 +1,9 @@
 /**
  * One piece of work at a time on each replica, so that an activity and the keeper never act on it together.
  *
- * Invariants: `take` asks the holder to give up (its signal aborts) and waits its turn; `tryTake` never waits;
- * listeners hear of a replica that is free again after a `take`, or after a `tryTake` in vain.
+ * Invariants: `take` asks the holder to give up (its signal aborts) and waits its turn, or until it is aborted itself;
+ * `tryTake` never waits; listeners hear of a replica that is free again after a `take`, also one that gave up waiting,
+ * or after a `tryTake` in vain.
  */
 
 export class Superseded extends Error {
@@ -66,10 +67,11 @@ export const createReplicaLocks = (): ReplicaLocks => {
     take: async (replicaId, signal, work) => {
       const current = held.get(replicaId);
       if (current === undefined) return run(replicaId, hold(replicaId, true), signal, work);
+      signal.throwIfAborted();
       current.abort.abort(new Superseded(replicaId));
-      await new Promise<void>((resolve) => current.waiting.push(resolve));
+      current.wasWanted = true;
+      await untilOurTurn(current.waiting, signal);
       const entry = held.get(replicaId) as Held;
-      entry.wasWanted = true;
       return run(replicaId, entry, signal, work);
     },
     tryTake: (replicaId, work) => {
@@ -84,3 +86,18 @@ export const createReplicaLocks = (): ReplicaLocks => {
     onFree: (listener) => listeners.push(listener),
   };
 };
+
+/** @throws the reason of the signal when it aborts first */
+const untilOurTurn = (waiting: (() => void)[], signal: AbortSignal): Promise<void> =>
+  new Promise((resolve, reject) => {
+    const begin = (): void => {
+      signal.removeEventListener('abort', giveUp);
+      resolve();
+    };
+    const giveUp = (): void => {
+      waiting.splice(waiting.indexOf(begin), 1);
+      reject(signal.reason as Error);
+    };
+    signal.addEventListener('abort', giveUp, { once: true });
+    waiting.push(begin);
+  });

@@ -69,3 +69,31 @@ test.each([
   },
   60_000,
 );
+
+test('a stop that is cancelled before it has begun leaves the replica as it was', async () => {
+  const replica = buildStart({ containers: { app: { image: 'web:v1', ports: [80], stopGraceSeconds: 0 } } });
+  expect(await startOne(machine, replica)).toMatchObject({ kind: 'ready' });
+  const context = new MockActivityEnvironment();
+  const stopping = context.run(() =>
+    machine.node.activities.stopReplicas({
+      nodeId: machine.config.nodeId,
+      replicas: [{ ...replica, reason: 'outdated' }],
+    }),
+  );
+  context.cancel();
+  await expect(stopping).rejects.toThrow(CancelledFailure);
+  expect(await machine.document(replica)).toMatchObject({ state: 'running' });
+  expect(await machine.services()).toHaveLength(1);
+  const { docker } = machine.engine;
+  expect((await docker.listContainers()).map(({ Names }) => Names)).toEqual([[`/${replica.replicaId}-app`]]);
+
+  // It is kept as before.
+  const container = docker.getContainer(`${replica.replicaId}-app`);
+  const { State } = await container.inspect();
+  await container.kill();
+  await eventually(async () => {
+    const now = (await container.inspect()).State;
+    expect(now.Running && now.StartedAt !== State.StartedAt).toBe(true);
+  });
+  expect(await stopOne(machine, replica)).toMatchObject({ existed: true });
+});

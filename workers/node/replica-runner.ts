@@ -4,7 +4,8 @@
  * Invariants: admission and the note of what is admitted happen without a pause in between, so that two batches
  * never take the same room; a replica is in Consul before its start returns, and out of Consul before its containers
  * are stopped; a start that was interrupted is left to the keeper, to a retry, or to a stop. A stop may be
- * interrupted, too: its replica never starts again, says so in Consul, and is stopped by the next plan.
+ * interrupted, too: once it has begun, its replica never starts again, says so in Consul, and is stopped by the next
+ * plan; before, nothing of it has happened.
  */
 
 import type { Logger } from 'pino';
@@ -239,7 +240,9 @@ export const createReplicaRunner = (deps: ReplicaRunnerDeps): ReplicaRunner => {
         replicas.map((asked) =>
           locks.take(asked.replicaId, signal, async (held) => {
             const { replicaId } = asked;
+            held.throwIfAborted();
             const current = busy.has(replicaId) ? groupByReplica(await containers.list()) : groups;
+            held.throwIfAborted(); // from here on it cannot be undone
             return stopOne(asked, current.get(replicaId) ?? [], held, say);
           }),
         ),

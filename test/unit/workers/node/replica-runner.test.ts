@@ -1,0 +1,63 @@
+/** When a stop that is cancelled has happened, and when not, over an engine that answers when the test says so. */
+
+import { createReplicaLocks } from '../../../../adapters/docker/replica-locks';
+import type { FoundContainer } from '../../../../adapters/docker/engine-containers';
+import { rememberReplica, type NodeMemory } from '../../../../workers/node/node-memory';
+import { createReplicaRunner, type ReplicaRunnerDeps } from '../../../../workers/node/replica-runner';
+import { buildRelease } from '../../../support/builders';
+import { eventually } from '../../../support/wait';
+
+const spec = {
+  project: 'default',
+  name: 'web',
+  replicaId: 'web-1',
+  release: buildRelease(),
+  operation: 'deploy.default.web.1',
+};
+
+/** What is not made up here fails the test: nothing of a stop may be begun. */
+const buildStop = () => {
+  const memory: NodeMemory = new Map();
+  const replica = rememberReplica(memory, spec, 0, 'kept');
+  const locks = createReplicaLocks();
+  const lists: ((found: FoundContainer[]) => void)[] = [];
+  const runner = createReplicaRunner({
+    memory,
+    locks,
+    containers: { list: () => new Promise<FoundContainer[]>((resolve) => lists.push(resolve)) },
+    adopted: async () => undefined,
+  } as unknown as ReplicaRunnerDeps);
+  const abort = new AbortController();
+  const stop = () =>
+    runner.stop([{ ...spec, reason: 'outdated' }], abort.signal, () => {
+      throw new Error('the stop has begun');
+    });
+  const cancel = () => abort.abort(new Error('cancelled'));
+  return { replica, locks, lists, stop, cancel };
+};
+
+test('a stop that is cancelled while it looks has not begun', async () => {
+  const { replica, lists, stop, cancel } = buildStop();
+  const stopping = expect(stop()).rejects.toThrow('cancelled');
+  await eventually(() => expect(lists).toHaveLength(1));
+  cancel();
+  lists[0]?.([]);
+  await stopping;
+  expect(replica.phase).toBe('kept');
+});
+
+test('a stop that is cancelled while it looks again, after other work, has not begun', async () => {
+  const { replica, locks, lists, stop, cancel } = buildStop();
+  let end: () => void = () => undefined;
+  const other = locks.tryTake('web-1', () => new Promise<void>((resolve) => (end = resolve)));
+  const stopping = expect(stop()).rejects.toThrow('cancelled');
+  await eventually(() => expect(lists).toHaveLength(1));
+  lists[0]?.([]);
+  end();
+  await other;
+  await eventually(() => expect(lists).toHaveLength(2));
+  cancel();
+  lists[1]?.([]);
+  await stopping;
+  expect(replica.phase).toBe('kept');
+});
