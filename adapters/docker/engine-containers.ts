@@ -11,6 +11,7 @@ import type { ContainerInspectInfo } from 'dockerode';
 import { LABEL } from '../../contracts/docker';
 import { ContainerOsError } from '../../domain/errors';
 import { isStoppingName, stoppingName } from './container-config';
+import { isAttached } from './container-network';
 import {
   asUnavailable,
   dockerMessage,
@@ -127,11 +128,13 @@ export const createEngineContainers = (docker: Docker, clusterId: string): Engin
     }
   },
 
-  reattach: async ({ Id, HostConfig }) => {
+  reattach: async (container) => {
+    const network = docker.getNetwork(container.HostConfig.NetworkMode ?? 'bridge');
     try {
-      await docker.getNetwork(HostConfig.NetworkMode ?? 'bridge').connect({ Container: Id, ...slowLimit() });
+      await network.connect({ Container: container.Id, ...slowLimit() });
     } catch (error) {
-      if (!/already exists in network/.test(dockerMessage(error))) throw asUnavailable(error);
+      const isDone = !isAttached(container) && /already exists in network/.test(dockerMessage(error));
+      if (!isDone) throw asUnavailable(error);
     }
   },
 

@@ -23,6 +23,7 @@ import {
   sandboxConfig,
   type ContainerSettings,
 } from './container-config';
+import { isAttached } from './container-network';
 import {
   asUnavailable,
   dockerMessage,
@@ -67,6 +68,8 @@ export interface ReplicaContainers extends EngineContainers {
    */
   ensure(replica: KnownReplica, signal: AbortSignal, only?: readonly string[]): Promise<InspectedReplica>;
   restart(containerId: string, signal: AbortSignal): Promise<void>;
+  /** @throws {StartFailure} when the engine refuses, as it does when somebody else has a host port by now */
+  reattach(container: ContainerInspectInfo): Promise<void>;
   /**
    * Stops containers of one replica within the stop grace that each was made with, and removes them, the sandbox last.
    * When this is given up half-way, `isRemovalBegun` is true of what is left.
@@ -275,6 +278,17 @@ export const createReplicaContainers = (deps: {
     restart: async (containerId, signal) => {
       await engine.stop(containerId, signal);
       await limiter(() => engine.start(containerId));
+    },
+    reattach: async (container) => {
+      try {
+        await engine.reattach(container);
+      } catch (error) {
+        const failure = failureOf(error, container.Id);
+        // What the first attempt left of an attachment is what the next one is refused for.
+        throw failure instanceof StartFailure && isAttached(container)
+          ? new StartFailure('start_failed', 'its host ports could not be bound again', container.Id)
+          : failure;
+      }
     },
     removeAll: async (found, signal) => {
       const users = found.filter(({ labels }) => labels[LABEL.role] !== 'sandbox');

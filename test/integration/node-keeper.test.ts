@@ -121,6 +121,26 @@ test.each([
   60_000,
 );
 
+test('a container that cannot be attached again, because its host port is taken, is broken', async () => {
+  await begin();
+  const { docker } = machine.engine;
+  const { HostConfig } = await container().inspect();
+  const other = await docker.createContainer({ Image: 'web:v1', ExposedPorts: { '80/tcp': {} }, HostConfig });
+  try {
+    await machine.restartNode({
+      between: async () => {
+        await docker.getNetwork('bridge').disconnect({ Container: `${replica.replicaId}-app`, Force: true });
+        await other.start();
+      },
+    });
+    const document = await isIn('broken', 30_000);
+    expect(document?.reason).toBe('its host ports could not be bound again');
+    await eventually(withdrawn);
+  } finally {
+    await other.remove({ force: true });
+  }
+}, 60_000);
+
 test('one of several containers is mended while the others go on', async () => {
   await begin({
     containers: { app, side: { image: 'web:v1', env: { PORT: 81 }, ports: [81], stopGraceSeconds: 1 } },

@@ -23,7 +23,7 @@ export interface NodeReplica extends KnownReplica {
   phase: ReplicaPhase;
   /** Why it failed. */
   failure?: string;
-  /** Attempts in a row to make or start what was missing, all in vain. */
+  /** Attempts in a row to make, start or attach what was missing, all in vain. */
   mendFailures: number;
   /** Runs of its containers beyond their first. */
   restartCount: number;

@@ -189,8 +189,7 @@ export const createReplicaKeeper = (deps: ReplicaKeeperDeps): ReplicaKeeper => {
           step.container === undefined ? inspected.sandbox : inspected.containers.get(step.container);
         if (owner === undefined) return true;
         for (const upkeep of replica.upkeeps.values()) noteCutOff(upkeep);
-        await containers.reattach(owner);
-        return true;
+        return attempt(replica, () => containers.reattach(owner));
       }
       case 'restart': {
         const seen = inspected.containers.get(step.container);
@@ -213,13 +212,13 @@ export const createReplicaKeeper = (deps: ReplicaKeeperDeps): ReplicaKeeper => {
     }
   };
 
-  const ensure = async (
-    replica: NodeReplica,
-    names: readonly string[],
-    signal: AbortSignal,
-  ): Promise<boolean> => {
+  const ensure = (replica: NodeReplica, names: readonly string[], signal: AbortSignal): Promise<boolean> =>
+    attempt(replica, () => containers.ensure(replica, signal, names));
+
+  /** What fails too often in a row is not tried any more. @returns whether it succeeded */
+  const attempt = async (replica: NodeReplica, mend: () => Promise<unknown>): Promise<boolean> => {
     try {
-      await containers.ensure(replica, signal, names);
+      await mend();
       replica.mendFailures = 0;
       return true;
     } catch (error) {

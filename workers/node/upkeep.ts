@@ -7,6 +7,7 @@
 
 import type { ContainerInspectInfo } from 'dockerode';
 
+import { isAttached, lacksHostPorts } from '../../adapters/docker/container-network';
 import { describeEnd } from '../../adapters/docker/readiness';
 import type { InspectedReplica } from '../../adapters/docker/replica-containers';
 import {
@@ -73,8 +74,8 @@ export const containerStatus = (inspected: ContainerInspectInfo | undefined): Co
 };
 
 /** Those that use another's network have none of their own, and never had. */
-const isCutOff = ({ HostConfig, NetworkSettings }: ContainerInspectInfo): boolean =>
-  HostConfig.NetworkMode === 'bridge' && Object.keys(NetworkSettings.Networks).length === 0;
+const isCutOff = (container: ContainerInspectInfo): boolean =>
+  container.HostConfig.NetworkMode === 'bridge' && (!isAttached(container) || lacksHostPorts(container));
 
 export const runOf = (inspected: ContainerInspectInfo): string =>
   `${inspected.Id}@${inspected.State.StartedAt}`;
