@@ -31,8 +31,13 @@ export interface ReplicaRegistry {
   noteCatalogue(serviceIds: ReadonlySet<string>): string[];
   /** These services are at the agent, whatever they look like. */
   assumeRegistered(serviceIds: readonly string[]): void;
-  /** KV has documents of these replicas, and no others. @returns those that were lost */
-  noteDocuments(replicaIds: ReadonlySet<string>): string[];
+  /**
+   * KV had these keys of replicas, and no others, when it was asked.
+   *
+   * @param askedAt by the monotonic clock; what was written after that, or is being written, may be missing
+   * @returns the replicas whose documents were lost
+   */
+  noteDocuments(keys: ReadonlySet<string>, askedAt: number): string[];
   /** This is what is in KV. */
   assumePublished(replica: ObservedReplica): void;
   published(replicaId: string): ObservedReplica | undefined;
@@ -42,7 +47,7 @@ export interface ReplicaRegistry {
 export const createReplicaRegistry = (agent: ConsulAgent, documents: DocumentWriter): ReplicaRegistry => {
   let epoch = Date.now();
   const registered = new Map<string, { readonly text: string; readonly at: number }>();
-  const published = new Map<string, { text: string; replica: ObservedReplica }>();
+  const published = new Map<string, { text: string; replica: ObservedReplica; writtenAt: number }>();
   const queues = new Map<string, Promise<unknown>>();
 
   /** Runs after what was asked before for the same service. */
@@ -89,9 +94,11 @@ export const createReplicaRegistry = (agent: ConsulAgent, documents: DocumentWri
     publish: async (replica) => {
       const text = JSON.stringify({ ...replica, updatedAtMs: 0 });
       if (published.get(replica.id)?.text === text) return;
-      published.set(replica.id, { text, replica });
+      const written = { text, replica, writtenAt: Infinity };
+      published.set(replica.id, written);
       try {
         await documents.put(replicaKvKey(replica, replica.id), replica);
+        written.writtenAt = performance.now();
       } catch (error) {
         if (published.get(replica.id)?.text === text) published.delete(replica.id);
         throw error;
@@ -113,14 +120,17 @@ export const createReplicaRegistry = (agent: ConsulAgent, documents: DocumentWri
     assumeRegistered: (ids) => {
       for (const id of ids) if (!registered.has(id)) registered.set(id, { text: '', at: performance.now() });
     },
-    noteDocuments: (ids) => {
-      const lost = [...published.keys()].filter((id) => !ids.has(id));
-      for (const id of lost) published.delete(id);
-      return lost;
+    noteDocuments: (keys, askedAt) => {
+      const lost = [...published].filter(
+        ([id, { replica, writtenAt }]) => writtenAt < askedAt && !keys.has(replicaKvKey(replica, id)),
+      );
+      for (const [id] of lost) published.delete(id);
+      return lost.map(([id]) => id);
     },
     assumePublished: (replica) => {
       if (published.has(replica.id)) return;
-      published.set(replica.id, { text: JSON.stringify({ ...replica, updatedAtMs: 0 }), replica });
+      const text = JSON.stringify({ ...replica, updatedAtMs: 0 });
+      published.set(replica.id, { text, replica, writtenAt: performance.now() });
     },
     published: (replicaId) => published.get(replicaId)?.replica,
     forgetWhatIsKnown: () => {

@@ -2,9 +2,9 @@
  * Holds on to the local Consul agent: follows the checks of this node, notices when Consul was away, and removes
  * what has no replica any more.
  *
- * Invariants: one blocking query; after each absence everything is compared and written again, and what stands in KV
- * now and then; nothing is removed before the engine has said what runs, and only what belongs to this cluster and
- * node.
+ * Invariants: one blocking query; after each absence everything is compared and written again, and now and then what
+ * was written is looked for in KV; nothing is removed before the engine has said what runs, and only what belongs to
+ * this cluster and node.
  */
 
 import type { Logger } from 'pino';
@@ -15,6 +15,7 @@ import { kvPath, kvText, type ConsulClient, type ConsulKvEntry } from '../../ada
 import { SERVICE_META } from '../../contracts/docker';
 import { createDocumentReader } from '../../contracts/documents';
 import { KV_PREFIX } from '../../contracts/kv';
+import type { ObservedReplica } from '../../domain/model';
 import type { NodeMemory } from './node-memory';
 import type { ReplicaPublisher } from './replica-publisher';
 
@@ -68,7 +69,7 @@ export const createConsulKeeper = (deps: {
     await publisher.registry.deregister(orphans);
   };
 
-  const sweepDocuments = async (): Promise<void> => {
+  const compareDocuments = async (): Promise<void> => {
     // Consistent: a server that has just been started shows documents for a moment that were deleted long ago.
     const { status, body } = await consul.request<readonly ConsulKvEntry[]>({
       path: kvPath(KV_PREFIX.replicas),
@@ -78,16 +79,16 @@ export const createConsulKeeper = (deps: {
       status === 404
         ? []
         : body.flatMap((entry) => read('replicas', { key: entry.Key, text: kvText(entry) }) ?? []);
-    const documents = all.filter(({ nodeId }) => nodeId === deps.nodeId);
-    sweptAt = performance.now();
-    if (publisher.registry.noteDocuments(new Set(documents.map(({ id }) => id))).length > 0) deps.onLost();
-    for (const document of documents) {
+    const gone: ObservedReplica[] = [];
+    for (const document of all.filter(({ nodeId }) => nodeId === deps.nodeId)) {
       const replica = memory.get(document.id);
       if (replica !== undefined) {
         publisher.registry.assumePublished(document);
         replica.restartCount = Math.max(replica.restartCount, document.restartCount);
-        continue;
-      }
+      } else gone.push(document);
+    }
+    for (const document of gone) {
+      if (memory.has(document.id)) continue;
       const key = { project: document.project, name: document.name, replicaId: document.id };
       // One that was being stopped is gone as it should be; any other one is missed by somebody.
       if (document.state === 'stopping') await publisher.registry.unpublish(key);
@@ -95,10 +96,22 @@ export const createConsulKeeper = (deps: {
     }
   };
 
+  const sweepDocuments = async (): Promise<void> => {
+    const askedAt = performance.now();
+    const { status, body } = await consul.request<readonly string[]>({
+      path: kvPath(KV_PREFIX.replicas),
+      query: { keys: true, consistent: true },
+    });
+    sweptAt = performance.now();
+    const keys = new Set(status === 404 ? [] : body);
+    if (publisher.registry.noteDocuments(keys, askedAt).length > 0) deps.onLost();
+  };
+
   const compare = async (): Promise<void> => {
     await deps.adopted();
     publisher.registry.forgetWhatIsKnown();
-    await Promise.all([sweepServices(), sweepDocuments()]);
+    await Promise.all([sweepServices(), compareDocuments()]);
+    sweptAt = performance.now();
     deps.onReturn();
   };
 

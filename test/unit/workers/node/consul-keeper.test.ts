@@ -3,7 +3,7 @@
 import { pino } from 'pino';
 
 import type { ConsulAgent } from '../../../../adapters/consul/consul-agent';
-import type { ConsulClient } from '../../../../adapters/consul/consul-client';
+import type { ConsulClient, ConsulRequest } from '../../../../adapters/consul/consul-client';
 import { createReplicaRegistry } from '../../../../adapters/consul/replica-registry';
 import { replicaKvKey } from '../../../../contracts/kv';
 import type { ObservedReplica } from '../../../../domain/model';
@@ -22,10 +22,24 @@ afterEach(() => {
   for (const keeper of keepers.splice(0)) keeper.stop();
 });
 
+const keyOf = (replica: ObservedReplica) => replicaKvKey(replica, replica.id);
+const never = new Promise<never>(() => undefined);
+
+interface Course {
+  /** Stand in KV at first. */
+  readonly documents?: readonly ObservedReplica[];
+  readonly onQuery?: (query: Query, memory: NodeMemory) => Promise<void>;
+  /** Before a document is written. */
+  readonly onPut?: () => Promise<void>;
+}
+type Query = NonNullable<ConsulRequest['query']>;
+
 /** A node a with one replica in its memory, which it publishes whenever it looks. */
-const startKeeper = (replica: ObservedReplica) => {
-  const kv = new Map<string, string>();
+const startKeeper = (replica: ObservedReplica, { documents = [], onQuery, onPut }: Course = {}) => {
+  const kv = new Map(documents.map((document) => [keyOf(document), JSON.stringify(document)]));
   const broken: string[] = [];
+  const queries: Query[] = [];
+  let looks = 0;
   const agent: ConsulAgent = {
     nodeName: async () => 'a',
     services: async () => [],
@@ -36,15 +50,21 @@ const startKeeper = (replica: ObservedReplica) => {
   };
   const consul: ConsulClient = {
     address: 'http://127.0.0.1:1',
-    request: async <T>() => ({
-      status: kv.size === 0 ? 404 : 200,
-      index: 1,
-      body: [...kv].map(([Key, text]) => ({ Key, Value: Buffer.from(text).toString('base64') })) as T,
-    }),
+    request: async <T>({ query = {} }: ConsulRequest) => {
+      queries.push(query);
+      const entries = [...kv].map(([Key, text]) => ({ Key, Value: Buffer.from(text).toString('base64') }));
+      await onQuery?.(query, memory);
+      return {
+        status: entries.length === 0 ? 404 : 200,
+        index: 1,
+        body: (query['keys'] === true ? entries.map(({ Key }) => Key) : entries) as T,
+      };
+    },
     close: () => undefined,
   };
   const registry = createReplicaRegistry(agent, {
     put: async (key, value) => {
+      await onPut?.();
       kv.set(key, JSON.stringify(value));
       return { index: 1 };
     },
@@ -70,7 +90,10 @@ const startKeeper = (replica: ObservedReplica) => {
   };
   const memory: NodeMemory = new Map();
   rememberReplica(memory, spec, 0, 'kept');
-  const look = () => void registry.publish(replica);
+  const look = () => {
+    looks += 1;
+    void registry.publish(replica);
+  };
   const keeper = createConsulKeeper({
     clusterId: 'c',
     nodeId: 'a',
@@ -87,11 +110,11 @@ const startKeeper = (replica: ObservedReplica) => {
   });
   keepers.push(keeper);
   keeper.start();
-  return { kv, broken };
+  return { kv, broken, queries, looks: () => looks };
 };
 
-const keyOf = (replica: ObservedReplica) => replicaKvKey(replica, replica.id);
 const web = buildReplica('web-1', 'a');
+const isSweep = (query: Query) => query['keys'] === true;
 
 test('a document that somebody has deleted is written again', async () => {
   const { kv } = startKeeper(web);
@@ -100,14 +123,41 @@ test('a document that somebody has deleted is written again', async () => {
   await eventually(() => expect([...kv.keys()]).toEqual([keyOf(web)]));
 });
 
+test('a document that is being written is not taken for deleted', async () => {
+  const { queries, looks } = startKeeper(web, { onPut: () => never });
+  await eventually(() => expect(queries.filter(isSweep).length).toBeGreaterThan(2));
+  expect(looks()).toBe(1);
+});
+
+test('a document that was written while KV was read is not taken for deleted', async () => {
+  let written: () => void = () => undefined;
+  let sweeps = 0;
+  const { queries, looks } = startKeeper(web, {
+    onPut: () => new Promise((resolve) => (written = resolve)),
+    onQuery: async (query) => {
+      if (isSweep(query)) sweeps += 1;
+      if (sweeps !== 1) return;
+      written();
+      await new Promise((resolve) => setImmediate(resolve));
+    },
+  });
+  await eventually(() => expect(queries.filter(isSweep).length).toBeGreaterThan(2));
+  expect(looks()).toBe(1);
+});
+
+test('values are read once, and then only keys', async () => {
+  const { queries } = startKeeper(web);
+  await eventually(() => expect(queries.length).toBeGreaterThan(3));
+  expect(queries.map(isSweep)).toEqual([false, ...queries.slice(1).map(() => true)]);
+});
+
 test('a document that cannot be read does not keep the others from being looked at', async () => {
-  const { kv, broken } = startKeeper(web);
-  await eventually(() => expect(kv.size).toBe(1));
-  const gone = buildReplica('web-2', 'a');
-  const elsewhere = buildReplica('web-3', 'b');
-  kv.set('containeros/replicas/default/web/web-0', '[]');
-  kv.set(keyOf(elsewhere), JSON.stringify(elsewhere));
-  kv.set(keyOf(gone), JSON.stringify(gone));
-  await eventually(() => expect(broken).toContain('web-2'));
-  expect(broken).not.toContain('web-3');
+  const documents = [
+    { ...buildReplica('web-0', 'a'), containers: 'unreadable' as unknown as [] },
+    buildReplica('web-2', 'a'),
+    buildReplica('web-3', 'b'),
+  ];
+  const { kv, broken } = startKeeper(web, { documents });
+  await eventually(() => expect([...kv.keys()]).toContain(keyOf(web)));
+  expect(broken).toEqual(['web-2']);
 });
