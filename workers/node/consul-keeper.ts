@@ -70,6 +70,7 @@ export const createConsulKeeper = (deps: {
   };
 
   const compareDocuments = async (): Promise<void> => {
+    const known = new Set(memory.keys());
     // Consistent: a server that has just been started shows documents for a moment that were deleted long ago.
     const { status, body } = await consul.request<readonly ConsulKvEntry[]>({
       path: kvPath(KV_PREFIX.replicas),
@@ -85,7 +86,7 @@ export const createConsulKeeper = (deps: {
       if (replica !== undefined) {
         publisher.registry.assumePublished(document);
         replica.restartCount = Math.max(replica.restartCount, document.restartCount);
-      } else gone.push(document);
+      } else if (!known.has(document.id)) gone.push(document); // else its stop has ended meanwhile
     }
     for (const document of gone) {
       if (memory.has(document.id)) continue;

@@ -161,3 +161,14 @@ test('a document that cannot be read does not keep the others from being looked 
   await eventually(() => expect([...kv.keys()]).toContain(keyOf(web)));
   expect(broken).toEqual(['web-2']);
 });
+
+test('a replica whose stop ended while KV was read is not broken', async () => {
+  const { broken, queries } = startKeeper(web, {
+    documents: [web],
+    onQuery: async (query, memory) => {
+      if (!isSweep(query)) memory.delete(web.id);
+    },
+  });
+  await eventually(() => expect(queries.some(isSweep)).toBe(true));
+  expect(broken).toEqual([]);
+});
