@@ -16,7 +16,7 @@ export type ReplicaPhase =
   | 'kept'
   /** It did not become ready; it is left as it is until somebody stops it. */
   | 'failed'
-  /** An activity is stopping it. */
+  /** Its removal has begun, by an activity of this process or an earlier one; an activity has to finish it. */
   | 'stopping';
 
 export interface NodeReplica extends KnownReplica {
