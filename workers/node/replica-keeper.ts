@@ -2,8 +2,9 @@
  * Keeps every replica of the node as it should be, without any control plane.
  *
  * Invariants: level-triggered, an event only says when to look; a replica that an activity works on is left alone
- * and looked at afterwards; one whose removal has begun is not mended any more, whoever began it; traffic leaves with the event of a container's end, before anything else is done, and
- * comes back when the container has been seen to serve.
+ * and looked at afterwards; one whose removal has begun is not mended any more, whoever began it; traffic leaves with
+ * the event of a container's end, before anything else is done, and comes back when the container has been seen to
+ * serve.
  */
 
 import type Docker from 'dockerode';
@@ -36,6 +37,7 @@ import {
   noteKill,
   noteSeen,
   noteServing,
+  type ContainerUpkeep,
 } from './upkeep';
 
 const DEBOUNCE_MS = 2;
@@ -252,23 +254,25 @@ export const createReplicaKeeper = (deps: ReplicaKeeperDeps): ReplicaKeeper => {
     const { run } = upkeep;
     upkeep.probingSince ??= performance.now();
     const address = networkAddress(inspected.sandbox ?? seen, deps.hostAddress);
-    const failure =
-      address === undefined
-        ? 'it has no address'
-        : await firstFailure({ docker: deps.docker, containerId: seen.Id, address }, spec.checks, signal);
+    if (address === undefined) return probeAgain(replica, upkeep, 'it is cut off its network');
+    const target = { docker: deps.docker, containerId: seen.Id, address };
+    const failure = await firstFailure(target, spec.checks, signal);
     if (signal.aborted || upkeep.run !== run) return true;
-    if (address === undefined || failure !== undefined) {
-      upkeep.failure = failure ?? '';
-      upkeep.probes += 1;
-      const pauseMs = FIRST_PROBE_PAUSE_MS * 1.5 ** Math.min(upkeep.probes, 20);
-      look(replica.spec.replicaId, Math.min(pauseMs, LAST_PROBE_PAUSE_MS));
-      return false;
-    }
+    if (failure !== undefined) return probeAgain(replica, upkeep, failure);
     // The end of the run may have been told while the registration was under way: it withdraws after us, in turn.
     noteServing(upkeep);
     await publisher.register(replica, inspected, [name]);
     deps.feeder.feed(replica, spec, seen.Id, address);
     return true;
+  };
+
+  /** @returns that nothing has changed */
+  const probeAgain = (replica: NodeReplica, upkeep: ContainerUpkeep, failure: string): false => {
+    upkeep.failure = failure;
+    upkeep.probes += 1;
+    const pauseMs = FIRST_PROBE_PAUSE_MS * 1.5 ** Math.min(upkeep.probes, 20);
+    look(replica.spec.replicaId, Math.min(pauseMs, LAST_PROBE_PAUSE_MS));
+    return false;
   };
 
   const say = async (
