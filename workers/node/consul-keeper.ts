@@ -22,6 +22,8 @@ import type { ReplicaPublisher } from './replica-publisher';
 const WAIT_MS = 60_000;
 /** Whoever deletes a replica's document hides it: nobody would stop it, and another one would take its place. */
 const SWEEP_EVERY_MS = 5 * 60_000;
+/** What Consul calls the check of a service in maintenance. */
+const MAINTENANCE = '_service_maintenance';
 const FIRST_RETRY_MS = 100;
 const LAST_RETRY_MS = 1_000;
 /** A check may change many times a second; the blocking query is asked again no sooner than this. */
@@ -119,8 +121,10 @@ export const createConsulKeeper = (deps: {
   const take = (checks: readonly NodeCheck[]): void => {
     const critical = new Map<string, string>();
     const services = new Set<string>();
-    for (const { ServiceID, Status, Name, Output } of checks) {
+    for (const { ServiceID, CheckID, Status, Name, Output } of checks) {
       services.add(ServiceID);
+      // An operator has taken its traffic away; the container is well.
+      if (CheckID.startsWith(MAINTENANCE)) continue;
       if (Status === 'critical') critical.set(ServiceID, describeOutput(Name, Output));
     }
     deps.onCritical(critical);

@@ -2,7 +2,7 @@
 
 import { pino } from 'pino';
 
-import type { ConsulAgent } from '../../../../adapters/consul/consul-agent';
+import type { ConsulAgent, NodeCheck } from '../../../../adapters/consul/consul-agent';
 import type { ConsulClient, ConsulRequest } from '../../../../adapters/consul/consul-client';
 import { createReplicaRegistry } from '../../../../adapters/consul/replica-registry';
 import { replicaKvKey } from '../../../../contracts/kv';
@@ -31,19 +31,24 @@ interface Course {
   readonly onQuery?: (query: Query, memory: NodeMemory) => Promise<void>;
   /** Before a document is written. */
   readonly onPut?: () => Promise<void>;
+  readonly checks?: readonly NodeCheck[];
 }
 type Query = NonNullable<ConsulRequest['query']>;
 
 /** A node a with one replica in its memory, which it publishes whenever it looks. */
-const startKeeper = (replica: ObservedReplica, { documents = [], onQuery, onPut }: Course = {}) => {
+const startKeeper = (
+  replica: ObservedReplica,
+  { documents = [], onQuery, onPut, checks = [] }: Course = {},
+) => {
   const kv = new Map(documents.map((document) => [keyOf(document), JSON.stringify(document)]));
   const broken: string[] = [];
   const queries: Query[] = [];
+  const criticals: (readonly [string, string])[][] = [];
   let looks = 0;
   const agent: ConsulAgent = {
     nodeName: async () => 'a',
     services: async () => [],
-    nodeChecks: async () => ({ status: 200, index: 1, body: [] }),
+    nodeChecks: async () => ({ status: 200, index: 1, body: checks }),
     register: notMadeUp('register'),
     deregister: notMadeUp('deregister'),
     report: notMadeUp('report'),
@@ -102,7 +107,7 @@ const startKeeper = (replica: ObservedReplica, { documents = [], onQuery, onPut 
     memory,
     publisher,
     adopted: async () => undefined,
-    onCritical: () => undefined,
+    onCritical: (found) => void criticals.push([...found]),
     onLost: look,
     onReturn: look,
     logger: pino({ level: 'silent' }),
@@ -110,11 +115,22 @@ const startKeeper = (replica: ObservedReplica, { documents = [], onQuery, onPut 
   });
   keepers.push(keeper);
   keeper.start();
-  return { kv, broken, queries, looks: () => looks };
+  return { kv, broken, queries, criticals, looks: () => looks };
 };
 
 const web = buildReplica('web-1', 'a');
 const isSweep = (query: Query) => query['keys'] === true;
+
+test('maintenance of a service says nothing of its container', async () => {
+  const check = { Name: 'web', Status: 'critical', Output: 'refused', ServiceID: 'web-1-main-80' } as const;
+  const { criticals } = startKeeper(web, {
+    checks: [
+      { ...check, CheckID: 'web-1-main-80:0' },
+      { ...check, CheckID: '_service_maintenance:web-2-main-80', ServiceID: 'web-2-main-80' },
+    ],
+  });
+  await eventually(() => expect(criticals[0]).toEqual([['web-1-main-80', 'check web fails: refused']]));
+});
 
 test('a document that somebody has deleted is written again', async () => {
   const { kv } = startKeeper(web);
