@@ -141,6 +141,7 @@ const awaitContainer = async (
   };
 
   const startedAt = performance.now();
+  let runSince = startedAt;
   let lookedAt = startedAt;
   let passedSince: number | undefined;
   let pauseMs = FIRST_PAUSE_MS;
@@ -157,7 +158,9 @@ const awaitContainer = async (
         const seen = await deps.containers.inspectContainer(inspected.Id);
         if (seen === undefined) return await fail('start_failed', 'it was removed while it started');
         ends = Math.max(ends, seen.RestartCount - first.RestartCount, ownStarts);
-        if (seen.State.StartedAt !== inspected.State.StartedAt || !seen.State.Running) {
+        const isAnotherRun = seen.State.StartedAt !== inspected.State.StartedAt;
+        if (isAnotherRun) runSince = now;
+        if (isAnotherRun || !isUp(seen)) {
           passedSince = undefined;
           pauseMs = FIRST_PAUSE_MS;
         }
@@ -181,11 +184,11 @@ const awaitContainer = async (
         }
         if (Paused) await deps.containers.unpause(seen.Id);
       }
-      const failure = inspected.State.Running ? await look(inspected) : (startFailure ?? 'it does not run');
+      const failure = isUp(inspected) ? await look(inspected) : (startFailure ?? 'it does not run');
       signal.throwIfAborted();
       if (hasEvent) continue;
       if (failure === undefined) {
-        passedSince ??= container.checks.length === 0 ? startedAt : performance.now();
+        passedSince ??= container.checks.length === 0 ? runSince : performance.now();
         const restMs = passedSince + minHealthyMs - performance.now();
         if (restMs <= 0) return { kind: 'ready', name: container.name, inspected };
         await pause(Math.min(restMs, LOOK_EVERY_MS));
@@ -207,6 +210,9 @@ const awaitContainer = async (
     stopListening();
   }
 };
+
+/** Between two runs of a container that it restarts, Docker says that it runs as well. */
+const isUp = ({ State }: Pick<ContainerInspectInfo, 'State'>): boolean => State.Running && !State.Restarting;
 
 /** @returns why it cannot be started now; undefined: it was */
 const tryToStart = async (

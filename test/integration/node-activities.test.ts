@@ -103,6 +103,17 @@ test('a container that cannot start says why', async () => {
   }
 });
 
+test('a container without ports that crashes at its start is not ready between two runs', async () => {
+  const { ports: _ports, ...bare } = app;
+  const replica = buildStart({ containers: { app: { ...bare, env: { CRASH_AT_START: 'no database' } } } });
+  expect(await startOne(machine, replica)).toMatchObject({
+    kind: 'failed',
+    code: 'unhealthy',
+    reason: expect.stringMatching(/it ended 3 times: exit code 1/) as string,
+  });
+  await stopOne(machine, replica);
+}, 30_000);
+
 test('a container that crashes at its start fails fast, with its last words', async () => {
   const replica = buildStart({ containers: { app: { ...app, env: { CRASH_AT_START: 'no database' } } } });
   const outcome = await startOne(machine, replica);
