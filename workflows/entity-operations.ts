@@ -196,8 +196,12 @@ export const createOperations = (entity: Entity): Operations => {
       case 'failed': {
         const { error } = outcome;
         if (isNewest) {
+          const { policy } = desiredOf(entity.state)?.release.spec.restart ?? {};
+          const hasFailedForGood =
+            policy === 'never' && error.code === 'unhealthy' && patched('a-job-that-failed');
           entity.state = {
             ...entity.state,
+            hasFailedForGood,
             // A removal that failed is still a removal, also for an entity that is rebuilt from its document.
             state: entity.state.removing ? 'removing' : 'failed',
             message: error.message,
@@ -290,6 +294,7 @@ export const createOperations = (entity: Entity): Operations => {
     const desired = desiredOf(entity.state);
     if (!desired) return;
     if (entity.state.removing) return mend('remove');
+    if (entity.state.hasFailedForGood) return;
     const preview = await previewOf(desired);
     if (entity.state.queued) return;
     if (preview.phases.length > 0) return mend('reschedule');
@@ -317,7 +322,7 @@ export const createOperations = (entity: Entity): Operations => {
   };
 
   const untilNextLookMs = (): number =>
-    entity.state.failedReschedules === 0
+    entity.state.failedReschedules === 0 || entity.state.hasFailedForGood
       ? TIMEOUT.reconcileEveryMs
       : Math.min(
           TIMEOUT.rescheduleBackoffMs * 2 ** (entity.state.failedReschedules - 1),

@@ -48,6 +48,8 @@ export interface EntityState extends MicroserviceKey {
   readonly remembered: readonly RememberedRequest[];
   /** Hostnames may be held that the desired release does not ask for. */
   readonly holdsSpareHostnames: boolean;
+  /** The desired release is a job that may run once (restart policy never), and has failed: it is not run again. */
+  readonly hasFailedForGood?: boolean;
   /** Failed attempts at healing in a row: the exponent of the back-off. */
   readonly failedReschedules: number;
 }
@@ -176,6 +178,7 @@ export const enqueue = (
       message: '',
       queued: operation,
       remembered,
+      hasFailedForGood: false,
       failedReschedules: 0,
     },
     forgotten: entered.forgotten,

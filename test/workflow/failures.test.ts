@@ -4,7 +4,7 @@ import { microserviceWorkflowId, operationId } from '../../contracts/workflows';
 import { GB } from '../support/builders';
 import { consistently, eventually, eventuallyValue } from '../support/wait';
 
-import { createSubject, isRecord } from './subject';
+import { createSubject, isRecord, specOf } from './subject';
 import { useTemporal } from './temporal';
 
 const use = useTemporal();
@@ -117,6 +117,19 @@ test('a first release whose replicas break is tried again with growing pauses', 
   await consistently(() => expect(subject.operations().length).toBe(count), { durationMs: 100 });
   use.project.cluster.setImage('shop:bad', { kind: 'healthy' });
   await subject.steady(1, 1);
+});
+
+test('a job that may run once and fails is not run again', async () => {
+  const subject = createSubject(use.project);
+  use.project.cluster.setImage('shop:bad', { ...BAD, leaves: 'broken' });
+  const spec = { ...specOf('shop:bad'), restart: { policy: 'never' as const } };
+  expect(await subject.applied({ spec })).toMatchObject({ state: 'failed' });
+  await subject.signal();
+  await consistently(() => expect(subject.operations()).toHaveLength(1), { durationMs: 1_000 });
+  // Until somebody asks for it.
+  expect(await subject.ended(await subject.restart())).toMatchObject({ state: 'failed' });
+  await subject.applied({ image: 'shop:1' });
+  await subject.steady(1, 2);
 });
 
 test('a failed release gives way to a good one', async () => {
