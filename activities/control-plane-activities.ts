@@ -144,10 +144,13 @@ export const createControlPlaneActivities = (deps: ControlPlaneDependencies): Co
       if (all.kind === 'written') return { kind: 'claimed' };
       const hostname = all.key.slice(KV_PREFIX.hostnames.length);
       const other = await store.get<MicroserviceKey>(all.key);
-      if (!other || (other.value && owns(other.value, key)))
+      if (other && !other.value) {
+        // Nobody can tell whose it was, so it is whoever asks for it next.
+        await store.transact([{ kind: 'replace', key: all.key, value: owner, ifIndex: other.index }]);
+      }
+      if (!other?.value || owns(other.value, key))
         throw new Error(`the hostname ${hostname} changed hands; look again`);
-      const unknown = `that ${all.key} in Consul should name, which cannot be read`;
-      return { kind: 'conflict', hostname, owner: other.value?.name ?? unknown };
+      return { kind: 'conflict', hostname, owner: other.value.name };
     },
 
     releaseHostnames: async ({ keep, ...key }) => {

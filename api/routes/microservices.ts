@@ -184,6 +184,9 @@ export const microserviceRoutes = (deps: RouteDeps): readonly Route[] => {
     const name = pathParameter(exchange, 'name');
     const waitMs = waitMsOf(queryOf(exchange, changeQuery).wait);
     const { value, raw } = await parsedBodyOf(exchange, patchRequestSchema);
+    if (Object.keys(value).length === 0) {
+      throw new ContainerOsError('invalid', 'The body is empty. Send what is to be changed as JSON.');
+    }
     const onlyScale = scaleRequestSchema.safeParse(value);
     const conditions = changeConditions(exchange, raw, exists(name));
     const accepted = await changeExisting(name, (key) =>
