@@ -22,11 +22,18 @@ export interface MicroserviceJson {
 export const createMicroserviceJson = (readModel: ReadModel, webUi: WebUiLink): MicroserviceJson => {
   const texts = new WeakMap<Microservice, { readonly version: number; readonly text: string }>();
 
+  /** With what stands in the way of its change, which only the events say. */
+  const told = (microservice: Microservice): Microservice =>
+    microservice.state !== 'changing' || microservice.message !== ''
+      ? microservice
+      : { ...microservice, message: readModel.troubleOf(microservice.operation) ?? '' };
+
   const of = (microservice: Microservice): string => {
     const version = readModel.versions.of(TOPIC.microservice(microservice));
     const known = texts.get(microservice);
     if (known?.version === version) return known.text;
-    const text = JSON.stringify(microserviceView(microservice, readModel.replicasOf(microservice), webUi));
+    const view = microserviceView(told(microservice), readModel.replicasOf(microservice), webUi);
+    const text = JSON.stringify(view);
     texts.set(microservice, { version, text });
     return text;
   };

@@ -4,7 +4,7 @@
  * Invariants: following is a blocking query on the operation's key, shared by all who follow the same operation; an
  * agent of Consul takes a limited number of connections, so beyond a number of followed operations the rest is woken
  * by changes of their microservices (which are published together with their operations) and now and then. While an
- * operation has nothing to say itself, it says what stands in its way: its newest event, if that is of that kind.
+ * operation has nothing to say itself, it says what stands in its way.
  */
 
 import type { Logger } from 'pino';
@@ -65,8 +65,7 @@ export const createOperations = ({ kv, readModel, log }: OperationsDeps): Operat
   /** With what stands in its way now, which only the events say. */
   const told = (operation: Operation): Operation => {
     if (isFinal(operation) || operation.message !== '') return operation;
-    const newest = readModel.events.all().findLast(({ event }) => event.operation === operation.id)?.event;
-    return newest && newest.level !== 'info' ? { ...operation, message: newest.message } : operation;
+    return { ...operation, message: readModel.troubleOf(operation.id) ?? '' };
   };
 
   const idOf = (key: string, afterIndex: number) => `${afterIndex} ${key}`;

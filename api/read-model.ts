@@ -83,6 +83,8 @@ export interface ReadModel {
   replicasOf(key: MicroserviceKey): readonly ShownReplica[];
   replicas(): readonly ShownReplica[];
   replica(id: string): ShownReplica | undefined;
+  /** What stands in an operation's way: its newest event, if that is of such a kind. */
+  troubleOf(operation: string): string | undefined;
   nodes(): readonly ShownNode[];
   node(id: string): ShownNode | undefined;
   /** What the planner would see of a microservice now. */
@@ -244,10 +246,14 @@ export const createReadModel = ({ kv, watchMembers, log, nowMs }: ReadModelDeps)
       for (const { event } of events.remove(gone.map(idOf))) {
         if (event.operation !== undefined) versions.forget(TOPIC.operation(event.operation));
       }
-      const operations = fresh.flatMap(({ event }) =>
-        event.operation === undefined ? [] : [TOPIC.operation(event.operation)],
-      );
-      return new Set(fresh.length > 0 ? [TOPIC.events, ...operations] : []);
+      const topics = new Set<string>(fresh.length > 0 ? [TOPIC.events] : []);
+      // While it runs, what stands in its way is shown with it and with its microservice.
+      for (const { project, microservice: name, operation } of fresh.map(({ event }) => event)) {
+        if (operation === undefined) continue;
+        topics.add(TOPIC.operation(operation)).add(TOPIC.microservices);
+        if (project !== undefined && name !== undefined) topics.add(TOPIC.microservice({ project, name }));
+      }
+      return topics;
     },
   };
 
@@ -362,6 +368,10 @@ export const createReadModel = ({ kv, watchMembers, log, nowMs }: ReadModelDeps)
     replica: (id) => {
       const replica = replicas.get(replicaKeys.get(id) ?? '');
       return replica && shownReplica(replica);
+    },
+    troubleOf: (operation) => {
+      const newest = events.all().findLast(({ event }) => event.operation === operation)?.event;
+      return newest === undefined || newest.level === 'info' ? undefined : newest.message;
     },
     nodes: () => nodes.all().map(shownNode),
     node: (id) => {

@@ -58,7 +58,11 @@ export const observedReplica = (
     ...(seen.reason === undefined ? {} : { reason: seen.reason }),
     containers: seen.containers,
     ports: seen.ports,
-    restartCount: seen.restartCount,
+    // One that ends before anybody has seen it run is counted by Docker alone.
+    restartCount: Math.max(
+      seen.restartCount,
+      seen.containers.reduce((sum, { restartCount }) => sum + restartCount, 0),
+    ),
     ...reservedBy(spec),
     createdAtMs: replica.createdAtMs,
     updatedAtMs: seen.nowMs,

@@ -402,10 +402,24 @@ describe('operations', () => {
       expect(await messageNow()).toBe('');
       api.kv.put(eventDocument(NOW_MS, 'started', { operation: ID, message: 'deploy of web' }));
       api.kv.put(eventDocument(NOW_MS + 1, 'other', { operation: 'x', level: 'warning', message: 'other' }));
-      api.kv.put(eventDocument(NOW_MS + 2, 'failed', { operation: ID, level: 'warning', message }));
+      api.kv.put(
+        microserviceDocuments({ ...buildMicroservice('web'), state: 'changing', message: '', operation: ID }),
+      );
+      const web = { project: 'default', microservice: 'web', operation: ID };
+      await eventually(async () => expect(await messageNow('/v1/microservices/web')).toBe(''));
+      api.kv.put(eventDocument(NOW_MS + 2, 'failed', { ...web, level: 'warning', message }));
       await eventually(async () => expect(await messageNow()).toBe(message), { intervalMs: 5 });
-      api.kv.put(eventDocument(NOW_MS + 3, 'pulled00', { operation: ID, message: 'has it' }));
+      expect(await messageNow('/v1/microservices/web')).toBe(message);
+      api.kv.put(
+        eventDocument(NOW_MS + 3, 'pulled00', {
+          project: 'default',
+          microservice: 'web',
+          operation: ID,
+          message: 'has it',
+        }),
+      );
       await eventually(async () => expect(await messageNow()).toBe(''), { intervalMs: 5 });
+      expect(await messageNow('/v1/microservices/web')).toBe('');
       api.kv.put(operationDocument(buildOperation(ID, { state: 'succeeded', message: '' })));
       const told = [...(await following).text.matchAll(/"state":"(\w+)".*"message":"([^"]*)"/g)];
       expect(told.map(([, state, said]) => [state, said])).toEqual([
