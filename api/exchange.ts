@@ -164,7 +164,10 @@ export const parsedBodyOf = async <T extends z.ZodType>(
   const raw = (await jsonBodyOf(exchange)) ?? {};
   const parsed = schema.safeParse(raw, { error: wordIssue });
   if (parsed.success) return { value: parsed.data, raw };
-  throw new ContainerOsError('invalid', 'The body is not valid.', wordProblems(schema, raw, parsed.error));
+  const problems = wordProblems(schema, raw, parsed.error);
+  const { path = '', message = 'it is not what is expected' } = problems[0] ?? {};
+  const place = path === '' ? 'it' : path.slice(1);
+  throw new ContainerOsError('invalid', sentence(`The body is not valid: ${place} ${message}`), problems);
 };
 
 /**

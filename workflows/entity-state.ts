@@ -135,12 +135,14 @@ export const findRemembered = (state: EntityState, change: ChangeRequest): Remem
 export const checkGeneration = (state: EntityState, change: ChangeRequest): void => {
   if (change.ifGeneration === undefined) return;
   const generation = exists(state) ? state.generation : 0;
-  if (change.ifGeneration !== generation) {
-    throw new ContainerOsError(
-      'precondition_failed',
-      `${state.name} is at generation ${generation}, not ${change.ifGeneration}. Read it again and repeat the change.`,
-    );
-  }
+  if (change.ifGeneration === generation) return;
+  const why =
+    generation === 0
+      ? `There is no microservice ${state.name}.`
+      : change.ifGeneration === 0
+        ? `There is a microservice ${state.name} already.`
+        : `${state.name} is at generation ${generation}, not ${change.ifGeneration}. Read it again and repeat the change.`;
+  throw new ContainerOsError('precondition_failed', why);
 };
 
 /** Makes an operation the newest one; forgets the oldest beyond what is kept. */

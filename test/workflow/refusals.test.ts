@@ -48,7 +48,9 @@ test('a change for another generation is refused', async () => {
   await leavesNoTrace(subject, async () => {
     const words = refused('precondition_failed', /is at generation 1, not/);
     await expect(subject.scale(2, { ifGeneration: 7 })).rejects.toMatchObject(words);
-    await expect(subject.apply({ image: 'shop:2', ifGeneration: 0 })).rejects.toMatchObject(words);
+    await expect(subject.apply({ image: 'shop:2', ifGeneration: 0 })).rejects.toMatchObject(
+      refused('precondition_failed', /^There is a microservice \S+ already\.$/),
+    );
     await expect(subject.remove({ ifGeneration: 2 })).rejects.toMatchObject(words);
   });
   expect(await subject.scale(2, { ifGeneration: 1 })).toMatchObject({ generation: 2 });
@@ -67,7 +69,7 @@ test('of two changes for the same generation, one wins', async () => {
 test('a first apply for a generation that cannot be leaves nothing behind', async () => {
   const subject = createSubject(use.project);
   await expect(subject.apply({ ifGeneration: 3 })).rejects.toMatchObject(
-    refused('precondition_failed', /is at generation 0, not 3/),
+    refused('precondition_failed', /^There is no microservice /),
   );
   expect(use.project.cluster.store.peek('')).toEqual([]);
   expect(await subject.apply({ ifGeneration: 0 })).toMatchObject({ created: true });
