@@ -128,16 +128,21 @@ export const createTemporalChanges = ({
 }: TemporalChangesDeps): Changes => {
   const entities = createKeyedLimiter(MAX_IN_FLIGHT);
 
-  const attempt = <T>(deadlineMs: number, ask: () => Promise<T>): Promise<T> => {
+  const attempt = <T>(deadlineMs: number, ask: () => Promise<T>, signal?: AbortSignal): Promise<T> => {
     // The connection's own deadline ends the calls; this one holds whatever the connection does.
     let timer: NodeJS.Timeout | undefined;
+    let stop: () => void = () => undefined;
     const limit = new Promise<never>((_resolve, reject) => {
-      timer = setTimeout(
-        () => reject(new WorkflowUpdateRPCTimeoutOrCancelledError('no answer in time')),
-        deadlineMs - Date.now() + 250,
-      );
+      stop = () => reject(new WorkflowUpdateRPCTimeoutOrCancelledError('no answer in time'));
+      timer = setTimeout(stop, deadlineMs - Date.now() + 250);
+      signal?.addEventListener('abort', stop, { once: true });
+      if (signal?.aborted === true) stop();
     });
-    return Promise.race([client.withDeadline(deadlineMs, ask), limit]).finally(() => clearTimeout(timer));
+    const askWhileWanted = signal === undefined ? ask : () => client.withAbortSignal(signal, ask);
+    return Promise.race([client.withDeadline(deadlineMs, askWhileWanted), limit]).finally(() => {
+      clearTimeout(timer);
+      signal?.removeEventListener('abort', stop);
+    });
   };
 
   /**
@@ -148,11 +153,12 @@ export const createTemporalChanges = ({
     key: MicroserviceKey,
     ask: () => Promise<ChangeAccepted>,
     isGone: (() => Promise<boolean>) | undefined,
+    signal: AbortSignal | undefined,
   ): Promise<ChangeAccepted> => {
     const deadlineMs = Date.now() + updateMs;
     for (let tries = 0; ; tries += 1) {
       try {
-        return await entities.run(microserviceWorkflowId(key), () => attempt(deadlineMs, ask));
+        return await entities.run(microserviceWorkflowId(key), () => attempt(deadlineMs, ask, signal));
       } catch (error) {
         const verdict = judge(error);
         if (verdict.kind === 'fail') throw verdict.error;
@@ -166,14 +172,20 @@ export const createTemporalChanges = ({
           });
         }
         const pauseMs = Math.min(RETRY_MAX_MS, RETRY_FIRST_MS * 2 ** Math.min(tries, 10));
-        if (verdict.kind === 'late' || Date.now() + pauseMs >= deadlineMs) throw tooLate(key, error);
+        const isLate = verdict.kind === 'late' || Date.now() + pauseMs >= deadlineMs;
+        if (isLate || signal?.aborted === true) throw tooLate(key, error);
         log.debug({ err: error, microservice: key.name, tries }, 'asking again for a change');
         await sleep(pauseMs);
       }
     }
   };
 
-  const update = (name: string, key: MicroserviceKey, request: object): Promise<ChangeAccepted> => {
+  const update = (
+    name: string,
+    key: MicroserviceKey,
+    request: object,
+    signal: AbortSignal | undefined,
+  ): Promise<ChangeAccepted> => {
     const updateId = randomUUID();
     const handle = client.workflow.getHandle(microserviceWorkflowId(key));
     // The server goes on saying "aborted" of a run that has ended, so it has to be asked whether there is another one.
@@ -182,11 +194,12 @@ export const createTemporalChanges = ({
       key,
       () => handle.executeUpdate<ChangeAccepted, [object]>(name, { args: [request], updateId }),
       isGone,
+      signal,
     );
   };
 
   return {
-    apply: (key, request) => {
+    apply: (key, request, signal) => {
       const updateId = randomUUID();
       return change(
         key,
@@ -207,11 +220,12 @@ export const createTemporalChanges = ({
           >(UPDATE.apply, { args: [request], updateId, startWorkflowOperation });
         },
         undefined,
+        signal,
       );
     },
-    scale: (key, request) => update(UPDATE.scale, key, request),
-    rollback: (key, request) => update(UPDATE.rollback, key, request),
-    restart: (key, request) => update(UPDATE.restart, key, request),
-    remove: (key, request) => update(UPDATE.remove, key, request),
+    scale: (key, request, signal) => update(UPDATE.scale, key, request, signal),
+    rollback: (key, request, signal) => update(UPDATE.rollback, key, request, signal),
+    restart: (key, request, signal) => update(UPDATE.restart, key, request, signal),
+    remove: (key, request, signal) => update(UPDATE.remove, key, request, signal),
   };
 };

@@ -64,13 +64,21 @@ export const microserviceRoutes = (deps: RouteDeps): readonly Route[] => {
 
   const exists = (name: string) => () => readModel.microservice(keyOf(name)) !== undefined;
 
-  const apply = (spec: ParsedSpec, conditions: ChangeRequest): Promise<ChangeAccepted> =>
-    changes.apply(keyOf(spec.name), {
-      ...conditions,
-      name: spec.name,
-      ...(spec.scaleGiven ? { scale: spec.scale } : {}),
-      release: spec.release,
-    });
+  const apply = (
+    { signal }: Exchange,
+    spec: ParsedSpec,
+    conditions: ChangeRequest,
+  ): Promise<ChangeAccepted> =>
+    changes.apply(
+      keyOf(spec.name),
+      {
+        ...conditions,
+        name: spec.name,
+        ...(spec.scaleGiven ? { scale: spec.scale } : {}),
+        release: spec.release,
+      },
+      signal,
+    );
 
   /** A change of a microservice that has to be there. */
   const changeExisting = async (name: string, change: (key: MicroserviceKey) => Promise<ChangeAccepted>) => {
@@ -90,7 +98,7 @@ export const microserviceRoutes = (deps: RouteDeps): readonly Route[] => {
     const body = await bodyOf(exchange);
     const spec = parseSpec(body);
     const conditions = changeConditions(exchange, body, exists(spec.name));
-    await answerChange(deps, exchange, await apply(spec, conditions), waitMs);
+    await answerChange(deps, exchange, await apply(exchange, spec, conditions), waitMs);
   };
 
   const list = async (exchange: Exchange): Promise<void> => {
@@ -150,11 +158,17 @@ export const microserviceRoutes = (deps: RouteDeps): readonly Route[] => {
     }
     const conditions = changeConditions(exchange, body, exists(name));
     // What is replaced is the whole: a scale that is left out is the default again, not what it was.
-    await answerChange(deps, exchange, await apply({ ...spec, scaleGiven: true }, conditions), waitMs);
+    await answerChange(
+      deps,
+      exchange,
+      await apply(exchange, { ...spec, scaleGiven: true }, conditions),
+      waitMs,
+    );
   };
 
   /** The current specification with the patch, as long as nobody changes it in between. */
   const applyPatch = async (
+    exchange: Exchange,
     name: string,
     patch: Readonly<Record<string, unknown>>,
     conditions: ChangeRequest,
@@ -168,7 +182,7 @@ export const microserviceRoutes = (deps: RouteDeps): readonly Route[] => {
         ]);
       }
       try {
-        return await apply(spec, {
+        return await apply(exchange, spec, {
           ...conditions,
           ifGeneration: conditions.ifGeneration ?? current.generation,
         });
@@ -191,8 +205,8 @@ export const microserviceRoutes = (deps: RouteDeps): readonly Route[] => {
     const conditions = changeConditions(exchange, raw, exists(name));
     const accepted = await changeExisting(name, (key) =>
       onlyScale.success
-        ? changes.scale(key, { ...conditions, scale: onlyScale.data.scale })
-        : applyPatch(name, value, conditions),
+        ? changes.scale(key, { ...conditions, scale: onlyScale.data.scale }, exchange.signal)
+        : applyPatch(exchange, name, value, conditions),
     );
     await answerChange(deps, exchange, accepted, waitMs);
   };
@@ -201,7 +215,7 @@ export const microserviceRoutes = (deps: RouteDeps): readonly Route[] => {
     const name = pathParameter(exchange, 'name');
     const waitMs = waitMsOf(queryOf(exchange, changeQuery).wait);
     const conditions = changeConditions(exchange, undefined, exists(name));
-    const accepted = await changeExisting(name, (key) => changes.remove(key, conditions));
+    const accepted = await changeExisting(name, (key) => changes.remove(key, conditions, exchange.signal));
     await answerChange(deps, exchange, accepted, waitMs);
   };
 
@@ -210,7 +224,7 @@ export const microserviceRoutes = (deps: RouteDeps): readonly Route[] => {
     const waitMs = waitMsOf(queryOf(exchange, changeQuery).wait);
     const { raw } = await parsedBodyOf(exchange, emptyRequestSchema);
     const conditions = changeConditions(exchange, raw, exists(name));
-    const accepted = await changeExisting(name, (key) => changes.restart(key, conditions));
+    const accepted = await changeExisting(name, (key) => changes.restart(key, conditions, exchange.signal));
     await answerChange(deps, exchange, accepted, waitMs);
   };
 
@@ -220,7 +234,9 @@ export const microserviceRoutes = (deps: RouteDeps): readonly Route[] => {
     const { value, raw } = await parsedBodyOf(exchange, rollbackRequestSchema);
     const conditions = changeConditions(exchange, raw, exists(name));
     const target = value.toRelease === undefined ? {} : { toRelease: value.toRelease };
-    const accepted = await changeExisting(name, (key) => changes.rollback(key, { ...conditions, ...target }));
+    const accepted = await changeExisting(name, (key) =>
+      changes.rollback(key, { ...conditions, ...target }, exchange.signal),
+    );
     await answerChange(deps, exchange, accepted, waitMs);
   };
 

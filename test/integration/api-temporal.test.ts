@@ -84,6 +84,19 @@ test('a server that is not there: unavailable in time, not a defect', async () =
   expect(performance.now() - startedAt).toBeLessThan(8_000);
 }, 20_000);
 
+test('what nobody waits for any more is not asked for again, to come after later changes', async () => {
+  const connection = Connection.lazy({ address: '127.0.0.1:1' });
+  const changes = createTemporalChanges({ client: new Client({ connection }), log, updateMs: 15_000 });
+  const startedAt = performance.now();
+  const gone = AbortSignal.timeout(200);
+  await Promise.all(
+    [changes.apply(WEB, APPLY, gone), changes.scale(WEB, { scale: 1 }, gone)].map((asked) =>
+      expect(asked).rejects.toMatchObject({ code: 'unavailable' }),
+    ),
+  );
+  expect(performance.now() - startedAt).toBeLessThan(5_000);
+}, 20_000);
+
 describe('with entities', () => {
   test('more changes at once than an entity takes in at a time: each is made', async () => {
     const project = temporal.openProject();
