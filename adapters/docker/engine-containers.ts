@@ -22,6 +22,7 @@ import {
 } from './docker-error';
 import { quickLimit, slowLimit } from './limits';
 import { linesOf } from './log-demux';
+import { isUp } from './observed-replica';
 
 export interface FoundContainer {
   readonly id: string;
@@ -99,7 +100,7 @@ export const createEngineContainers = (docker: Docker, clusterId: string): Engin
       const container = docker.getContainer(containerId);
       const { Config, State } = await container.inspect(quickLimit());
       // A paused one cannot be stopped; removing it by force works.
-      if (!State.Running || State.Restarting || State.Paused) return;
+      if (!isUp({ State }) || State.Paused) return;
       // The client's types do not know it.
       const { StopTimeout = DEFAULT_STOP_SECONDS } = Config as { readonly StopTimeout?: number };
       const { abortSignal: limit } = slowLimit(StopTimeout * 1_000);

@@ -7,6 +7,10 @@ import type { ContainerInspectInfo } from 'dockerode';
 import type { ObservedContainer, ObservedPort, ObservedReplica, ReplicaState } from '../../domain/model';
 import type { InspectedReplica, KnownReplica } from './replica-containers';
 
+/** Between two runs of a container that it restarts, Docker says that it runs as well. */
+export const isUp = ({ State }: Pick<ContainerInspectInfo, 'State'>): boolean =>
+  State.Running && !State.Restarting;
+
 export const observedContainers = (
   replica: KnownReplica,
   inspected: InspectedReplica,
@@ -17,18 +21,18 @@ export const observedContainers = (
   });
 
 const observedContainer = (name: string, image: string, found: ContainerInspectInfo): ObservedContainer => {
-  const { Running, Restarting, ExitCode, OOMKilled, StartedAt } = found.State;
-  const isUp = Running && !Restarting;
+  const { ExitCode, OOMKilled, StartedAt } = found.State;
+  const running = isUp(found);
   const startedAtMs = Date.parse(StartedAt);
   return {
     name,
     containerId: found.Id,
     image,
     imageId: found.Image,
-    running: isUp,
+    running,
     restartCount: found.RestartCount,
-    ...(isUp ? {} : { exitCode: ExitCode }),
-    ...(!isUp && OOMKilled ? { oomKilled: true } : {}),
+    ...(running ? {} : { exitCode: ExitCode }),
+    ...(!running && OOMKilled ? { oomKilled: true } : {}),
     ...(startedAtMs > 0 ? { startedAtMs } : {}),
   };
 };

@@ -16,6 +16,7 @@ import type { ContainerSpec } from '../../domain/spec/schema';
 import { startFailureReason } from './docker-error';
 import type { EngineEvents } from './engine-events';
 import { inspectImage } from './engine-info';
+import { isUp } from './observed-replica';
 import { firstFailure } from './probe';
 import type { InspectedReplica, ReplicaContainers } from './replica-containers';
 
@@ -210,9 +211,6 @@ const awaitContainer = async (
     stopListening();
   }
 };
-
-/** Between two runs of a container that it restarts, Docker says that it runs as well. */
-const isUp = ({ State }: Pick<ContainerInspectInfo, 'State'>): boolean => State.Running && !State.Restarting;
 
 /** @returns why it cannot be started now; undefined: it was */
 const tryToStart = async (
