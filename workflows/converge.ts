@@ -179,10 +179,11 @@ const runPhase = async (
     if (result.value.kind === 'stopped') continue;
     for (const outcome of result.value.outcomes) {
       if (outcome.kind === 'refused') refusals[nodeId] = outcome.reason;
+      if (outcome.kind !== 'failed') continue;
       // It found no room on the way (a full disk, no free port): another node may have it.
-      else if (outcome.kind === 'failed' && outcome.code === 'no_capacity' && patched('full-on-the-way')) {
+      if (outcome.code === 'no_capacity' && patched('full-on-the-way')) {
         refusals[nodeId] = outcome.reason;
-      } else if (outcome.kind === 'failed') {
+      } else {
         failure ??= {
           code: outcome.code,
           message: outcome.reason,
