@@ -1,8 +1,8 @@
 /** What an entity mends by itself, and what outages do to it. */
 
 import { CONTROL_PLANE_QUEUE } from '../../contracts/queues';
-import { SIGNAL, WORKFLOW, microserviceWorkflowId } from '../../contracts/workflows';
-import type { Microservice, Operation, Release } from '../../domain/model';
+import { SIGNAL, WORKFLOW, microserviceWorkflowId, type ChangeAccepted } from '../../contracts/workflows';
+import type { Microservice, Operation, OperationKind, Release } from '../../domain/model';
 import { eventually, eventuallyValue } from '../support/wait';
 import { stateFromDocument } from '../../workflows/entity-state';
 import type { MicroserviceInput } from '../../workflows/entity';
@@ -223,6 +223,27 @@ describe('an entity that Temporal has lost', () => {
     return { document, releases: use.project.cluster.releases(subject.name) };
   };
 
+  /** Takes both while the operation's workflow is about to begin. */
+  const loseDuring = async (
+    subject: Subject,
+    kind: OperationKind,
+    begin: () => Promise<ChangeAccepted>,
+    meanwhile: () => void = () => undefined,
+  ) => {
+    const hold = use.project.cluster.store.holdWrites((operations) =>
+      operations.some((write) => isRecord(write, kind, 'running')),
+    );
+    const { operation } = await begin();
+    await eventuallyValue(
+      () => hold.waiting,
+      (waiting) => waiting > 0,
+    );
+    const lost = await lose(subject, operation);
+    meanwhile();
+    hold.release();
+    return { operation, ...lost };
+  };
+
   test('is rebuilt from its document, and goes on', async () => {
     const subject = createSubject(use.project);
     await subject.applied({ scale: 2, image: 'shop:1' });
@@ -246,16 +267,9 @@ describe('an entity that Temporal has lost', () => {
     await subject.applied({ image: 'shop:1' });
     await subject.steady(1, 1);
     cluster.setImage('shop:2', { kind: 'unhealthy', reason: 'exits', logTail: [] });
-    const hold = cluster.store.holdWrites((operations) =>
-      operations.some((write) => isRecord(write, 'deploy', 'running')),
+    const { operation, document, releases } = await loseDuring(subject, 'deploy', () =>
+      subject.apply({ image: 'shop:2' }),
     );
-    const { operation } = await subject.apply({ image: 'shop:2' });
-    await eventuallyValue(
-      () => hold.waiting,
-      (waiting) => waiting > 0,
-    );
-    const { document, releases } = await lose(subject, operation);
-    hold.release();
     await recover(document, releases, cluster.operation(operation.id));
     const ended = await eventuallyValue(
       () => cluster.operation(operation.id),
@@ -270,16 +284,9 @@ describe('an entity that Temporal has lost', () => {
     const { cluster, client } = use.project;
     await subject.applied({ image: 'shop:1' });
     await subject.steady(1, 1);
-    const hold = cluster.store.holdWrites((operations) =>
-      operations.some((write) => isRecord(write, 'deploy', 'running')),
+    const { operation, document, releases } = await loseDuring(subject, 'deploy', () =>
+      subject.apply({ image: 'shop:2' }),
     );
-    const { operation } = await subject.apply({ image: 'shop:2' });
-    await eventuallyValue(
-      () => hold.waiting,
-      (waiting) => waiting > 0,
-    );
-    const { document, releases } = await lose(subject, operation);
-    hold.release();
     // An execution under the operation's id that ends only when it is told to.
     const before = await client.workflow.start(WORKFLOW.cluster, {
       workflowId: operation.id,
@@ -303,17 +310,12 @@ describe('an entity that Temporal has lost', () => {
     const { cluster } = use.project;
     await subject.applied({ scale: 2, hostnames: ['a.example.com'] });
     await subject.steady(2, 1);
-    const hold = cluster.store.holdWrites((operations) =>
-      operations.some((write) => isRecord(write, 'remove', 'running')),
+    const { operation, document, releases } = await loseDuring(
+      subject,
+      'remove',
+      () => subject.remove(),
+      () => subject.replicas().forEach(({ id }) => cluster.loseReplica(id)),
     );
-    const { operation } = await subject.remove();
-    await eventuallyValue(
-      () => hold.waiting,
-      (waiting) => waiting > 0,
-    );
-    const { document, releases } = await lose(subject, operation);
-    for (const { id } of subject.replicas()) cluster.loseReplica(id);
-    hold.release();
     await recover(document, releases, cluster.operation(operation.id));
     await subject.gone();
   });
