@@ -14,9 +14,16 @@ import type { KeyValueStore } from '../contracts/key-value-store';
 import { KV_PREFIX, operationKvKey, releasesKvPrefix } from '../contracts/kv';
 import { RETRY, TIMEOUT } from '../contracts/timeouts';
 import type { ObservedChangedSignal } from '../contracts/workflows';
-import type { Microservice, MicroserviceKey, ObservedReplica, Operation, Release } from '../domain/model';
+import {
+  microserviceId,
+  type Microservice,
+  type MicroserviceKey,
+  type ObservedReplica,
+  type Operation,
+  type Release,
+} from '../domain/model';
 
-import { createHousekeeping, idOf } from './housekeeping';
+import { createHousekeeping } from './housekeeping';
 
 /** What an entity is to be told. */
 interface Word {
@@ -109,9 +116,9 @@ export const createClusterActivities = (deps: ClusterDependencies): ClusterActiv
     recoverEntities: async () => {
       const documents = await deps.store.list<Microservice>(KV_PREFIX.microservices);
       const running = await deps.entities.running();
-      const missing = documents.map(({ value }) => value).filter((one) => !running.has(idOf(one)));
+      const missing = documents.map(({ value }) => value).filter((one) => !running.has(microserviceId(one)));
       for (const microservice of missing) await recoverOne(microservice);
-      return { recovered: missing.map(idOf) };
+      return { recovered: missing.map(microserviceId) };
     },
 
     watchCluster: async () => {
@@ -121,9 +128,9 @@ export const createClusterActivities = (deps: ClusterDependencies): ClusterActiv
       const tell = (
         key: MicroserviceKey,
         reason: string,
-        hasRoom = waiting.get(idOf(key))?.hasRoom ?? false,
+        hasRoom = waiting.get(microserviceId(key))?.hasRoom ?? false,
       ) => {
-        waiting.set(idOf(key), { key: { project: key.project, name: key.name }, reason, hasRoom });
+        waiting.set(microserviceId(key), { key: { project: key.project, name: key.name }, reason, hasRoom });
         wake();
       };
       const tellAll = (reason: string, nodeId?: string) => {
@@ -163,12 +170,16 @@ export const createClusterActivities = (deps: ClusterDependencies): ClusterActiv
       const signalOne = async ({ key, reason, hasRoom }: Word) => {
         try {
           if (await deps.entities.signal(key, { reason, hasRoom })) return;
-          const known = await deps.store.list<Microservice>(`${KV_PREFIX.microservices}${idOf(key)}`);
-          const document = known.map(({ value }) => value).find((one) => idOf(one) === idOf(key));
+          const known = await deps.store.list<Microservice>(
+            `${KV_PREFIX.microservices}${microserviceId(key)}`,
+          );
+          const document = known
+            .map(({ value }) => value)
+            .find((one) => microserviceId(one) === microserviceId(key));
           if (document) await recoverOne(document);
         } catch (error) {
-          deps.warn(`could not tell ${idOf(key)} that ${reason}`, error);
-          if (!waiting.has(idOf(key))) waiting.set(idOf(key), { key, reason, hasRoom });
+          deps.warn(`could not tell ${microserviceId(key)} that ${reason}`, error);
+          if (!waiting.has(microserviceId(key))) waiting.set(microserviceId(key), { key, reason, hasRoom });
           await context.sleep(RETRY.node.initialIntervalMs);
         }
       };
@@ -199,7 +210,7 @@ export const createClusterActivities = (deps: ClusterDependencies): ClusterActiv
           }
           while (Date.now() < endsAtMs) {
             const batch = [...waiting.values()].slice(0, SIGNALS_AT_ONCE);
-            for (const { key } of batch) waiting.delete(idOf(key));
+            for (const { key } of batch) waiting.delete(microserviceId(key));
             await Promise.all(batch.map(signalOne));
             if (context.cancellationSignal.aborted) throw new CancelledFailure('the watch was cancelled');
             if (waiting.size > 0 && batch.length > 0) continue;

@@ -8,7 +8,7 @@
 
 import type { KeyValueStore } from '../contracts/key-value-store';
 import { KEPT_EVENTS, KEPT_REMOVED, KV_PREFIX } from '../contracts/kv';
-import type { Microservice, MicroserviceKey, ObservedReplica, Operation } from '../domain/model';
+import { microserviceId, type Microservice, type ObservedReplica, type Operation } from '../domain/model';
 
 import { deleteAll } from './delete-all';
 
@@ -24,16 +24,15 @@ export interface HousekeepingDependencies {
 
 const KEPT_AFTER_REMOVAL_MS = 24 * 3_600_000;
 
-/** What tells microservices apart. */
-export const idOf = ({ project, name }: MicroserviceKey): string => `${project}/${name.toLowerCase()}`;
-
-/** @returns does it all once */
+/** @returns a function that does it all once */
 export const createHousekeeping = ({ store, view, removeAgain }: HousekeepingDependencies) => {
   const removeOrphans = async (removed: readonly Microservice[]) => {
     const up = new Set(view.nodes().flatMap(({ id, up: isUp }) => (isUp ? [id] : [])));
-    const reachable = new Set(view.replicas().flatMap((one) => (up.has(one.nodeId) ? [idOf(one)] : [])));
+    const reachable = new Set(
+      view.replicas().flatMap((one) => (up.has(one.nodeId) ? [microserviceId(one)] : [])),
+    );
     for (const microservice of removed) {
-      if (reachable.has(idOf(microservice))) await removeAgain(microservice);
+      if (reachable.has(microserviceId(microservice))) await removeAgain(microservice);
     }
   };
 
@@ -47,11 +46,11 @@ export const createHousekeeping = ({ store, view, removeAgain }: HousekeepingDep
 
   const forgetOperations = async () => {
     const documents = await store.list<Microservice>(KV_PREFIX.microservices);
-    const living = new Set(documents.map(({ value }) => idOf(value)));
+    const living = new Set(documents.map(({ value }) => microserviceId(value)));
     const operations = await store.list<Operation>(KV_PREFIX.operations);
     const keptSinceMs = Date.now() - KEPT_AFTER_REMOVAL_MS;
     const old = operations.filter(
-      ({ value }) => !living.has(idOf(value)) && (value.endedAtMs ?? Infinity) < keptSinceMs,
+      ({ value }) => !living.has(microserviceId(value)) && (value.endedAtMs ?? Infinity) < keptSinceMs,
     );
     await deleteAll(
       store,
@@ -63,9 +62,9 @@ export const createHousekeeping = ({ store, view, removeAgain }: HousekeepingDep
   const forgetRemoved = async (
     removed: readonly { readonly key: string; readonly value: Microservice }[],
   ) => {
-    const present = new Set(view.replicas().map(idOf));
+    const present = new Set(view.replicas().map(microserviceId));
     const old = removed
-      .filter(({ value }) => !present.has(idOf(value)))
+      .filter(({ value }) => !present.has(microserviceId(value)))
       .sort((a, b) => b.value.updatedAtMs - a.value.updatedAtMs)
       .slice(KEPT_REMOVED);
     await deleteAll(

@@ -13,13 +13,14 @@ import { createDocumentReader, type DocumentKind, type Documents } from '../cont
 import type { MembersHandlers, MembersWatch } from '../contracts/cluster';
 import { KV_PREFIX, microserviceKvKey, nodeKvKey, releasesKvPrefix, replicasKvPrefix } from '../contracts/kv';
 import { ContainerOsError } from '../domain/errors';
-import type {
-  Microservice,
-  MicroserviceKey,
-  ObservedNode,
-  ObservedReplica,
-  Release,
-  Snapshot,
+import {
+  microserviceId,
+  type Microservice,
+  type MicroserviceKey,
+  type ObservedNode,
+  type ObservedReplica,
+  type Release,
+  type Snapshot,
 } from '../domain/model';
 import { snapshotNodes } from '../domain/placement/snapshot';
 
@@ -46,7 +47,7 @@ export const TOPIC = {
   replicas: 'replicas',
   nodes: 'nodes',
   events: 'events',
-  microservice: ({ project, name }: MicroserviceKey) => `microservice:${project}/${name.toLowerCase()}`,
+  microservice: (key: MicroserviceKey) => `microservice:${microserviceId(key)}`,
   replica: (id: string) => `replica:${id}`,
   node: (id: string) => `node:${id}`,
   /** What happened on its way. */

@@ -6,7 +6,7 @@
  * events. Names are stored in lower case, because hostnames and DNS labels know no case.
  */
 
-import type { MicroserviceKey } from '../domain/model';
+import { microserviceId, type MicroserviceKey } from '../domain/model';
 
 export const KV_ROOT = 'containeros/';
 
@@ -21,18 +21,20 @@ export const KV_PREFIX = {
   events: `${KV_ROOT}events/`,
 } as const;
 
-const path = ({ project, name }: MicroserviceKey) => `${project}/${name.toLowerCase()}`;
-
-export const microserviceKvKey = (key: MicroserviceKey): string => `${KV_PREFIX.microservices}${path(key)}`;
+export const microserviceKvKey = (key: MicroserviceKey): string =>
+  `${KV_PREFIX.microservices}${microserviceId(key)}`;
 /** The last document of a microservice that was removed: what of it turns up later is to be removed too. */
-export const removedKvKey = (key: MicroserviceKey): string => `${KV_PREFIX.removed}${path(key)}`;
-export const releasesKvPrefix = (key: MicroserviceKey): string => `${KV_PREFIX.releases}${path(key)}/`;
+export const removedKvKey = (key: MicroserviceKey): string => `${KV_PREFIX.removed}${microserviceId(key)}`;
+export const releasesKvPrefix = (key: MicroserviceKey): string =>
+  `${KV_PREFIX.releases}${microserviceId(key)}/`;
 export const releaseKvKey = (key: MicroserviceKey, number: number): string =>
   `${releasesKvPrefix(key)}${number}`;
-export const operationsKvPrefix = (key: MicroserviceKey): string => `${KV_PREFIX.operations}${path(key)}/`;
+export const operationsKvPrefix = (key: MicroserviceKey): string =>
+  `${KV_PREFIX.operations}${microserviceId(key)}/`;
 export const operationKvKey = (key: MicroserviceKey, operationId: string): string =>
   `${operationsKvPrefix(key)}${operationId}`;
-export const replicasKvPrefix = (key: MicroserviceKey): string => `${KV_PREFIX.replicas}${path(key)}/`;
+export const replicasKvPrefix = (key: MicroserviceKey): string =>
+  `${KV_PREFIX.replicas}${microserviceId(key)}/`;
 export const replicaKvKey = (key: MicroserviceKey, replicaId: string): string =>
   `${replicasKvPrefix(key)}${replicaId}`;
 export const nodeKvKey = (nodeId: string): string => `${KV_PREFIX.nodes}${nodeId}`;

@@ -3,7 +3,14 @@
  * with workflows/ without importing its code.
  */
 
-import type { MicroserviceKey, Operation, OperationError, OperationKind, PlanRequest } from '../domain/model';
+import {
+  microserviceId,
+  type MicroserviceKey,
+  type Operation,
+  type OperationError,
+  type OperationKind,
+  type PlanRequest,
+} from '../domain/model';
 import type { ReleaseSpec } from '../domain/spec/schema';
 
 export const WORKFLOW = {
@@ -17,8 +24,7 @@ export const WORKFLOW = {
 
 export const CLUSTER_WORKFLOW_ID = 'cluster';
 
-export const microserviceWorkflowId = ({ project, name }: MicroserviceKey): string =>
-  `microservice:${project}/${name.toLowerCase()}`;
+export const microserviceWorkflowId = (key: MicroserviceKey): string => `microservice:${microserviceId(key)}`;
 
 /**
  * @param suffix eight or more characters that make it unique

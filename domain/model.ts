@@ -16,6 +16,10 @@ export interface MicroserviceKey {
   readonly name: string;
 }
 
+/** What tells microservices apart: names are told apart without their capitals. */
+export const microserviceId = ({ project, name }: MicroserviceKey): string =>
+  `${project}/${name.toLowerCase()}`;
+
 /** An immutable, numbered specification. Scale is not part of it: scaling makes no release. */
 export interface Release {
   readonly number: number;
