@@ -3,7 +3,8 @@
  *
  * Invariants: waiting is a blocking query, never a timer; a follower is told every change in the order of Consul's
  * index, only of documents whose index changed, and what it was told adds up to the whole prefix; after any failure
- * it begins again with a full read, because a Consul that lost its data numbers its writes from the beginning.
+ * it begins again with a full read, because a Consul that lost its data numbers its writes from the beginning; what
+ * is read without waiting is never older than what was written before.
  */
 
 import type { KvChange, KvDocument, KvStore, KvWatch, KvWatchHandlers } from '../../contracts/kv-store';
@@ -19,6 +20,9 @@ const RETRY_MAX_MS = 2_000;
 /** Every change costs the reading of the whole prefix, so a burst of changes is read in strides that grow with it. */
 const PAUSE_MS_PER_ENTRY = 0.1;
 const PAUSE_MAX_MS = 500;
+
+/** Otherwise a Consul that has just started answers with what it had some writes ago, as if those had never been. */
+const CONSISTENT = { consistent: true } as const;
 
 const toDocument = (entry: ConsulKvEntry): KvDocument => ({
   key: entry.Key,
@@ -73,7 +77,7 @@ const watchPrefix = (client: ConsulClient, prefix: string, handlers: KvWatchHand
     try {
       const response = await client.request<readonly ConsulKvEntry[] | undefined>({
         path: kvPath(prefix),
-        query: { recurse: true, ...(blocking ? {} : { consistent: true }) },
+        query: { recurse: true, ...(blocking ? {} : CONSISTENT) },
         ...(blocking ? { wait: { index: lastIndex, waitMs: WAIT_MS } } : {}),
         signal: interruption.signal,
       });
@@ -139,7 +143,7 @@ export const createKvStore = (client: ConsulClient): KvStore => ({
   list: async (prefix) => {
     const response = await client.request<readonly ConsulKvEntry[] | undefined>({
       path: kvPath(prefix),
-      query: { recurse: true },
+      query: { recurse: true, ...CONSISTENT },
     });
     return { index: response.index, documents: entriesOf(response).map(toDocument) };
   },
@@ -147,7 +151,7 @@ export const createKvStore = (client: ConsulClient): KvStore => ({
     const response = await client.request<readonly ConsulKvEntry[] | undefined>({
       path: kvPath(key),
       ...(wait === undefined
-        ? {}
+        ? { query: CONSISTENT }
         : {
             wait: { index: Math.max(1, wait.afterIndex), waitMs: wait.waitMs },
             ...(wait.signal === undefined ? {} : { signal: wait.signal }),

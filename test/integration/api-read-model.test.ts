@@ -107,6 +107,21 @@ test('what is deleted is gone', async () => {
   await eventually(() => expect(readModel.microservice(WEB)).toBeUndefined(), { intervalMs: 5 });
 });
 
+test('what was written is never missing from a Consul that has just started', async () => {
+  const kv = createKvStore(client);
+  for (let round = 1; round <= 5; round += 1) {
+    const key = operationKvKey(WEB, `deploy.default.web.00000000000${round}`);
+    await put({ [key]: { round } });
+    await consul.kill();
+    consul.start();
+    // As soon as it answers anything at all.
+    const found = await eventually(() => kv.get(key), { timeoutMs: 30_000, intervalMs: 1 });
+    expect(found.document?.text).toBe(JSON.stringify({ round }));
+    const listed = await eventually(() => kv.list(key), { timeoutMs: 30_000, intervalMs: 1 });
+    expect(listed.documents.map(({ text }) => text)).toEqual([JSON.stringify({ round })]);
+  }
+}, 120_000);
+
 test('an operation is followed through an outage to its end', async () => {
   const id = 'deploy.default.web.0123456789ab';
   const operation = buildOperation(id, { state: 'running' });
