@@ -145,7 +145,8 @@ async function install(engine, attempts, env, inTurn) {
     ];
     for (const { from, take } of ways) {
       const work = join(folder, `.work-${processIdentity(process.pid)}-${engine.name}`);
-      const remove = () => rmSync(work, { recursive: true, force: true });
+      // A write under way may make one more file in the folder while it is removed.
+      const remove = () => rmSync(work, { recursive: true, force: true, maxRetries: 10 });
       const forget = onStop(remove);
       try {
         remove();
