@@ -109,7 +109,7 @@ it('starts a Docker Engine that is installed but does not run, once', async () =
       unset DOCKER_HOST XDG_RUNTIME_DIR
       CONTAINEROS_CACHE_DIR="${sandbox.folder}/cache" "${process.execPath}" --input-type=module --eval "$1" 2>&1`;
     // This computer's own engine keeps its data to itself.
-    await machine.exec(['mount', '-t', 'tmpfs', 'tmpfs', '/var/lib/docker']);
+    await machine.exec(['sh', '-c', 'mkdir -p /var/lib/docker && mount -t tmpfs tmpfs /var/lib/docker']);
     const both = await machine.exec(['sh', '-c', `(${ensure}) & (${ensure}); wait`, 'sh', script]);
     expect(both.stdout).toMatch(/Docker Engine: starting it/);
     expect(both.stdout.match(/^started, API 1\.\d+ at unix:\/\/\/var\/run\/docker\.sock$/gm)).toHaveLength(1);
