@@ -40,6 +40,10 @@ export const isBeingRemoved = (error: unknown): boolean =>
     dockerMessage(error),
   );
 
+/** Something on the machine has a file system of the container open or mounted still, mostly for a moment. */
+export const isStillInUse = (error: unknown): boolean =>
+  dockerStatus(error) === 500 && /device or resource busy/i.test(dockerMessage(error));
+
 /** The chosen host port belongs to someone else. */
 export const isPortConflict = (error: unknown): boolean =>
   /port is already allocated|address already in use|failed to bind (host )?port/i.test(dockerMessage(error));
@@ -64,10 +68,14 @@ export const startFailureReason = (error: unknown): string => {
   return message.replace(/^.*OCI runtime create failed: /, '').slice(0, 500);
 };
 
-/** The error for callers who may try again when the engine is back; any other error as it is. */
-export const asUnavailable = (error: unknown): unknown =>
-  isEngineAway(error)
-    ? new ContainerOsError('unavailable', `The Docker Engine does not answer: ${dockerMessage(error)}.`, [], {
-        cause: error,
-      })
-    : error;
+/** The error for callers who may try again in a while; any other error as it is. */
+export const asUnavailable = (error: unknown): unknown => {
+  const words = isEngineAway(error)
+    ? 'does not answer'
+    : isStillInUse(error)
+      ? 'cannot do it yet'
+      : undefined;
+  if (words === undefined) return error;
+  const message = `The Docker Engine ${words}: ${dockerMessage(error)}.`;
+  return new ContainerOsError('unavailable', message, [], { cause: error });
+};

@@ -5,6 +5,8 @@
  * engine's own; what is asked for and is so already is no error.
  */
 
+import { setTimeout as delay } from 'node:timers/promises';
+
 import type Docker from 'dockerode';
 import type { ContainerInspectInfo } from 'dockerode';
 
@@ -19,6 +21,7 @@ import {
   isBeingRemoved,
   isEngineAway,
   isNotFound,
+  isStillInUse,
 } from './docker-error';
 import { quickLimit, slowLimit } from './limits';
 import { linesOf } from './log-demux';
@@ -50,6 +53,10 @@ export interface EngineContainers {
   remove(nameOrId: string): Promise<boolean>;
   logTail(containerId: string, lines: number): Promise<string[]>;
 }
+
+/** Its file system is let go of within moments; a disk that holds on to it for longer is a matter for the caller. */
+const REMOVE_ATTEMPTS = 10;
+const REMOVE_RETRY_MS = 200;
 
 /** Docker's own. */
 const DEFAULT_STOP_SECONDS = 10;
@@ -140,15 +147,18 @@ export const createEngineContainers = (docker: Docker, clusterId: string): Engin
   },
 
   remove: async (nameOrId) => {
-    try {
-      await docker.getContainer(nameOrId).remove({ force: true, v: true, ...slowLimit() });
-      return true;
-    } catch (error) {
-      if (isNotFound(error)) return false;
-      if (dockerStatus(error) === 409 && /already in progress/.test(dockerMessage(error))) {
-        return untilRemoved(docker, nameOrId);
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        await docker.getContainer(nameOrId).remove({ force: true, v: true, ...slowLimit() });
+        return true;
+      } catch (error) {
+        if (isNotFound(error)) return false;
+        if (dockerStatus(error) === 409 && /already in progress/.test(dockerMessage(error))) {
+          return untilRemoved(docker, nameOrId);
+        }
+        if (!isStillInUse(error) || attempt === REMOVE_ATTEMPTS) throw asUnavailable(error);
+        await delay(REMOVE_RETRY_MS);
       }
-      throw asUnavailable(error);
     }
   },
 
