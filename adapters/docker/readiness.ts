@@ -226,6 +226,10 @@ const tryToStart = async (
   }
 };
 
+/** The container that has the network of a replica, as far as one is there. */
+export const networkOwner = ({ sandbox, containers }: InspectedReplica): ContainerInspectInfo | undefined =>
+  sandbox ?? [...containers.values()][0];
+
 /** The address of a container's own network namespace, or the host's; undefined: it has been cut off its network. */
 export const networkAddress = (container: ContainerInspectInfo, hostAddress: string): string | undefined => {
   if (container.HostConfig.NetworkMode === 'host') return hostAddress;

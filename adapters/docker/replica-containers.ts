@@ -62,11 +62,16 @@ export interface ReplicaContainers extends EngineContainers {
    * Makes and starts what is missing or does not run. Chooses host ports when the replica has none, and others when
    * those that it has belong to someone else.
    *
-   * @param only these containers, and the sandbox that they need; the others are left as they are
+   * @param options.only these containers, and the sandbox that they need; the others are left as they are
+   * @param options.found what the engine has of the replica, if that is known already
    * @throws {StartFailure} when it cannot work, however often it is repeated
    * @throws {ContainerOsError} `unavailable` when the engine does not answer
    */
-  ensure(replica: KnownReplica, signal: AbortSignal, only?: readonly string[]): Promise<InspectedReplica>;
+  ensure(
+    replica: KnownReplica,
+    signal: AbortSignal,
+    options?: { readonly only?: readonly string[]; readonly found?: readonly FoundContainer[] },
+  ): Promise<InspectedReplica>;
   restart(containerId: string, signal: AbortSignal): Promise<void>;
   /** @throws {StartFailure} when the engine refuses, as it does when somebody else has a host port by now */
   reattach(container: ContainerInspectInfo): Promise<void>;
@@ -98,11 +103,11 @@ export const createReplicaContainers = (deps: {
   const { docker, engine, settings, ports, limiter } = deps;
 
   /** Of one replica, by the name in its specification, the sandbox's without one. Of two the older one counts. */
-  const idsOf = async ({ replicaId }: StartReplica): Promise<ContainerIds> =>
-    new Map((await engine.list(replicaId)).map(({ id, labels }) => [labels[LABEL.container], id]));
+  const idsOf = (found: readonly FoundContainer[]): ContainerIds =>
+    new Map(found.map(({ id, labels }) => [labels[LABEL.container], id]));
 
   const inspect = async (replica: StartReplica): Promise<InspectedReplica> => {
-    const ids = await idsOf(replica);
+    const ids = idsOf(await engine.list(replica.replicaId));
     const look = async (name: string | undefined): Promise<ContainerInspectInfo | undefined> => {
       const id = ids.get(name);
       return id === undefined ? undefined : engine.inspectContainer(id);
@@ -246,15 +251,11 @@ export const createReplicaContainers = (deps: {
     return found;
   };
 
-  const ensure = async (
-    replica: KnownReplica,
-    signal: AbortSignal,
-    only?: readonly string[],
-  ): Promise<InspectedReplica> => {
+  const ensure: ReplicaContainers['ensure'] = async (replica, signal, { only, found } = {}) => {
     const names = replica.spec.release.spec.containers
       .map(({ name }) => name)
       .filter((name) => only === undefined || only.includes(name));
-    const ids = await idsOf(replica.spec);
+    const ids = idsOf(found ?? (await engine.list(replica.spec.replicaId)));
     let sandbox: ContainerInspectInfo | undefined;
     if (needsSandbox(replica.spec)) {
       sandbox = await limiter(async () => {

@@ -29,6 +29,8 @@ export interface NodeReplica extends KnownReplica {
   restartCount: number;
   /** The container whose network the replica uses, as of the last look. */
   networkOwnerId?: string | undefined;
+  /** An activity has seen all of it to serve, and nothing has happened to it since. */
+  isJustSeen: boolean;
   /** By the container's name. */
   readonly upkeeps: Map<string, ContainerUpkeep>;
 }
@@ -50,6 +52,7 @@ export const rememberReplica = (
     phase,
     mendFailures: 0,
     restartCount: 0,
+    isJustSeen: false,
     upkeeps: new Map(),
   };
   memory.set(spec.replicaId, replica);

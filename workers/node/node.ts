@@ -37,7 +37,7 @@ import { createReplicaPublisher } from './replica-publisher';
 import { createReplicaRunner } from './replica-runner';
 
 /** More at once only make each other slower: the engine works through them one by one in its heart. */
-const ENGINE_CONCURRENCY = 4;
+const ENGINE_CONCURRENCY = 3;
 export interface Node {
   readonly activities: NodeActivities;
   start(): void;

@@ -13,7 +13,7 @@ import type { Logger } from 'pino';
 import { needsSandbox } from '../../adapters/docker/container-config';
 import type { ContainerHappening } from '../../adapters/docker/engine-events';
 import { firstFailure } from '../../adapters/docker/probe';
-import { networkAddress } from '../../adapters/docker/readiness';
+import { networkAddress, networkOwner } from '../../adapters/docker/readiness';
 import {
   StartFailure,
   type InspectedReplica,
@@ -41,6 +41,8 @@ import {
 } from './upkeep';
 
 const DEBOUNCE_MS = 2;
+/** A replica that an activity has just seen to serve can wait for its turn until the burst of a large start is over. */
+const CALM_LOOK_MS = 2_000;
 const FIRST_PROBE_PAUSE_MS = 25;
 const LAST_PROBE_PAUSE_MS = 1_000;
 const RETRY_MS = 500;
@@ -124,8 +126,9 @@ export const createReplicaKeeper = (deps: ReplicaKeeperDeps): ReplicaKeeper => {
   /** @returns whether to look again at once */
   const keepOnce = async (replica: NodeReplica, signal: AbortSignal): Promise<boolean> => {
     const { spec } = replica;
+    replica.isJustSeen = false;
     const inspected = await containers.inspect(spec);
-    replica.networkOwnerId = (inspected.sandbox ?? [...inspected.containers.values()][0])?.Id;
+    replica.networkOwnerId = networkOwner(inspected)?.Id;
     const now = performance.now();
     for (const [name, seen] of inspected.containers) {
       if (noteSeen(upkeepOf(replica, name), seen, now)) replica.restartCount += 1;
@@ -215,7 +218,7 @@ export const createReplicaKeeper = (deps: ReplicaKeeperDeps): ReplicaKeeper => {
   };
 
   const ensure = (replica: NodeReplica, names: readonly string[], signal: AbortSignal): Promise<boolean> =>
-    attempt(replica, () => containers.ensure(replica, signal, names));
+    attempt(replica, () => containers.ensure(replica, signal, { only: names }));
 
   /** What fails too often in a row is not tried any more. @returns whether it succeeded */
   const attempt = async (replica: NodeReplica, mend: () => Promise<unknown>): Promise<boolean> => {
@@ -325,11 +328,14 @@ export const createReplicaKeeper = (deps: ReplicaKeeperDeps): ReplicaKeeper => {
     );
   };
 
-  locks.onFree((replicaId) => look(replicaId));
+  locks.onFree((replicaId) =>
+    look(replicaId, memory.get(replicaId)?.isJustSeen === true ? CALM_LOOK_MS : DEBOUNCE_MS),
+  );
 
   return {
     onHappening: (happening) => {
       const replica = memory.get(happening.replicaId);
+      if (replica !== undefined) replica.isJustSeen = false;
       if (replica === undefined || replica.phase === 'stopping' || replica.phase === 'starting') return;
       const { action, container } = happening;
       if (action === 'kill' && container !== undefined) noteKill(upkeepOf(replica, container));

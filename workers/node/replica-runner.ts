@@ -19,6 +19,7 @@ import {
   awaitReady,
   describeEnd,
   networkAddress,
+  networkOwner,
   type Readiness,
   type ReadinessDeps,
 } from '../../adapters/docker/readiness';
@@ -91,8 +92,21 @@ export const createReplicaRunner = (deps: ReplicaRunnerDeps): ReplicaRunner => {
     return refused;
   };
 
+  /** One look for a whole batch; only a replica that was being worked on then needs another. */
+  const lookForAll = async (
+    replicas: readonly { readonly replicaId: string }[],
+  ): Promise<(replicaId: string) => Promise<readonly FoundContainer[]>> => {
+    const busy = new Set(
+      replicas.map(({ replicaId }) => replicaId).filter((replicaId) => locks.isHeld(replicaId)),
+    );
+    const groups = groupByReplica(await containers.list());
+    return async (replicaId) =>
+      busy.has(replicaId) ? containers.list(replicaId) : (groups.get(replicaId) ?? []);
+  };
+
   const startOne = async (
     replica: NodeReplica,
+    found: readonly FoundContainer[],
     signal: AbortSignal,
     say: Progress,
   ): Promise<StartOutcome> => {
@@ -108,7 +122,8 @@ export const createReplicaRunner = (deps: ReplicaRunnerDeps): ReplicaRunner => {
     say(replicaId, 'creating');
     let started: InspectedReplica;
     try {
-      started = await containers.ensure(replica, signal);
+      started = await containers.ensure(replica, signal, { found });
+      replica.networkOwnerId = networkOwner(started)?.Id;
     } catch (error) {
       if (!(error instanceof StartFailure)) throw error;
       const logTail =
@@ -118,6 +133,7 @@ export const createReplicaRunner = (deps: ReplicaRunnerDeps): ReplicaRunner => {
     say(replicaId, 'waiting for its checks');
     const readiness = await awaitReady(deps.readiness, replica.spec, started, signal);
     if (readiness.kind === 'failed') return fail(replica, started, readiness);
+    replica.isJustSeen = true;
     say(replicaId, 'registering');
     const { inspected } = readiness;
     const done = [...inspected.containers].find(([, seen]) => seen?.State.Running === false);
@@ -210,6 +226,7 @@ export const createReplicaRunner = (deps: ReplicaRunnerDeps): ReplicaRunner => {
   return {
     start: async (replicas, signal, say) => {
       const refused = await admit(replicas);
+      const find = await lookForAll(replicas);
       return allOrFirstError(
         replicas.map(async (spec): Promise<StartOutcome> => {
           const reason = refused.get(spec.replicaId);
@@ -221,7 +238,7 @@ export const createReplicaRunner = (deps: ReplicaRunnerDeps): ReplicaRunner => {
               return { kind: 'failed', replicaId: spec.replicaId, code: 'conflict', reason, logTail: [] };
             }
             try {
-              return await startOne(replica, held, say);
+              return await startOne(replica, await find(spec.replicaId), held, say);
             } finally {
               if (replica.phase === 'starting') replica.phase = 'kept';
             }
@@ -231,19 +248,15 @@ export const createReplicaRunner = (deps: ReplicaRunnerDeps): ReplicaRunner => {
     },
     stop: async (replicas, signal, say) => {
       await deps.adopted();
-      // One look for the whole batch; only a replica that was being worked on needs another.
-      const busy = new Set(
-        replicas.map(({ replicaId }) => replicaId).filter((replicaId) => locks.isHeld(replicaId)),
-      );
-      const groups = groupByReplica(await containers.list());
+      const find = await lookForAll(replicas);
       return allOrFirstError(
         replicas.map((asked) =>
           locks.take(asked.replicaId, signal, async (held) => {
             const { replicaId } = asked;
             held.throwIfAborted();
-            const current = busy.has(replicaId) ? groupByReplica(await containers.list()) : groups;
+            const found = await find(replicaId);
             held.throwIfAborted(); // from here on it cannot be undone
-            return stopOne(asked, current.get(replicaId) ?? [], held, say);
+            return stopOne(asked, found, held, say);
           }),
         ),
       );
