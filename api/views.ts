@@ -7,7 +7,7 @@
 import type { Microservice, MicroserviceKey, Operation, Release } from '../domain/model';
 import { FINAL_OPERATION_STATES, isOfRelease } from '../domain/model';
 import type { NodeVerdict } from '../domain/placement/explain';
-import { diffRelease } from '../domain/spec/diff';
+import { diffRelease } from '../domain/spec/release-diff';
 import { releaseToUser, specToUser } from '../domain/spec/to-user';
 import type {
   EventView,

@@ -31,9 +31,13 @@ import {
   type VolumeSpec,
 } from './schema';
 
+type Entry = <K extends string, V>(isDefault: boolean, key: K, value: V) => Partial<Record<K, V>>;
+
 /** `{ [key]: value }`, or nothing where the value is the default. */
-const unless = <K extends string, V>(isDefault: boolean, key: K, value: V): Partial<Record<K, V>> =>
+const unless: Entry = <K extends string, V>(isDefault: boolean, key: K, value: V) =>
   isDefault ? {} : ({ [key]: value } as Record<K, V>);
+
+const always: Entry = (_isDefault, key, value) => unless(false, key, value);
 
 const present = <K extends string, V>(key: K, value: V | null): Partial<Record<K, V>> =>
   value === null ? {} : ({ [key]: value } as Record<K, V>);
@@ -43,7 +47,7 @@ const nonEmpty = <K extends string, V extends object>(key: K, value: V): Partial
 
 const toSeconds = (ms: number): number => ms / 1_000;
 
-const volumeToUser = (volume: VolumeSpec): NonNullable<RawContainerSpec['volumes']>[number] => {
+const volumeToUser = (volume: VolumeSpec, entry: Entry): NonNullable<RawContainerSpec['volumes']>[number] => {
   switch (volume.kind) {
     case 'tmpfs':
       return { tmpfs: true, path: volume.path, ...present('sizeBytes', volume.sizeBytes) };
@@ -51,27 +55,27 @@ const volumeToUser = (volume: VolumeSpec): NonNullable<RawContainerSpec['volumes
       return {
         hostPath: volume.hostPath,
         path: volume.path,
-        ...unless(!volume.readOnly, 'readOnly', volume.readOnly),
+        ...entry(!volume.readOnly, 'readOnly', volume.readOnly),
       };
     case 'named':
       return {
         name: volume.name,
         path: volume.path,
-        ...unless(!volume.readOnly, 'readOnly', volume.readOnly),
+        ...entry(!volume.readOnly, 'readOnly', volume.readOnly),
       };
   }
 };
 
-const checkToUser = (check: CheckSpec): NonNullable<RawContainerSpec['check']> => {
+const checkToUser = (check: CheckSpec, entry: Entry): NonNullable<RawContainerSpec['check']> => {
   const { intervalMs, timeoutMs, failures } = check;
   const timing = {
-    ...unless(intervalMs === DEFAULT_CHECK_TIMING.intervalMs, 'intervalSeconds', toSeconds(intervalMs)),
-    ...unless(timeoutMs === DEFAULT_CHECK_TIMING.timeoutMs, 'timeoutSeconds', toSeconds(timeoutMs)),
-    ...unless(failures === DEFAULT_CHECK_TIMING.failures, 'failures', failures),
+    ...entry(intervalMs === DEFAULT_CHECK_TIMING.intervalMs, 'intervalSeconds', toSeconds(intervalMs)),
+    ...entry(timeoutMs === DEFAULT_CHECK_TIMING.timeoutMs, 'timeoutSeconds', toSeconds(timeoutMs)),
+    ...entry(failures === DEFAULT_CHECK_TIMING.failures, 'failures', failures),
   };
   switch (check.kind) {
     case 'http':
-      return { http: { port: check.port, ...unless(check.path === '/', 'path', check.path) }, ...timing };
+      return { http: { port: check.port, ...entry(check.path === '/', 'path', check.path) }, ...timing };
     case 'tcp':
       return { tcp: { port: check.port }, ...timing };
     case 'command':
@@ -99,43 +103,47 @@ const portsToUser = ({ ports }: ContainerSpec): Pick<RawContainerSpec, 'ports' |
   };
 };
 
-const containerToUser = (container: ContainerSpec): RawContainerSpec => {
+const containerToUser = (container: ContainerSpec, entry: Entry): RawContainerSpec => {
   const { cpusReserved, memoryReservedBytes, checks } = container;
-  const [check] = sameJson(checks, defaultChecks(container.ports)) ? [] : checks;
+  const isDefaultCheck = sameJson(checks, defaultChecks(container.ports));
+  const [check] = checks;
   return {
     image: container.image,
-    ...unless(container.pull === defaultPull(container.image), 'pull', container.pull),
+    ...entry(container.pull === defaultPull(container.image), 'pull', container.pull),
     ...present('command', container.command === null ? null : [...container.command]),
     ...present('args', container.args === null ? null : [...container.args]),
     ...nonEmpty('env', [...container.env]),
     ...portsToUser(container),
-    ...nonEmpty('volumes', container.volumes.map(volumeToUser)),
-    ...unless(container.cpus === DEFAULT_CPUS, 'cpus', container.cpus),
-    ...unless(
+    ...nonEmpty(
+      'volumes',
+      container.volumes.map((volume) => volumeToUser(volume, entry)),
+    ),
+    ...entry(container.cpus === DEFAULT_CPUS, 'cpus', container.cpus),
+    ...entry(
       container.memoryLimitBytes === DEFAULT_MEMORY_LIMIT_BYTES,
       'memLimit',
       container.memoryLimitBytes,
     ),
     ...nonEmpty('reserve', {
-      ...unless(cpusReserved === 0, 'cpus', cpusReserved),
-      ...unless(memoryReservedBytes === 0, 'memory', memoryReservedBytes),
+      ...entry(cpusReserved === 0, 'cpus', cpusReserved),
+      ...entry(memoryReservedBytes === 0, 'memory', memoryReservedBytes),
     }),
     ...present('pidsLimit', container.pidsLimit),
     ...present('user', container.user),
     ...present('workingDirectory', container.workingDirectory),
-    ...unless(!container.readOnly, 'readOnly', container.readOnly),
+    ...entry(!container.readOnly, 'readOnly', container.readOnly),
     ...nonEmpty('dropCapabilities', [...container.dropCapabilities]),
     ...nonEmpty('addCapabilities', [...container.addCapabilities]),
-    ...unless(!container.privileged, 'privileged', container.privileged),
+    ...entry(!container.privileged, 'privileged', container.privileged),
     ...nonEmpty('labels', { ...container.labels }),
-    ...(check === undefined ? {} : { check: checkToUser(check) }),
-    ...unless(
+    ...(check === undefined ? {} : entry(isDefaultCheck, 'check', checkToUser(check, entry))),
+    ...entry(
       container.startupGraceMs === DEFAULT_STARTUP_GRACE_MS,
       'startupGraceSeconds',
       toSeconds(container.startupGraceMs),
     ),
     ...present('stopSignal', container.stopSignal),
-    ...unless(
+    ...entry(
       container.stopGraceMs === DEFAULT_STOP_GRACE_MS,
       'stopGraceSeconds',
       toSeconds(container.stopGraceMs),
@@ -146,40 +154,47 @@ const containerToUser = (container: ContainerSpec): RawContainerSpec => {
 const countToUser = (count: CountOrPercent): number | string =>
   count.kind === 'count' ? count.count : `${count.percent}%`;
 
-/** @returns all that a user writes of a release: the specification without name and scale */
-export const releaseToUser = (release: ReleaseSpec): Omit<RawMicroserviceSpec, 'name' | 'scale'> => {
+type RawRelease = Omit<RawMicroserviceSpec, 'name' | 'scale'>;
+
+const writeRelease = (release: ReleaseSpec, entry: Entry): RawRelease => {
   const { restart, update } = release;
   return {
     containers: Object.fromEntries(
-      release.containers.map((container) => [container.name, containerToUser(container)]),
+      release.containers.map((container) => [container.name, containerToUser(container, entry)]),
     ),
     ...nonEmpty('restart', {
-      ...unless(restart.policy === 'always', 'policy', restart.policy),
-      ...unless(restart.backoffMs === DEFAULT_BACKOFF_MS, 'backoffSeconds', toSeconds(restart.backoffMs)),
-      ...unless(
+      ...entry(restart.policy === 'always', 'policy', restart.policy),
+      ...entry(restart.backoffMs === DEFAULT_BACKOFF_MS, 'backoffSeconds', toSeconds(restart.backoffMs)),
+      ...entry(
         restart.maxBackoffMs === Math.max(DEFAULT_MAX_BACKOFF_MS, restart.backoffMs),
         'maxBackoffSeconds',
         toSeconds(restart.maxBackoffMs),
       ),
     }),
     ...nonEmpty('update', {
-      ...unless(update.strategy === 'rolling', 'strategy', update.strategy),
-      ...unless(sameJson(update.maxSurge, DEFAULT_MAX_SURGE), 'maxSurge', countToUser(update.maxSurge)),
-      ...unless(
+      ...entry(update.strategy === 'rolling', 'strategy', update.strategy),
+      ...entry(sameJson(update.maxSurge, DEFAULT_MAX_SURGE), 'maxSurge', countToUser(update.maxSurge)),
+      ...entry(
         sameJson(update.maxUnavailable, DEFAULT_MAX_UNAVAILABLE),
         'maxUnavailable',
         countToUser(update.maxUnavailable),
       ),
-      ...unless(
+      ...entry(
         update.minHealthyMs === defaultMinHealthyMs(release.containers),
         'minHealthySeconds',
         toSeconds(update.minHealthyMs),
       ),
     }),
     ...nonEmpty('constraints', { ...release.constraints }),
-    ...unless(!release.hostNetwork, 'hostNetwork', release.hostNetwork),
+    ...entry(!release.hostNetwork, 'hostNetwork', release.hostNetwork),
   };
 };
+
+/** @returns all that a user writes of a release: the specification without name and scale */
+export const releaseToUser = (release: ReleaseSpec): RawRelease => writeRelease(release, unless);
+
+/** @returns the same with the values that a user leaves to the defaults */
+export const releaseInFull = (release: ReleaseSpec): RawRelease => writeRelease(release, always);
 
 /**
  * @param spec a parsed specification, or one put together from what an entity publishes

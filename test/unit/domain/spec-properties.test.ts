@@ -1,8 +1,9 @@
 /** What holds for every document: parsing never throws, changes nothing, and can be undone. */
 
 import fc from 'fast-check';
-import { diffRelease, sameRelease } from '../../../domain/spec/diff';
+import { sameRelease } from '../../../domain/spec/diff';
 import { parseMicroserviceSpec, type ParsedSpec } from '../../../domain/spec/parse';
+import { diffRelease } from '../../../domain/spec/release-diff';
 import { specToUser } from '../../../domain/spec/to-user';
 
 const RUNS = Number(process.env['PROPERTY_RUNS'] ?? 300);
@@ -262,9 +263,34 @@ describe('differences', () => {
     expect(
       diff({}, {}, { update: { strategy: 'recreate' }, hostNetwork: true, constraints: { a: 'b' } }),
     ).toEqual([
-      'update.strategy: rolling → recreate',
       'constraints.a: (none) → b',
       'hostNetwork: false → true',
+      'update.strategy: rolling → recreate',
+    ]);
+  });
+
+  test('are in the words of the specification, with the defaults', () => {
+    expect(
+      diff(
+        { httpPorts: { 80: 'a.localhost' }, memLimit: 2e9 },
+        {
+          httpPorts: { 80: ['a.localhost', 'b.localhost'] },
+          reserve: { memory: 1e8 },
+          startupGraceSeconds: 5,
+          check: { http: { port: 80, path: '/up' }, intervalSeconds: 2 },
+        },
+        { update: { maxSurge: '50%' } },
+      ),
+    ).toEqual([
+      'containers.web.check.http.path: (none) → /up',
+      'containers.web.check.http.port: (none) → 80',
+      expect.stringMatching(/^containers\.web\.check\.intervalSeconds: [\d.]+ → 2$/),
+      'containers.web.check.tcp.port: 80 → (none)',
+      'containers.web.httpPorts.80: a.localhost → ["a.localhost","b.localhost"]',
+      'containers.web.memLimit: 2000000000 → 1000000000',
+      'containers.web.reserve.memory: 0 → 100000000',
+      expect.stringMatching(/^containers\.web\.startupGraceSeconds: \d+ → 5$/),
+      expect.stringMatching(/^update\.maxSurge: .+ → 50%$/),
     ]);
   });
 
