@@ -43,6 +43,8 @@ export const createConsulKeeper = (deps: {
   readonly publisher: ReplicaPublisher;
   /** Waits until everything on the engine is in the memory. */
   readonly adopted: () => Promise<unknown>;
+  /** The name of the agent's node, which the membership goes by. */
+  readonly onAgent: (nodeName: string) => void;
   readonly onCritical: (critical: ReadonlyMap<string, string>) => void;
   /** Services or documents of replicas are no longer in Consul. */
   readonly onLost: () => void;
@@ -141,6 +143,7 @@ export const createConsulKeeper = (deps: {
       try {
         if (nodeName === undefined) {
           nodeName = await agent.nodeName();
+          deps.onAgent(nodeName);
           await compare();
           index = 0;
         }

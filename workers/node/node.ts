@@ -49,6 +49,8 @@ export interface NodeState {
   readonly hasEngine: boolean;
   /** The node's document has been in Consul: before, nothing is placed on it. */
   readonly isKnown: boolean;
+  /** What the Consul agent calls this node; undefined before it has answered. */
+  readonly agentNodeName?: string;
 }
 
 /** @param onState called when something of it has changed */
@@ -149,6 +151,7 @@ export const createNode = (config: NodeConfig, logger: Logger, onState: (state: 
     memory,
     publisher: replicas,
     adopted: () => keeper.adopted(),
+    onAgent: (agentNodeName) => setState({ agentNodeName }),
     onCritical: (critical) => replicaKeeper.setCritical(critical),
     onLost: () => replicaKeeper.lookAtAll(),
     onReturn: () => {

@@ -21,6 +21,21 @@ export interface NodeWorker {
   stop(): Promise<void>;
 }
 
+/** @returns what keeps the node from taking work, for people; undefined: nothing */
+export const whyNotReady = (
+  { nodeId, dockerSocketPath }: Pick<NodeConfig, 'nodeId' | 'dockerSocketPath'>,
+  { hasEngine, isKnown, agentNodeName = nodeId }: NodeState,
+  isPolling: boolean,
+): string | undefined => {
+  // Membership goes by the agent's name: under another one the node would count as lost.
+  if (agentNodeName !== nodeId) {
+    return `the Consul agent's node is called ${agentNodeName} and this one ${nodeId}: start it with --node-name ${agentNodeName}, or give the agent this name`;
+  }
+  if (!hasEngine) return `the Docker Engine at ${dockerSocketPath} does not answer`;
+  if (!isKnown) return 'the node is not in Consul yet';
+  return isPolling ? undefined : 'the node takes no work from Temporal';
+};
+
 /** @param onReady called with every change, and why it is not ready */
 export const startNodeWorker = (
   config: NodeConfig,
@@ -30,10 +45,9 @@ export const startNodeWorker = (
   let isPolling = false;
   let state: NodeState = { hasEngine: false, isKnown: false };
   const tell = (): void => {
-    if (!state.hasEngine) onReady(false, `the Docker Engine at ${config.dockerSocketPath} does not answer`);
-    else if (!state.isKnown) onReady(false, 'the node is not in Consul yet');
-    else if (!isPolling) onReady(false, 'the node takes no work from Temporal');
-    else onReady(true);
+    const reason = whyNotReady(config, state, isPolling);
+    if (reason === undefined) onReady(true);
+    else onReady(false, reason);
   };
   const node = createNode(config, logger, (now) => {
     state = now;

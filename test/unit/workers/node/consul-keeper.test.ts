@@ -107,6 +107,7 @@ const startKeeper = (
     memory,
     publisher,
     adopted: async () => undefined,
+    onAgent: () => undefined,
     onCritical: (found) => void criticals.push([...found]),
     onLost: look,
     onReturn: look,
