@@ -77,6 +77,34 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
       await subject.steady(1, 1);
     },
   },
+  'job-failed': {
+    run: async (subject, project) => {
+      project.cluster.setImage('shop:bad', { ...BAD, leaves: 'broken' });
+      await subject.applied({ spec: { ...specOf('shop:bad'), restart: { policy: 'never' } } });
+      await subject.signal();
+      await subject.ended(await subject.restart());
+      await subject.applied();
+      await subject.steady(1, 2);
+    },
+  },
+  'pull-failed-late': {
+    run: async (subject, project) => {
+      let fail: () => void = () => undefined;
+      const after = new Promise<void>((resolve) => {
+        fail = resolve;
+      });
+      project.cluster.setImage('shop:away', { kind: 'unreachable', after });
+      const pulling = await subject.apply({ image: 'shop:away' });
+      await eventually(() => expect(project.cluster.journal.at(-1)).toMatch(/pull shop:away$/));
+      await subject.apply({ image: 'shop:2' });
+      await eventually(async () => {
+        const { events } = await project.client.workflow.getHandle(pulling.operation.id).fetchHistory();
+        expect(events?.some((event) => event.activityTaskCancelRequestedEventAttributes)).toBe(true);
+      });
+      fail();
+      await subject.steady(1, 2);
+    },
+  },
   refused: {
     run: async (subject, project) => {
       for (const node of ['a', 'b', 'c']) project.cluster.refuse(node, 'memory is low');
