@@ -13,7 +13,7 @@ import { replicaKvKey } from '../../contracts/kv';
 import type { MicroserviceKey } from '../../domain/model';
 import { serviceCheckId } from './service-definitions';
 import type { AgentServiceDefinition, ConsulAgent, HealthStatus } from './consul-agent';
-import type { DocumentWriter } from './document-writer';
+import type { DocumentWriter } from '../document-writer';
 
 /** The agent tells the catalogue of a new service within this time. */
 const SYNC_TIME_MS = 2_000;

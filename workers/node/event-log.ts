@@ -9,7 +9,7 @@ import { randomBytes } from 'node:crypto';
 
 import type { Logger } from 'pino';
 
-import type { DocumentWriter } from '../../adapters/consul/document-writer';
+import type { DocumentWriter } from '../../adapters/document-writer';
 import { eventKvKey } from '../../contracts/kv';
 import type { ClusterEvent } from '../../domain/model';
 

@@ -10,7 +10,7 @@ import type Docker from 'dockerode';
 import type { Logger } from 'pino';
 
 import type { ConsulAgent } from '../../adapters/consul/consul-agent';
-import type { DocumentWriter } from '../../adapters/consul/document-writer';
+import type { DocumentWriter } from '../../adapters/document-writer';
 import { listImageReferences, type EngineInfo } from '../../adapters/docker/engine-info';
 import type { EngineEvents } from '../../adapters/docker/engine-events';
 import type { HostStatsReader } from '../../adapters/host/host-stats';
