@@ -33,11 +33,12 @@ export interface NodeStreams {
   /**
    * Hands a node's answer to who waits for it.
    *
+   * @param from the node that answers, where it is known: an answer of another one than was asked is `forbidden`
    * @returns resolves when the answer has been read to its end, or nobody wants it any more
    */
-  answer(requestId: string, body: Readable): Promise<void>;
-  /** A node's word that it cannot answer. */
-  refuse(requestId: string, error: ContainerOsError): void;
+  answer(requestId: string, body: Readable, from?: string): Promise<void>;
+  /** A node's word that it cannot answer; `from` as above. */
+  refuse(requestId: string, error: ContainerOsError, from?: string): void;
   /**
    * @throws {ContainerOsError} `unavailable` when the node is not connected or does not answer, or what it said
    */
@@ -45,6 +46,7 @@ export interface NodeStreams {
 }
 
 interface Pending {
+  readonly nodeId: string;
   readonly resolve: (body: Readable) => void;
   readonly reject: (error: Error) => void;
 }
@@ -105,6 +107,7 @@ export const createNodeStreams = (): NodeStreams => {
       }, ANSWER_TIMEOUT_MS);
       signal.addEventListener('abort', abort);
       pending.set(requestId, {
+        nodeId,
         resolve: (body) => {
           end();
           resolve(body);
@@ -116,6 +119,14 @@ export const createNodeStreams = (): NodeStreams => {
       });
     });
 
+  const waitingFor = (requestId: string, from: string | undefined): Pending | undefined => {
+    const waiting = pending.get(requestId);
+    if (waiting !== undefined && from !== undefined && waiting.nodeId !== from) {
+      throw new ContainerOsError('forbidden', `The node ${from} was not asked for this stream.`);
+    }
+    return waiting;
+  };
+
   return {
     connected: (nodeId, connection) => {
       connections.get(nodeId)?.close();
@@ -126,15 +137,15 @@ export const createNodeStreams = (): NodeStreams => {
       };
     },
     isConnected: (nodeId) => connections.has(nodeId),
-    answer: (requestId, body) => {
-      const waiting = pending.get(requestId);
+    answer: (requestId, body, from) => {
+      const waiting = waitingFor(requestId, from);
       if (!waiting) throw new ContainerOsError('not_found', 'Nobody waits for this stream any more.');
       return new Promise((resolve) => {
         body.once('close', resolve);
         waiting.resolve(body);
       });
     },
-    refuse: (requestId, error) => pending.get(requestId)?.reject(error),
+    refuse: (requestId, error, from) => waitingFor(requestId, from)?.reject(error),
     open: async (nodeId, wanted, signal) => {
       if (!connections.has(nodeId)) await arrival(nodeId, signal);
       const connection = connections.get(nodeId);
