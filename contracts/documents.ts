@@ -186,7 +186,8 @@ export interface StoredText {
   readonly text: string;
 }
 
-type Read<T> = { readonly document: T } | { readonly problem: string };
+/** What is read, or why it cannot be, in words. */
+export type Read<T> = { readonly document: T } | { readonly problem: string };
 
 const parse = <K extends DocumentKind>(kind: K, { key, text }: StoredText): Read<Documents[K]> => {
   let value: unknown;
@@ -195,6 +196,15 @@ const parse = <K extends DocumentKind>(kind: K, { key, text }: StoredText): Read
   } catch (error) {
     return { problem: `it is not JSON (${(error as Error).message})` };
   }
+  return checkDocument(kind, key, value);
+};
+
+/** Whether a value may stand under a key. */
+export const checkDocument = <K extends DocumentKind>(
+  kind: K,
+  key: string,
+  value: unknown,
+): Read<Documents[K]> => {
   const problem = mismatch<Documents[K]>(value, SHAPES[kind]);
   if (problem !== undefined) return { problem };
   const document = value as Documents[K];

@@ -1,0 +1,136 @@
+/**
+ * What nodes use over HTTP at the cluster port: contracts/node-stream and contracts/node-documents, each under the
+ * identity of the certificate.
+ *
+ * Invariant: a path that names a node is for that node alone, and a stream is taken only from the node that was asked.
+ */
+
+import type { ServerResponse } from 'node:http';
+
+import type { Logger } from 'pino';
+
+import {
+  MAX_NODE_DOCUMENTS_BYTES,
+  nodeDocumentsPath,
+  type NodeDocumentsAnswer,
+} from '../../contracts/node-documents';
+import { NODE_STREAM_KEEPALIVE_MS, nodeRequestsPath } from '../../contracts/node-stream';
+import { ContainerOsError, isErrorCode } from '../../domain/errors';
+import { parseJsonText } from '../json-text';
+import type { NodeStreams } from '../node-streams';
+
+import { answerJson, bodyStreamOf, readPortBody } from './answers';
+import type { PortRequest, PortResponse } from './cluster-port';
+import type { NodeDocuments } from './node-documents';
+import type { PeerIdentity } from './peer-identity';
+import type { Refusals } from './refusals';
+
+export interface NodeRoutesDeps {
+  readonly nodeStreams: NodeStreams;
+  readonly documents: NodeDocuments;
+  readonly refusals: Refusals;
+  readonly log: Logger;
+}
+
+export type NodeRoutes = (
+  identity: PeerIdentity,
+  request: PortRequest,
+  response: PortResponse,
+) => Promise<void>;
+
+/** Of requests that a node does not read; then it is cut, and connects again if it lives. */
+const MAX_UNREAD_BYTES = 262_144;
+const PATH = /^\/internal\/v1\/(?:nodes\/([^/]+)\/(requests|documents)|streams\/([^/]+))$/;
+
+const decodeUtf8 = (bytes: Buffer): string => {
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+  } catch (error) {
+    throw new ContainerOsError('invalid', 'The body is not valid UTF-8.', [], { cause: error });
+  }
+};
+
+/** @returns answers one request; rejects with ContainerOsError when it is refused */
+export const createNodeRoutes = ({ nodeStreams, documents, refusals, log }: NodeRoutesDeps): NodeRoutes => {
+  const takeRequests = (nodeId: string, response: PortResponse): Promise<void> =>
+    new Promise((resolve) => {
+      // One signature for each version of HTTP, and the same meaning.
+      const answer = response as ServerResponse;
+      answer.writeHead(200, { 'content-type': 'application/x-ndjson', 'cache-control': 'no-store' });
+      const send = (line: string): boolean => {
+        if (answer.destroyed || answer.writableEnded) return false;
+        if (answer.writableLength > MAX_UNREAD_BYTES) answer.destroy();
+        answer.write(line);
+        return true;
+      };
+      const disconnected = nodeStreams.connected(nodeId, { send, close: () => answer.end() });
+      log.info({ node: nodeId }, 'a node has opened its stream');
+      const timer = setInterval(() => send('\n'), NODE_STREAM_KEEPALIVE_MS);
+      // The first line tells the node at once that it was let in.
+      send('\n');
+      answer.once('close', () => {
+        clearInterval(timer);
+        disconnected();
+        log.info({ node: nodeId }, 'the stream of a node has ended');
+        resolve();
+      });
+    });
+
+  const takeStream = async (nodeId: string, requestId: string, request: PortRequest): Promise<void> => {
+    const query = new URL(request.url ?? '', 'https://cluster-port').searchParams;
+    const code = query.get('error');
+    if (code === null) return nodeStreams.answer(requestId, bodyStreamOf(request), nodeId);
+    const words = query.get('message') ?? 'The node could not answer.';
+    nodeStreams.refuse(
+      requestId,
+      new ContainerOsError(isErrorCode(code) ? code : 'unavailable', words.slice(0, 2_000)),
+      nodeId,
+    );
+  };
+
+  const takeDocuments = async (nodeId: string, request: PortRequest): Promise<NodeDocumentsAnswer> => {
+    const body = await readPortBody(request, MAX_NODE_DOCUMENTS_BYTES);
+    return { index: await documents.write(nodeId, parseJsonText(decodeUtf8(body))) };
+  };
+
+  const only = (request: PortRequest, method: string): void => {
+    if (request.method === method) return;
+    throw new ContainerOsError('method_not_allowed', `This path takes ${method} only.`);
+  };
+
+  const route = async (nodeId: string, request: PortRequest, response: PortResponse): Promise<void> => {
+    const [, ofNode, what, requestId] = PATH.exec((request.url ?? '').split('?')[0] ?? '') ?? [];
+    if (ofNode !== undefined && ofNode !== nodeId) {
+      throw new ContainerOsError('forbidden', `The node ${nodeId} may not act for another one.`);
+    }
+    if (what === 'requests') {
+      only(request, 'GET');
+      await takeRequests(nodeId, response);
+    } else if (what === 'documents') {
+      only(request, 'PUT');
+      answerJson(response, 200, await takeDocuments(nodeId, request));
+    } else if (requestId !== undefined) {
+      only(request, 'POST');
+      await takeStream(nodeId, requestId, request);
+      if (!response.headersSent && !response.destroyed) (response as ServerResponse).writeHead(204).end();
+    } else {
+      const paths = `${nodeRequestsPath(nodeId)}, ${nodeDocumentsPath(nodeId)}`;
+      throw new ContainerOsError(
+        'not_found',
+        `There is no such path at the cluster port; there are ${paths}.`,
+      );
+    }
+  };
+
+  return async ({ nodeId }, request, response) => {
+    try {
+      await route(nodeId, request, response);
+    } catch (error) {
+      const isRefusal =
+        error instanceof ContainerOsError &&
+        ['invalid', 'forbidden', 'too_large', 'rate_limited'].includes(error.code);
+      if (isRefusal) refusals.tell(nodeId, error.message);
+      throw error;
+    }
+  };
+};
