@@ -74,7 +74,7 @@ export const createClusterPortWriter = (options: ClusterPortWriterOptions): Clus
       },
     );
 
-  const send = (body: string): Promise<number> =>
+  const send = (body: string, isRepeated = false): Promise<number> =>
     new Promise((resolve, reject) => {
       const { certificatePem, keyPem, authorityPem } = options.credentials();
       const request = httpsRequest(url, {
@@ -92,7 +92,12 @@ export const createClusterPortWriter = (options: ClusterPortWriterOptions): Clus
         clearTimeout(timer);
         reject(error instanceof ContainerOsError ? error : away(error.message, error));
       };
-      request.on('error', fail);
+      request.on('error', (error: NodeJS.ErrnoException) => {
+        // The server ended the connection while it was idle; writing the same documents twice does no harm.
+        if (error.code !== 'ECONNRESET' || !request.reusedSocket || isRepeated) return fail(error);
+        clearTimeout(timer);
+        return resolve(send(body, true));
+      });
       request.on('response', (response) => {
         let text = '';
         response.setEncoding('utf8');

@@ -18,7 +18,7 @@ import {
   type ServerHttp2Stream,
 } from 'node:http2';
 import { constants as cryptoConstants } from 'node:crypto';
-import type { AddressInfo } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 
 import type { Logger } from 'pino';
@@ -204,7 +204,7 @@ export const startClusterPort = async (deps: ClusterPortDeps): Promise<ClusterPo
   // What Node adds for HTTP/2 beside a listener of requests would take the streams of gRPC too.
   server.removeAllListeners('stream');
   server.on('stream', onStream);
-  server.on('connection', (socket) => connections.arrived(socket));
+  server.on('connection', (socket: Socket) => connections.arrived(socket));
   // Before the listener that makes a session of it.
   server.prependListener('secureConnection', (socket: TLSSocket) => connections.secured(socket));
   server.on('session', (session) => connections.session(session));

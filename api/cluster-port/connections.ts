@@ -90,15 +90,18 @@ export const createConnections = (rules: PeerRules, limits: ConnectionLimits): C
     strangers.add(address, -1);
   };
 
+  /** Who had no right from the beginning is a stranger, to be told why. */
+  const hasLapsed = ({ nodeId, peer }: Entry): boolean =>
+    nodeId !== undefined && 'identity' in peer && lapse(peer.identity, rules) !== undefined;
+
   const sweep = () => {
     const now = performance.now();
     for (const entry of entries.values()) {
       const { socket, session, nodeId } = entry;
       const limitMs = nodeId === undefined ? limits.strangerIdleMs : limits.idleMs;
-      const isLapsed = 'identity' in entry.peer && lapse(entry.peer.identity, rules) !== undefined;
       const isIdle = entry.requests === 0 && now - entry.idleSinceMs > limitMs;
       // An answer to the last ping is due at the next look.
-      if (isLapsed || isIdle || entry.isPinging) socket.destroy();
+      if (hasLapsed(entry) || isIdle || entry.isPinging) socket.destroy();
       else if (session !== undefined && !session.destroyed && !session.closed) {
         entry.isPinging = session.ping(() => {
           entry.isPinging = false;
@@ -175,9 +178,7 @@ export const createConnections = (rules: PeerRules, limits: ConnectionLimits): C
       else entry.session = session;
     },
     recheck: () => {
-      for (const { peer, socket } of entries.values()) {
-        if ('identity' in peer && lapse(peer.identity, rules) !== undefined) socket.destroy();
-      }
+      for (const entry of entries.values()) if (hasLapsed(entry)) entry.socket.destroy();
     },
     drain: () => {
       for (const { session, socket, requests } of entries.values()) {

@@ -1,0 +1,210 @@
+// What a node publishes and streams through the cluster port is its own, or is refused.
+import { request as httpsRequest } from 'node:https';
+import { once } from 'node:events';
+import type { IncomingMessage } from 'node:http';
+
+import { createClusterPortWriter, type ClusterPortWriter } from '../../adapters/cluster-port/documents';
+import { KV_PREFIX, eventKvKey, nodeKvKey, replicaKvKey } from '../../contracts/kv';
+import { MAX_NODE_EVENTS_PER_MINUTE } from '../../contracts/node-documents';
+import { nodeRequestsPath, nodeStreamPath, type LogLine } from '../../contracts/node-stream';
+import type { ClusterEvent, ObservedNode, ObservedReplica } from '../../domain/model';
+import { eventually } from '../support/wait';
+import { ask, dial, startTestPort, type TestPort } from './cluster-port';
+
+let target: TestPort;
+const writers: ClusterPortWriter[] = [];
+beforeEach(async () => {
+  target = await startTestPort();
+});
+afterEach(async () => {
+  for (const writer of writers.splice(0)) writer.close();
+  await target.close();
+});
+
+const writerOf = (nodeId: string, path = nodeId): ClusterPortWriter => {
+  const holder = target.certificateOf(nodeId);
+  const writer = createClusterPortWriter({
+    url: `https://${target.port.address}`,
+    nodeId: path,
+    credentials: () => ({ ...holder, authorityPem: target.authority.certificatePem }),
+  });
+  writers.push(writer);
+  return writer;
+};
+
+const node = (id: string): ObservedNode => ({
+  id,
+  address: '10.0.0.2',
+  architecture: 'x64',
+  dockerVersion: '27',
+  capacity: { cpus: 2, memoryBytes: 1, diskBytes: 1 },
+  cpuPercent: 0,
+  memoryAvailableBytes: 1,
+  diskFreeBytes: 1,
+  health: 'healthy',
+  reasons: [],
+  images: [],
+  labels: {},
+  updatedAtMs: 1,
+});
+const replica = (id: string, nodeId: string): ObservedReplica => ({
+  project: 'shop',
+  name: 'web',
+  id,
+  release: 1,
+  nodeId,
+  operation: 'o',
+  state: 'running',
+  containers: [],
+  ports: [],
+  restartCount: 0,
+  cpusReserved: 0,
+  memoryReservedBytes: 0,
+  createdAtMs: 1,
+  updatedAtMs: 1,
+});
+const replicaKey = (id: string) => replicaKvKey({ project: 'shop', name: 'web' }, id);
+const event = (nodeId: string, atMs = Date.now()): ClusterEvent => ({
+  atMs,
+  level: 'info',
+  type: 'node.started',
+  message: 'The node is up.',
+  node: nodeId,
+});
+const keys = (prefix: string) => target.store.peek(prefix).map(({ key }) => key);
+
+test('a node writes its own documents, many at once, again and again, and removes them', async () => {
+  const writer = writerOf('a');
+  const ids = Array.from({ length: 100 }, (_, at) => `r${at}`);
+  const at = Date.now();
+  await Promise.all([
+    writer.put(nodeKvKey('a'), node('a')),
+    writer.put(eventKvKey(at, '0123456789'), event('a', at)),
+    ...ids.map((id) => writer.put(replicaKey(id), replica(id, 'a'))),
+  ]);
+  expect(keys(KV_PREFIX.replicas)).toHaveLength(100);
+  const first = await writer.put(replicaKey('r1'), { ...replica('r1', 'a'), state: 'stopped' });
+  const second = await writer.put(replicaKey('r1'), replica('r1', 'a'));
+  expect(second.index).toBeGreaterThan(first.index);
+  await target.restart(); // what it knew of who owns what is gone
+  await Promise.all(ids.slice(0, 60).map((id) => writer.put(replicaKey(id), replica(id, 'a'))));
+  await Promise.all(ids.map((id) => writer.remove(replicaKey(id))));
+  await writer.remove(replicaKey('r1'));
+  expect(keys(KV_PREFIX.replicas)).toEqual([]);
+  expect(keys(KV_PREFIX.nodes)).toEqual([nodeKvKey('a')]);
+});
+
+test('what is of another node, or of no node, is refused whole, and told once', async () => {
+  await writerOf('b').put(replicaKey('of-b'), replica('of-b', 'b'));
+  const before = target.store.peek('');
+  const refuses = async (code: string, key: string, document?: unknown) => {
+    const writer = writerOf('a');
+    const own = writer.put(replicaKey('own'), replica('own', 'a')).catch((error: unknown) => error);
+    const other = document === undefined ? writer.remove(key) : writer.put(key, document);
+    await expect(other).rejects.toMatchObject({ code });
+    expect(await own).toMatchObject({ code });
+  };
+  const now = Date.now();
+  await refuses('forbidden', nodeKvKey('b'), node('b'));
+  await refuses('forbidden', nodeKvKey('b'));
+  await refuses('invalid', nodeKvKey('a'), node('b'));
+  await refuses('forbidden', replicaKey('x'), replica('x', 'b'));
+  await refuses('forbidden', replicaKey('of-b'), replica('of-b', 'a'));
+  await refuses('forbidden', replicaKey('of-b'));
+  await refuses('invalid', replicaKey('x'), replica('y', 'a'));
+  await refuses('invalid', replicaKey('x'), { nodeId: 'a' });
+  await refuses('invalid', replicaKvKey({ project: 'a/b', name: 'c' }, 'd'), {
+    ...replica('d', 'a'),
+    project: 'a/b',
+    name: 'c',
+  });
+  await refuses('forbidden', eventKvKey(now, '0123456789'), event('b', now));
+  await refuses('invalid', eventKvKey(now, '0123456789'), event('a', now - 1));
+  await refuses('invalid', eventKvKey(now * 2, '0123456789'), event('a', now * 2));
+  await refuses('forbidden', eventKvKey(now, '0123456789'));
+  await refuses('forbidden', `${KV_PREFIX.microservices}shop/web`, {});
+  await refuses('forbidden', `${KV_PREFIX.operations}shop/web/1`);
+  await refuses('forbidden', 'elsewhere', {});
+  const told = target.store.peek<ClusterEvent>(KV_PREFIX.events);
+  expect(told.map(({ value }) => [value.type, value.node])).toEqual([['node.refused', 'a']]);
+  expect(target.store.peek('').filter(({ key }) => !key.startsWith(KV_PREFIX.events))).toEqual(before);
+  await expect(writerOf('a', 'b').put(nodeKvKey('b'), node('b'))).rejects.toMatchObject({
+    code: 'forbidden',
+  });
+});
+
+test('a node that floods the events is stopped', async () => {
+  const writer = writerOf('a');
+  const now = Date.now();
+  const all = Array.from({ length: MAX_NODE_EVENTS_PER_MINUTE + 64 }, (_, at) =>
+    writer.put(eventKvKey(now, String(at).padStart(10, '0')), event('a', now)).then(
+      () => 'written',
+      (error: unknown) => (error as { code: string }).code,
+    ),
+  );
+  const results = await Promise.all(all);
+  expect(results).toContain('rate_limited');
+  expect(keys(KV_PREFIX.events).length).toBeLessThanOrEqual(MAX_NODE_EVENTS_PER_MINUTE + 1); // and that it was refused
+});
+
+test('a store that is away is told as that, and what is not JSON as well', async () => {
+  target.store.away = true;
+  await expect(writerOf('a').put(nodeKvKey('a'), node('a'))).rejects.toMatchObject({ code: 'unavailable' });
+  target.store.away = false;
+  const session = await dial(target, target.certificateOf('a'));
+  const put = { ':method': 'PUT', ':path': '/internal/v1/nodes/a/documents' };
+  for (const body of ['', '{', '[]', '{"writes":[]}', '{"writes":[{"kind":"put"}]}', '{"writes":{}}']) {
+    expect((await ask(session, put, body)).headers[':status']).toBe(400);
+  }
+  session.close();
+});
+
+const http1 = (nodeId: string, method: string, path: string, body?: string) => {
+  const { certificatePem, keyPem } = target.certificateOf(nodeId);
+  const request = httpsRequest(`https://${target.port.address}${path}`, {
+    method,
+    agent: false,
+    ca: target.authority.certificatePem,
+    cert: certificatePem,
+    key: keyPem,
+  });
+  request.end(body);
+  return once(request, 'response').then(([response]) => response as IncomingMessage);
+};
+
+test.each(['HTTP/1.1', 'HTTP/2'])(
+  'logs come over %s from the node that was asked, and from no other',
+  async (version) => {
+    const requests = await http1('a', 'GET', nodeRequestsPath('a'));
+    requests.setEncoding('utf8');
+    await eventually(() => expect(target.nodeStreams.isConnected('a')).toBe(true));
+    expect((await http1('a', 'GET', nodeRequestsPath('b'))).statusCode).toBe(403);
+
+    const abort = new AbortController();
+    const opened = target.nodeStreams.open(
+      'a',
+      { kind: 'logs', replicaId: 'r', follow: false },
+      abort.signal,
+    );
+    let lines = '';
+    requests.on('data', (text: string) => (lines += text));
+    await eventually(() => expect(lines).toContain('requestId'));
+    const { requestId } = JSON.parse(lines.trim()) as { requestId: string };
+    const forged = await http1('b', 'POST', nodeStreamPath(requestId), '{"line":"forged"}\n');
+    expect(forged.statusCode).toBe(403);
+    expect(
+      (await http1('b', 'POST', `${nodeStreamPath(requestId)}?error=invalid&message=x`)).statusCode,
+    ).toBe(403);
+    const line = '{"line":"real"}\n';
+    const session = await dial(target, target.certificateOf('a'));
+    const answered =
+      version === 'HTTP/1.1'
+        ? http1('a', 'POST', nodeStreamPath(requestId), line)
+        : ask(session, { ':method': 'POST', ':path': nodeStreamPath(requestId) }, line);
+    const got: LogLine[] = [];
+    for await (const one of await opened) got.push(one);
+    expect(got).toEqual([{ line: 'real' }]);
+    await answered.catch(() => undefined); // its answer may be cut, since nobody reads on
+    session.close();
+  },
+);
