@@ -32,12 +32,19 @@ let target: TestPort;
 let connection: Connection;
 let client: Client;
 
+/** Of what a test server does not say by itself: that it is not to hold tasks back. */
+const SETTINGS = [
+  'history.transferProcessorMaxPollRPS=1000',
+  'matching.numTaskqueueReadPartitions=1',
+  'matching.numTaskqueueWritePartitions=1',
+].flatMap((setting) => ['--dynamic-config-value', setting]);
+
 /** On a port of its own choice the first time, and on the same one from then on, with what it knew. */
 const startServer = async (port: string) => {
   server = spawn(
     temporalBinary(),
     ['server', 'start-dev', '--headless', '--ip', '127.0.0.1', '--port', port, '--log-level', 'never'].concat(
-      ['--db-filename', join(folder, 'temporal.db')],
+      ['--db-filename', join(folder, 'temporal.db'), ...SETTINGS],
     ),
     { stdio: 'ignore' },
   );
