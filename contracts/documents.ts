@@ -6,6 +6,7 @@
  * cannot be read counts as not there, and is told once for as long as it stays the same.
  */
 
+import type { JoinToken, NodeIdentity } from '../domain/identity';
 import type {
   ClusterEvent,
   Microservice,
@@ -17,7 +18,16 @@ import type {
 } from '../domain/model';
 import { mismatch, type Shape } from '../domain/shape';
 
-import { KV_PREFIX, microserviceKvKey, nodeKvKey, operationKvKey, removedKvKey, replicaKvKey } from './kv';
+import {
+  KV_PREFIX,
+  identityKvKey,
+  joinTokenKvKey,
+  microserviceKvKey,
+  nodeKvKey,
+  operationKvKey,
+  removedKvKey,
+  replicaKvKey,
+} from './kv';
 
 /** What is under each prefix of contracts/kv. */
 export interface Documents {
@@ -29,6 +39,8 @@ export interface Documents {
   readonly hostnames: MicroserviceKey;
   readonly removed: Microservice;
   readonly events: ClusterEvent;
+  readonly joinTokens: JoinToken;
+  readonly identities: NodeIdentity;
 }
 
 export type DocumentKind = keyof Documents;
@@ -164,6 +176,26 @@ const SHAPES: { readonly [K in DocumentKind]: Shape<Documents[K]> } = {
     replica: ['optional', 'text'],
     node: ['optional', 'text'],
   },
+  joinTokens: {
+    id: 'text',
+    secretHash: 'text',
+    createdAtMs: 'time',
+    expiresAtMs: 'time',
+    usesLeft: 'number',
+    revokedAtMs: ['optional', 'time'],
+    usedBy: TEXTS,
+  },
+  identities: {
+    nodeId: 'text',
+    serial: 'text',
+    previousSerial: ['optional', 'text'],
+    publicKeyHash: 'text',
+    joinedWith: 'text',
+    issuedAtMs: 'time',
+    expiresAtMs: 'time',
+    revokedAtMs: ['optional', 'time'],
+    consulAccessor: ['optional', 'text'],
+  },
 };
 
 /** The last part of a key, where the document itself does not hold the rest. */
@@ -179,6 +211,8 @@ const OWN_KEY: { readonly [K in DocumentKind]: (document: Documents[K], key: str
   hostnames: () => true,
   removed: (document, key) => removedKvKey(document) === key,
   events: () => true,
+  joinTokens: ({ id }, key) => joinTokenKvKey(id) === key,
+  identities: ({ nodeId }, key) => identityKvKey(nodeId) === key,
 };
 
 export interface StoredText {

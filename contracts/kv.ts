@@ -2,8 +2,8 @@
  * Where things stand in Consul KV. Every value is one JSON document of domain/model.
  *
  * Invariants: each key has one writer: entities write microservices, releases and (queued and final) operations,
- * the operation's plan is written by its own workflow, node workers write nodes and replicas, anyone appends
- * events. Names are stored in lower case, because hostnames and DNS labels know no case.
+ * the operation's plan is written by its own workflow, node workers write nodes and replicas, the API writes join
+ * tokens and identities, anyone appends events. Names are stored in lower case, because hostnames and DNS labels know no case.
  */
 
 import { microserviceId, type MicroserviceKey } from '../domain/model';
@@ -19,6 +19,8 @@ export const KV_PREFIX = {
   hostnames: `${KV_ROOT}hostnames/`,
   removed: `${KV_ROOT}removed/`,
   events: `${KV_ROOT}events/`,
+  joinTokens: `${KV_ROOT}join-tokens/`,
+  identities: `${KV_ROOT}identities/`,
 } as const;
 
 export const microserviceKvKey = (key: MicroserviceKey): string =>
@@ -38,6 +40,8 @@ export const replicasKvPrefix = (key: MicroserviceKey): string =>
 export const replicaKvKey = (key: MicroserviceKey, replicaId: string): string =>
   `${replicasKvPrefix(key)}${replicaId}`;
 export const nodeKvKey = (nodeId: string): string => `${KV_PREFIX.nodes}${nodeId}`;
+export const joinTokenKvKey = (id: string): string => `${KV_PREFIX.joinTokens}${id}`;
+export const identityKvKey = (nodeId: string): string => `${KV_PREFIX.identities}${nodeId}`;
 export const hostnameKvKey = (hostname: string): string => `${KV_PREFIX.hostnames}${hostname}`;
 
 /**
