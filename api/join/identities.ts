@@ -1,0 +1,136 @@
+/**
+ * Identities of nodes after they have joined: renewal, revocation, and who is revoked.
+ *
+ * Invariants: whoever is not known is revoked, and stays so while Consul is away; a node may show its newest
+ * certificate and the one that it renewed it with, none before; a view that does not know a certificate yet asks
+ * Consul before it says no.
+ */
+
+import { createDocumentReader } from '../../contracts/documents';
+import type { Authority } from '../../contracts/authority';
+import type { KeyValueStore } from '../../contracts/key-value-store';
+import type { KvStore } from '../../contracts/kv-store';
+import { KV_PREFIX, identityKvKey } from '../../contracts/kv';
+import { ContainerOsError } from '../../domain/errors';
+import { isCurrentCertificate, isNodeId, type NodeIdentity } from '../../domain/identity';
+
+const ATTEMPTS = 100;
+
+export interface IdentitiesDeps {
+  readonly store: KeyValueStore;
+  readonly authority: Authority;
+  readonly clusterId: string;
+  readonly nowMs: () => number;
+}
+
+export interface Identities {
+  /**
+   * @param shown the certificate that the node showed; TLS has checked that it is one of the authority
+   * @throws {ContainerOsError} `unauthenticated` when that certificate is revoked, `invalid` for a bad request
+   */
+  renewCertificate(
+    shown: { readonly nodeId: string; readonly serial: string },
+    signingRequestPem: string,
+  ): Promise<{ readonly certificatePem: string; readonly authorityPem: string }>;
+  /** Revoking twice is no error. @throws {ContainerOsError} `not_found` */
+  revokeNode(nodeId: string): Promise<void>;
+}
+
+export const createIdentities = ({ store, authority, clusterId, nowMs }: IdentitiesDeps): Identities => {
+  const busy = (nodeId: string) =>
+    new ContainerOsError('unavailable', `The identity of ${nodeId} changes too often now. Try again.`);
+  const read = (nodeId: string) =>
+    isNodeId(nodeId) ? store.get<NodeIdentity>(identityKvKey(nodeId)) : Promise.resolve(undefined);
+
+  return {
+    renewCertificate: async ({ nodeId, serial }, signingRequestPem) => {
+      for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
+        const found = await read(nodeId);
+        if (found?.value === undefined || !isCurrentCertificate(found.value, serial)) {
+          throw new ContainerOsError(
+            'unauthenticated',
+            `The certificate of ${nodeId} is revoked. Join again with a new token.`,
+          );
+        }
+        const atMs = nowMs();
+        const issued = await authority.issueNodeCertificate({
+          nodeId,
+          signingRequestPem,
+          clusterId,
+          nowMs: atMs,
+        });
+        const value: NodeIdentity = {
+          ...found.value,
+          serial: issued.serial,
+          previousSerial: serial,
+          publicKeyHash: issued.publicKeyHash,
+          issuedAtMs: atMs,
+          expiresAtMs: issued.expiresAtMs,
+        };
+        const key = identityKvKey(nodeId);
+        const result = await store.transact([{ kind: 'replace', key, value, ifIndex: found.index }]);
+        if (result.kind === 'written') {
+          return { certificatePem: issued.certificatePem, authorityPem: authority.certificatePem };
+        }
+      }
+      throw busy(nodeId);
+    },
+
+    revokeNode: async (nodeId) => {
+      const key = identityKvKey(nodeId);
+      for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
+        const found = await read(nodeId);
+        if (found === undefined) throw new ContainerOsError('not_found', `No node ${nodeId} has joined.`);
+        if (found.value?.revokedAtMs !== undefined) return;
+        const result = await store.transact([
+          found.value === undefined
+            ? { kind: 'delete', key }
+            : { kind: 'replace', key, value: { ...found.value, revokedAtMs: nowMs() }, ifIndex: found.index },
+        ]);
+        if (result.kind === 'written') return;
+      }
+      throw busy(nodeId);
+    },
+  };
+};
+
+export interface RevocationView {
+  /**
+   * @param serial of the certificate that was shown, in lower-case hex
+   * @throws {ContainerOsError} `unavailable` when the view does not know it and Consul cannot be asked
+   */
+  isRevoked(nodeId: string, serial: string): Promise<boolean>;
+  close(): void;
+}
+
+/** @param tell called with what cannot be read, and why */
+export const followRevocations = (kv: KvStore, tell: (message: string) => void): RevocationView => {
+  const identities = new Map<string, NodeIdentity>();
+  const read = createDocumentReader(tell);
+  const watch = kv.watch(KV_PREFIX.identities, {
+    changed: ({ changed, removed }) => {
+      for (const key of removed) identities.delete(key);
+      for (const document of changed) {
+        const identity = read('identities', document);
+        if (identity === undefined) identities.delete(document.key);
+        else identities.set(document.key, identity);
+      }
+    },
+    unreachable: () => undefined, // what was known holds
+  });
+  const isKnown = (nodeId: string, serial: string): boolean => {
+    const identity = identities.get(identityKvKey(nodeId));
+    return identity !== undefined && isCurrentCertificate(identity, serial);
+  };
+  return {
+    isRevoked: async (nodeId, serial) => {
+      if (isKnown(nodeId, serial)) return false;
+      // It may have joined or renewed a moment ago. A revocation of this certificate is final, so nothing is to ask.
+      const identity = identities.get(identityKvKey(nodeId));
+      if (identity?.revokedAtMs !== undefined && identity.serial === serial) return true;
+      await watch.refresh();
+      return !isKnown(nodeId, serial);
+    },
+    close: () => watch.close(),
+  };
+};

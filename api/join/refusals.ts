@@ -1,0 +1,26 @@
+/**
+ * Tells refused joins as events, few enough that nobody can flood the log with them.
+ *
+ * Invariants: at most one event for each reason and source in a minute, and at most MAX_PER_MINUTE altogether.
+ */
+
+export const MAX_PER_MINUTE = 60;
+const MINUTE_MS = 60_000;
+
+export interface Refusals {
+  /** Whether this one is to be told. */
+  isNews(reason: string, source: string, nowMs: number): boolean;
+}
+
+export const createRefusals = (): Refusals => {
+  const toldAtMs = new Map<string, number>();
+  return {
+    isNews: (reason, source, nowMs) => {
+      for (const [key, atMs] of toldAtMs) if (nowMs - atMs >= MINUTE_MS) toldAtMs.delete(key);
+      const key = `${reason} ${source}`;
+      if (toldAtMs.has(key) || toldAtMs.size >= MAX_PER_MINUTE) return false;
+      toldAtMs.set(key, nowMs);
+      return true;
+    },
+  };
+};

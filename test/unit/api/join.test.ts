@@ -1,0 +1,303 @@
+/** Joining over a store in memory and a real authority: who is let in, who is not, and what is said. */
+
+import { X509Certificate } from 'node:crypto';
+
+import {
+  createAuthority,
+  createSigningRequest,
+  openAuthority,
+  serialOf,
+} from '../../../adapters/certificates/authority';
+import { createAttemptLimiter } from '../../../api/attempt-limiter';
+import { createIdentities, followRevocations } from '../../../api/join/identities';
+import { createJoinNode, type JoinRequest } from '../../../api/join/join-node';
+import { createJoinTokens } from '../../../api/join/join-tokens';
+import { createRefusals } from '../../../api/join/refusals';
+import type { Authority } from '../../../contracts/authority';
+import { KV_PREFIX, identityKvKey, joinTokenKvKey, nodeKvKey } from '../../../contracts/kv';
+import type { JoinToken, NodeIdentity } from '../../../domain/identity';
+import { parseJoinToken } from '../../../domain/join-token';
+import type { ClusterEvent } from '../../../domain/model';
+import { createMemoryStore } from '../../support/memory-store';
+import { eventually } from '../../support/wait';
+
+import { createFakeKv } from './fake-kv';
+
+const START_MS = Date.UTC(2026, 0, 1);
+const CLUSTER = 'c0ffee';
+let authority: Authority;
+
+beforeAll(async () => {
+  authority = await openAuthority(await createAuthority({ clusterId: CLUSTER, nowMs: START_MS }));
+});
+
+const createWorld = () => {
+  const clock = { ms: START_MS };
+  const store = createMemoryStore();
+  const nowMs = () => clock.ms;
+  const tokens = createJoinTokens({
+    store,
+    clusterAddress: '192.0.2.1:7443',
+    authorityFingerprint: authority.fingerprint,
+    nowMs,
+  });
+  const joinFrom = createJoinNode({
+    store,
+    authority,
+    clusterId: CLUSTER,
+    limiter: createAttemptLimiter(),
+    refusals: createRefusals(),
+    nowMs,
+    onEventLost: (error) => {
+      throw error;
+    },
+  });
+  const request = async (token: string, overrides: Partial<JoinRequest> = {}): Promise<JoinRequest> => {
+    const { id, secret } = parseJoinToken(token);
+    const nodeId = overrides.nodeId ?? 'node-2';
+    return {
+      tokenId: id,
+      secret,
+      nodeId,
+      signingRequestPem: (await createSigningRequest(nodeId)).signingRequestPem,
+      nowMs: clock.ms,
+      dockerVersion: '27.3.1',
+      architecture: 'amd64',
+      containerosVersion: '1.0.0',
+      ...overrides,
+    };
+  };
+  const events = () => store.peek<ClusterEvent>(KV_PREFIX.events).map(({ value }) => value);
+  const identity = (nodeId = 'node-2') => store.peek<NodeIdentity>(identityKvKey(nodeId))[0]?.value;
+  const token = (id: string) => store.peek<JoinToken>(joinTokenKvKey(id))[0]?.value;
+  const join = (one: JoinRequest, source = '192.0.2.9') => joinFrom(one, source);
+  const identities = createIdentities({ store, authority, clusterId: CLUSTER, nowMs });
+  return { clock, store, tokens, join, request, events, identity, token, identities };
+};
+
+test('a machine with a good token becomes a node', async () => {
+  const { tokens, join, request, events, identity, token } = createWorld();
+  const made = await tokens.create({});
+  expect(made.command).toBe(`containeros join 192.0.2.1:7443 --token ${made.token}`);
+  const answer = await join(await request(made.token));
+  const certificate = new X509Certificate(answer.certificatePem);
+  expect(certificate.subject).toBe('CN=node-2\nO=c0ffee');
+  expect(answer).toMatchObject({ authorityPem: authority.certificatePem, clusterId: CLUSTER });
+  expect(identity()).toMatchObject({ nodeId: 'node-2', serial: serialOf(certificate), issuedAtMs: START_MS });
+  expect(token(made.id)).toMatchObject({ usesLeft: 0, usedBy: ['node-2'] });
+  expect(events()).toMatchObject([{ type: 'node.joined', node: 'node-2' }]);
+});
+
+test('neither the store nor a list holds the secret', async () => {
+  const { tokens, store } = createWorld();
+  const { token } = await tokens.create({ uses: 3 });
+  const { secret } = parseJoinToken(token);
+  expect(JSON.stringify([store.peek(''), await tokens.list()])).not.toContain(secret);
+});
+
+type World = ReturnType<typeof createWorld>;
+
+const REFUSED: readonly [
+  string,
+  (world: World, id: string) => void | Promise<void>,
+  Partial<JoinRequest>,
+  string,
+  RegExp,
+][] = [
+  [
+    'an unknown token',
+    () => undefined,
+    { tokenId: 'aaaaaaaa' },
+    'unauthenticated',
+    /not one of this cluster/,
+  ],
+  [
+    'a wrong secret',
+    () => undefined,
+    { secret: 'x'.repeat(32) },
+    'unauthenticated',
+    /not one of this cluster/,
+  ],
+  [
+    'an id that leads elsewhere',
+    () => undefined,
+    { tokenId: '../nodes' },
+    'unauthenticated',
+    /not one of this/,
+  ],
+  ['an expired token', ({ clock }) => void (clock.ms += 3_600_000), {}, 'unauthenticated', /expired at/],
+  ['a revoked token', ({ tokens }, id) => tokens.revoke(id), {}, 'unauthenticated', /was revoked/],
+  [
+    'a used token',
+    async ({ store }, id) => {
+      // Another node uses it first.
+      const stored = store.peek<JoinToken>(joinTokenKvKey(id))[0];
+      if (stored === undefined) throw new Error('no token');
+      await store.transact([
+        { kind: 'set', key: stored.key, value: { ...stored.value, usesLeft: 0, usedBy: ['node-9'] } },
+      ]);
+    },
+    {},
+    'unauthenticated',
+    /used as often/,
+  ],
+  ['a clock that is behind', () => undefined, { nowMs: START_MS - 420_000 }, 'invalid', /7 minutes behind/],
+  [
+    'a clock that is ahead',
+    () => undefined,
+    { nowMs: START_MS + 86_400_000 },
+    'invalid',
+    /24 hours ahead of/,
+  ],
+  ['a clock that says nothing', () => undefined, { nowMs: NaN }, 'invalid', /not readable/],
+  ['an old Docker', () => undefined, { dockerVersion: '19.03.15' }, 'invalid', /20\.10 or newer.*19\.03/],
+  ['no Docker', () => undefined, { dockerVersion: 'none' }, 'invalid', /20\.10 or newer/],
+  ['a name that is none', () => undefined, { nodeId: '../x' }, 'invalid', /DNS label/],
+  ['the name localhost', () => undefined, { nodeId: 'localhost' }, 'invalid', /localhost/],
+  [
+    'the name of the first machine',
+    ({ store }) => void store.transact([{ kind: 'set', key: nodeKvKey('node-2'), value: {} }]),
+    {},
+    'conflict',
+    /Remove that node.*--node-name/,
+  ],
+  [
+    'the name of another node',
+    async ({ tokens, join, request }) => void (await join(await request((await tokens.create({})).token))),
+    {},
+    'conflict',
+    /Remove that node.*--node-name/,
+  ],
+];
+
+test.each(REFUSED)('%s is refused, and told once a minute', async (_what, prepare, change, code, words) => {
+  const world = createWorld();
+  const { tokens, join, request, events, token, clock } = world;
+  const made = await tokens.create({});
+  await prepare(world, made.id);
+  const before = token(made.id);
+  const one = await request(made.token, change);
+  const refusal = { code, message: expect.stringMatching(words) as string };
+  await expect(join(one)).rejects.toMatchObject(refusal);
+  await expect(join(one)).rejects.toMatchObject(refusal);
+  const refusals = () => events().filter(({ type }) => type === 'node.join_refused');
+  expect(refusals()).toHaveLength(1);
+  expect(JSON.stringify(events())).not.toContain(parseJoinToken(made.token).secret);
+  expect(token(made.id)).toEqual(before);
+  clock.ms += 60_000;
+  await join({ ...one, nowMs: one.nowMs + 60_000 }).catch(() => undefined);
+  expect(refusals()).toHaveLength(2);
+});
+
+test('a join whose answer was lost gets a certificate again, and uses the token once', async () => {
+  const { tokens, join, request, token, identity } = createWorld();
+  const made = await tokens.create({ uses: 2 });
+  const one = await request(made.token);
+  const first = await join(one);
+  const again = await join(one);
+  expect(again.certificatePem).not.toBe(first.certificatePem);
+  expect(token(made.id)).toMatchObject({ usesLeft: 1, usedBy: ['node-2'] });
+  expect(identity()?.previousSerial).toBe(serialOf(new X509Certificate(first.certificatePem)));
+});
+
+test('a replayed join with another key is refused, with a token that has uses left and with one that has none', async () => {
+  for (const [uses, code] of [
+    [1, 'unauthenticated'],
+    [2, 'conflict'],
+  ] as const) {
+    const { tokens, join, request, identity } = createWorld();
+    const made = await tokens.create({ uses });
+    await join(await request(made.token));
+    const before = identity();
+    await expect(join(await request(made.token))).rejects.toMatchObject({ code });
+    expect(identity()).toEqual(before);
+  }
+});
+
+test('a revoked token gives nothing again either, nor does a revoked node', async () => {
+  const { tokens, join, request, identities } = createWorld();
+  const made = await tokens.create({});
+  const one = await request(made.token);
+  await join(one);
+  await identities.revokeNode('node-2');
+  await expect(join(one)).rejects.toMatchObject({
+    message: expect.stringMatching(/used as often/) as string,
+  });
+  const other = await tokens.create({});
+  const two = await request(other.token);
+  await join(two);
+  await tokens.revoke(other.id);
+  await expect(join(two)).rejects.toMatchObject({ message: expect.stringMatching(/was revoked/) as string });
+});
+
+test('who fails too often waits, also with the right token', async () => {
+  const { tokens, join, request } = createWorld();
+  const made = await tokens.create({});
+  const wrong = await request(made.token, { secret: 'y'.repeat(32) });
+  for (let count = 0; count < 10; count += 1) {
+    await expect(join(wrong)).rejects.toMatchObject({ code: 'unauthenticated' });
+  }
+  const right = await request(made.token);
+  await expect(join(right)).rejects.toMatchObject({ code: 'rate_limited' });
+  await expect(join(right, '192.0.2.10')).resolves.toBeDefined();
+});
+
+test('many sources do not flood the events', async () => {
+  const refusals = createRefusals();
+  const told = Array.from({ length: 500 }, (_, at) => refusals.isNews('token', `source-${at}`, 0));
+  expect(told.filter(Boolean)).toHaveLength(60);
+  expect(refusals.isNews('token', 'source-499', 60_000)).toBe(true);
+});
+
+test('renewal, and what is revoked by it and by removal', async () => {
+  const { tokens, join, request, identities, identity } = createWorld();
+  const kv = createFakeKv();
+  const view = followRevocations(kv, () => undefined);
+  const gone = (serial: string) =>
+    eventually(async () => expect(await view.isRevoked('node-2', serial)).toBe(true), { timeoutMs: 5_000 });
+  const publish = () => kv.put({ [identityKvKey('node-2')]: identity() });
+  try {
+    const { certificatePem } = await join(await request((await tokens.create({})).token));
+    const first = serialOf(new X509Certificate(certificatePem));
+    await expect(view.isRevoked('node-2', first)).resolves.toBe(true);
+    publish();
+    await expect(view.isRevoked('node-2', first)).resolves.toBe(false);
+    await expect(view.isRevoked('node-3', first)).resolves.toBe(true);
+
+    const { signingRequestPem } = await createSigningRequest('node-2');
+    const renew = async (serial: string) =>
+      serialOf(
+        new X509Certificate(
+          (await identities.renewCertificate({ nodeId: 'node-2', serial }, signingRequestPem)).certificatePem,
+        ),
+      );
+    await renew(first); // its answer is lost
+    const second = await renew(first);
+    publish();
+    await expect(view.isRevoked('node-2', first)).resolves.toBe(false);
+    await expect(view.isRevoked('node-2', second)).resolves.toBe(false);
+    const third = await renew(second);
+    publish();
+    await gone(first);
+    await expect(renew(first)).rejects.toMatchObject({ code: 'unauthenticated' });
+
+    await identities.revokeNode('node-2');
+    await identities.revokeNode('node-2');
+    publish();
+    await gone(third);
+    await expect(renew(third)).rejects.toMatchObject({ code: 'unauthenticated' });
+    await expect(identities.revokeNode('node-7')).rejects.toMatchObject({ code: 'not_found' });
+
+    // Another machine may take the name; the certificates of the one before stay revoked.
+    const next = await join(await request((await tokens.create({})).token));
+    publish();
+    await expect(view.isRevoked('node-2', serialOf(new X509Certificate(next.certificatePem)))).resolves.toBe(
+      false,
+    );
+    await gone(third);
+    kv.away(true);
+    await expect(view.isRevoked('node-2', third)).rejects.toMatchObject({ code: 'unavailable' });
+  } finally {
+    view.close();
+  }
+});
