@@ -4,6 +4,7 @@ import type { Logger } from 'pino';
 import type { Registry } from 'prom-client';
 
 import type { Changes } from './changes';
+import type { JoinTokensDeps } from './join/join-tokens';
 import type { NodeStreams } from './node-streams';
 import type { Operations } from './operations';
 import type { ReadModel } from './read-model';
@@ -30,6 +31,7 @@ export interface ApiDeps {
   readonly operations: Operations;
   readonly changes: Changes;
   readonly nodeStreams: NodeStreams;
+  readonly joining: Omit<JoinTokensDeps, 'nowMs'>;
   /** What keeps ContainerOS from working, for people; empty when nothing does. Called for each /readyz. */
   readonly notReady: () => Promise<readonly string[]>;
   readonly log: Logger;

@@ -19,6 +19,7 @@ import { createApiMetrics } from './metrics';
 import { PROBLEM_JSON, ProblemError, toProblem } from './problem';
 import { eventRoutes } from './routes/events';
 import { internalRoutes } from './routes/internal';
+import { joinTokenRoutes } from './routes/join-tokens';
 import { logRoutes } from './routes/logs';
 import { microserviceRoutes } from './routes/microservices';
 import { operationRoutes } from './routes/operations';
@@ -43,6 +44,7 @@ export const createRoutes = (deps: RouteDeps): readonly Route[] => [
   ...operationRoutes(deps),
   ...logRoutes(deps),
   ...eventRoutes(deps),
+  ...joinTokenRoutes(deps),
   ...systemRoutes(deps),
   ...internalRoutes(deps),
 ];

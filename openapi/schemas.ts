@@ -342,6 +342,29 @@ export const aboutSchema = z
 
 export const healthSchema = z.strictObject({ status: z.literal('ok') });
 
+export const joinTokenSchema = z
+  .strictObject({
+    id: z.string(),
+    createdAt: time(),
+    expiresAt: time(),
+    usesLeft: count(),
+    usedBy: z.array(z.string()).meta({ description: 'Ids of the nodes that joined with it.' }),
+    revokedAt: time().optional(),
+  })
+  .meta({ description: 'A join token, without its secret.' });
+
+export const joinTokenListSchema = z.strictObject({ items: z.array(joinTokenSchema) });
+
+export const madeJoinTokenSchema = z
+  .strictObject({
+    id: z.string(),
+    token: z.string().meta({ description: 'Shown this once. Whoever has it can add a node.' }),
+    command: z.string().meta({ description: 'What to run on the machine that is to become a node.' }),
+    expiresAt: time(),
+    uses: count(),
+  })
+  .meta({ description: 'A new join token.' });
+
 // ---- what a request may hold ----
 
 export const scaleRequestSchema = z
@@ -369,6 +392,23 @@ export const rollbackRequestSchema = z
   .strictObject({ toRelease: z.int().min(1).optional() })
   .meta({ description: 'Which release to go back to; the newest healthy one before when left out.' });
 
+export const joinTokenRequestSchema = z
+  .strictObject({
+    uses: z
+      .int()
+      .min(1)
+      .max(1_000)
+      .optional()
+      .meta({ description: 'How many nodes may join with it; 1 when left out.' }),
+    expiresInSeconds: z
+      .int()
+      .min(1)
+      .max(30 * 86_400)
+      .optional()
+      .meta({ description: 'For how long it may be used; an hour when left out.' }),
+  })
+  .meta({ description: 'What the token allows.' });
+
 export const emptyRequestSchema = z.strictObject({});
 
 export type ProblemBody = z.infer<typeof problemSchema>;
@@ -379,4 +419,5 @@ export type ReleaseView = z.infer<typeof releaseSchema>;
 export type PlacementView = z.infer<typeof placementSchema>;
 export type NodeView = z.infer<typeof nodeSchema>;
 export type EventView = z.infer<typeof eventSchema>;
+export type JoinTokenView = z.infer<typeof joinTokenSchema>;
 export type LogLineView = z.infer<typeof logLineSchema>;

@@ -5,6 +5,7 @@ import type { Logger } from 'pino';
 import { Registry, collectDefaultMetrics } from 'prom-client';
 
 import { createConsulClient, kvPath } from '../adapters/consul/consul-client';
+import { createKeyValueStore } from '../adapters/consul/kv-store';
 import { createKvStore } from '../adapters/consul/watch-kv';
 import { watchMembers } from '../adapters/consul/watch-members';
 import { createApp } from '../api/create-app';
@@ -29,6 +30,7 @@ export const runApiRole = async (config: Config, logger: Logger): Promise<void> 
   const installation = openInstallation(config);
   const consul = createConsulClient(consulOf(config));
   const kv = createKvStore(consul);
+  const store = createKeyValueStore(consulOf(config), (message) => logger.warn(message));
   // Lazy: the API starts, and says what is missing, also while Temporal is away.
   const connection = Connection.lazy({ address: temporalAddressOf(config) });
   const client = new Client({ connection, namespace: config.temporalNamespace });
@@ -85,6 +87,7 @@ export const runApiRole = async (config: Config, logger: Logger): Promise<void> 
     operations: createOperations({ kv, readModel, log: logger }),
     changes: createTemporalChanges({ client, log: logger }),
     nodeStreams: createNodeStreams(),
+    joining: { store, clusterAddress: undefined, authorityFingerprint: undefined },
     notReady: async () => [
       ...rolesNotReady,
       ...(await Promise.all([temporalNotReady(), consulNotReady()])).flat(),
@@ -101,6 +104,7 @@ export const runApiRole = async (config: Config, logger: Logger): Promise<void> 
     closing.abort();
     await server.close();
     readModel.close();
+    store.close();
     consul.close();
     await connection.close();
   });

@@ -22,6 +22,7 @@ import {
 } from '../../../contracts/kv';
 import { parseOperationId } from '../../../contracts/workflows';
 import type { ClusterEvent, Microservice, ObservedReplica, Operation } from '../../../domain/model';
+import { createMemoryStore, type MemoryStore } from '../../support/memory-store';
 import { NOW_MS, buildNode, buildRelease } from '../../support/builders';
 import { httpRequest, type HttpAnswer, type HttpOptions } from '../../support/http';
 
@@ -34,6 +35,8 @@ export interface ApiUnderTest {
   readonly url: string;
   readonly port: number;
   readonly kv: FakeKv;
+  /** Where join tokens are. */
+  readonly store: MemoryStore;
   readonly members: FakeMembers;
   readonly readModel: ReadModel;
   readonly nodeStreams: NodeStreams;
@@ -93,6 +96,8 @@ export interface ApiUnderTestOptions {
   readonly nowMs?: () => number;
   readonly kv?: FakeKv;
   readonly port?: number;
+  /** Undefined: no other machine can reach this one. */
+  readonly clusterAddress?: string;
 }
 
 export const startApi = async (options: ApiUnderTestOptions = {}): Promise<ApiUnderTest> => {
@@ -105,6 +110,7 @@ export const startApi = async (options: ApiUnderTestOptions = {}): Promise<ApiUn
   await readModel.whenLoaded(1_000);
   const changes = typeof options.changes === 'function' ? options.changes(kv) : options.changes;
   const nodeStreams = createNodeStreams();
+  const store = createMemoryStore();
   const closing = new AbortController();
   const app = createApp({
     config: {
@@ -121,6 +127,11 @@ export const startApi = async (options: ApiUnderTestOptions = {}): Promise<ApiUn
     operations: createOperations({ kv, readModel, log }),
     changes: fakeChanges(changes),
     nodeStreams,
+    joining: {
+      store,
+      clusterAddress: options.clusterAddress,
+      authorityFingerprint: 'a'.repeat(64),
+    },
     notReady: options.notReady ?? (async () => []),
     log,
     metrics: new Registry(),
@@ -132,6 +143,7 @@ export const startApi = async (options: ApiUnderTestOptions = {}): Promise<ApiUn
     url: server.url,
     port: server.port,
     kv,
+    store,
     members,
     readModel,
     nodeStreams,
