@@ -11,18 +11,28 @@ import type { Logger } from 'pino';
 
 import { createDocumentReader, type DocumentKind, type Documents } from '../contracts/documents';
 import type { MembersHandlers, MembersWatch } from '../contracts/cluster';
-import { KV_PREFIX, microserviceKvKey, nodeKvKey, releasesKvPrefix, replicasKvPrefix } from '../contracts/kv';
+import {
+  KV_PREFIX,
+  microserviceKvKey,
+  nodeKvKey,
+  nodeSettingsKvKey,
+  releasesKvPrefix,
+  replicasKvPrefix,
+} from '../contracts/kv';
 import { ContainerOsError } from '../domain/errors';
 import {
   microserviceId,
   type Microservice,
   type MicroserviceKey,
+  type NodeAvailability,
+  type NodeSettings,
   type ObservedNode,
   type ObservedReplica,
   type Release,
   type Snapshot,
 } from '../domain/model';
 import { snapshotNodes } from '../domain/placement/snapshot';
+import { sameJson } from '../domain/spec/diff';
 
 import { createEventLog, type EventLog } from './event-log';
 import type { KvChange, KvStore, KvWatch } from '../contracts/kv-store';
@@ -33,6 +43,7 @@ const FOLLOWED = [
   'releases',
   'replicas',
   'nodes',
+  'nodeSettings',
   'events',
 ] as const satisfies DocumentKind[];
 type Followed = (typeof FOLLOWED)[number];
@@ -58,7 +69,10 @@ export const TOPIC = {
 export type ShownReplica = Omit<ObservedReplica, 'state'> & {
   readonly state: ObservedReplica['state'] | 'lost';
 };
-export type ShownNode = Omit<ObservedNode, 'health'> & { readonly health: ObservedNode['health'] | 'lost' };
+export type ShownNode = Omit<ObservedNode, 'health'> & {
+  readonly health: ObservedNode['health'] | 'lost';
+  readonly availability: NodeAvailability;
+};
 
 export interface ReadModelStatus {
   /** Whether everything has been read once. */
@@ -159,12 +173,14 @@ export const createReadModel = ({ kv, watchMembers, log, nowMs }: ReadModelDeps)
   const replicasByOwner = createGroups<ObservedReplica>();
   const replicaKeys = new Map<string, string>();
   const nodes = createTable<ObservedNode>();
+  const nodeSettings = createTable<NodeSettings>();
   const events = createEventLog();
   const indexes: Record<Followed, number> = {
     microservices: 0,
     releases: 0,
     replicas: 0,
     nodes: 0,
+    nodeSettings: 0,
     events: 0,
   };
   let members: ReadonlyMap<string, boolean> = new Map();
@@ -184,6 +200,15 @@ export const createReadModel = ({ kv, watchMembers, log, nowMs }: ReadModelDeps)
       else gone.push(document.key);
     }
     return { rows, gone, keys: [...rows.map(({ key }) => key), ...gone] };
+  };
+
+  /** How many replicas a daemon is to have is a matter of the nodes. */
+  const addDaemons = (topics: Set<string>): Set<string> => {
+    for (const microservice of microservices.all()) {
+      if (microservice.release.spec.daemon !== true) continue;
+      topics.add(TOPIC.microservices).add(TOPIC.microservice(microservice));
+    }
+    return topics;
   };
 
   /** Enters what has changed, and returns the topics that it touches. */
@@ -234,11 +259,24 @@ export const createReadModel = ({ kv, watchMembers, log, nowMs }: ReadModelDeps)
     },
     nodes: (change) => {
       const { rows, gone, keys } = unpack('nodes', change);
+      const isSame = (before: ObservedNode | undefined, after: ObservedNode) =>
+        before?.architecture === after.architecture && sameJson(before.labels, after.labels);
+      const areSame = gone.length === 0 && rows.every(({ key, row }) => isSame(nodes.get(key), row));
       for (const { key, row } of rows) nodes.set(key, row);
       for (const key of gone) nodes.delete(key);
       const topics = new Set<string>();
       for (const key of keys) topics.add(TOPIC.nodes).add(TOPIC.node(key.slice(KV_PREFIX.nodes.length)));
-      return topics;
+      return areSame ? topics : addDaemons(topics);
+    },
+    nodeSettings: (change) => {
+      const { rows, gone, keys } = unpack('nodeSettings', change);
+      for (const { key, row } of rows) nodeSettings.set(key, row);
+      for (const key of gone) nodeSettings.delete(key);
+      const topics = new Set<string>();
+      for (const key of keys) {
+        topics.add(TOPIC.nodes).add(TOPIC.node(key.slice(KV_PREFIX.nodeSettings.length)));
+      }
+      return addDaemons(topics);
     },
     events: (change) => {
       const { rows, gone } = unpack('events', change);
@@ -315,9 +353,17 @@ export const createReadModel = ({ kv, watchMembers, log, nowMs }: ReadModelDeps)
         topics.add(TOPIC.replicas).add(TOPIC.replica(replica.id));
         topics.add(TOPIC.microservices).add(TOPIC.microservice(replica));
       }
-      heard('members', topics);
+      heard('members', turned.size > 0 ? addDaemons(topics) : topics);
     },
     unreachable: notHeard('members'),
+  });
+
+  const availabilityOf = (nodeId: string): NodeAvailability =>
+    nodeSettings.get(nodeSettingsKvKey(nodeId))?.availability ?? 'active';
+
+  const snapshot = (key: MicroserviceKey): Snapshot => ({
+    nodes: snapshotNodes(nodes.all(), replicas.all(), { isUp, availabilityOf }),
+    replicas: replicasByOwner.of(replicasKvPrefix(key)),
   });
 
   const shownReplica = (replica: ObservedReplica): ShownReplica =>
@@ -325,7 +371,14 @@ export const createReadModel = ({ kv, watchMembers, log, nowMs }: ReadModelDeps)
       ? replica
       : { ...replica, state: 'lost', reason: `node ${replica.nodeId} does not answer` };
   const shownNode = (node: ObservedNode): ShownNode =>
-    isUp(node.id) ? node : { ...node, health: 'lost', reasons: ['it does not answer'] };
+    isUp(node.id)
+      ? { ...node, availability: availabilityOf(node.id) }
+      : {
+          ...node,
+          health: 'lost',
+          reasons: ['it does not answer'],
+          availability: availabilityOf(node.id),
+        };
 
   const microservice = (key: MicroserviceKey) => microservices.get(microserviceKvKey(key));
 
@@ -379,10 +432,7 @@ export const createReadModel = ({ kv, watchMembers, log, nowMs }: ReadModelDeps)
       const node = nodes.get(nodeKvKey(id));
       return node && shownNode(node);
     },
-    snapshot: (key) => ({
-      nodes: snapshotNodes(nodes.all(), replicas.all(), isUp),
-      replicas: replicasByOwner.of(replicasKvPrefix(key)),
-    }),
+    snapshot,
     refresh: () => watches.microservices.refresh(),
     waitForIndex: async (index, timeoutMs) => {
       const deadlineMs = nowMs() + timeoutMs;

@@ -1,10 +1,17 @@
 /** What whoever watches the cluster is told; adapters/consul provides it. */
 
-import type { ObservedReplica } from '../domain/model';
+import type { NodeAvailability, ObservedReplica } from '../domain/model';
 
 export type ClusterChange =
   | { readonly kind: 'replica'; readonly before?: ObservedReplica; readonly after?: ObservedReplica }
-  | { readonly kind: 'node'; readonly nodeId: string; readonly isNew: boolean }
+  | {
+      readonly kind: 'node';
+      readonly nodeId: string;
+      readonly isNew: boolean;
+      /** Whether constraints may hold now that did not, or the other way round. */
+      readonly isRelabelled?: boolean;
+    }
+  | { readonly kind: 'availability'; readonly nodeId: string; readonly availability: NodeAvailability }
   | { readonly kind: 'membership'; readonly nodeId: string; readonly up: boolean };
 
 export interface MembersHandlers {

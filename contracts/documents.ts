@@ -11,6 +11,7 @@ import type {
   ClusterEvent,
   Microservice,
   MicroserviceKey,
+  NodeSettings,
   ObservedNode,
   ObservedReplica,
   Operation,
@@ -24,6 +25,7 @@ import {
   joinTokenKvKey,
   microserviceKvKey,
   nodeKvKey,
+  nodeSettingsKvKey,
   operationKvKey,
   removedKvKey,
   replicaKvKey,
@@ -36,6 +38,7 @@ export interface Documents {
   readonly operations: Operation;
   readonly replicas: ObservedReplica;
   readonly nodes: ObservedNode;
+  readonly nodeSettings: NodeSettings;
   readonly hostnames: MicroserviceKey;
   readonly removed: Microservice;
   readonly events: ClusterEvent;
@@ -146,6 +149,7 @@ const SHAPES: { readonly [K in DocumentKind]: Shape<Documents[K]> } = {
     restartCount: 'number',
     cpusReserved: 'number',
     memoryReservedBytes: 'number',
+    daemon: ['optional', 'boolean'],
     createdAtMs: 'time',
     updatedAtMs: 'time',
   },
@@ -164,6 +168,7 @@ const SHAPES: { readonly [K in DocumentKind]: Shape<Documents[K]> } = {
     labels: ['map', 'text'],
     updatedAtMs: 'time',
   },
+  nodeSettings: { id: 'text', availability: 'text', setAtMs: 'time' },
   hostnames: { project: 'text', name: 'text' },
   events: {
     atMs: 'time',
@@ -208,6 +213,7 @@ const OWN_KEY: { readonly [K in DocumentKind]: (document: Documents[K], key: str
   operations: (document, key) => operationKvKey(document, document.id) === key,
   replicas: (document, key) => replicaKvKey(document, document.id) === key,
   nodes: ({ id }, key) => nodeKvKey(id) === key,
+  nodeSettings: ({ id }, key) => nodeSettingsKvKey(id) === key,
   hostnames: () => true,
   removed: (document, key) => removedKvKey(document) === key,
   events: () => true,

@@ -2,8 +2,9 @@
  * Where things stand in Consul KV. Every value is one JSON document of domain/model.
  *
  * Invariants: each key has one writer: entities write microservices, releases and (queued and final) operations,
- * the operation's plan is written by its own workflow, node workers write nodes and replicas, the API writes join
- * tokens and identities, anyone appends events. Names are stored in lower case, because hostnames and DNS labels know no case.
+ * the operation's plan is written by its own workflow, node workers write nodes and replicas, the API writes the
+ * settings of nodes, join tokens and identities, anyone appends events. Names are stored in lower case, because
+ * hostnames and DNS labels know no case.
  */
 
 import { microserviceId, type MicroserviceKey } from '../domain/model';
@@ -16,6 +17,7 @@ export const KV_PREFIX = {
   operations: `${KV_ROOT}operations/`,
   replicas: `${KV_ROOT}replicas/`,
   nodes: `${KV_ROOT}nodes/`,
+  nodeSettings: `${KV_ROOT}node-settings/`,
   hostnames: `${KV_ROOT}hostnames/`,
   removed: `${KV_ROOT}removed/`,
   events: `${KV_ROOT}events/`,
@@ -42,6 +44,7 @@ export const replicaKvKey = (key: MicroserviceKey, replicaId: string): string =>
 export const nodeKvKey = (nodeId: string): string => `${KV_PREFIX.nodes}${nodeId}`;
 export const joinTokenKvKey = (id: string): string => `${KV_PREFIX.joinTokens}${id}`;
 export const identityKvKey = (nodeId: string): string => `${KV_PREFIX.identities}${nodeId}`;
+export const nodeSettingsKvKey = (nodeId: string): string => `${KV_PREFIX.nodeSettings}${nodeId}`;
 export const hostnameKvKey = (hostname: string): string => `${KV_PREFIX.hostnames}${hostname}`;
 
 /**

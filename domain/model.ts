@@ -93,6 +93,8 @@ export interface ObservedReplica extends MicroserviceKey {
   readonly restartCount: number;
   readonly cpusReserved: number;
   readonly memoryReservedBytes: number;
+  /** One of a daemon: it belongs to its node. Left out when it is not. */
+  readonly daemon?: boolean;
   readonly createdAtMs: number;
   readonly updatedAtMs: number;
 }
@@ -128,9 +130,29 @@ export interface ObservedNode {
   readonly updatedAtMs: number;
 }
 
-/** A node as the planner sees it: what it said, and whether Consul's membership holds it for alive. */
+/**
+ * What an operator lets a node do. `cordoned`: it keeps what it has and takes nothing new; `draining`: what it has
+ * moves elsewhere.
+ */
+export type NodeAvailability = 'active' | 'cordoned' | 'draining';
+
+/** What an operator says of a node, apart from what the node says of itself; written by the API, and by nothing else. */
+export interface NodeSettings {
+  readonly id: string;
+  readonly availability: NodeAvailability;
+  readonly setAtMs: number;
+}
+
+/** A node as the planner sees it: what it and its operator said, and whether Consul's membership holds it for alive. */
 export interface SnapshotNode extends ObservedNode {
   readonly up: boolean;
+  readonly availability: NodeAvailability;
+  /** It comes and goes: until then it is no place to move to for the sake of balance. Left out when it is calm. */
+  readonly unstableUntilMs?: number;
+  /** How many replicas of each microservice are there, by `project/name` in lower case. */
+  readonly microservices: Readonly<Record<string, number>>;
+  /** Replicas there that a drain waits for: those that have not ended, without daemons, which go last. */
+  readonly movableReplicas: number;
   /** Reserved by all replicas on it, of every microservice. */
   readonly cpusReserved: number;
   readonly memoryReservedBytes: number;
@@ -165,7 +187,15 @@ export interface PlanRequest {
 }
 
 export type StopReason =
-  'scaled_down' | 'outdated' | 'removed' | 'surplus' | 'broken' | 'failed_release' | 'exited';
+  | 'scaled_down'
+  | 'outdated'
+  | 'removed'
+  | 'surplus'
+  | 'broken'
+  | 'failed_release'
+  | 'exited'
+  | 'drained'
+  | 'rebalanced';
 
 export type Step =
   | { readonly kind: 'pull'; readonly nodeId: string; readonly images: readonly string[] }

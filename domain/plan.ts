@@ -7,9 +7,9 @@
 
 import type { ObservedReplica, Plan, PlanRequest, Snapshot, SnapshotNode, Step, StopReason } from './model';
 import { needsOf } from './placement/needs';
-import { createPlacer } from './placement/placer';
+import { createPlacer, type Placer } from './placement/placer';
 import { reconcile, type Buckets } from './reconcile';
-import { planRollout } from './rollout';
+import { limitsOf, planRollout } from './rollout';
 
 /** How long a node may try before another one does; also how often at most a replica that fails everywhere moves. */
 const CRASH_LOOP_PATIENCE_MS = 5 * 60_000;
@@ -38,6 +38,15 @@ const findMovable = (
     );
 };
 
+/** Whether all is well but for what its nodes are mending. */
+const isCalm = (
+  { kind }: PlanRequest,
+  { missing, outdated, moving, broken, surplus, missingOn }: Buckets,
+): boolean =>
+  kind === 'reschedule' &&
+  missingOn === undefined &&
+  missing + outdated.length + moving.length + broken.length + surplus.length === 0;
+
 /** Moves at most one crash-looping replica, and only when all else is well. */
 const moveCrashLoop = (
   request: PlanRequest,
@@ -45,9 +54,7 @@ const moveCrashLoop = (
   snapshot: Snapshot,
   mayMove: () => boolean,
 ): Buckets => {
-  const { missing, outdated, broken, surplus } = buckets;
-  const isCalm = missing + outdated.length + broken.length + surplus.length === 0;
-  if (request.kind !== 'reschedule' || !isCalm) return buckets;
+  if (!isCalm(request, buckets)) return buckets;
   const movable = findMovable(request, buckets, snapshot.nodes);
   if (movable === undefined || !mayMove()) return buckets;
   return {
@@ -59,13 +66,45 @@ const moveCrashLoop = (
 };
 
 /**
+ * Moves at most one replica to a node that has two fewer, and only when nothing at all is to be mended. It starts
+ * there before it stops here, so what may not be more than the scale, or may not run twice, stays.
+ */
+const levelOut = (request: PlanRequest, buckets: Buckets, createAccount: () => Placer): Buckets => {
+  const { release, scale } = request.desired;
+  const { spec } = release;
+  const mayMove =
+    isCalm(request, buckets) &&
+    buckets.starting.length === 0 &&
+    spec.rebalance !== false &&
+    spec.restart.policy === 'always' &&
+    spec.update.strategy === 'rolling' &&
+    limitsOf(spec, scale).maxTotal > scale;
+  if (!mayMove) return buckets;
+  const move = createAccount().level(({ unstableUntilMs }) => (unstableUntilMs ?? 0) <= request.nowMs);
+  const newest = buckets.keep
+    .filter(({ nodeId, state }) => nodeId === move?.from && state === 'running')
+    .reduce<ObservedReplica | undefined>(
+      (best, one) => (best === undefined || one.createdAtMs > best.createdAtMs ? one : best),
+      undefined,
+    );
+  if (move === undefined || newest === undefined) return buckets;
+  return {
+    ...buckets,
+    keep: buckets.keep.filter((replica) => replica !== newest),
+    moving: [{ replica: newest, reason: 'rebalanced' }],
+    moveTo: move.to,
+    missing: 1,
+  };
+};
+
+/**
  * @param request what is desired, and by which operation
  * @param snapshot what is observed: all nodes, and all replicas of the microservice
  * @returns the steps in phases; when some replicas found no node, also why each node would not take them
  */
 export const computePlan = (request: PlanRequest, snapshot: Snapshot): Plan => {
   const observedBuckets = reconcile(request, snapshot);
-  const needs = needsOf(request.desired.release.spec);
+  const needs = needsOf(request.desired.release.spec, request.desired.project);
   const lost = new Set(observedBuckets.lost);
   const createAccount = (buckets: Buckets) =>
     createPlacer({
@@ -78,21 +117,27 @@ export const computePlan = (request: PlanRequest, snapshot: Snapshot): Plan => {
     });
 
   // Data in volumes does not move, so a replica that keeps some goes on where it is.
-  const buckets = moveCrashLoop(
+  const calmed = moveCrashLoop(
     request,
     observedBuckets,
     snapshot,
     () => !needs.keepsData && createAccount(observedBuckets).hasRoomAwayFromCrashes(),
   );
+  const buckets = needs.keepsData ? calmed : levelOut(request, calmed, () => createAccount(calmed));
   const placer = createAccount(buckets);
-  const before = buckets.missing === 0 ? [] : placer.explain();
+  const { missingOn } = buckets;
+  // Of a daemon only those nodes are of interest that should have it.
+  const explain = () =>
+    placer.explain().filter(({ nodeId }) => missingOn === undefined || missingOn.includes(nodeId));
+  const before = buckets.missing === 0 ? [] : explain();
   const { phases, unplaced } = planRollout(request, snapshot, buckets, placer);
   return {
     phases,
     unplaced,
-    rejections: unplaced === 0 ? before : placer.explain(),
-    // What its node is still mending needs no step, but it is not what is desired.
-    converged: phases.length === 0 && unplaced === 0 && buckets.starting.length === 0,
+    rejections: unplaced === 0 ? before : explain(),
+    // What its node is still mending needs no step, but it is not what is desired; nor is what cannot move yet.
+    converged:
+      phases.length === 0 && unplaced === 0 && buckets.starting.length === 0 && buckets.moving.length === 0,
   };
 };
 
@@ -104,6 +149,8 @@ const REASON_WORDS: Readonly<Record<StopReason, string>> = {
   broken: 'broken',
   failed_release: 'failed',
   exited: 'exited',
+  drained: 'drained',
+  rebalanced: 'moved to where there are fewer',
 };
 
 /** A plan for hundreds of replicas is told by node; nobody reads it step by step, and it has to fit a KV value. */

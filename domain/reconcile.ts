@@ -2,10 +2,13 @@
  * Desired and observed state side by side: which replica is what.
  *
  * Invariants: every observed replica is in exactly one bucket; buckets are in the order of replica ids (surplus: in
- * the order in which they should go); `keep`, `starting` and `missing` together make the desired scale.
+ * the order in which they should go); `keep`, `starting` and `missing` together make the desired scale, once those that
+ * are to move have been replaced.
  */
 
 import { isOfRelease, type ObservedReplica, type PlanRequest, type Snapshot, type StopReason } from './model';
+import { daemonRoles, daemonScale } from './placement/daemon';
+import { needsOf } from './placement/needs';
 
 export interface Doomed {
   readonly replica: ObservedReplica;
@@ -19,6 +22,10 @@ export interface Buckets {
   readonly starting: readonly ObservedReplica[];
   /** Of another release, or from before the restart asked for. To be replaced with care: it serves. */
   readonly outdated: readonly ObservedReplica[];
+  /** Of the desired release, but to be elsewhere: replaced with care, like outdated ones. */
+  readonly moving: readonly Doomed[];
+  /** The node that those that move go to; left out when the placer chooses. */
+  readonly moveTo?: string;
   /** Beyond mending where it is: replaced, and in nobody's way. */
   readonly broken: readonly Doomed[];
   /** More than desired, or on its way out already. */
@@ -27,6 +34,8 @@ export interface Buckets {
   readonly lost: readonly ObservedReplica[];
   /** How many replicas have to be started. */
   readonly missing: number;
+  /** Of a daemon: the nodes on which they have to be, in the order of their ids. */
+  readonly missingOn?: readonly string[];
 }
 
 export const byId = (left: ObservedReplica, right: ObservedReplica): number =>
@@ -34,6 +43,12 @@ export const byId = (left: ObservedReplica, right: ObservedReplica): number =>
 
 export const desiredScale = ({ kind, desired }: PlanRequest): number =>
   kind === 'remove' ? 0 : desired.scale;
+
+/** How many replicas there have to be; of a daemon the nodes decide. */
+export const scaleIn = (request: PlanRequest, snapshot: Snapshot): number =>
+  request.kind !== 'remove' && request.desired.release.spec.daemon === true
+    ? daemonScale(request.desired.release, snapshot)
+    : desiredScale(request);
 
 /** What goes first when there are too many, from the least useful state to the most. */
 const STOP_RANK: Readonly<Record<ObservedReplica['state'], number>> = {
@@ -49,13 +64,14 @@ const STOP_RANK: Readonly<Record<ObservedReplica['state'], number>> = {
 };
 
 /**
- * Chooses what goes: those that do not run first, then those on the node that has most, then the newest, or the
+ * Chooses what goes: those that do not run first, then those on nodes that are being drained, then those on the node that has most, then the newest, or the
  * oldest when a node has come back (the newest placement stays).
  */
 const chooseSurplus = (
   replicas: readonly ObservedReplica[],
   count: number,
   oldestFirst: boolean,
+  isDraining: (nodeId: string) => boolean,
 ): readonly ObservedReplica[] => {
   if (count <= 0) return [];
   const crowd = new Map<string, number>();
@@ -63,6 +79,7 @@ const chooseSurplus = (
   const isBefore = (left: ObservedReplica, right: ObservedReplica): boolean => {
     const [leftRank, rightRank] = [STOP_RANK[left.state], STOP_RANK[right.state]];
     if (leftRank !== rightRank) return leftRank < rightRank;
+    if (isDraining(left.nodeId) !== isDraining(right.nodeId)) return isDraining(left.nodeId);
     const [leftCrowd, rightCrowd] = [crowd.get(left.nodeId) ?? 0, crowd.get(right.nodeId) ?? 0];
     if (leftCrowd !== rightCrowd) return leftCrowd > rightCrowd;
     if (left.createdAtMs !== right.createdAtMs) return left.createdAtMs < right.createdAtMs === oldestFirst;
@@ -107,24 +124,23 @@ const surplusReason = ({ kind }: PlanRequest): StopReason => {
 const brings = ({ kind }: PlanRequest): boolean =>
   kind === 'deploy' || kind === 'restart' || kind === 'rollback';
 
-/**
- * @param request what is desired
- * @param snapshot what is observed
- */
-export const reconcile = (request: PlanRequest, snapshot: Snapshot): Buckets => {
+const drainingNodes = ({ nodes }: Snapshot): ReadonlySet<string> =>
+  new Set(nodes.filter(({ availability }) => availability === 'draining').map(({ id }) => id));
+
+const isDone = ({ state }: ObservedReplica): boolean => state === 'running' || state === 'exited';
+
+/** Replicas on nodes that answer, by what they are, before anything is counted. */
+interface Sorted {
+  readonly ending: readonly ObservedReplica[];
+  readonly outdated: readonly ObservedReplica[];
+  readonly broken: readonly Doomed[];
+  /** Of the desired release, and not beyond mending. */
+  readonly current: readonly ObservedReplica[];
+  readonly isOutdated: (replica: ObservedReplica) => boolean;
+}
+
+const sortReplicas = (request: PlanRequest, reachable: readonly ObservedReplica[]): Sorted => {
   const { desired, operation, kind } = request;
-  const scale = desiredScale(request);
-  const up = new Set(snapshot.nodes.filter((node) => node.up).map(({ id }) => id));
-  const replicas = [...snapshot.replicas].sort(byId);
-  const lost = replicas.filter(({ nodeId }) => !up.has(nodeId));
-  const reachable = replicas.filter(({ nodeId }) => up.has(nodeId));
-
-  if (scale === 0) {
-    const reason = surplusReason(request);
-    const surplus = reachable.map((replica) => ({ replica, reason }));
-    return { keep: [], starting: [], outdated: [], broken: [], surplus, lost, missing: 0 };
-  }
-
   const isOutdated = (replica: ObservedReplica) =>
     !isOfRelease(replica, desired.release) || (kind === 'restart' && replica.operation !== operation);
   const isBroken = ({ state }: ObservedReplica) => state === 'broken';
@@ -148,22 +164,115 @@ export const reconcile = (request: PlanRequest, snapshot: Snapshot): Buckets => 
       broken.push({ replica, reason: 'failed_release' });
     } else current.push(replica);
   }
+  return { ending, outdated, broken, current, isOutdated };
+};
 
-  const reason = surplusReason(request);
-  const tooMany = chooseSurplus(current, current.length - scale, kind === 'reschedule');
-  const leaving = new Set(tooMany);
-  const staying = current.filter((replica) => !leaving.has(replica));
-  const isDone = ({ state }: ObservedReplica) => state === 'running' || state === 'exited';
+/** What is on its way out already. */
+const endingAs = ({ ending, isOutdated }: Sorted, reason: StopReason): readonly Doomed[] =>
+  ending.map((replica) => ({ replica, reason: isOutdated(replica) ? 'outdated' : reason }));
+
+/** One replica on each node that wants one; where there are more, the one that serves longest stays. */
+const reconcileDaemon = (
+  request: PlanRequest,
+  snapshot: Snapshot,
+  sorted: Sorted,
+  lost: readonly ObservedReplica[],
+): Buckets => {
+  const roles = daemonRoles(request.desired.release, snapshot);
+  const roleOf = ({ nodeId }: ObservedReplica) => roles.get(nodeId) ?? 'none';
+  const draining = drainingNodes(snapshot);
+  const leaves = (replica: ObservedReplica): Doomed => ({
+    replica,
+    reason: draining.has(replica.nodeId) ? 'drained' : 'surplus',
+  });
+
+  const first = new Map<string, ObservedReplica>();
+  const isBetter = (left: ObservedReplica, right: ObservedReplica): boolean => {
+    const [leftRank, rightRank] = [STOP_RANK[left.state], STOP_RANK[right.state]];
+    if (leftRank !== rightRank) return leftRank > rightRank;
+    return left.createdAtMs < right.createdAtMs;
+  };
+  for (const replica of sorted.current) {
+    const known = first.get(replica.nodeId);
+    if (known === undefined || isBetter(replica, known)) first.set(replica.nodeId, replica);
+  }
+  const staying = sorted.current.filter(
+    (replica) => roleOf(replica) !== 'none' && first.get(replica.nodeId) === replica,
+  );
+  const kept = new Set(staying);
+  // What it has is not renewed on a node that it is about to leave.
+  const outdated = sorted.outdated.filter((replica) => roleOf(replica) === 'wanted');
+  const leaving = [...sorted.current, ...sorted.outdated]
+    .filter((replica) => !kept.has(replica) && !outdated.includes(replica))
+    .map(leaves)
+    .sort((left, right) => byId(left.replica, right.replica));
+  const missingOn = [...roles]
+    .filter(([nodeId, role]) => role === 'wanted' && !first.has(nodeId))
+    .map(([nodeId]) => nodeId)
+    .sort();
   return {
     keep: staying.filter(isDone),
     starting: staying.filter((replica) => !isDone(replica)),
     outdated,
-    broken,
-    surplus: [
-      ...ending.map((replica) => ({ replica, reason: isOutdated(replica) ? ('outdated' as const) : reason })),
-      ...tooMany.map((replica) => ({ replica, reason })),
-    ],
+    moving: [],
+    broken: sorted.broken,
+    surplus: [...endingAs(sorted, surplusReason(request)), ...leaving],
     lost,
-    missing: Math.max(0, scale - current.length),
+    missing: missingOn.length,
+    missingOn,
+  };
+};
+
+/**
+ * Whether a replica has to move because its node is being drained. Only the periodic look moves it, so that no change
+ * fails of another node's drain; what has ended, and what keeps data in volumes, stays where it is.
+ */
+const movesFrom = (
+  { kind, desired }: PlanRequest,
+  draining: ReadonlySet<string>,
+): ((replica: ObservedReplica) => boolean) => {
+  const mayMove = kind === 'reschedule' && !needsOf(desired.release.spec).keepsData;
+  return ({ nodeId, state }) => mayMove && state !== 'exited' && draining.has(nodeId);
+};
+
+/**
+ * @param request what is desired
+ * @param snapshot what is observed
+ */
+export const reconcile = (request: PlanRequest, snapshot: Snapshot): Buckets => {
+  const scale = desiredScale(request);
+  const isDaemon = request.desired.release.spec.daemon === true && request.kind !== 'remove';
+  const up = new Set(snapshot.nodes.filter((node) => node.up).map(({ id }) => id));
+  const replicas = [...snapshot.replicas].sort(byId);
+  const lost = replicas.filter(({ nodeId }) => !up.has(nodeId));
+  const reachable = replicas.filter(({ nodeId }) => up.has(nodeId));
+  const reason = surplusReason(request);
+
+  if (scale === 0 && !isDaemon) {
+    const surplus = reachable.map((replica) => ({ replica, reason }));
+    return { keep: [], starting: [], outdated: [], moving: [], broken: [], surplus, lost, missing: 0 };
+  }
+  const sorted = sortReplicas(request, reachable);
+  if (isDaemon) return reconcileDaemon(request, snapshot, sorted, lost);
+
+  const { outdated, broken, current } = sorted;
+  const draining = drainingNodes(snapshot);
+  const tooMany = chooseSurplus(current, current.length - scale, request.kind === 'reschedule', (nodeId) =>
+    draining.has(nodeId),
+  );
+  const leaving = new Set(tooMany);
+  const left = current.filter((replica) => !leaving.has(replica));
+  const moves = movesFrom(request, draining);
+  const moving = left.filter(moves).map((replica): Doomed => ({ replica, reason: 'drained' }));
+  const staying = moving.length === 0 ? left : left.filter((replica) => !moves(replica));
+  return {
+    keep: staying.filter(isDone),
+    starting: staying.filter((replica) => !isDone(replica)),
+    outdated,
+    moving,
+    broken,
+    surplus: [...endingAs(sorted, reason), ...tooMany.map((replica) => ({ replica, reason }))],
+    lost,
+    missing: Math.max(0, scale - staying.length),
   };
 };

@@ -7,16 +7,18 @@
  * - images are pulled before anything is started or stopped;
  * - a change of scale alone is one phase: all that is missing starts, or all that is surplus stops; what is still
  *   starting from before is then waited for.
- * With `recreate` no old replica is left when the first new one starts.
+ * With `recreate` no old replica is left when the first new one starts. Daemons: daemon-rollout.ts.
  */
 
+import { planDaemon } from './daemon-rollout';
 import { shortId } from './hash';
 import type { ObservedReplica, Phase, PlanRequest, Snapshot, Step } from './model';
+import { OLD_RANKS, oldRank } from './old-rank';
 import type { Placer } from './placement/placer';
-import { desiredScale, type Buckets, type Doomed } from './reconcile';
+import { scaleIn, type Buckets, type Doomed } from './reconcile';
 import type { CountOrPercent, ReleaseSpec } from './spec/schema';
 
-type StartStep = Extract<Step, { kind: 'start' }>;
+export type StartStep = Extract<Step, { kind: 'start' }>;
 
 export interface UpdateLimits {
   /** How many replicas may exist at once. */
@@ -28,13 +30,16 @@ export interface UpdateLimits {
 const resolve = (count: CountOrPercent, scale: number, round: (value: number) => number): number =>
   count.kind === 'count' ? count.count : round((scale * count.percent) / 100);
 
+const unavailableOf = ({ update }: ReleaseSpec, scale: number): number =>
+  Math.min(scale, resolve(update.maxUnavailable, scale, Math.floor));
+
 /**
  * @param spec release that is rolled out
  * @param scale replicas desired
  */
-export const limitsOf = ({ update }: ReleaseSpec, scale: number): UpdateLimits => {
-  const surge = resolve(update.maxSurge, scale, Math.ceil);
-  const unavailable = Math.min(scale, resolve(update.maxUnavailable, scale, Math.floor));
+export const limitsOf = (spec: ReleaseSpec, scale: number): UpdateLimits => {
+  const surge = resolve(spec.update.maxSurge, scale, Math.ceil);
+  const unavailable = unavailableOf(spec, scale);
   // 25% of one replica is none: without any room nothing could ever change.
   const stuck = surge === 0 && unavailable === 0;
   return { maxTotal: scale + surge, minRunning: Math.max(0, scale - (stuck ? 1 : unavailable)) };
@@ -54,21 +59,6 @@ const createIdSource = ({ seed, operation, attempt, desired }: PlanRequest, snap
     }
   };
 };
-
-/** Old replicas in the order in which they go. */
-const OLD_RANK: Readonly<Record<ObservedReplica['state'], 'idle' | 'faltering' | 'running'>> = {
-  broken: 'idle',
-  stopping: 'idle',
-  exited: 'idle',
-  crash_looping: 'idle',
-  starting: 'idle',
-  // These have served, and may again in a moment.
-  paused: 'faltering',
-  restarting: 'faltering',
-  unhealthy: 'faltering',
-  running: 'running',
-};
-const RANKS = ['idle', 'faltering', 'running'] as const;
 
 const byStep = (left: StartStep | StopStep, right: StartStep | StopStep): number =>
   left.nodeId !== right.nodeId
@@ -100,7 +90,7 @@ const stopPhase = (doomed: readonly Doomed[]): Phase => ({
 });
 
 /** One phase of starts, or of stops, before it is written down. */
-type Batch =
+export type Batch =
   | { readonly kind: 'start'; readonly steps: readonly StartStep[] }
   | { readonly kind: 'stop'; readonly doomed: readonly Doomed[] };
 
@@ -109,17 +99,24 @@ export interface Rollout {
   readonly unplaced: number;
 }
 
-interface Context {
+/** What one rollout is planned with. */
+export interface RolloutContext {
   readonly request: PlanRequest;
   readonly buckets: Buckets;
   readonly placer: Placer;
   readonly nextId: () => string;
+  /** How many replicas there have to be. */
+  readonly scale: number;
 }
 
-const placeUpTo = ({ request, placer, nextId }: Context, count: number): readonly StartStep[] => {
+const placeUpTo = (
+  { request, buckets, placer, nextId }: RolloutContext,
+  count: number,
+): readonly StartStep[] => {
   const steps: StartStep[] = [];
   while (steps.length < count) {
-    const nodeId = placer.place();
+    const { moveTo } = buckets;
+    const nodeId = moveTo === undefined ? placer.place() : placer.placeOn(moveTo, false) ? moveTo : undefined;
     if (nodeId === undefined) break;
     steps.push({ kind: 'start', nodeId, replicaId: nextId(), release: request.desired.release.number });
   }
@@ -155,33 +152,36 @@ const awaitStep = ({ id, nodeId, release }: ObservedReplica): StartStep => ({
   release,
 });
 
-const planRecreate = (context: Context): { batches: readonly Batch[]; unplaced: number } => {
+const planRecreate = (context: RolloutContext): { batches: readonly Batch[]; unplaced: number } => {
   const { request, buckets, placer } = context;
   const gone = [...buckets.broken, ...buckets.surplus];
   const old = buckets.outdated.map(asOutdated);
-  for (const { replica } of [...gone, ...old]) placer.free(replica);
+  for (const { replica } of [...gone, ...old, ...buckets.moving]) placer.free(replica);
   const steps = placeUpTo(context, buckets.missing);
   const awaited = awaitedOf(request, buckets).map(awaitStep);
   // Where not one new replica would find a place, the old ones are better than nothing.
   const hopeless = steps.length === 0 && buckets.missing > 0;
+  // Those on nodes that are being drained go when there is a place for the new one, and not before.
+  const unplaced = buckets.missing - steps.length;
+  const moved = buckets.moving.slice(0, Math.max(0, buckets.moving.length - unplaced));
   return {
     batches: [
-      { kind: 'stop', doomed: hopeless ? gone : [...gone, ...old] },
+      { kind: 'stop', doomed: hopeless ? gone : [...gone, ...old, ...moved] },
       { kind: 'start', steps: [...awaited, ...steps] },
     ],
-    unplaced: buckets.missing - steps.length,
+    unplaced,
   };
 };
 
-const planRolling = (context: Context): { batches: readonly Batch[]; unplaced: number } => {
-  const { request, buckets, placer } = context;
-  const scale = desiredScale(request);
+const planRolling = (context: RolloutContext): { batches: readonly Batch[]; unplaced: number } => {
+  const { request, buckets, placer, scale } = context;
   const { maxTotal, minRunning } = limitsOf(request.desired.release.spec, scale);
-  const old = RANKS.flatMap((rank) => buckets.outdated.filter(({ state }) => OLD_RANK[state] === rank));
+  const replaced = [...buckets.outdated.map(asOutdated), ...buckets.moving];
+  const old = OLD_RANKS.flatMap((rank) => replaced.filter(({ replica }) => oldRank(replica.state) === rank));
   const batches: Batch[] = [];
 
   let total = buckets.keep.length + buckets.starting.length + old.length;
-  let running = buckets.keep.length + old.filter(({ state }) => state === 'running').length;
+  let running = buckets.keep.length + old.filter(({ replica }) => replica.state === 'running').length;
   let missing = buckets.missing;
   let free: readonly Doomed[] = [...buckets.broken, ...buckets.surplus];
   // A broken replica is in nobody's way, but its containers may still run: replacements that break as well must not
@@ -191,8 +191,8 @@ const planRolling = (context: Context): { batches: readonly Batch[]; unplaced: n
   const isWaitedWith = old.length > 0 || missing > 0;
   let awaited = isWaitedWith ? awaitedOf(request, buckets) : [];
 
-  const mayStop = (replica: ObservedReplica): boolean => {
-    switch (OLD_RANK[replica.state]) {
+  const mayStop = ({ replica }: Doomed): boolean => {
+    switch (oldRank(replica.state)) {
       case 'idle':
         return true;
       case 'faltering':
@@ -216,9 +216,9 @@ const planRolling = (context: Context): { batches: readonly Batch[]; unplaced: n
     lingering = 0;
     for (let next = old[0]; next !== undefined && mayStop(next); next = old[0]) {
       old.shift();
-      doomed.push(asOutdated(next));
+      doomed.push(next);
       total -= 1;
-      if (next.state === 'running') running -= 1;
+      if (next.replica.state === 'running') running -= 1;
     }
     for (const { replica } of doomed) placer.free(replica);
     if (doomed.length > 0) batches.push({ kind: 'stop', doomed });
@@ -230,15 +230,15 @@ const planRolling = (context: Context): { batches: readonly Batch[]; unplaced: n
   const last = batches.at(-1);
   const spared = Math.min(missing, Math.max(0, scale - total));
   if (spared > 0 && last?.kind === 'stop') {
-    const outdated = last.doomed.filter(({ reason }) => reason === 'outdated');
-    const kept = new Set(outdated.slice(-spared));
+    const before = new Set(replaced);
+    const kept = new Set(last.doomed.filter((one) => before.has(one)).slice(-spared));
     batches[batches.length - 1] = { kind: 'stop', doomed: last.doomed.filter((one) => !kept.has(one)) };
   }
   return { batches, unplaced: missing };
 };
 
 /** Images of the release that each node of the plan may have to get first. */
-const planPulls = ({ request }: Context, snapshot: Snapshot, starts: readonly StartStep[]): Phase => {
+const planPulls = ({ request }: RolloutContext, snapshot: Snapshot, starts: readonly StartStep[]): Phase => {
   const existing = new Set(snapshot.replicas.map(({ id }) => id));
   const nodeIds = new Set(
     starts.filter(({ replicaId }) => !existing.has(replicaId)).map(({ nodeId }) => nodeId),
@@ -271,9 +271,23 @@ export const planRollout = (
   buckets: Buckets,
   placer: Placer,
 ): Rollout => {
-  const context = { request, buckets, placer, nextId: createIdSource(request, snapshot) };
-  const recreate = request.desired.release.spec.update.strategy === 'recreate';
-  const { batches, unplaced } = recreate ? planRecreate(context) : planRolling(context);
+  const context: RolloutContext = {
+    request,
+    buckets,
+    placer,
+    nextId: createIdSource(request, snapshot),
+    scale: scaleIn(request, snapshot),
+  };
+  const { spec } = request.desired.release;
+  const planBatches = (): { batches: readonly Batch[]; unplaced: number } => {
+    if (buckets.missingOn !== undefined) {
+      return planDaemon(context, awaitedOf(request, buckets).map(awaitStep), (scale) =>
+        unavailableOf(spec, scale),
+      );
+    }
+    return spec.update.strategy === 'recreate' ? planRecreate(context) : planRolling(context);
+  };
+  const { batches, unplaced } = planBatches();
   const starts = batches.flatMap((batch) => (batch.kind === 'start' ? batch.steps : []));
   const phases = [
     planPulls(context, snapshot, starts),

@@ -1,6 +1,6 @@
 /**
  * The control plane's view of the cluster, kept by blocking queries: which nodes there are, which of them Consul's
- * membership holds for alive, what is reserved on each; and word of every change.
+ * membership holds for alive, what their operators say of them, what is reserved on each; and word of every change.
  *
  * Invariants: the view may be some milliseconds old (the node is the admission authority); `ready` resolves when
  * each of its parts has been read once.
@@ -10,8 +10,9 @@ import type { ClusterChange, MembersWatch } from '../../contracts/cluster';
 import { createDocumentReader, type Documents } from '../../contracts/documents';
 import { KV_PREFIX } from '../../contracts/kv';
 import type { KvStore, KvWatch } from '../../contracts/kv-store';
-import type { ObservedNode, ObservedReplica, SnapshotNode } from '../../domain/model';
+import type { NodeAvailability, ObservedNode, ObservedReplica, SnapshotNode } from '../../domain/model';
 import { snapshotNodes } from '../../domain/placement/snapshot';
+import { sameJson } from '../../domain/spec/diff';
 
 import type { ConsulClient } from './consul-client';
 import { watchMembers } from './watch-members';
@@ -33,6 +34,8 @@ export const createClusterView = (
 ): ClusterView => {
   const nodes = new Map<string, ObservedNode>();
   const replicas = new Map<string, ObservedReplica>();
+  const settings = new Map<string, NodeAvailability>();
+  const availabilityOf = (nodeId: string) => settings.get(nodeId);
   let members: ReadonlyMap<string, boolean> = new Map();
   const listeners = new Set<(change: ClusterChange) => void>();
   const tell = (change: ClusterChange) => {
@@ -41,7 +44,7 @@ export const createClusterView = (
 
   const read = createDocumentReader(onUnreadable);
 
-  const follow = <K extends 'nodes' | 'replicas'>(
+  const follow = <K extends 'nodes' | 'nodeSettings' | 'replicas'>(
     kind: K,
     onSet: (key: string, document: Documents[K]) => void,
     onGone: (key: string) => void,
@@ -67,15 +70,31 @@ export const createClusterView = (
   const nodesFollowed = follow(
     'nodes',
     (key, node) => {
-      const isNew = !nodes.has(key);
+      const before = nodes.get(key);
       nodes.set(key, node);
-      tell({ kind: 'node', nodeId: node.id, isNew });
+      const isRelabelled =
+        before !== undefined &&
+        (before.architecture !== node.architecture || !sameJson(before.labels, node.labels));
+      tell({ kind: 'node', nodeId: node.id, isNew: before === undefined, isRelabelled });
     },
     (key) => {
       const gone = nodes.get(key);
       nodes.delete(key);
       if (gone) tell({ kind: 'node', nodeId: gone.id, isNew: false });
     },
+  );
+
+  const setAvailability = (nodeId: string, availability: NodeAvailability) => {
+    const before = availabilityOf(nodeId) ?? 'active';
+    if (availability === 'active') settings.delete(nodeId);
+    else settings.set(nodeId, availability);
+    if (before !== availability) tell({ kind: 'availability', nodeId, availability });
+  };
+
+  const settingsFollowed = follow(
+    'nodeSettings',
+    (_key, { id, availability }) => setAvailability(id, availability),
+    (key) => setAvailability(key.slice(KV_PREFIX.nodeSettings.length), 'active'),
   );
 
   const replicasFollowed = follow(
@@ -111,9 +130,17 @@ export const createClusterView = (
   });
 
   return {
-    ready: Promise.all([nodesFollowed.first, replicasFollowed.first, membersRead]).then(() => undefined),
+    ready: Promise.all([
+      nodesFollowed.first,
+      settingsFollowed.first,
+      replicasFollowed.first,
+      membersRead,
+    ]).then(() => undefined),
     nodes: () =>
-      snapshotNodes([...nodes.values()], [...replicas.values()], (nodeId) => members.get(nodeId) === true),
+      snapshotNodes([...nodes.values()], [...replicas.values()], {
+        isUp: (nodeId) => members.get(nodeId) === true,
+        availabilityOf,
+      }),
     replicas: () => [...replicas.values()],
     subscribe: (listener) => {
       listeners.add(listener);
@@ -122,6 +149,7 @@ export const createClusterView = (
     close: () => {
       membersFollowed?.close();
       nodesFollowed.close();
+      settingsFollowed.close();
       replicasFollowed.close();
     },
   };

@@ -68,6 +68,7 @@ export const observedReplica = (
       seen.containers.reduce((sum, { restartCount }) => sum + restartCount, 0),
     ),
     ...reservedBy(spec),
+    ...(spec.release.spec.daemon === true ? { daemon: true } : {}),
     createdAtMs: replica.createdAtMs,
     updatedAtMs: seen.nowMs,
   };

@@ -7,7 +7,8 @@
  */
 
 import type { SnapshotNode } from '../model';
-import type { ReplicaNeeds } from './needs';
+import { unmetConstraints } from './constraints';
+import type { Neighbour, ReplicaNeeds } from './needs';
 
 /** A node as a plan sees it: what was observed, less what the plan has put there, plus what it has stopped there. */
 export interface Candidate {
@@ -69,19 +70,47 @@ const hasNotRefused: Filter = {
   reason: ({ refusal }) => `refused: ${refusal ?? ''}`,
 };
 
-const hasLabels: Filter = {
-  passes: ({ node }, { constraints }) =>
-    Object.entries(constraints).every(
-      ([key, value]) => Object.hasOwn(node.labels, key) && node.labels[key] === value,
-    ),
+const isOpen: Filter = {
+  passes: ({ node }) => node.availability === 'active',
+  reason: ({ node }) =>
+    node.availability === 'draining' ? 'is being drained' : 'is cordoned, so it takes nothing new',
+};
+
+const meetsConstraints: Filter = {
+  passes: ({ node }, { constraints }) => unmetConstraints(node, constraints).length === 0,
   reason: ({ node }, { constraints }) =>
-    Object.entries(constraints)
-      .filter(([key, value]) => !Object.hasOwn(node.labels, key) || node.labels[key] !== value)
-      .map(([key, value]) => {
-        const has = Object.hasOwn(node.labels, key) ? `is ${node.labels[key] ?? ''}` : 'is not set';
-        return `needs the label ${key}=${value}, which ${has}`;
-      })
+    unmetConstraints(node, constraints)
+      .map(({ key, value, actual }) =>
+        key.startsWith('node.') && actual !== undefined
+          ? `is ${actual}, but ${key} has to be ${value}`
+          : `needs the label ${key}=${value}, which ${actual === undefined ? 'is not set' : `is ${actual}`}`,
+      )
       .join('; '),
+};
+
+const has = (node: SnapshotNode, microservice: string): boolean =>
+  Object.hasOwn(node.microservices, microservice);
+
+const lacking = (node: SnapshotNode, near: readonly Neighbour[]): readonly Neighbour[] =>
+  near.filter(({ required, id }) => required && !has(node, id));
+
+const isNear: Filter = {
+  passes: ({ node }, { near }) => lacking(node, near).length === 0,
+  reason: ({ node }, { near }) =>
+    `has no replica of ${lacking(node, near)
+      .map(({ name }) => name)
+      .join(', ')}, which it has to be near`,
+};
+
+const disturbing = (node: SnapshotNode, apart: readonly Neighbour[]): readonly Neighbour[] =>
+  apart.filter(({ required, id }) => required && has(node, id));
+
+const isApart: Filter = {
+  passes: ({ node }, { apart }) => disturbing(node, apart).length === 0,
+  reason: ({ node }, { apart }) =>
+    `runs ${disturbing(node, apart)
+      .map(({ name }) => name)
+      .join(', ')}, which it has to be apart from`,
 };
 
 const hasDisk: Filter = {
@@ -114,7 +143,18 @@ const hasHostPorts: Filter = {
 };
 
 /** What no step of a plan can change, from the most telling reason to the least. */
-export const FIXED_FILTERS: readonly Filter[] = [isUp, hasNotRefused, hasLabels, hasDisk];
+export const FIXED_FILTERS: readonly Filter[] = [
+  isUp,
+  hasNotRefused,
+  isOpen,
+  meetsConstraints,
+  isNear,
+  isApart,
+  hasDisk,
+];
+
+/** Those for a replica that is renewed on its own node, where it may stay whatever else is said of new ones. */
+export const RENEWAL_FILTERS: readonly Filter[] = [isUp, hasNotRefused, hasDisk];
 
 /** What each step may change: asked anew for every replica. */
 export const ROOM_FILTERS: readonly Filter[] = [fitsCpus, fitsMemory, hasMemoryAvailable, hasHostPorts];

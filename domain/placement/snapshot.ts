@@ -1,32 +1,66 @@
-/** Nodes as the planner sees them, from what they and their replicas published. Pure. */
+/** Nodes as the planner sees them, from what they, their replicas and their operators published. Pure. */
 
-import type { ObservedNode, ObservedReplica, SnapshotNode } from '../model';
+import {
+  microserviceId,
+  type NodeAvailability,
+  type ObservedNode,
+  type ObservedReplica,
+  type SnapshotNode,
+} from '../model';
 
-/**
- * @param replicas those of every microservice
- * @param isUp whether Consul's membership holds the node for alive
- */
+/** What is known of nodes from elsewhere than themselves. */
+export interface NodeKnowledge {
+  /** Whether Consul's membership holds the node for alive. */
+  readonly isUp: (nodeId: string) => boolean;
+  /** What its operator said; undefined when nothing. */
+  readonly availabilityOf: (nodeId: string) => NodeAvailability | undefined;
+  /** Until when it counts as one that comes and goes, milliseconds since the epoch; undefined when it is calm. */
+  readonly unstableUntilMs?: (nodeId: string) => number | undefined;
+}
+
+interface Sums {
+  cpus: number;
+  memoryBytes: number;
+  count: number;
+  movable: number;
+  readonly microservices: Record<string, number>;
+}
+
+const noSums = (): Sums => ({ cpus: 0, memoryBytes: 0, count: 0, movable: 0, microservices: {} });
+
+/** Whether a drain of its node waits for it; what has ended does nothing any more that could move. */
+const isMovable = ({ daemon, state }: ObservedReplica): boolean => daemon !== true && state !== 'exited';
+
+/** @param replicas those of every microservice */
 export const snapshotNodes = (
   nodes: readonly ObservedNode[],
   replicas: readonly ObservedReplica[],
-  isUp: (nodeId: string) => boolean,
+  known: NodeKnowledge,
 ): readonly SnapshotNode[] => {
-  const reserved = new Map<string, { cpus: number; memoryBytes: number; count: number }>();
-  for (const { nodeId, cpusReserved, memoryReservedBytes } of replicas) {
-    const sum = reserved.get(nodeId) ?? { cpus: 0, memoryBytes: 0, count: 0 };
-    sum.cpus += cpusReserved;
-    sum.memoryBytes += memoryReservedBytes;
+  const sums = new Map<string, Sums>();
+  for (const replica of replicas) {
+    const sum = sums.get(replica.nodeId) ?? noSums();
+    sums.set(replica.nodeId, sum);
+    const id = microserviceId(replica);
+    sum.cpus += replica.cpusReserved;
+    sum.memoryBytes += replica.memoryReservedBytes;
     sum.count += 1;
-    reserved.set(nodeId, sum);
+    if (isMovable(replica)) sum.movable += 1;
+    sum.microservices[id] = (sum.microservices[id] ?? 0) + 1;
   }
   return nodes.map((node) => {
-    const sum = reserved.get(node.id);
+    const sum = sums.get(node.id) ?? noSums();
+    const unstableUntilMs = known.unstableUntilMs?.(node.id);
     return {
       ...node,
-      up: isUp(node.id),
-      cpusReserved: sum?.cpus ?? 0,
-      memoryReservedBytes: sum?.memoryBytes ?? 0,
-      replicaCount: sum?.count ?? 0,
+      up: known.isUp(node.id),
+      availability: known.availabilityOf(node.id) ?? 'active',
+      ...(unstableUntilMs === undefined ? {} : { unstableUntilMs }),
+      cpusReserved: sum.cpus,
+      memoryReservedBytes: sum.memoryBytes,
+      replicaCount: sum.count,
+      microservices: sum.microservices,
+      movableReplicas: sum.movable,
     };
   });
 };

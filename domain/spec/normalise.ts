@@ -8,6 +8,7 @@
 import type { z } from 'zod';
 import { normaliseCapability } from './capabilities';
 import {
+  type AffinitySpec,
   DEFAULT_CPUS,
   DEFAULT_MEMORY_LIMIT_BYTES,
   type CheckSpec,
@@ -183,6 +184,15 @@ const normaliseUpdate = (update: SchemaSpec['update'], containers: readonly Cont
       : withoutNegativeZero(toMs(update.minHealthySeconds)),
 });
 
+const normaliseAffinities = (affinities: NonNullable<SchemaSpec['near']>): readonly AffinitySpec[] =>
+  affinities
+    .map((one) =>
+      typeof one === 'string'
+        ? { microservice: one.toLowerCase(), required: false }
+        : { microservice: one.microservice.toLowerCase(), required: one.required ?? false },
+    )
+    .sort((left, right) => byText(left.microservice, right.microservice));
+
 /** @returns all of the specification but name and scale, with every default filled in */
 export const normaliseRelease = (spec: SchemaSpec): ReleaseSpec => {
   const containers = Object.entries(spec.containers)
@@ -194,5 +204,11 @@ export const normaliseRelease = (spec: SchemaSpec): ReleaseSpec => {
     update: normaliseUpdate(spec.update, containers),
     constraints: sortKeys(spec.constraints ?? {}),
     hostNetwork: spec.hostNetwork ?? false,
+    ...(spec.near === undefined || spec.near.length === 0 ? {} : { near: normaliseAffinities(spec.near) }),
+    ...(spec.apart === undefined || spec.apart.length === 0
+      ? {}
+      : { apart: normaliseAffinities(spec.apart) }),
+    ...(spec.daemon === true ? { daemon: true } : {}),
+    ...(spec.rebalance === false ? { rebalance: false } : {}),
   };
 };

@@ -252,6 +252,14 @@ const checkPolicies = (spec: LenientSpec): readonly RuleProblem[] => {
       problem(['update'], 'must leave room for a change: "maxSurge" and "maxUnavailable" must not both be 0'),
     );
   }
+  if (spec.daemon === true && spec.scale !== undefined) {
+    problems.push(
+      problem(
+        ['scale'],
+        'must not be given with "daemon": a daemon has one replica on every node that matches',
+      ),
+    );
+  }
   const { backoffSeconds, maxBackoffSeconds } = restart ?? {};
   if (backoffSeconds !== undefined && maxBackoffSeconds !== undefined && backoffSeconds > maxBackoffSeconds) {
     problems.push(
@@ -262,6 +270,23 @@ const checkPolicies = (spec: LenientSpec): readonly RuleProblem[] => {
     );
   }
   return problems;
+};
+
+const checkAffinities = (spec: LenientSpec): readonly RuleProblem[] => {
+  const register = createRegister();
+  return (['near', 'apart'] as const).flatMap((key) =>
+    (spec[key] ?? []).flatMap((one, index): readonly RuleProblem[] => {
+      const name = typeof one === 'string' ? one : one.microservice;
+      const place = typeof one === 'string' ? [key, index] : [key, index, 'microservice'];
+      if (name.toLowerCase() === spec.name?.toLowerCase()) {
+        return [problem(place, 'must name another microservice; replicas of one are spread anyway')];
+      }
+      const first = register(name.toLowerCase(), { path: place, label: name });
+      return first === undefined
+        ? []
+        : [problem(place, `names ${name} again: ${toPointer(first.path)} names it already`)];
+    }),
+  );
 };
 
 /**
@@ -292,6 +317,7 @@ export const checkRules = (spec: LenientSpec, allowHostAccess: boolean): readonl
     ...checkPorts(containers),
     ...checkHostnames(containers),
     ...checkPolicies(spec),
+    ...checkAffinities(spec),
     ...(spec.hostNetwork === true && !allowHostAccess
       ? [forbidden(['hostNetwork'], 'uses the network of the host')]
       : []),

@@ -184,6 +184,17 @@ const countOrPercentSchema = z.union([
   z.string().regex(/^([0-9]|[1-9][0-9]|100)%$/, { message: 'must be a number or a percentage like 25%' }),
 ]);
 
+const affinitySchema = (description: string) =>
+  z
+    .array(
+      z.union([
+        microserviceNameSchema,
+        z.strictObject({ microservice: microserviceNameSchema, required: z.boolean().optional() }),
+      ]),
+    )
+    .max(20)
+    .meta({ description, example: ['orders-db'] });
+
 const specFields = {
   containers: z
     .record(z.string().max(63).regex(CONTAINER_NAME, { message: 'must be a DNS label' }), containerSchema)
@@ -208,10 +219,20 @@ const specFields = {
       minHealthySeconds: z.number().min(0).max(3600).optional(),
     })
     .optional(),
-  constraints: z
-    .record(z.string().min(1).max(256), z.string().max(256))
+  constraints: z.record(z.string().min(1).max(256), z.string().max(256)).optional().meta({
+    description:
+      'Labels that a node has to have, and what it has to be: `node.arch` (amd64, arm64, …) and `node.id`.',
+  }),
+  near: affinitySchema('Microservices of the same project that its replicas run beside.').optional(),
+  apart: affinitySchema('Microservices of the same project that its replicas keep away from.').optional(),
+  daemon: z
+    .boolean()
     .optional()
-    .meta({ description: 'Labels that a node has to have.' }),
+    .meta({ description: 'One replica on every node that matches, also on those that join later.' }),
+  rebalance: z
+    .boolean()
+    .optional()
+    .meta({ description: 'Whether replicas move to a node that has joined or is back.' }),
   hostNetwork: z.boolean().optional(),
 };
 
@@ -303,6 +324,13 @@ export interface UpdateSpec {
   readonly minHealthyMs: number;
 }
 
+/** Another microservice of the same project, in lower case. */
+export interface AffinitySpec {
+  readonly microservice: string;
+  /** Whether a node that does not satisfy it is no option; otherwise it is only a worse one. */
+  readonly required: boolean;
+}
+
 /** What a release holds: all of the specification but name and scale. Containers are in the order of their names. */
 export interface ReleaseSpec {
   readonly containers: readonly ContainerSpec[];
@@ -310,6 +338,13 @@ export interface ReleaseSpec {
   readonly update: UpdateSpec;
   readonly constraints: Readonly<Record<string, string>>;
   readonly hostNetwork: boolean;
+  // What follows is left out where it is the default, as in releases from before there was such a thing.
+  readonly near?: readonly AffinitySpec[];
+  readonly apart?: readonly AffinitySpec[];
+  /** One replica on every node that matches, and no scale. */
+  readonly daemon?: true;
+  /** Replicas stay where they are when there is a node that has fewer. */
+  readonly rebalance?: false;
 }
 
 export interface MicroserviceSpec {

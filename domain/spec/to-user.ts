@@ -21,6 +21,7 @@ import { sameJson } from './diff';
 import {
   DEFAULT_CPUS,
   DEFAULT_MEMORY_LIMIT_BYTES,
+  type AffinitySpec,
   type CheckSpec,
   type ContainerSpec,
   type CountOrPercent,
@@ -154,6 +155,11 @@ const containerToUser = (container: ContainerSpec, entry: Entry): RawContainerSp
 const countToUser = (count: CountOrPercent): number | string =>
   count.kind === 'count' ? count.count : `${count.percent}%`;
 
+const affinitiesToUser = (
+  affinities: readonly AffinitySpec[] = [],
+): NonNullable<RawMicroserviceSpec['near']> =>
+  affinities.map(({ microservice, required }) => (required ? { microservice, required } : microservice));
+
 type RawRelease = Omit<RawMicroserviceSpec, 'name' | 'scale'>;
 
 const writeRelease = (release: ReleaseSpec, entry: Entry): RawRelease => {
@@ -187,6 +193,10 @@ const writeRelease = (release: ReleaseSpec, entry: Entry): RawRelease => {
     }),
     ...nonEmpty('constraints', { ...release.constraints }),
     ...entry(!release.hostNetwork, 'hostNetwork', release.hostNetwork),
+    ...nonEmpty('near', affinitiesToUser(release.near)),
+    ...nonEmpty('apart', affinitiesToUser(release.apart)),
+    ...entry(release.daemon !== true, 'daemon', release.daemon === true),
+    ...entry(release.rebalance !== false, 'rebalance', release.rebalance !== false),
   };
 };
 
@@ -204,6 +214,6 @@ export const specToUser = (
   spec: MicroserviceSpec & { readonly scaleGiven?: boolean },
 ): RawMicroserviceSpec => ({
   name: spec.name,
-  ...unless(spec.scaleGiven === false, 'scale', spec.scale),
+  ...unless(spec.scaleGiven === false || spec.release.daemon === true, 'scale', spec.scale),
   ...releaseToUser(spec.release),
 });

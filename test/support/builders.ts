@@ -2,7 +2,15 @@
  * Builders of domain values for tests: each names what matters to the test, the rest is ordinary.
  */
 
-import type { ObservedReplica, Plan, PlanRequest, Release, Snapshot, SnapshotNode } from '../../domain/model';
+import {
+  microserviceId,
+  type ObservedReplica,
+  type Plan,
+  type PlanRequest,
+  type Release,
+  type Snapshot,
+  type SnapshotNode,
+} from '../../domain/model';
 import { parseMicroserviceSpec } from '../../domain/spec/parse';
 import type { RawMicroserviceSpec, ReleaseSpec } from '../../domain/spec/schema';
 
@@ -40,6 +48,9 @@ export const buildNode = (id: string, overrides: Partial<SnapshotNode> = {}): Sn
   labels: {},
   updatedAtMs: NOW_MS,
   up: true,
+  availability: 'active',
+  microservices: {},
+  movableReplicas: 0,
   cpusReserved: 0,
   memoryReservedBytes: 0,
   replicaCount: 0,
@@ -69,6 +80,23 @@ export const buildReplica = (
   ...overrides,
 });
 
+/** The node with replicas more, or fewer, as far as their number goes. */
+const withCounts = (node: SnapshotNode, replicas: readonly ObservedReplica[], sign: 1 | -1): SnapshotNode => {
+  const microservices: Record<string, number> = { ...node.microservices };
+  for (const replica of replicas) {
+    const id = microserviceId(replica);
+    microservices[id] = (microservices[id] ?? 0) + sign;
+    if (microservices[id] === 0) delete microservices[id];
+  }
+  const movable = replicas.filter(({ daemon, state }) => daemon !== true && state !== 'exited').length;
+  return {
+    ...node,
+    microservices,
+    replicaCount: node.replicaCount + sign * replicas.length,
+    movableReplicas: node.movableReplicas + sign * movable,
+  };
+};
+
 /** `replicas` are counted into their nodes as a real snapshot counts them. */
 export const buildSnapshot = (
   nodes: readonly SnapshotNode[],
@@ -77,8 +105,7 @@ export const buildSnapshot = (
   nodes: nodes.map((node) => {
     const own = replicas.filter(({ nodeId }) => nodeId === node.id);
     return {
-      ...node,
-      replicaCount: node.replicaCount + own.length,
+      ...withCounts(node, own, 1),
       cpusReserved: own.reduce((sum, { cpusReserved }) => sum + cpusReserved, node.cpusReserved),
       memoryReservedBytes: own.reduce(
         (sum, { memoryReservedBytes }) => sum + memoryReservedBytes,
@@ -123,8 +150,7 @@ export const applyPlan = (
     const node = nodes.get(replica.nodeId);
     if (node === undefined) throw new Error(`there is no node ${replica.nodeId}`);
     nodes.set(node.id, {
-      ...node,
-      replicaCount: node.replicaCount + sign,
+      ...withCounts(node, [replica], sign),
       cpusReserved: node.cpusReserved + sign * replica.cpusReserved,
       memoryReservedBytes: node.memoryReservedBytes + sign * replica.memoryReservedBytes,
     });
@@ -149,6 +175,7 @@ export const applyPlan = (
           name,
           release: step.release,
           operation: request.operation,
+          ...(release.spec.daemon === true ? { daemon: true } : {}),
           createdAtMs: request.nowMs,
           cpusReserved: sum(containers.map(({ cpusReserved }) => cpusReserved)),
           memoryReservedBytes: sum(containers.map(({ memoryReservedBytes }) => memoryReservedBytes)),

@@ -20,6 +20,7 @@ import { KV_PREFIX } from '../../contracts/kv';
 import type {
   ClusterEvent,
   Microservice,
+  NodeAvailability,
   ObservedReplica,
   Operation,
   Release,
@@ -27,6 +28,8 @@ import type {
   Snapshot,
   SnapshotNode,
 } from '../../domain/model';
+
+import { snapshotNodes } from '../../domain/placement/snapshot';
 
 import { buildNode } from './builders';
 import { createHold, createMemoryStore, type Hold, type MemoryStore } from './memory-store';
@@ -55,6 +58,8 @@ export interface FakeCluster {
   addNode(id: string, overrides?: Partial<SnapshotNode>): void;
   /** What Consul's membership says. */
   setUp(nodeId: string, up: boolean): void;
+  /** What an operator says of the node. */
+  setAvailability(nodeId: string, availability: NodeAvailability): void;
   /** The node refuses replicas with these words; undefined: it takes them again. */
   refuse(nodeId: string, reason: string | undefined): void;
   /** The node finds on the way that it has no room, and leaves what it had begun; undefined: it has room again. */
@@ -137,14 +142,10 @@ export const createFakeCluster = (nodeIds: readonly string[]): FakeCluster => {
   const readSnapshot = async (key: { name: string }): Promise<Snapshot> => {
     if (store.away) await store.list('');
     return {
-      nodes: [...nodes.values()].map((node) => {
-        const own = [...replicas.values()].filter(({ nodeId }) => nodeId === node.id);
-        return {
-          ...node,
-          replicaCount: own.length,
-          cpusReserved: sum(own.map(({ cpusReserved }) => cpusReserved)),
-          memoryReservedBytes: sum(own.map(({ memoryReservedBytes }) => memoryReservedBytes)),
-        };
+      nodes: snapshotNodes([...nodes.values()], [...replicas.values()], {
+        isUp: (nodeId) => nodeOf(nodeId).up,
+        availabilityOf: (nodeId) => nodeOf(nodeId).availability,
+        unstableUntilMs: (nodeId) => nodeOf(nodeId).unstableUntilMs,
       }),
       replicas: ofName(key.name),
     };
@@ -172,6 +173,7 @@ export const createFakeCluster = (nodeIds: readonly string[]): FakeCluster => {
       containers: [],
       ports: [],
       restartCount: 0,
+      ...(asked.release.spec.daemon === true ? { daemon: true } : {}),
       cpusReserved: sum(containers.map(({ cpusReserved }) => cpusReserved)),
       memoryReservedBytes: sum(containers.map(({ memoryReservedBytes }) => memoryReservedBytes)),
       createdAtMs: Date.now(),
@@ -264,6 +266,7 @@ export const createFakeCluster = (nodeIds: readonly string[]): FakeCluster => {
 
     addNode: (id, overrides = {}) => void nodes.set(id, buildNode(id, { images: [], ...overrides })),
     setUp: (nodeId, up) => void nodes.set(nodeId, { ...nodeOf(nodeId), up }),
+    setAvailability: (nodeId, availability) => void nodes.set(nodeId, { ...nodeOf(nodeId), availability }),
     refuse: (nodeId, reason) => {
       if (reason === undefined) refusals.delete(nodeId);
       else refusals.set(nodeId, reason);

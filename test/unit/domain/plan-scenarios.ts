@@ -186,4 +186,105 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
     }),
     snapshot: buildSnapshot([buildNode('a', { health: 'degraded', reasons: ['disk'] }), buildNode('b')]),
   },
+  drain: {
+    title: 'A node is drained: its replicas start elsewhere, within the surge, before they stop.',
+    request: buildRequest({ kind: 'reschedule', scale: 4 }),
+    snapshot: buildSnapshot(
+      [buildNode('a', { availability: 'draining' }), buildNode('b'), buildNode('c')],
+      [...onePerNode, buildReplica('web-oldd', 'a')],
+    ),
+  },
+  'drain-without-room': {
+    title: 'A node is drained and no other one has room: its replica goes on.',
+    request: buildRequest({
+      kind: 'reschedule',
+      scale: 2,
+      release: buildRelease(1, { containers: { app: { image: 'nginx:1.27', reserve: { cpus: 1 } } } }),
+    }),
+    snapshot: buildSnapshot(
+      [
+        buildNode('a', { availability: 'draining' }),
+        buildNode('b', { cpusReserved: 2 }),
+        buildNode('c', { availability: 'cordoned' }),
+      ],
+      [buildReplica('web-1', 'a', { cpusReserved: 1 }), buildReplica('web-2', 'b', { cpusReserved: 1 })],
+    ),
+  },
+  'daemon-first-deploy': {
+    title: 'A daemon goes to every node that matches: not to one that is cordoned, lost or of another kind.',
+    request: buildRequest({
+      release: buildRelease(1, { daemon: true, constraints: { 'node.arch': 'amd64' } }),
+    }),
+    snapshot: buildSnapshot([
+      buildNode('a'),
+      buildNode('b', { images: [] }),
+      buildNode('c', { availability: 'cordoned' }),
+      buildNode('d', { up: false }),
+      buildNode('e', { architecture: 'arm64' }),
+    ]),
+  },
+  'daemon-rollout': {
+    title: 'A new release of a daemon: node by node, in place, also where nothing new may go.',
+    request: buildRequest({ release: { ...v2, spec: { ...v2.spec, daemon: true } } }),
+    snapshot: buildSnapshot(
+      [buildNode('a'), buildNode('b', { availability: 'cordoned' }), buildNode('c')],
+      onePerNode,
+    ),
+  },
+  'daemon-new-node': {
+    title: 'A node has joined: the daemon starts there, and nothing else happens.',
+    request: buildRequest({ kind: 'reschedule', release: buildRelease(1, { daemon: true }) }),
+    snapshot: buildSnapshot(three, onePerNode.slice(0, 2)),
+  },
+  'daemon-drain': {
+    title: 'A daemon leaves a drained node when nothing else is there, and none takes its place.',
+    request: buildRequest({ kind: 'reschedule', release: buildRelease(1, { daemon: true }) }),
+    snapshot: buildSnapshot(
+      [
+        buildNode('a', { availability: 'draining' }),
+        buildNode('b', { availability: 'draining', movableReplicas: 1 }),
+        buildNode('c'),
+      ],
+      onePerNode.map((replica) => ({ ...replica, daemon: true })),
+    ),
+  },
+  'near-and-apart': {
+    title: 'Beside the database, rather not beside the batch; never beside the intruder.',
+    request: buildRequest({
+      scale: 3,
+      release: buildRelease(1, {
+        near: [{ microservice: 'orders-db', required: true }],
+        apart: ['batch', { microservice: 'intruder', required: true }],
+      }),
+    }),
+    snapshot: buildSnapshot([
+      buildNode('a', { microservices: { 'default/orders-db': 1, 'default/batch': 1 } }),
+      buildNode('b', { microservices: { 'default/orders-db': 1 } }),
+      buildNode('c', { microservices: { 'default/orders-db': 1, 'default/intruder': 1 } }),
+      buildNode('d', { microservices: { 'other/orders-db': 1 } }),
+    ]),
+  },
+  zones: {
+    title: 'Four replicas over two zones, one of which has one node only.',
+    request: buildRequest({ scale: 4 }),
+    snapshot: buildSnapshot([
+      buildNode('a', { labels: { zone: 'east' } }),
+      buildNode('b', { labels: { zone: 'west' } }),
+      buildNode('c', { labels: { zone: 'west' } }),
+    ]),
+  },
+  rebalance: {
+    title: 'A node is back with nothing: one replica at a time moves there, the newest of the fullest node.',
+    request: buildRequest({ kind: 'reschedule', scale: 5 }),
+    snapshot: buildSnapshot(
+      [...three, buildNode('d', { unstableUntilMs: NOW_MS + 1 })],
+      [
+        buildReplica('web-1', 'a'),
+        buildReplica('web-2', 'a', { createdAtMs: NOW_MS - 1 }),
+        buildReplica('web-3', 'a'),
+        buildReplica('web-4', 'b'),
+        buildReplica('web-5', 'b'),
+      ],
+    ),
+  },
 };
