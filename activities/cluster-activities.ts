@@ -11,13 +11,16 @@ import { CancelledFailure, Context } from '@temporalio/activity';
 import type { ClusterActivities } from '../contracts/activities';
 import type { ClusterChange } from '../contracts/cluster';
 import type { KeyValueStore } from '../contracts/key-value-store';
-import { KV_PREFIX, operationKvKey, releasesKvPrefix } from '../contracts/kv';
+import { eventKvKey, KV_PREFIX, nodeSettingsKvKey, operationKvKey, releasesKvPrefix } from '../contracts/kv';
 import { RETRY, TIMEOUT } from '../contracts/timeouts';
 import type { ObservedChangedSignal } from '../contracts/workflows';
 import {
   microserviceId,
+  type ClusterEvent,
   type Microservice,
   type MicroserviceKey,
+  type NodeAvailability,
+  type NodeSettings,
   type ObservedReplica,
   type Operation,
   type Release,
@@ -37,7 +40,11 @@ export interface ClusterDependencies {
   readonly view: {
     /** Resolves when everything has been read once. */
     readonly ready: Promise<void>;
-    nodes(): readonly { readonly id: string; readonly up: boolean }[];
+    nodes(): readonly {
+      readonly id: string;
+      readonly up: boolean;
+      readonly availability: NodeAvailability;
+    }[];
     replicas(): readonly ObservedReplica[];
     subscribe(listener: (change: ClusterChange) => void): () => void;
   };
@@ -54,6 +61,8 @@ export interface ClusterDependencies {
     ): Promise<void>;
   };
   readonly warn: (message: string, error: unknown) => void;
+  /** At least eight characters of chance. */
+  readonly randomSuffix: () => string;
 }
 
 /** Begun anew this often, so that the workflow's history shows a watch that lives. */
@@ -83,6 +92,37 @@ const troubleOf = (change: ClusterChange & { kind: 'replica' }): string | undefi
     case 'stopping':
       return undefined;
   }
+};
+
+/**
+ * Whether a node that has joined, is back or has other labels may change where its replicas run: when some found no
+ * node, when it belongs on every node, and when it could be spread more evenly.
+ */
+const mayUseRoom = ({ state, scale, release: { spec } }: Microservice): boolean =>
+  state === 'failed' || spec.daemon === true || (scale > 1 && spec.rebalance !== false);
+
+/** Tells that a drain is done, once for each drain, whichever watch has seen its end. */
+const tellDrained = async (
+  { store, randomSuffix }: Pick<ClusterDependencies, 'store' | 'randomSuffix'>,
+  nodeId: string,
+): Promise<void> => {
+  const settings = await store.get<NodeSettings>(nodeSettingsKvKey(nodeId));
+  if (settings?.value?.availability !== 'draining') return;
+  const { setAtMs } = settings.value;
+  const events = await store.list<ClusterEvent>(KV_PREFIX.events);
+  const isTold = events.some(
+    ({ value }) => value.type === 'node.drained' && value.node === nodeId && value.atMs >= setAtMs,
+  );
+  if (isTold) return;
+  const atMs = Math.max(Date.now(), setAtMs);
+  const event: ClusterEvent = {
+    atMs,
+    level: 'info',
+    type: 'node.drained',
+    message: `node ${nodeId} is drained: no replica is left`,
+    node: nodeId,
+  };
+  await store.transact([{ kind: 'set', key: eventKvKey(atMs, randomSuffix()), value: event }]);
 };
 
 export const createClusterActivities = (deps: ClusterDependencies): ClusterActivities => {
@@ -139,9 +179,30 @@ export const createClusterActivities = (deps: ClusterDependencies): ClusterActiv
         }
       };
       let housekeepingAtMs = 0;
-      const tellUnsteady = async (reason: string) => {
+      /** Those that may have something to gain from a node that can take replicas. */
+      const tellOfRoom = async (nodeId: string) => {
+        const reason = `node ${nodeId} can take replicas`;
         for (const { value } of await deps.store.list<Microservice>(KV_PREFIX.microservices)) {
-          if (value.state === 'failed') tell(value, reason, true);
+          if (mayUseRoom(value)) tell(value, reason, true);
+        }
+      };
+      const inBackground = (what: string, body: Promise<void>) => {
+        body.catch((error: unknown) => deps.warn(what, error));
+      };
+      const gainsRoom = (nodeId: string) =>
+        inBackground('could not look for microservices that wait for a node', tellOfRoom(nodeId));
+
+      /** Daemons leave a node that is being drained after all others; when they have, it is told. */
+      const followDrain = (nodeId: string) => {
+        const node = deps.view.nodes().find(({ id }) => id === nodeId);
+        if (node?.availability !== 'draining') return;
+        const left = deps.view
+          .replicas()
+          .filter((replica) => replica.nodeId === nodeId && replica.state !== 'exited');
+        if (left.length === 0) {
+          inBackground(`could not tell that node ${nodeId} is drained`, tellDrained(deps, nodeId));
+        } else if (left.every(({ daemon }) => daemon === true)) {
+          tellAll(`node ${nodeId} has no other replicas left`, nodeId);
         }
       };
 
@@ -151,20 +212,26 @@ export const createClusterActivities = (deps: ClusterDependencies): ClusterActiv
             const trouble = troubleOf(change);
             const key = change.after ?? change.before;
             if (trouble !== undefined && key) tell(key, trouble);
+            if (key && (!change.after || change.after.state === 'exited')) followDrain(key.nodeId);
             return;
           }
+          case 'availability':
+            tellAll(`node ${change.nodeId} is ${change.availability}`, change.nodeId);
+            if (change.availability === 'active') gainsRoom(change.nodeId);
+            else followDrain(change.nodeId);
+            return;
           case 'membership':
             tellAll(`node ${change.nodeId} is ${change.up ? 'back' : 'lost'}`, change.nodeId);
             if (!change.up) return;
             housekeepingAtMs = 0;
-            break;
+            gainsRoom(change.nodeId);
+            return;
           case 'node':
-            if (!change.isNew) return;
-            break;
+            if (change.isRelabelled === true)
+              tellAll(`node ${change.nodeId} has other labels`, change.nodeId);
+            if (change.isNew || change.isRelabelled === true) gainsRoom(change.nodeId);
+            return;
         }
-        tellUnsteady(`node ${change.nodeId} can take replicas`).catch((error: unknown) =>
-          deps.warn('could not look for microservices that wait for a node', error),
-        );
       });
 
       const signalOne = async ({ key, reason, hasRoom }: Word) => {
@@ -208,6 +275,7 @@ export const createClusterActivities = (deps: ClusterDependencies): ClusterActiv
             const trouble = troubleOf({ kind: 'replica', after: replica });
             if (trouble !== undefined) tell(replica, trouble);
           }
+          for (const { id } of deps.view.nodes()) followDrain(id);
           while (Date.now() < endsAtMs) {
             const batch = [...waiting.values()].slice(0, SIGNALS_AT_ONCE);
             for (const { key } of batch) waiting.delete(microserviceId(key));

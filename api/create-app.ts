@@ -22,6 +22,7 @@ import { internalRoutes } from './routes/internal';
 import { joinTokenRoutes } from './routes/join-tokens';
 import { logRoutes } from './routes/logs';
 import { microserviceRoutes } from './routes/microservices';
+import { nodeRoutes } from './routes/nodes';
 import { operationRoutes } from './routes/operations';
 import { placementRoutes } from './routes/placement';
 import { releaseRoutes } from './routes/releases';
@@ -41,6 +42,7 @@ export const createRoutes = (deps: RouteDeps): readonly Route[] => [
   ...releaseRoutes(deps),
   ...placementRoutes(deps),
   ...replicaRoutes(deps),
+  ...nodeRoutes(deps),
   ...operationRoutes(deps),
   ...logRoutes(deps),
   ...eventRoutes(deps),

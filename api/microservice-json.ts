@@ -6,6 +6,7 @@
  */
 
 import type { Microservice } from '../domain/model';
+import { daemonScale } from '../domain/placement/daemon';
 
 import type { Page } from './page';
 import { TOPIC, type ReadModel } from './read-model';
@@ -28,11 +29,17 @@ export const createMicroserviceJson = (readModel: ReadModel, webUi: WebUiLink): 
       ? microservice
       : { ...microservice, message: readModel.troubleOf(microservice.operation) ?? '' };
 
+  /** With the scale that the nodes give it, if it is a daemon. */
+  const counted = (microservice: Microservice): Microservice =>
+    microservice.release.spec.daemon !== true
+      ? microservice
+      : { ...microservice, scale: daemonScale(microservice.release, readModel.snapshot(microservice)) };
+
   const of = (microservice: Microservice): string => {
     const version = readModel.versions.of(TOPIC.microservice(microservice));
     const known = texts.get(microservice);
     if (known?.version === version) return known.text;
-    const view = microserviceView(told(microservice), readModel.replicasOf(microservice), webUi);
+    const view = microserviceView(counted(told(microservice)), readModel.replicasOf(microservice), webUi);
     const text = JSON.stringify(view);
     texts.set(microservice, { version, text });
     return text;

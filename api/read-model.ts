@@ -107,7 +107,7 @@ export interface ReadModel {
   /** Reads the microservices from Consul now. */
   refresh(): Promise<void>;
   /** Resolves when writes up to this index of Consul are seen here; false after `timeoutMs`. */
-  waitForIndex(index: number, timeoutMs: number): Promise<boolean>;
+  waitForIndex(index: number, timeoutMs: number, source?: 'microservices' | 'nodeSettings'): Promise<boolean>;
   close(): void;
 }
 
@@ -434,20 +434,20 @@ export const createReadModel = ({ kv, watchMembers, log, nowMs }: ReadModelDeps)
     },
     snapshot,
     refresh: () => watches.microservices.refresh(),
-    waitForIndex: async (index, timeoutMs) => {
+    waitForIndex: async (index, timeoutMs, source = 'microservices') => {
       const deadlineMs = nowMs() + timeoutMs;
-      const seen = () => indexes.microservices >= index;
+      const seen = () => indexes[source] >= index;
       const patienceMs = Math.min(OWN_WRITE_PATIENCE_MS, timeoutMs);
       const patientUntilMs = nowMs() + patienceMs;
       while (!seen() && nowMs() < patientUntilMs) {
-        await versions.waitBeyond('index:microservices', versions.current(), patientUntilMs - nowMs());
+        await versions.waitBeyond(`index:${source}`, versions.current(), patientUntilMs - nowMs());
       }
       if (seen()) return true;
       // The write may have touched another prefix only, or a burst of changes is being read in strides.
       const limit = new Promise<boolean>((resolve) => {
         setTimeout(() => resolve(false), Math.max(0, deadlineMs - nowMs())).unref();
       });
-      const refreshed = watches.microservices.refresh().then(
+      const refreshed = watches[source].refresh().then(
         () => true,
         () => false,
       );

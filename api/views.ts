@@ -245,6 +245,7 @@ export const nodeView = (
   architecture: node.architecture,
   dockerVersion: node.dockerVersion,
   health: node.health,
+  availability: node.availability,
   connected,
   reasons: [...node.reasons],
   cpus: node.capacity.cpus,

@@ -102,6 +102,15 @@ const change = {
   tag: 'Microservices',
 } as const;
 
+const nodeSetting = {
+  method: 'post',
+  tag: 'Nodes',
+  query: emptyQuery,
+  body: { component: 'Empty', required: false },
+  answers: { 200: json('Node', 'As it is now.', ['X-ContainerOS-Index', 'X-ContainerOS-Stale-Since']) },
+  errors: ['not_found', 'unavailable', 'too_large', 'unsupported_media_type'],
+} as const;
+
 const LOGS: PathAnswer = {
   description: 'Lines, oldest first. Those of several replicas or containers have their origin in front.',
   content: { 'text/plain': 'text', 'application/x-ndjson': 'text' },
@@ -332,6 +341,27 @@ export const PATH_OPERATIONS: readonly PathOperation[] = [
     query: emptyQuery,
     answers: { 204: { description: 'It lets nobody in any more.', content: {} } },
     errors: ['not_found', 'unavailable'],
+  },
+  {
+    ...nodeSetting,
+    path: '/v1/nodes/{id}/cordon',
+    id: 'cordonNode',
+    summary: 'Let a node keep what it has, and take nothing new',
+  },
+  {
+    ...nodeSetting,
+    path: '/v1/nodes/{id}/uncordon',
+    id: 'uncordonNode',
+    summary: 'Let a node take replicas again',
+    description: 'Also ends a drain; what has moved stays where it is.',
+  },
+  {
+    ...nodeSetting,
+    path: '/v1/nodes/{id}/drain',
+    id: 'drainNode',
+    summary: 'Move what a node has elsewhere',
+    description:
+      'Each replica starts elsewhere before it stops here; what finds no room goes on here, and its microservice says why. Replicas that keep data in volumes stay. The event `node.drained` tells when nothing is left.',
   },
   {
     method: 'get',

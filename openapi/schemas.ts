@@ -271,6 +271,10 @@ export const nodeSchema = z
     architecture: z.string(),
     dockerVersion: z.string(),
     health: nodeHealthSchema,
+    availability: z.enum(['active', 'cordoned', 'draining']).meta({
+      description:
+        'What an operator lets it do. cordoned: it keeps what it has and takes nothing new; draining: what it has moves elsewhere.',
+    }),
     connected: z.boolean().meta({ description: 'Whether its worker holds its stream to this API open.' }),
     reasons: z.array(z.string()),
     cpus: z.number(),
@@ -381,6 +385,10 @@ export const patchRequestSchema = z
     update: z.record(z.string(), z.unknown()).nullable().optional(),
     constraints: z.record(z.string(), z.string().nullable()).nullable().optional(),
     hostNetwork: z.boolean().nullable().optional(),
+    near: z.array(z.unknown()).nullable().optional(),
+    apart: z.array(z.unknown()).nullable().optional(),
+    daemon: z.boolean().nullable().optional(),
+    rebalance: z.boolean().nullable().optional(),
   })
   .meta({
     description:

@@ -1,5 +1,7 @@
 /** The API process: a client of Temporal and a reader of Consul, and nothing else. */
 
+import { randomBytes } from 'node:crypto';
+
 import { Client, Connection } from '@temporalio/client';
 import type { Logger } from 'pino';
 import { Registry, collectDefaultMetrics } from 'prom-client';
@@ -9,6 +11,7 @@ import { createKeyValueStore } from '../adapters/consul/kv-store';
 import { createKvStore } from '../adapters/consul/watch-kv';
 import { watchMembers } from '../adapters/consul/watch-members';
 import { createApp } from '../api/create-app';
+import { createNodeSettingsWriter } from '../api/node-settings';
 import { createNodeStreams } from '../api/node-streams';
 import { createOperations } from '../api/operations';
 import { createReadModel } from '../api/read-model';
@@ -30,7 +33,7 @@ export const runApiRole = async (config: Config, logger: Logger): Promise<void> 
   const installation = openInstallation(config);
   const consul = createConsulClient(consulOf(config));
   const kv = createKvStore(consul);
-  const store = createKeyValueStore(consulOf(config), (message) => logger.warn(message));
+  const store = createKeyValueStore(consulOf(config), (message) => logger.error(message));
   // Lazy: the API starts, and says what is missing, also while Temporal is away.
   const connection = Connection.lazy({ address: temporalAddressOf(config) });
   const client = new Client({ connection, namespace: config.temporalNamespace });
@@ -87,6 +90,11 @@ export const runApiRole = async (config: Config, logger: Logger): Promise<void> 
     operations: createOperations({ kv, readModel, log: logger }),
     changes: createTemporalChanges({ client, log: logger }),
     nodeStreams: createNodeStreams(),
+    nodeSettings: createNodeSettingsWriter({
+      store,
+      randomSuffix: () => randomBytes(6).toString('hex'),
+      nowMs: Date.now,
+    }),
     joining: { store, clusterAddress: undefined, authorityFingerprint: undefined },
     notReady: async () => [
       ...rolesNotReady,

@@ -91,6 +91,7 @@ export const startControlPlane = (
     leftOut,
   );
 
+  const randomSuffix = () => randomBytes(6).toString('hex');
   const controlPlane = createControlPlaneActivities({
     store,
     readSnapshot: async (key) => {
@@ -106,7 +107,7 @@ export const startControlPlane = (
       const replicas = await store.list<ObservedReplica>(replicasKvPrefix(key));
       return { nodes, replicas: replicas.map(({ value }) => value) };
     },
-    randomSuffix: () => randomBytes(6).toString('hex'),
+    randomSuffix,
   });
 
   const options = async (connection: NativeConnection): Promise<WorkerOptions> => {
@@ -122,6 +123,7 @@ export const startControlPlane = (
       store,
       view,
       entities: entitiesOf(client),
+      randomSuffix,
       warn: (message, error) => logger.warn({ err: error }, message),
     });
     return {

@@ -74,7 +74,8 @@ export const microserviceRoutes = (deps: RouteDeps): readonly Route[] => {
       {
         ...conditions,
         name: spec.name,
-        ...(spec.scaleGiven ? { scale: spec.scale } : {}),
+        // Of a daemon the nodes decide; what it had before must not come back with another specification.
+        ...(spec.scaleGiven || spec.release.daemon === true ? { scale: spec.scale } : {}),
         release: spec.release,
       },
       signal,
@@ -166,6 +167,23 @@ export const microserviceRoutes = (deps: RouteDeps): readonly Route[] => {
     );
   };
 
+  /** What becomes a daemon loses its scale by that, unless the patch insists on one. */
+  const merged = (current: Microservice, patch: Readonly<Record<string, unknown>>): unknown =>
+    mergePatch(
+      specificationOf(current),
+      patch['daemon'] === true && !Object.hasOwn(patch, 'scale') ? { ...patch, scale: null } : patch,
+    );
+
+  const assertScalable = (name: string): void => {
+    const isDaemon = exists(name)() && findMicroservice(readModel, name).release.spec.daemon === true;
+    if (!isDaemon) return;
+    throw new ContainerOsError(
+      'invalid',
+      `${name} is a daemon: it has one replica on every node that matches. Change its "constraints", or set "daemon" to false.`,
+      [{ path: '/scale', message: 'must not be given for a daemon' }],
+    );
+  };
+
   /** The current specification with the patch, as long as nobody changes it in between. */
   const applyPatch = async (
     exchange: Exchange,
@@ -175,7 +193,7 @@ export const microserviceRoutes = (deps: RouteDeps): readonly Route[] => {
   ): Promise<ChangeAccepted> => {
     for (let attempt = 1; ; attempt += 1) {
       const current = findMicroservice(readModel, name);
-      const spec = parseSpec(mergePatch(specificationOf(current), patch));
+      const spec = parseSpec(merged(current, patch));
       if (spec.name !== current.name) {
         throw new ContainerOsError('invalid', 'The name of a microservice cannot be changed.', [
           { path: '/name', message: `must be ${current.name}` },
@@ -202,6 +220,7 @@ export const microserviceRoutes = (deps: RouteDeps): readonly Route[] => {
       throw new ContainerOsError('invalid', 'The body is empty. Send what is to be changed as JSON.');
     }
     const onlyScale = scaleRequestSchema.safeParse(value);
+    if (onlyScale.success) assertScalable(name);
     const conditions = changeConditions(exchange, raw, exists(name));
     const accepted = await changeExisting(name, (key) =>
       onlyScale.success

@@ -1,12 +1,12 @@
-/** Replicas and nodes, as their node workers have published them. */
+/** Replicas, as their node workers have published them. */
 
-import { microserviceQuery, pagedQuery, replicaListQuery, replicasOfQuery } from '../../openapi/parameters';
+import { microserviceQuery, replicaListQuery, replicasOfQuery } from '../../openapi/parameters';
 import type { RouteDeps } from '../api-deps';
 import { pathParameter, queryOf, sendJson, type Exchange, type Route } from '../exchange';
-import { findMicroservice, findNode, findReplica } from '../find';
+import { findMicroservice, findReplica } from '../find';
 import { pageOf, type PageQuery } from '../page';
 import { TOPIC, type ShownReplica } from '../read-model';
-import { nodeView, replicaView } from '../views';
+import { replicaView } from '../views';
 import { versionHeaders, waitAsWatched } from '../watch';
 
 interface ReplicaFilter {
@@ -21,7 +21,7 @@ const matches = (filter: ReplicaFilter) => (replica: ShownReplica) =>
   (filter.state === undefined || replica.state === filter.state);
 
 export const replicaRoutes = (deps: RouteDeps): readonly Route[] => {
-  const { readModel, nodeStreams } = deps;
+  const { readModel } = deps;
 
   const send = (exchange: Exchange, topic: string, view: (index: number) => unknown) => {
     const index = readModel.versions.of(topic);
@@ -64,39 +64,10 @@ export const replicaRoutes = (deps: RouteDeps): readonly Route[] => {
     send(exchange, TOPIC.replica(id), () => replicaView(replica));
   };
 
-  const nodes = async (exchange: Exchange): Promise<void> => {
-    const query = queryOf(exchange, pagedQuery);
-    await waitAsWatched(deps, exchange, query, TOPIC.nodes);
-    const byNode = new Map<string, ShownReplica[]>();
-    for (const replica of readModel.replicas()) {
-      const there = byNode.get(replica.nodeId) ?? [];
-      byNode.set(replica.nodeId, there);
-      there.push(replica);
-    }
-    const { items, ...rest } = pageOf(readModel.nodes(), query, ({ id }) => id);
-    send(exchange, TOPIC.nodes, (index) => ({
-      index,
-      items: items.map((node) => nodeView(node, byNode.get(node.id) ?? [], nodeStreams.isConnected(node.id))),
-      ...rest,
-    }));
-  };
-
-  const node = async (exchange: Exchange): Promise<void> => {
-    const id = pathParameter(exchange, 'id');
-    const query = queryOf(exchange, microserviceQuery);
-    findNode(readModel, id);
-    await waitAsWatched(deps, exchange, query, TOPIC.node(id));
-    const found = findNode(readModel, id);
-    const replicas = readModel.replicas().filter(({ nodeId }) => nodeId === id);
-    send(exchange, TOPIC.node(id), () => nodeView(found, replicas, nodeStreams.isConnected(id)));
-  };
-
   const access = 'password';
   return [
     { method: 'GET', path: '/v1/replicas', access, handle: list },
     { method: 'GET', path: '/v1/replicas/{id}', access, handle: read },
     { method: 'GET', path: '/v1/microservices/{name}/replicas', access, handle: listOf },
-    { method: 'GET', path: '/v1/nodes', access, handle: nodes },
-    { method: 'GET', path: '/v1/nodes/{id}', access, handle: node },
   ];
 };

@@ -9,11 +9,20 @@ import {
   KEPT_EVENTS,
   KEPT_REMOVED,
   microserviceKvKey,
+  nodeSettingsKvKey,
   operationKvKey,
   removedKvKey,
 } from '../../../contracts/kv';
 import type { ObservedChangedSignal } from '../../../contracts/workflows';
-import type { Microservice, MicroserviceKey, ObservedReplica, Operation } from '../../../domain/model';
+import type {
+  ClusterEvent,
+  Microservice,
+  MicroserviceKey,
+  NodeAvailability,
+  NodeSettings,
+  ObservedReplica,
+  Operation,
+} from '../../../domain/model';
 import { buildRelease, buildReplica } from '../../support/builders';
 import { createMemoryStore } from '../../support/memory-store';
 import { eventually } from '../../support/wait';
@@ -52,7 +61,9 @@ const operationOf = (name: string, endedAtMs: number): Operation => ({
 
 const createWatch = () => {
   const store = createMemoryStore();
+  let suffix = 0;
   const nodes = new Map<string, boolean>();
+  const availability = new Map<string, NodeAvailability>();
   const replicas: ObservedReplica[] = [];
   const told: (ObservedChangedSignal & { readonly name: string })[] = [];
   const recovered: Microservice[] = [];
@@ -66,7 +77,7 @@ const createWatch = () => {
       ready: new Promise<void>((resolve) => {
         isReady = resolve;
       }),
-      nodes: () => [...nodes].map(([id, up]) => ({ id, up })),
+      nodes: () => [...nodes].map(([id, up]) => ({ id, up, availability: availability.get(id) ?? 'active' })),
       replicas: () => replicas,
       subscribe: (subscriber) => {
         listener = subscriber;
@@ -85,6 +96,7 @@ const createWatch = () => {
       },
     },
     warn: (message) => warnings.push(message),
+    randomSuffix: () => String((suffix += 1)).padStart(12, '0'),
   });
   const environment = new MockActivityEnvironment();
   const ended = environment
@@ -108,6 +120,21 @@ const createWatch = () => {
     setUp: (nodeId: string, up: boolean) => {
       nodes.set(nodeId, up);
       listener({ kind: 'membership', nodeId, up });
+    },
+    /** An operator says it of a node, and the view tells of it. */
+    setAvailability: async (nodeId: string, now: NodeAvailability) => {
+      availability.set(nodeId, now);
+      const settings: NodeSettings = { id: nodeId, availability: now, setAtMs: Date.now() };
+      await store.transact([{ kind: 'set', key: nodeSettingsKvKey(nodeId), value: settings }]);
+      listener({ kind: 'availability', nodeId, availability: now });
+    },
+    /** A replica is gone, and the view tells of it. */
+    lose: (id: string) => {
+      const [before] = replicas.splice(
+        replicas.findIndex((replica) => replica.id === id),
+        1,
+      );
+      if (before) listener({ kind: 'replica', before });
     },
     stop: async () => {
       environment.cancel();
@@ -212,4 +239,69 @@ test('old events and what is known of what was removed long ago are deleted', as
       .map(({ value }) => value.index)
       .slice(0, 1),
   ).toEqual([3]);
+});
+
+test('a drain is told to what is there, then to the daemons that go last, and its end once', async () => {
+  const drained = () =>
+    watch.store
+      .peek<ClusterEvent>('containeros/events/')
+      .filter(({ value }) => value.type === 'node.drained')
+      .map(({ value }) => value.node);
+  for (const name of ['web', 'logs', 'other']) watch.entities.add(name);
+  watch.nodes.set('a', true);
+  watch.replicas.push(
+    buildReplica('web-1', 'a', { name: 'web' }),
+    buildReplica('logs-1', 'a', { name: 'logs', daemon: true }),
+    buildReplica('other-1', 'b', { name: 'other' }),
+  );
+  watch.begin();
+  await watch.setAvailability('a', 'draining');
+  await eventually(() => expect(watch.told.map(({ name }) => name).sort()).toEqual(['logs', 'web']));
+
+  watch.replicas.splice(0, 1, buildReplica('web-1', 'a', { name: 'web', state: 'stopping' }));
+  watch.lose('web-1');
+  await eventually(() =>
+    expect(watch.told.slice(2)).toEqual([
+      { name: 'logs', reason: 'node a has no other replicas left', hasRoom: false },
+    ]),
+  );
+  expect(drained()).toEqual([]);
+  watch.lose('logs-1');
+  await eventually(() => expect(drained()).toEqual(['a']));
+
+  watch.replicas.push(buildReplica('web-2', 'a', { name: 'web', state: 'stopping' }));
+  watch.lose('web-2');
+  watch.change({ kind: 'replica', after: buildReplica('other-1', 'b', { name: 'other', state: 'broken' }) });
+  await eventually(() => expect(watch.told.at(-1)?.name).toBe('other'));
+  expect(drained()).toEqual(['a']);
+});
+
+test.each<[string, () => void | Promise<void>]>([
+  ['has joined', () => watch.change({ kind: 'node', nodeId: 'b', isNew: true })],
+  ['has other labels', () => watch.change({ kind: 'node', nodeId: 'b', isNew: false, isRelabelled: true })],
+  ['is back', () => watch.setUp('b', true)],
+  ['is uncordoned', () => watch.setAvailability('b', 'active')],
+])('a node that %s is told to daemons and to what could be spread over it', async (_what, happen) => {
+  const spec = buildRelease().spec;
+  for (const name of ['logs', 'web', 'fixed', 'single']) watch.entities.add(name);
+  const put = (document: Microservice) => watch.put(microserviceKvKey(document), document);
+  await put(documentOf('logs', { release: buildRelease(1, { daemon: true }) }));
+  await put(documentOf('web', { scale: 2 }));
+  await put(
+    documentOf('fixed', { scale: 2, release: { ...buildRelease(), spec: { ...spec, rebalance: false } } }),
+  );
+  await put(documentOf('single'));
+  watch.begin();
+  await happen();
+  await eventually(() => expect(watch.told.map(({ name }) => name).sort()).toEqual(['logs', 'web']));
+});
+
+test('a node that says the same again is told to nobody', async () => {
+  watch.entities.add('logs').add('web');
+  const daemon = documentOf('logs', { release: buildRelease(1, { daemon: true }) });
+  await watch.put(microserviceKvKey(daemon), daemon);
+  watch.begin();
+  watch.change({ kind: 'node', nodeId: 'a', isNew: false, isRelabelled: false });
+  watch.change({ kind: 'replica', after: buildReplica('web-1', 'a', { name: 'web', state: 'broken' }) });
+  await eventually(() => expect(watch.told.map(({ name }) => name)).toEqual(['web']));
 });

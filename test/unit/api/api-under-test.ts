@@ -2,16 +2,20 @@
  * The whole API on a free port, over a store in memory. Whatever a test does not give it throws when it is used.
  */
 
+import { randomUUID } from 'node:crypto';
+
 import pino from 'pino';
 import { Registry } from 'prom-client';
 
 import type { ApiConfig } from '../../../api/api-deps';
 import type { Changes } from '../../../api/changes';
 import { createApp } from '../../../api/create-app';
+import { createNodeSettingsWriter } from '../../../api/node-settings';
 import { createNodeStreams, type NodeStreams } from '../../../api/node-streams';
 import { createOperations } from '../../../api/operations';
 import { createReadModel, type ReadModel, type ReadModelDeps } from '../../../api/read-model';
 import { startApiServer } from '../../../api/server';
+import type { KeyValueStore } from '../../../contracts/key-value-store';
 import {
   eventKvKey,
   microserviceKvKey,
@@ -89,6 +93,20 @@ export const fakeChanges = (given: Partial<Changes> = {}): Changes => ({
   ...given,
 });
 
+/** What the API writes itself goes where the read model reads. */
+const storeOf = (kv: FakeKv): KeyValueStore => ({
+  get: async <T>(key: string) => {
+    const { document } = await kv.get(key);
+    return document && { key, value: JSON.parse(document.text) as T, index: document.index };
+  },
+  list: notFaked('list'),
+  transact: async (operations) => {
+    const sets = operations.map((one) => (one.kind === 'set' ? [one.key, one.value] : notFaked(one.kind)()));
+    return { kind: 'written', index: kv.put(Object.fromEntries(sets) as Record<string, unknown>) };
+  },
+  close: () => undefined,
+});
+
 export interface ApiUnderTestOptions {
   readonly changes?: Partial<Changes> | ((kv: FakeKv) => Partial<Changes>);
   readonly config?: Partial<ApiConfig>;
@@ -132,6 +150,7 @@ export const startApi = async (options: ApiUnderTestOptions = {}): Promise<ApiUn
       clusterAddress: options.clusterAddress,
       authorityFingerprint: 'a'.repeat(64),
     },
+    nodeSettings: createNodeSettingsWriter({ store: storeOf(kv), randomSuffix: randomUUID, nowMs }),
     notReady: options.notReady ?? (async () => []),
     log,
     metrics: new Registry(),
@@ -235,6 +254,9 @@ export const nodeDocument = (id: string): Record<string, unknown> => {
     cpusReserved: _cpus,
     memoryReservedBytes: _memory,
     replicaCount: _count,
+    availability: _availability,
+    microservices: _microservices,
+    movableReplicas: _movable,
     ...node
   } = buildNode(id);
   return { [nodeKvKey(id)]: node };

@@ -1,0 +1,109 @@
+/** What operators say of nodes, and what becomes of daemons by it. */
+
+import type { Changes } from '../../../api/changes';
+import { KV_PREFIX, nodeSettingsKvKey } from '../../../contracts/kv';
+import type { ClusterEvent } from '../../../domain/model';
+import { nodeSchema, type MicroserviceView, type NodeView } from '../../../openapi/schemas';
+import { buildRelease, buildReplica } from '../../support/builders';
+import { eventually } from '../../support/wait';
+
+import {
+  buildMicroservice,
+  buildOperation,
+  microserviceDocuments,
+  nodeDocument,
+  replicaDocument,
+  useApi,
+} from './api-under-test';
+
+const applied: Parameters<Changes['apply']>[1][] = [];
+const use = useApi({
+  changes: (kv) => ({
+    apply: async ({ name }, request) => {
+      applied.push(request);
+      const operation = buildOperation(`deploy.default.${name}.aaaaaaaa`);
+      const document = buildMicroservice(name, { scale: request.scale ?? 1 });
+      return { operation, generation: 1, created: true, index: kv.put(microserviceDocuments(document)) };
+    },
+  }),
+});
+beforeEach(() => applied.splice(0));
+
+const post = (path: string) => use.api.call('POST', path);
+const eventTypes = async () => {
+  const { documents } = await use.api.kv.list(KV_PREFIX.events);
+  return documents.map(({ text }) => (JSON.parse(text) as ClusterEvent).type);
+};
+const nodeIsThere = async (...ids: string[]) => {
+  use.api.kv.put(Object.assign({}, ...ids.map(nodeDocument)) as Record<string, unknown>);
+  await eventually(() => expect(use.api.readModel.nodes()).toHaveLength(ids.length));
+};
+
+test.each([
+  ['cordon', 'cordoned', 'node.cordoned'],
+  ['drain', 'draining', 'node.draining'],
+])(
+  '%s is shown at once, told as an event, and taken back by uncordon',
+  async (action, availability, type) => {
+    await nodeIsThere('node-1');
+    const answer = await post(`/v1/nodes/node-1/${action}`);
+    expect(answer.status).toBe(200);
+    const view = answer.body as NodeView;
+    expect(nodeSchema.safeParse(view).error).toBeUndefined();
+    expect(view.availability).toBe(availability);
+    expect((await post(`/v1/nodes/node-1/${action}`)).body).toMatchObject({ availability });
+    expect(await eventTypes()).toEqual([type]);
+
+    expect((await post('/v1/nodes/node-1/uncordon')).body).toMatchObject({ availability: 'active' });
+    expect((await use.api.call('GET', '/v1/nodes/node-1')).body).toMatchObject({ availability: 'active' });
+    expect(await eventTypes()).toEqual([type, 'node.uncordoned']);
+  },
+);
+
+test('a node that is not there cannot be cordoned, and nothing is written', async () => {
+  await nodeIsThere('node-1');
+  expect((await post('/v1/nodes/node-9/cordon')).status).toBe(404);
+  expect((await use.api.kv.get(nodeSettingsKvKey('node-9'))).document).toBeUndefined();
+});
+
+test('the scale of a daemon is the number of nodes that are to have it', async () => {
+  await nodeIsThere('node-1', 'node-2', 'node-3');
+  const daemon = buildMicroservice('logs', { scale: 1, release: buildRelease(1, { daemon: true }) });
+  use.api.kv.put({
+    ...microserviceDocuments(daemon),
+    ...replicaDocument(buildReplica('logs-1', 'node-1', { name: 'logs', daemon: true })),
+  });
+  await eventually(() => expect(use.api.readModel.replicas()).toHaveLength(1));
+  const read = async () => (await use.api.call('GET', '/v1/microservices/logs')).body as MicroserviceView;
+  expect(await read()).toMatchObject({ scale: 3, replicas: { desired: 3, running: 1 }, health: 'degraded' });
+  expect((await read()).specification).not.toHaveProperty('scale');
+
+  await post('/v1/nodes/node-3/cordon');
+  use.api.members.lose('node-2');
+  await eventually(async () =>
+    expect(await read()).toMatchObject({ scale: 1, replicas: { desired: 1 }, health: 'healthy' }),
+  );
+});
+
+test('a daemon takes no scale, and says why', async () => {
+  await nodeIsThere('node-1');
+  const daemon = buildMicroservice('logs', { scale: 1, release: buildRelease(1, { daemon: true }) });
+  use.api.kv.put(microserviceDocuments(daemon));
+  await eventually(() => expect(use.api.readModel.microservices()).toHaveLength(1));
+  const scaled = await use.api.call('PATCH', '/v1/microservices/logs', { body: { scale: 3 } });
+  expect(scaled.status).toBe(400);
+  expect(scaled.text).toContain('one replica on every node that matches');
+  const made = await use.api.call('POST', '/v1/microservices', {
+    body: { name: 'other', daemon: true, scale: 2, containers: { app: { image: 'nginx:1.27' } } },
+  });
+  expect(made.status).toBe(400);
+  expect(made.text).toContain('/scale must not be given with');
+});
+
+test('what becomes a daemon loses its scale, also the one that its entity remembers', async () => {
+  use.api.kv.put(microserviceDocuments(buildMicroservice('web', { scale: 4 })));
+  await eventually(() => expect(use.api.readModel.microservices()).toHaveLength(1));
+  const answer = await use.api.call('PATCH', '/v1/microservices/web', { body: { daemon: true } });
+  expect(answer.status).toBe(202);
+  expect(applied).toMatchObject([{ scale: 1, release: { daemon: true } }]);
+});
