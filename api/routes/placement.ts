@@ -11,7 +11,11 @@ export const placementRoutes = ({ readModel }: RouteDeps): readonly Route[] => {
   const read = (exchange: Exchange): void => {
     queryOf(exchange, emptyQuery);
     const microservice = findMicroservice(readModel, pathParameter(exchange, 'name'));
-    const verdicts = explainPlacement(microservice.release.spec, readModel.snapshot(microservice));
+    const verdicts = explainPlacement(
+      microservice.release.spec,
+      readModel.snapshot(microservice),
+      microservice.project,
+    );
     sendJson(exchange, 200, { value: placementView(microservice, verdicts) });
   };
 

@@ -1,9 +1,9 @@
 /**
- * Where one more replica could go now, and why it could not go elsewhere: what the planner would say, without a plan.
- * Pure.
+ * Where one more replica could go now, why there, and why it could not go elsewhere: what the planner would say,
+ * without a plan. Pure.
  */
 
-import type { Snapshot } from '../model';
+import { DEFAULT_PROJECT, type ObservedReplica, type Snapshot, type SnapshotNode } from '../model';
 import type { ReleaseSpec } from '../spec/schema';
 import { needsOf } from './needs';
 import { createPlacer } from './placer';
@@ -15,31 +15,50 @@ export interface NodeVerdict {
   readonly reason: string;
 }
 
-/** @returns a verdict for each node, in the order of their ids */
+/** Whether it is there to stay, as far as it shows. */
+const stays = ({ state }: ObservedReplica): boolean => state !== 'broken' && state !== 'stopping';
+
+/**
+ * @param project where the microservices are that the specification names
+ * @returns a verdict for each node, in the order of their ids
+ */
 export const explainPlacement = (
   spec: ReleaseSpec,
   { nodes, replicas }: Snapshot,
+  project: string = DEFAULT_PROJECT,
 ): readonly NodeVerdict[] => {
   const up = new Set(nodes.filter((node) => node.up).map(({ id }) => id));
-  const placer = createPlacer({
-    nodes,
-    observed: replicas.filter(({ nodeId }) => up.has(nodeId)),
-    staying: [],
-    needs: needsOf(spec),
-    refusals: {},
-    seed: '',
-  });
+  const observed = replicas.filter(({ nodeId }) => up.has(nodeId));
+  const staying = observed.filter(stays);
+  const needs = needsOf(spec, project);
+  const createAccount = () => createPlacer({ nodes, observed, staying, needs, refusals: {}, seed: '' });
+  const placer = createAccount();
   const rejections = new Map(placer.explain().map(({ nodeId, reason }) => [nodeId, reason]));
-  return nodes
-    .map(({ id, health }): NodeVerdict => {
-      const rejection = rejections.get(id);
-      if (rejection !== undefined) return { nodeId: id, fits: false, reason: rejection };
-      const room = 'has room for one more replica';
-      return {
-        nodeId: id,
-        fits: true,
-        reason: health === 'degraded' ? `${room}, but is degraded: healthy nodes come first` : room,
-      };
-    })
-    .sort((left, right) => (left.nodeId < right.nodeId ? -1 : 1));
+  const merits = placer.merits();
+  const first = createAccount().place();
+  const occupied = new Set(spec.daemon === true ? staying.map(({ nodeId }) => nodeId) : []);
+
+  const verdictOn = ({ id, health, availability }: SnapshotNode): NodeVerdict => {
+    if (occupied.has(id)) {
+      const leaves = availability === 'draining' ? ', and stops there after all others' : '';
+      return { nodeId: id, fits: false, reason: `runs its replica${leaves}: a daemon has one on each node` };
+    }
+    const rejection = rejections.get(id);
+    if (rejection !== undefined) {
+      const keeps = needs.keepsData && staying.some(({ nodeId }) => nodeId === id);
+      const remains =
+        keeps && availability === 'draining'
+          ? '; what it runs stays, because its data is in volumes there'
+          : '';
+      return { nodeId: id, fits: false, reason: `${rejection}${remains}` };
+    }
+    const room = 'has room for one more replica';
+    if (health === 'degraded') {
+      return { nodeId: id, fits: true, reason: `${room}, but is degraded: healthy nodes come first` };
+    }
+    const why = (merits.get(id) ?? []).join(', ');
+    const isFirst = id === first && spec.daemon !== true;
+    return { nodeId: id, fits: true, reason: `${room}${isFirst ? ' and is the first choice' : ''}: ${why}` };
+  };
+  return nodes.map(verdictOn).sort((left, right) => (left.nodeId < right.nodeId ? -1 : 1));
 };
