@@ -7,7 +7,7 @@
  */
 
 import { isOfRelease, type ObservedReplica, type PlanRequest, type Snapshot, type StopReason } from './model';
-import { daemonRoles, daemonScale } from './placement/daemon';
+import { daemonNodes, daemonScale } from './placement/daemon';
 import { needsOf } from './placement/needs';
 
 export interface Doomed {
@@ -178,8 +178,8 @@ const reconcileDaemon = (
   sorted: Sorted,
   lost: readonly ObservedReplica[],
 ): Buckets => {
-  const roles = daemonRoles(request.desired.release, snapshot);
-  const roleOf = ({ nodeId }: ObservedReplica) => roles.get(nodeId) ?? 'none';
+  const wanted = new Set(daemonNodes(request.desired.release, snapshot));
+  const isWanted = ({ nodeId }: ObservedReplica) => wanted.has(nodeId);
   const draining = drainingNodes(snapshot);
   const leaves = (replica: ObservedReplica): Doomed => ({
     replica,
@@ -197,19 +197,15 @@ const reconcileDaemon = (
     if (known === undefined || isBetter(replica, known)) first.set(replica.nodeId, replica);
   }
   const staying = sorted.current.filter(
-    (replica) => roleOf(replica) !== 'none' && first.get(replica.nodeId) === replica,
+    (replica) => isWanted(replica) && first.get(replica.nodeId) === replica,
   );
   const kept = new Set(staying);
-  // What it has is not renewed on a node that it is about to leave.
-  const outdated = sorted.outdated.filter((replica) => roleOf(replica) === 'wanted');
+  const outdated = sorted.outdated.filter(isWanted);
   const leaving = [...sorted.current, ...sorted.outdated]
     .filter((replica) => !kept.has(replica) && !outdated.includes(replica))
     .map(leaves)
     .sort((left, right) => byId(left.replica, right.replica));
-  const missingOn = [...roles]
-    .filter(([nodeId, role]) => role === 'wanted' && !first.has(nodeId))
-    .map(([nodeId]) => nodeId)
-    .sort();
+  const missingOn = [...wanted].filter((nodeId) => !first.has(nodeId));
   return {
     keep: staying.filter(isDone),
     starting: staying.filter((replica) => !isDone(replica)),

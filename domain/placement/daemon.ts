@@ -10,38 +10,36 @@ import type { ReleaseSpec } from '../spec/schema';
 import { unmetConstraints } from './constraints';
 
 /**
- * What a node is to a daemon.
- * - `wanted`: it has to have a replica;
- * - `last`: it is being drained, and keeps its replica for as long as others are there;
- * - `none`: it has to have none.
+ * Whether a daemon has to have a replica on the node.
+ *
+ * @param hasReplica whether one of its replicas is there
  */
-export type DaemonRole = 'wanted' | 'last' | 'none';
-
-/** @param hasReplica whether one of the daemon's replicas is there */
-export const daemonRole = (spec: ReleaseSpec, node: SnapshotNode, hasReplica: boolean): DaemonRole => {
-  if (!node.up || unmetConstraints(node, spec.constraints).length > 0) return 'none';
+const wants = (spec: ReleaseSpec, node: SnapshotNode, hasReplica: boolean): boolean => {
+  if (!node.up || unmetConstraints(node, spec.constraints).length > 0) return false;
   switch (node.availability) {
     case 'active':
-      return 'wanted';
+      return true;
     case 'cordoned':
       // It takes nothing new; what it has is renewed where it is.
-      return hasReplica ? 'wanted' : 'none';
+      return hasReplica;
     case 'draining':
-      return hasReplica && node.movableReplicas > 0 ? 'last' : 'none';
+      // What serves its node goes after all others.
+      return hasReplica && node.movableReplicas > 0;
   }
 };
 
-/** Whether a replica is there that works for its node, or is about to. */
-const hasReplicaOn = ({ replicas }: Snapshot, nodeId: string): boolean =>
-  replicas.some((replica) => replica.nodeId === nodeId && replica.state !== 'stopping');
-
-/** @returns how many nodes have, or are to have, a replica of the daemon: what is shown as its scale */
-export const daemonScale = ({ spec }: Pick<Release, 'spec'>, snapshot: Snapshot): number =>
-  snapshot.nodes.filter((node) => daemonRole(spec, node, hasReplicaOn(snapshot, node.id)) !== 'none').length;
-
-/** @returns the role of each node, by its id */
-export const daemonRoles = (
+/** @returns ids of the nodes that have, or are to have, a replica of the daemon, in their order */
+export const daemonNodes = (
   { spec }: Pick<Release, 'spec'>,
-  snapshot: Snapshot,
-): ReadonlyMap<string, DaemonRole> =>
-  new Map(snapshot.nodes.map((node) => [node.id, daemonRole(spec, node, hasReplicaOn(snapshot, node.id))]));
+  { nodes, replicas }: Snapshot,
+): readonly string[] => {
+  const has = new Set(replicas.filter(({ state }) => state !== 'stopping').map(({ nodeId }) => nodeId));
+  return nodes
+    .filter((node) => wants(spec, node, has.has(node.id)))
+    .map(({ id }) => id)
+    .sort();
+};
+
+/** What is shown as the scale of a daemon: how many nodes have, or are to have, a replica of it. */
+export const daemonScale = (release: Pick<Release, 'spec'>, snapshot: Snapshot): number =>
+  daemonNodes(release, snapshot).length;

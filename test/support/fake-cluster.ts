@@ -56,6 +56,8 @@ export interface FakeCluster {
 
   // ---- what the test scripts ----
   addNode(id: string, overrides?: Partial<SnapshotNode>): void;
+  /** There was never such a node. */
+  removeNode(id: string): void;
   /** What Consul's membership says. */
   setUp(nodeId: string, up: boolean): void;
   /** What an operator says of the node. */
@@ -265,6 +267,7 @@ export const createFakeCluster = (nodeIds: readonly string[]): FakeCluster => {
     store,
 
     addNode: (id, overrides = {}) => void nodes.set(id, buildNode(id, { images: [], ...overrides })),
+    removeNode: (id) => void nodes.delete(id),
     setUp: (nodeId, up) => void nodes.set(nodeId, { ...nodeOf(nodeId), up }),
     setAvailability: (nodeId, availability) => void nodes.set(nodeId, { ...nodeOf(nodeId), availability }),
     refuse: (nodeId, reason) => {

@@ -1,0 +1,137 @@
+/** What entities do by themselves about where their replicas run: drains, daemons, and balance. */
+
+import { eventually } from '../support/wait';
+
+import { GOOD_IMAGE, createSubject, specOf } from './subject';
+import { useTemporal } from './temporal';
+
+const use = useTemporal();
+
+const DAEMON = { ...specOf(GOOD_IMAGE), daemon: true };
+
+test('a drained node gives its replicas to others before they stop, and gets none until it is uncordoned', async () => {
+  const { cluster } = use.project;
+  const subject = createSubject(use.project);
+  await subject.applied({ scale: 3 });
+  await subject.steady(3, 1);
+  const [before] = subject.replicas().filter(({ nodeId }) => nodeId === 'a');
+  const watched = cluster.watchRunning(subject.name);
+  cluster.setAvailability('a', 'draining');
+  await subject.signal();
+  await eventually(() => expect(subject.replicas().filter(({ nodeId }) => nodeId === 'a')).toEqual([]));
+  await subject.steady(3, 1);
+  expect(watched).toMatchObject({ fewest: 3, most: 4 });
+  expect(cluster.journal).toContain(`a: stop ${before?.id ?? ''} drained`);
+  expect(subject.operations().at(-1)).toMatchObject({ kind: 'reschedule', state: 'succeeded' });
+
+  await subject.ended(await subject.scale(4));
+  await subject.steady(4, 1);
+  expect(subject.replicas().map(({ nodeId }) => nodeId)).not.toContain('a');
+});
+
+test('a drain that finds no room says why, keeps what runs, and is done when there is room', async () => {
+  const { cluster } = use.project;
+  const subject = createSubject(use.project);
+  await subject.applied({ spec: { ...specOf(GOOD_IMAGE), constraints: { 'node.id': 'a' } } });
+  await subject.steady(1, 1);
+  const [replica] = subject.replicas();
+  cluster.setAvailability('a', 'draining');
+  await subject.signal();
+  const failed = await subject.documented(({ state }) => state === 'failed');
+  expect(failed.message).toContain('a is being drained');
+  expect(failed.message).toContain('b is b, but node.id has to be a');
+  expect(subject.running().map(({ id }) => id)).toEqual([replica?.id]);
+
+  cluster.setAvailability('a', 'active');
+  await subject.signal();
+  await subject.steady(1, 1);
+  expect(subject.running().map(({ id }) => id)).toEqual([replica?.id]);
+});
+
+test('a daemon comes to a node that joins, and leaves a drained one after all others', async () => {
+  const { cluster } = use.project;
+  cluster.removeNode('c');
+  const daemon = createSubject(use.project);
+  await daemon.applied({ scale: 1, spec: DAEMON });
+  const nodesOf = () =>
+    daemon
+      .running()
+      .map(({ nodeId }) => nodeId)
+      .sort();
+  expect(nodesOf()).toEqual(['a', 'b']);
+
+  cluster.addNode('c');
+  await daemon.signal();
+  await eventually(() => expect(nodesOf()).toEqual(['a', 'b', 'c']));
+
+  const bound = createSubject(use.project);
+  await bound.applied({ spec: { ...specOf(GOOD_IMAGE), constraints: { 'node.id': 'c' } } });
+  cluster.setAvailability('c', 'draining');
+  await bound.signal();
+  await bound.documented(({ state }) => state === 'failed');
+  await daemon.signal();
+  // It is taken in after the look that the signal asked for.
+  await daemon.ended(await daemon.restart());
+  expect(nodesOf()).toEqual(['a', 'b', 'c']);
+
+  await bound.ended(await bound.remove());
+  await daemon.signal();
+  await eventually(() =>
+    expect(
+      daemon
+        .replicas()
+        .map(({ nodeId }) => nodeId)
+        .sort(),
+    ).toEqual(['a', 'b']),
+  );
+});
+
+test('a new release of a daemon is renewed in place, one node at a time', async () => {
+  const { cluster } = use.project;
+  const daemon = createSubject(use.project);
+  await daemon.applied({ scale: 1, spec: DAEMON });
+  const count = daemon.running().length;
+  const places = daemon.running().map(({ nodeId }) => nodeId);
+  const watched = cluster.watchRunning(daemon.name);
+  expect(await daemon.applied({ spec: { ...specOf('shop:2'), daemon: true } })).toMatchObject({
+    state: 'succeeded',
+  });
+  expect(
+    daemon
+      .running()
+      .map(({ nodeId }) => nodeId)
+      .sort(),
+  ).toEqual([...places].sort());
+  expect(watched).toMatchObject({ fewest: count - 1, most: count });
+});
+
+test('replicas move to a node that is back, one at a time, start first, until it is even', async () => {
+  const { cluster } = use.project;
+  const subject = createSubject(use.project);
+  cluster.setUp('c', false);
+  await subject.applied({ scale: 6 });
+  await subject.steady(6, 1);
+  const counts = () =>
+    ['a', 'b', 'c'].map((id) => subject.replicas().filter(({ nodeId }) => nodeId === id).length);
+  expect(counts()).toEqual([3, 3, 0]);
+  const watched = cluster.watchRunning(subject.name);
+  cluster.setUp('c', true);
+  await subject.signal();
+  await eventually(() => expect(counts()).toEqual([2, 2, 2]));
+  await subject.steady(6, 1);
+  expect(watched).toMatchObject({ fewest: 6, most: 7 });
+  expect(subject.operations().filter(({ kind }) => kind === 'reschedule')).toHaveLength(2);
+});
+
+test('with rebalance off replicas stay where they are', async () => {
+  const { cluster } = use.project;
+  const subject = createSubject(use.project);
+  cluster.setUp('c', false);
+  await subject.applied({ scale: 4, spec: { ...specOf(GOOD_IMAGE), rebalance: false } });
+  await subject.steady(4, 1);
+  cluster.setUp('c', true);
+  await subject.signal();
+  // A change is taken in after the look that the signal asked for.
+  await subject.ended(await subject.scale(5));
+  expect(subject.operations().map(({ kind }) => kind)).toEqual(['deploy', 'scale']);
+});
