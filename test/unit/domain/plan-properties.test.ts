@@ -2,6 +2,7 @@
 
 import fc from 'fast-check';
 import type {
+  NodeAvailability,
   ObservedReplica,
   OperationKind,
   Plan,
@@ -20,6 +21,7 @@ import {
   NOW_MS,
   applyPlan,
   buildNode,
+  buildRelease,
   buildReleaseSpec,
   buildReplica,
   buildRequest,
@@ -86,6 +88,13 @@ const nodeArbitrary = fc.record({
   health: fc.constantFrom('healthy' as const, 'healthy' as const, 'degraded' as const),
   images: fc.constantFrom<readonly string[]>([], ['nginx:1.28']),
   up: fc.constantFrom(true, true, true, false),
+  availability: fc.constantFrom(
+    'active' as const,
+    'active' as const,
+    'cordoned' as const,
+    'draining' as const,
+  ),
+  labels: fc.constantFrom<Readonly<Record<string, string>>>({}, { zone: 'east' }, { zone: 'west' }),
   cpusReserved: fc.constantFrom(0, 0.5),
   memoryReservedBytes: fc.constantFrom(0, 500 * MB),
 });
@@ -320,6 +329,123 @@ describe('every plan', () => {
       }
     });
   });
+});
+
+/** Calm: everything that is observed runs, and every node can take more. */
+const calmArbitrary = fc.record({
+  zones: fc.array(fc.constantFrom('', 'east', 'west', 'north'), { minLength: 1, maxLength: 6 }),
+  /** Indexes of nodes, one a replica. */
+  places: fc.array(fc.nat({ max: 5 }), { maxLength: 12 }),
+  availabilities: fc.array(fc.constantFrom('active' as const, 'cordoned' as const, 'draining' as const), {
+    minLength: 6,
+    maxLength: 6,
+  }),
+});
+
+const calmNodes = (zones: readonly string[], availabilities: readonly NodeAvailability[] = []) =>
+  zones.map((zone, index) =>
+    buildNode(`n${index}`, {
+      labels: zone === '' ? {} : { zone },
+      availability: availabilities[index] ?? 'active',
+    }),
+  );
+
+const replicasOn = (places: readonly number[], nodeCount: number, isDaemon = false) =>
+  places.map((place, index) =>
+    buildReplica(`web-${index}`, `n${place % nodeCount}`, {
+      createdAtMs: NOW_MS - index,
+      ...(isDaemon ? { daemon: true } : {}),
+    }),
+  );
+
+const countsBy = (snapshot: Snapshot, keyOf: (nodeId: string) => string): readonly number[] => {
+  const counts = new Map(snapshot.nodes.map(({ id }) => [keyOf(id), 0]));
+  for (const { nodeId } of snapshot.replicas) {
+    counts.set(keyOf(nodeId), (counts.get(keyOf(nodeId)) ?? 0) + 1);
+  }
+  return [...counts.values()];
+};
+
+const spreadOf = (counts: readonly number[]): number => Math.max(...counts) - Math.min(...counts);
+
+/** Looks again and again until there is nothing to do; calls back on every state on the way. */
+const settle = (request: PlanRequest, start: Snapshot, onState: (state: Snapshot) => void): Snapshot => {
+  let snapshot = start;
+  for (let attempt = 1; attempt <= 30; attempt += 1) {
+    const plan = computePlan({ ...request, attempt }, snapshot);
+    if (plan.phases.length === 0) return snapshot;
+    for (const state of statesOf(plan, { request, snapshot })) onState(state);
+    snapshot = applyPlan(plan, request, snapshot);
+  }
+  throw new Error(`there is always something to do: ${JSON.stringify(snapshot.replicas)}`);
+};
+
+test('a first deploy differs by one replica at most from zone to zone', () => {
+  fc.assert(
+    fc.property(calmArbitrary, fc.integer({ min: 1, max: 12 }), ({ zones }, scale) => {
+      const snapshot = buildSnapshot(calmNodes(zones));
+      const request = buildRequest({ scale });
+      const after = applyPlan(computePlan(request, snapshot), request, snapshot);
+      const zoneOf = (nodeId: string) => snapshot.nodes.find(({ id }) => id === nodeId)?.labels['zone'] ?? '';
+      expect(after.replicas).toHaveLength(scale);
+      expect(spreadOf(countsBy(after, zoneOf))).toBeLessThanOrEqual(1);
+    }),
+    { numRuns: RUNS },
+  );
+});
+
+test('balancing ends, and takes nobody away on the way', () => {
+  fc.assert(
+    fc.property(calmArbitrary, ({ zones, places }) => {
+      const snapshot = buildSnapshot(calmNodes(zones), replicasOn(places, zones.length));
+      const request = buildRequest({ kind: 'reschedule', scale: places.length });
+      const before = spreadOf(countsBy(snapshot, (id) => id));
+      const after = settle(request, snapshot, (state) =>
+        expect(countInState(state, 'running')).toBeGreaterThanOrEqual(places.length),
+      );
+      expect(after.replicas).toHaveLength(places.length);
+      const spread = spreadOf(countsBy(after, (id) => id));
+      expect(spread).toBeLessThanOrEqual(Math.max(1, before));
+      if (new Set(zones).size === 1) expect(spread).toBeLessThanOrEqual(1);
+    }),
+    { numRuns: RUNS },
+  );
+});
+
+test('a drain empties its nodes where others can take what is there, and nothing stops before', () => {
+  fc.assert(
+    fc.property(calmArbitrary, ({ zones, places, availabilities }) => {
+      const nodes = calmNodes(zones, availabilities);
+      const snapshot = buildSnapshot(nodes, replicasOn(places, zones.length));
+      const request = buildRequest({ kind: 'reschedule', scale: places.length });
+      const after = settle(request, snapshot, (state) =>
+        expect(countInState(state, 'running')).toBeGreaterThanOrEqual(places.length),
+      );
+      const isDraining = (nodeId: string) =>
+        nodes.some(({ id, availability }) => id === nodeId && availability === 'draining');
+      const left = after.replicas.filter(({ nodeId }) => isDraining(nodeId));
+      if (nodes.some(({ availability }) => availability === 'active')) expect(left).toEqual([]);
+      else expect(after.replicas).toEqual(snapshot.replicas);
+    }),
+    { numRuns: RUNS },
+  );
+});
+
+test('a daemon comes to have one replica on every node that takes it', () => {
+  fc.assert(
+    fc.property(calmArbitrary, ({ zones, places, availabilities }) => {
+      const nodes = calmNodes(zones, availabilities);
+      const snapshot = buildSnapshot(nodes, replicasOn(places, zones.length, true));
+      const request = buildRequest({ kind: 'reschedule', release: buildRelease(1, { daemon: true }) });
+      const had = new Set(snapshot.replicas.map(({ nodeId }) => nodeId));
+      const after = settle(request, snapshot, () => undefined);
+      const wanted = nodes.filter(
+        ({ id, availability }) => availability === 'active' || (availability === 'cordoned' && had.has(id)),
+      );
+      expect(after.replicas.map(({ nodeId }) => nodeId).sort()).toEqual(wanted.map(({ id }) => id));
+    }),
+    { numRuns: RUNS },
+  );
 });
 
 test('scaling down stops exactly the surplus, in one phase', () => {
