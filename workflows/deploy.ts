@@ -4,6 +4,7 @@
  */
 
 import type { OperationInput, OperationOutcome } from '../contracts/workflows';
+import { describeDesired } from '../domain/describe-desired';
 
 import { converge } from './converge';
 
@@ -11,7 +12,7 @@ export async function deployWorkflow(input: OperationInput): Promise<OperationOu
   const { desired } = input.request;
   const result = await converge(input, desired);
   if (result.kind === 'done') {
-    return { kind: 'succeeded', message: `v${desired.release.number} runs at scale ${desired.scale}` };
+    return { kind: 'succeeded', message: `v${desired.release.number} runs ${describeDesired(desired)}` };
   }
   if (!input.fallback) return { kind: 'failed', error: result.error };
 

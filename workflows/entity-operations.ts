@@ -22,6 +22,7 @@ import {
   type OperationInput,
   type OperationOutcome,
 } from '../contracts/workflows';
+import { describeDesired } from '../domain/describe-desired';
 import { isErrorCode } from '../domain/errors';
 import type {
   ClusterEvent,
@@ -89,7 +90,7 @@ export const createOperations = (entity: Entity): Operations => {
   const runChild = (operation: Operation, request: PlanRequest): Promise<OperationOutcome> => {
     const fallback = fallbackOf(entity.state);
     const childInput: OperationInput = { operation, request, ...(fallback ? { fallback } : {}) };
-    const { release, scale } = request.desired;
+    const { release } = request.desired;
     // Until the release has been healthy once, whatever changes can fail it, and has to be able to go back.
     const type = operation.kind === 'scale' && fallback ? WORKFLOW.deploy : CHILD_OF[operation.kind];
     return executeChild<OperationWorkflow>(type, {
@@ -102,7 +103,7 @@ export const createOperations = (entity: Entity): Operations => {
         [SEARCH_ATTRIBUTE.microservice]: [entity.state.name],
         [SEARCH_ATTRIBUTE.release]: [`v${release.number}`],
       },
-      staticSummary: `${operation.kind} ${entity.state.name} v${release.number} at scale ${scale}`,
+      staticSummary: `${operation.kind} ${entity.state.name} v${release.number} ${describeDesired(request.desired)}`,
       staticDetails: release.spec.containers.map(({ name, image }) => `- ${name}: \`${image}\``).join('\n'),
     });
   };
@@ -259,13 +260,10 @@ export const createOperations = (entity: Entity): Operations => {
   const execute = async (queued: Operation): Promise<void> => {
     const operation: Operation = { ...queued, state: 'running', startedAtMs: Date.now() };
     const { id, kind, release, scale } = operation;
+    const desired = desiredOf(entity.state);
+    const howMany = desired ? describeDesired(desired) : `at scale ${scale}`;
     setCurrentDetails(`Running \`${id}\``);
-    announce(
-      'info',
-      'operation.started',
-      `${kind} of ${entity.state.name} v${release} at scale ${scale}`,
-      id,
-    );
+    announce('info', 'operation.started', `${kind} of ${entity.state.name} v${release} ${howMany}`, id);
     const outcome = await runOperation(operation);
     if (outcome === 'superseded') {
       entity.supersede(operation, entity.state.queued?.id ?? entity.state.newestOperation);
@@ -312,7 +310,7 @@ export const createOperations = (entity: Entity): Operations => {
       entity.state = {
         ...entity.state,
         state: 'steady',
-        message: `v${desired.release.number} runs at scale ${desired.scale}`,
+        message: `v${desired.release.number} runs ${describeDesired(desired)}`,
         ...(desired.scale > 0 ? { settledRelease: desired.release.number } : {}),
         failedReschedules: 0,
       };

@@ -1,6 +1,7 @@
 /** Mends what has come apart: replaces lost and broken replicas, stops surplus ones. */
 
 import type { OperationInput, OperationOutcome } from '../contracts/workflows';
+import { describeDesired } from '../domain/describe-desired';
 
 import { converge } from './converge';
 
@@ -8,6 +9,6 @@ export async function rescheduleWorkflow(input: OperationInput): Promise<Operati
   const { desired } = input.request;
   const result = await converge(input, desired);
   return result.kind === 'done'
-    ? { kind: 'succeeded', message: `v${desired.release.number} is back at scale ${desired.scale}` }
+    ? { kind: 'succeeded', message: `v${desired.release.number} is back ${describeDesired(desired)}` }
     : { kind: 'failed', error: result.error };
 }

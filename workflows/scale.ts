@@ -1,6 +1,7 @@
 /** Brings the number of replicas to the desired one, within one release. */
 
 import type { OperationInput, OperationOutcome } from '../contracts/workflows';
+import { describeDesired } from '../domain/describe-desired';
 
 import { converge } from './converge';
 
@@ -8,6 +9,6 @@ export async function scaleWorkflow(input: OperationInput): Promise<OperationOut
   const { desired } = input.request;
   const result = await converge(input, desired);
   return result.kind === 'done'
-    ? { kind: 'succeeded', message: `v${desired.release.number} runs at scale ${desired.scale}` }
+    ? { kind: 'succeeded', message: `v${desired.release.number} runs ${describeDesired(desired)}` }
     : { kind: 'failed', error: result.error };
 }

@@ -52,7 +52,9 @@ test('a daemon comes to a node that joins, and leaves a drained one after all ot
   const { cluster } = use.project;
   cluster.removeNode('c');
   const daemon = createSubject(use.project);
-  await daemon.applied({ scale: 1, spec: DAEMON });
+  expect(await daemon.applied({ scale: 1, spec: DAEMON })).toMatchObject({
+    message: 'v1 runs on every node that matches',
+  });
   const nodesOf = () =>
     daemon
       .running()
@@ -89,7 +91,9 @@ test('a daemon comes to a node that joins, and leaves a drained one after all ot
 test('a new release of a daemon is renewed in place, one node at a time', async () => {
   const { cluster } = use.project;
   const daemon = createSubject(use.project);
-  await daemon.applied({ scale: 1, spec: DAEMON });
+  expect(await daemon.applied({ scale: 1, spec: DAEMON })).toMatchObject({
+    message: 'v1 runs on every node that matches',
+  });
   const count = daemon.running().length;
   const places = daemon.running().map(({ nodeId }) => nodeId);
   const watched = cluster.watchRunning(daemon.name);
