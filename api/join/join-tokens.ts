@@ -64,7 +64,7 @@ export const createJoinTokens = (deps: JoinTokensDeps): JoinTokens => {
       if (clusterAddress === undefined || authorityFingerprint === undefined) {
         throw new ContainerOsError(
           'conflict',
-          'No machine can join: this installation listens on this machine only. Start it without --dev and with --advertise-address.',
+          'No machine can join: this version runs everything on one machine.',
         );
       }
       const createdAtMs = nowMs();
