@@ -161,7 +161,8 @@ export const parsedBodyOf = async <T extends z.ZodType>(
   exchange: Exchange,
   schema: T,
 ): Promise<{ readonly value: z.output<T>; readonly raw: unknown }> => {
-  const raw = (await jsonBodyOf(exchange)) ?? {};
+  const given = await jsonBodyOf(exchange);
+  const raw = given === undefined ? {} : given;
   const parsed = schema.safeParse(raw, { error: wordIssue });
   if (parsed.success) return { value: parsed.data, raw };
   const problems = wordProblems(schema, raw, parsed.error);

@@ -33,6 +33,9 @@ scenario(
     if (!passed) throw new Error(output);
     expect(instance.log()).not.toContain('a request met a defect');
     await removeAllBut(instance);
+    // Nodes are taken out of service at random, too.
+    const { items } = (await instance.api('GET', '/v1/nodes')).body as { items: readonly { id: string }[] };
+    for (const { id } of items) await instance.api('POST', `/v1/nodes/${id}/uncordon`);
     await apply(instance, webSpec('afterwards', await web()));
   },
   TIMEOUT_MS + 120_000,

@@ -42,6 +42,14 @@ describe('JSON', () => {
     expect(JSON.stringify(answer.body)).toContain(where);
   });
 
+  test.each(['[]', '"text"', '1', 'null', 'true'])('%s is no body of a request without one', async (body) => {
+    const answer = await world.api.call('POST', '/v1/microservices/hello/restart', {
+      body,
+      headers: { 'content-type': 'application/json' },
+    });
+    expect(answer).toMatchObject({ status: 400, body: { code: 'invalid' } });
+  });
+
   test.each(['[]', '"text"', '1', 'null', 'true'])('%s is no specification', async (body) => {
     const answer = await post(body);
     expect(answer.status).toBe(400);
