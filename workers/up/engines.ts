@@ -5,6 +5,8 @@ import { join } from 'node:path';
 
 import { consulPorts, type Config } from '../config';
 
+import { consulSettings } from './consul-settings';
+
 export interface EngineCommand {
   readonly command: string;
   readonly args: readonly string[];
@@ -64,38 +66,12 @@ export const temporalCommand = (config: Config): EngineCommand => {
 export const consulCommand = (config: Config): EngineCommand => {
   const directory = join(config.dataDir, 'consul');
   mkdirSync(directory, { recursive: true, mode: 0o700 });
-  const ports = consulPorts(config);
-  const settings = {
-    node_name: config.nodeId,
-    datacenter: 'dc1',
-    server: true,
-    bootstrap_expect: 1,
-    data_dir: join(directory, 'data'),
-    bind_addr: '127.0.0.1',
-    client_addr: '127.0.0.1',
-    ports: {
-      http: ports.http,
-      server: ports.server,
-      serf_lan: ports.serfLan,
-      serf_wan: -1,
-      dns: ports.dns,
-      grpc: -1,
-      grpc_tls: -1,
-    },
-    ui_config: { enabled: true },
-    connect: { enabled: false },
-    log_level: 'WARN',
-    log_json: true,
-    disable_update_check: true,
-    enable_local_script_checks: false,
-    disable_remote_exec: true,
-    leave_on_terminate: false,
-    // Elects itself within a second after a crash, rather than within ten.
-    performance: { raft_multiplier: 1 },
-    retry_interval: '1s',
-    // Every reader is a blocking query from this machine.
-    limits: { http_max_conns_per_client: 4096, kv_max_value_size: 1_048_576, txn_max_req_len: 4_194_304 },
-  };
+  const settings = consulSettings({
+    kind: 'alone',
+    nodeId: config.nodeId,
+    dataDirectory: join(directory, 'data'),
+    ports: consulPorts(config),
+  });
   const file = join(directory, 'consul.json');
   writeFileSync(file, JSON.stringify(settings, null, 2), { mode: 0o600 });
   return { command: config.consulBinary, args: ['agent', `-config-file=${file}`], env: SMALL_HEAP };
