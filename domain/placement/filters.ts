@@ -20,6 +20,8 @@ export interface Candidate {
   memoryAvailableBytes: number;
   /** Replicas of the microservice that run there now, of any release. */
   ownReplicas: number;
+  /** Replicas that leave data in volumes there, less those that have taken it up: a replica may come back to it. */
+  dataLeft: number;
 }
 
 export interface Filter {
@@ -70,8 +72,9 @@ const hasNotRefused: Filter = {
   reason: ({ refusal }) => `refused: ${refusal ?? ''}`,
 };
 
-const isOpen: Filter = {
-  passes: ({ node }) => node.availability === 'active',
+/** What comes back to its data is nothing new: anywhere else it would find none. */
+export const isOpen: Filter = {
+  passes: ({ node, dataLeft }) => node.availability === 'active' || dataLeft > 0,
   reason: ({ node }) =>
     node.availability === 'draining' ? 'is being drained' : 'is cordoned, so it takes nothing new',
 };

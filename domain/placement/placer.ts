@@ -13,6 +13,7 @@ import {
   ROOM_FILTERS,
   allocatableCpus,
   allocatableMemoryBytes,
+  isOpen,
   type Candidate,
   type Filter,
 } from './filters';
@@ -178,6 +179,7 @@ export const createPlacer = (input: PlacerInput): Placer => {
       memoryFreeBytes: allocatableMemoryBytes(node) - node.memoryReservedBytes,
       memoryAvailableBytes: node.memoryAvailableBytes,
       ownReplicas: observed.get(node.id) ?? 0,
+      dataLeft: needs.keepsData ? (observed.get(node.id) ?? 0) - (staying.get(node.id) ?? 0) : 0,
     };
     const zone = zoneOf(node);
     zone.placed += staying.get(node.id) ?? 0;
@@ -203,6 +205,8 @@ export const createPlacer = (input: PlacerInput): Placer => {
   const byId = new Map(candidates.map((candidate) => [candidate.node.id, candidate]));
   const hasRoom = (candidate: Candidate) => ROOM_FILTERS.every((filter) => filter.passes(candidate, needs));
 
+  const mayTake = (candidate: Candidate) => isOpen.passes(candidate, needs) && hasRoom(candidate);
+
   const account = (candidate: Scored, sign: 1 | -1, cpus: number, memoryBytes: number): void => {
     candidate.cpusFree -= sign * cpus;
     candidate.memoryFreeBytes -= sign * memoryBytes;
@@ -215,6 +219,7 @@ export const createPlacer = (input: PlacerInput): Placer => {
   const take = (candidate: Scored): void => {
     account(candidate, 1, needs.cpus, needs.memoryBytes);
     candidate.placed += 1;
+    candidate.dataLeft = Math.max(0, candidate.dataLeft - 1);
     candidate.zone.placed += 1;
   };
 
@@ -232,7 +237,7 @@ export const createPlacer = (input: PlacerInput): Placer => {
   /** The first node of a zone that has room. */
   const firstOf = (queue: Heap<Scored>): Scored | undefined => {
     for (let best = queue.first(); best !== undefined; best = queue.first()) {
-      if (hasRoom(best)) return best;
+      if (mayTake(best)) return best;
       queue.removeFirst();
     }
     return undefined;
@@ -298,7 +303,8 @@ export const createPlacer = (input: PlacerInput): Placer => {
     explain: () =>
       candidates
         .flatMap((candidate) => {
-          const filter = candidate.fixed ?? ROOM_FILTERS.find((filter) => !filter.passes(candidate, needs));
+          const filter =
+            candidate.fixed ?? [isOpen, ...ROOM_FILTERS].find((filter) => !filter.passes(candidate, needs));
           return filter === undefined
             ? []
             : [{ nodeId: candidate.node.id, reason: filter.reason(candidate, needs) }];
@@ -307,7 +313,7 @@ export const createPlacer = (input: PlacerInput): Placer => {
     merits: () =>
       new Map(
         open
-          .filter((candidate) => hasRoom(candidate))
+          .filter((candidate) => mayTake(candidate))
           .map((candidate) => [candidate.node.id, meritsOf(candidate, needs, zones.size)]),
       ),
   };

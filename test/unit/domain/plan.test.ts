@@ -378,6 +378,35 @@ describe('a plan in words', () => {
   });
 });
 
+describe('what keeps data on a node that takes nothing new', () => {
+  const raw = { containers: { db: { image: 'postgres:17', volumes: [{ name: 'data', path: '/data' }] } } };
+
+  test.each([
+    ['cordoned', 'rolling'],
+    ['cordoned', 'recreate'],
+    ['draining', 'rolling'],
+    ['draining', 'recreate'],
+  ] as const)('is renewed beside its data: %s, %s', (availability, strategy) => {
+    const request = buildRequest({ release: buildRelease(2, { ...raw, update: { strategy } }) });
+    const snapshot = buildSnapshot(
+      [buildNode('a', { availability }), buildNode('b')],
+      [buildReplica('web-1', 'a')],
+    );
+    const plan = computePlan(request, snapshot);
+    expect([...summary(plan)].sort()).toEqual(['pull a', 'start a', 'stop web-1 outdated']);
+  });
+
+  test('gets no more replicas there than have left data', () => {
+    const request = buildRequest({ scale: 3, release: buildRelease(2, raw) });
+    const snapshot = buildSnapshot(
+      [buildNode('a', { availability: 'cordoned' }), buildNode('b')],
+      [buildReplica('web-1', 'a')],
+    );
+    const after = applyPlan(computePlan(request, snapshot), request, snapshot);
+    expect(after.replicas.map(({ nodeId }) => nodeId).sort()).toEqual(['a', 'b', 'b']);
+  });
+});
+
 describe('a large cluster', () => {
   const nodes = Array.from({ length: 1_000 }, (_, index) => buildNode(`node-${index}`));
   const replicas = Array.from({ length: 1_000 }, (_, index) => buildReplica(`web-${index}`, `node-${index}`));
