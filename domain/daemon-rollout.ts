@@ -3,10 +3,10 @@
  *
  * Invariants: a replica is renewed on its own node, the old one stops before the new one starts (it may use ports of
  * the machine); no more nodes are without a running one at a time than `maxUnavailable` allows, but one at least; a
- * node that has no room for the new one keeps the old one.
+ * node that has no room for the new one keeps the old one; old ones on nodes that want none go last of all.
  */
 
-import type { ObservedReplica } from './model';
+import { isOfRelease, type ObservedReplica } from './model';
 import type { Batch, RolloutContext, StartStep } from './rollout';
 import { OLD_RANKS, oldRank } from './old-rank';
 import { byId, type Doomed } from './reconcile';
@@ -30,7 +30,10 @@ export const planDaemon = (
   for (const replica of outdated) oldOn.set(replica.nodeId, [...(oldOn.get(replica.nodeId) ?? []), replica]);
   const had = new Set([...outdated, ...broken.map(({ replica }) => replica)].map(({ nodeId }) => nodeId));
 
-  const gone = [...broken, ...surplus];
+  // Old ones that nobody wants where they are may be all that serves until the new ones do.
+  const serves = ({ replica, reason }: Doomed): boolean =>
+    reason === 'surplus' && replica.state === 'running' && !isOfRelease(replica, request.desired.release);
+  const gone = [...broken, ...surplus.filter((one) => !serves(one))];
   for (const { replica } of gone) placer.free(replica);
   const start = (nodeId: string): StartStep | undefined =>
     placer.placeOn(nodeId, had.has(nodeId))
@@ -76,5 +79,6 @@ export const planDaemon = (
     batches.push({ kind: 'stop', doomed: group.flatMap(({ doomed }) => doomed) });
     batches.push({ kind: 'start', steps: group.map(({ step }) => step) });
   }
+  batches.push({ kind: 'stop', doomed: surplus.filter(serves) });
   return { batches, unplaced };
 };

@@ -226,13 +226,16 @@ const planRolling = (context: RolloutContext): { batches: readonly Batch[]; unpl
   }
   if (!isWaitedWith) batches.push({ kind: 'start', steps: awaitedOf(request, buckets).map(awaitStep) });
 
-  // What was stopped to make room that did not suffice had better go on.
-  const last = batches.at(-1);
-  const spared = Math.min(missing, Math.max(0, scale - total));
-  if (spared > 0 && last?.kind === 'stop') {
-    const before = new Set(replaced);
-    const kept = new Set(last.doomed.filter((one) => before.has(one)).slice(-spared));
-    batches[batches.length - 1] = { kind: 'stop', doomed: last.doomed.filter((one) => !kept.has(one)) };
+  // What was stopped to make room that did not suffice had better go on. Room that an outdated one gave may have been
+  // taken by what started after it; where those that move were, nothing has started.
+  let spared = Math.min(missing, Math.max(0, scale - total));
+  for (let index = batches.length - 1; index >= 0 && spared > 0; index -= 1) {
+    const batch = batches[index];
+    if (batch?.kind !== 'stop') continue;
+    const mayGoOn = new Set(index === batches.length - 1 ? replaced : buckets.moving);
+    const kept = new Set(batch.doomed.filter((one) => mayGoOn.has(one)).slice(-spared));
+    spared -= kept.size;
+    batches[index] = { kind: 'stop', doomed: batch.doomed.filter((one) => !kept.has(one)) };
   }
   return { batches, unplaced: missing };
 };

@@ -407,6 +407,42 @@ describe('what keeps data on a node that takes nothing new', () => {
   });
 });
 
+test('a drain without surge leaves as many as there were, whatever room there is elsewhere', () => {
+  const release = buildRelease(1, {
+    containers: { app: { image: 'nginx:1.27', reserve: { cpus: 1 } } },
+    update: { maxSurge: 0, maxUnavailable: '50%' },
+  });
+  const request = buildRequest({ kind: 'reschedule', scale: 4, release });
+  const capacity = { cpus: 8, memoryBytes: 8 * GB, diskBytes: 100 * GB };
+  for (const [cpusReserved, moved] of [
+    [2, 1],
+    [1, 2],
+    [0, 3],
+  ] as const) {
+    const snapshot = buildSnapshot(
+      [buildNode('a', { availability: 'draining', capacity }), buildNode('b', { cpusReserved })],
+      ['1', '2', '3', '4'].map((id) => buildReplica(`web-${id}`, 'a', { cpusReserved: 1 })),
+    );
+    const after = applyPlan(computePlan(request, snapshot), request, snapshot);
+    expect(after.replicas).toHaveLength(4);
+    expect(after.replicas.filter(({ nodeId }) => nodeId === 'b')).toHaveLength(moved);
+    expect(computePlan({ ...request, attempt: 2 }, after).phases).toEqual([]);
+  }
+});
+
+test('what becomes a daemon elsewhere serves until the daemon does', () => {
+  const release = buildRelease(2, { daemon: true, constraints: { 'node.id': 'c' } });
+  const snapshot = buildSnapshot(
+    ['a', 'b', 'c'].map((id) => buildNode(id)),
+    [buildReplica('web-1', 'a'), buildReplica('web-2', 'b')],
+  );
+  expect(summary(computePlan(buildRequest({ release }), snapshot))).toEqual([
+    'start c',
+    'stop web-1 surplus',
+    'stop web-2 surplus',
+  ]);
+});
+
 describe('a large cluster', () => {
   const nodes = Array.from({ length: 1_000 }, (_, index) => buildNode(`node-${index}`));
   const replicas = Array.from({ length: 1_000 }, (_, index) => buildReplica(`web-${index}`, `node-${index}`));
