@@ -192,10 +192,12 @@ export const createClusterActivities = (deps: ClusterDependencies): ClusterActiv
       const gainsRoom = (nodeId: string) =>
         inBackground('could not look for microservices that wait for a node', tellOfRoom(nodeId));
 
+      const isDraining = (nodeId: string): boolean =>
+        deps.view.nodes().some(({ id, availability }) => id === nodeId && availability === 'draining');
+
       /** Daemons leave a node that is being drained after all others; when they have, it is told. */
       const followDrain = (nodeId: string) => {
-        const node = deps.view.nodes().find(({ id }) => id === nodeId);
-        if (node?.availability !== 'draining') return;
+        if (!isDraining(nodeId)) return;
         const left = deps.view
           .replicas()
           .filter((replica) => replica.nodeId === nodeId && replica.state !== 'exited');
@@ -212,6 +214,10 @@ export const createClusterActivities = (deps: ClusterDependencies): ClusterActiv
             const trouble = troubleOf(change);
             const key = change.after ?? change.before;
             if (trouble !== undefined && key) tell(key, trouble);
+            // Begun before its node was drained: nobody has told its entity that it has to leave.
+            if (change.after && !change.before && isDraining(change.after.nodeId)) {
+              tell(change.after, `replica ${change.after.id} has come to a node that is being drained`);
+            }
             if (key && (!change.after || change.after.state === 'exited')) followDrain(key.nodeId);
             return;
           }

@@ -296,6 +296,20 @@ test.each<[string, () => void | Promise<void>]>([
   await eventually(() => expect(watch.told.map(({ name }) => name).sort()).toEqual(['logs', 'web']));
 });
 
+test('what comes to a node after its drain has begun is told that it has to leave', async () => {
+  watch.begin();
+  watch.entities.add('web');
+  watch.nodes.set('a', true).set('b', true);
+  await watch.setAvailability('a', 'draining');
+  watch.change({ kind: 'replica', after: buildReplica('web-1', 'b', { state: 'starting' }) });
+  watch.change({ kind: 'replica', after: buildReplica('web-2', 'a', { state: 'starting' }) });
+  await eventually(() =>
+    expect(watch.told.map(({ reason }) => reason)).toEqual([
+      'replica web-2 has come to a node that is being drained',
+    ]),
+  );
+});
+
 test('a node that says the same again is told to nobody', async () => {
   watch.entities.add('logs').add('web');
   const daemon = documentOf('logs', { release: buildRelease(1, { daemon: true }) });
