@@ -25,6 +25,7 @@ import type { ClusterEvent, Microservice, MicroserviceKey, Operation, Snapshot }
 import { computePlan, describePlan } from '../domain/plan';
 
 import { throwingFailures } from './activity-error';
+import { createMoveMemory } from './move-memory';
 import { deleteAll } from './delete-all';
 
 export interface ControlPlaneDependencies {
@@ -38,6 +39,7 @@ export interface ControlPlaneDependencies {
 /** Thrown errors are failures whose `type` is a code of the error table, or defects. */
 export const createControlPlaneActivities = (deps: ControlPlaneDependencies): ControlPlaneActivities => {
   const { store } = deps;
+  const moves = createMoveMemory(Date.now);
 
   const eventWrites = (events: readonly ClusterEvent[]): KvOperation[] =>
     events.map((event) => ({ kind: 'set', key: eventKvKey(event.atMs, deps.randomSuffix()), value: event }));
@@ -56,8 +58,9 @@ export const createControlPlaneActivities = (deps: ControlPlaneDependencies): Co
 
   return throwingFailures<ControlPlaneActivities>({
     planOperation: async ({ request, record }) => {
-      const snapshot = await deps.readSnapshot(request.desired);
+      const snapshot = moves.applied(request.desired, await deps.readSnapshot(request.desired));
       const plan = computePlan(request, snapshot);
+      moves.remember(request.desired, plan, snapshot);
       const key = operationKvKey(request.desired, request.operation);
       // Later plans of an operation are told after the earlier ones: what was done first is part of the story.
       const heading = `plan ${request.attempt}, towards v${request.desired.release.number}:`;
@@ -71,7 +74,8 @@ export const createControlPlaneActivities = (deps: ControlPlaneDependencies): Co
       return plan;
     },
 
-    previewPlan: async (request) => computePlan(request, await deps.readSnapshot(request.desired)),
+    previewPlan: async (request) =>
+      computePlan(request, moves.applied(request.desired, await deps.readSnapshot(request.desired))),
 
     publishMicroservice: async (input: PublishMicroservice) => {
       const { microservice } = input;

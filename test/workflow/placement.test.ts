@@ -127,6 +127,28 @@ test('replicas move to a node that is back, one at a time, start first, until it
   expect(subject.operations().filter(({ kind }) => kind === 'reschedule')).toHaveLength(2);
 });
 
+test.each(['refuses', 'finds no room on the way'])(
+  'a move for balance to a node that %s is tried once, and not again and again',
+  async (how) => {
+    const { cluster } = use.project;
+    const subject = createSubject(use.project);
+    cluster.setUp('c', false);
+    await subject.applied({ scale: 4 });
+    await subject.steady(4, 1);
+    cluster.setUp('c', true);
+    if (how === 'refuses') cluster.refuse('c', 'no room');
+    else cluster.fill('c', 'no space left on device');
+    await subject.signal();
+    await eventually(() => expect(subject.operations().map(({ kind }) => kind)).toContain('reschedule'));
+    await subject.steady(4, 1);
+    await subject.signal();
+    // A change is taken in after the look that the signal asked for.
+    await subject.ended(await subject.scale(5));
+    expect(subject.operations().map(({ kind }) => kind)).toEqual(['deploy', 'reschedule', 'scale']);
+    expect(subject.replicas().map(({ nodeId }) => nodeId)).not.toContain('c');
+  },
+);
+
 test('with rebalance off replicas stay where they are', async () => {
   const { cluster } = use.project;
   const subject = createSubject(use.project);
