@@ -185,8 +185,10 @@ const planRolling = (context: RolloutContext): { batches: readonly Batch[]; unpl
   let missing = buckets.missing;
   let free: readonly Doomed[] = [...buckets.broken, ...buckets.surplus];
   // A broken replica is in nobody's way, but its containers may still run: replacements that break as well must not
-  // heap up, so only as many start before it has gone as the surge allows.
-  let lingering = buckets.broken.length;
+  // heap up, so only as many start before it has gone as the surge allows. The same goes for what an earlier drain has
+  // started in vain.
+  let lingering =
+    buckets.broken.length + buckets.surplus.filter(({ replica }) => replica.state !== 'stopping').length;
   // Old replicas may go only once the new ones serve. Where there is nothing to wait with, what is surplus goes first.
   const isWaitedWith = old.length > 0 || missing > 0;
   let awaited = isWaitedWith ? awaitedOf(request, buckets) : [];

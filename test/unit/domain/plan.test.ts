@@ -430,6 +430,19 @@ test('a drain without surge leaves as many as there were, whatever room there is
   }
 });
 
+test('what a drain has started in vain goes before it tries again', () => {
+  const snapshot = buildSnapshot(
+    [buildNode('a', { availability: 'draining' }), buildNode('b'), buildNode('c')],
+    [
+      buildReplica('web-1', 'a'),
+      buildReplica('web-2', 'b'),
+      buildReplica('web-3', 'b', { state: 'crash_looping' }),
+    ],
+  );
+  const plan = computePlan(buildRequest({ kind: 'reschedule', scale: 2 }), snapshot);
+  expect(summary(plan)).toEqual(['stop web-3 surplus', 'start c', 'stop web-1 drained']);
+});
+
 test('what becomes a daemon elsewhere serves until the daemon does', () => {
   const release = buildRelease(2, { daemon: true, constraints: { 'node.id': 'c' } });
   const snapshot = buildSnapshot(
