@@ -64,6 +64,13 @@ export const microserviceRoutes = (deps: RouteDeps): readonly Route[] => {
 
   const exists = (name: string) => () => readModel.microservice(keyOf(name)) !== undefined;
 
+  /**
+   * Of a daemon the nodes decide; what it had before is kept for when it is none any more, be it because its release
+   * fails. Without any replicas it would count as stopped.
+   */
+  const keepsScale = ({ name, release, scaleGiven }: ParsedSpec): boolean =>
+    release.daemon === true ? (readModel.microservice(keyOf(name))?.scale ?? 0) > 0 : !scaleGiven;
+
   const apply = (
     { signal }: Exchange,
     spec: ParsedSpec,
@@ -74,8 +81,7 @@ export const microserviceRoutes = (deps: RouteDeps): readonly Route[] => {
       {
         ...conditions,
         name: spec.name,
-        // Of a daemon the nodes decide; what it had before must not come back with another specification.
-        ...(spec.scaleGiven || spec.release.daemon === true ? { scale: spec.scale } : {}),
+        ...(keepsScale(spec) ? {} : { scale: spec.scale }),
         release: spec.release,
       },
       signal,

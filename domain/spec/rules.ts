@@ -281,6 +281,12 @@ const checkAffinities = (spec: LenientSpec): readonly RuleProblem[] => {
       if (name.toLowerCase() === spec.name?.toLowerCase()) {
         return [problem(place, 'must name another microservice; replicas of one are spread anyway')];
       }
+      if (spec.daemon === true && typeof one !== 'string' && one.required === true) {
+        const path = [key, index, 'required'];
+        return [
+          problem(path, 'must not be given with "daemon": say with "constraints" which nodes it is for'),
+        ];
+      }
       const first = register(name.toLowerCase(), { path: place, label: name });
       return first === undefined
         ? []

@@ -161,3 +161,14 @@ test('with rebalance off replicas stay where they are', async () => {
   await subject.ended(await subject.scale(5));
   expect(subject.operations().map(({ kind }) => kind)).toEqual(['deploy', 'scale']);
 });
+
+test('a microservice that fails to become a daemon has its replicas again', async () => {
+  const subject = createSubject(use.project);
+  await subject.applied({ scale: 3 });
+  await subject.steady(3, 1);
+  use.project.cluster.setImage('shop:bad', { kind: 'unhealthy', reason: 'ended', logTail: [] });
+  expect(await subject.applied({ spec: { ...specOf('shop:bad'), daemon: true } })).toMatchObject({
+    state: 'rolled_back',
+  });
+  await subject.steady(3, 1);
+});

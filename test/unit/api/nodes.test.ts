@@ -100,10 +100,14 @@ test('a daemon takes no scale, and says why', async () => {
   expect(made.text).toContain('/scale must not be given with');
 });
 
-test('what becomes a daemon loses its scale, also the one that its entity remembers', async () => {
-  use.api.kv.put(microserviceDocuments(buildMicroservice('web', { scale: 4 })));
+test.each([
+  [4, undefined],
+  [0, 1],
+])('what becomes a daemon keeps the scale %s for later, unless that is none', async (scale, sent) => {
+  use.api.kv.put(microserviceDocuments(buildMicroservice('web', { scale })));
   await eventually(() => expect(use.api.readModel.microservices()).toHaveLength(1));
   const answer = await use.api.call('PATCH', '/v1/microservices/web', { body: { daemon: true } });
   expect(answer.status).toBe(202);
-  expect(applied).toMatchObject([{ scale: 1, release: { daemon: true } }]);
+  expect(applied).toMatchObject([{ release: { daemon: true } }]);
+  expect(applied[0]?.scale).toBe(sent);
 });

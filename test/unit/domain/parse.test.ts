@@ -520,6 +520,25 @@ describe('rules', () => {
       /must not be below "backoffSeconds", which is 9/,
     ],
     [
+      'a daemon of a given scale',
+      web({}, { daemon: true, scale: 2 }),
+      '/scale',
+      /must not be given with "daemon"/,
+    ],
+    [
+      'a daemon that needs a neighbour',
+      web({}, { daemon: true, near: ['cache', { microservice: 'data', required: true }] }),
+      '/near/1/required',
+      /must not be given with "daemon": say with "constraints"/,
+    ],
+    ['to be near itself', web({}, { near: ['WEB'] }), '/near/0', /must name another microservice/],
+    [
+      'a neighbour twice',
+      web({}, { near: ['data'], apart: [{ microservice: 'DATA' }] }),
+      '/apart/0/microservice',
+      /names DATA again: \/near\/0 names it already/,
+    ],
+    [
       'a reserved label',
       web({ labels: { 'ContainerOS.node': 'a' } }),
       '/containers/app/labels/ContainerOS.node',
