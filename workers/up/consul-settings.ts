@@ -143,7 +143,7 @@ const aclSettings = (tokens: Readonly<Record<string, string>>) => ({
  *
  * What a client relies on: with no server to be found at its start it asks again every second, for ever. When the
  * server was away, it is met again by the server's own list of members when that starts, or by the client within
- * half a minute. A client that is back under another address is heard once its old one was failed for half a minute.
+ * half a minute.
  */
 export const consulSettings = (input: ConsulSettingsInput) => {
   switch (input.kind) {

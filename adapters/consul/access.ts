@@ -1,0 +1,123 @@
+/**
+ * The token under which a node's agent and worker speak to Consul: made, replaced and revoked with a token that
+ * manages.
+ *
+ * Invariants: a node has one policy, whose name is made from its id, and every token of that policy is the node's;
+ * nothing here keeps a secret. Rights to write services are never given to a node by half: Consul lets whoever may
+ * write a service of any one name overwrite every check of every node, so that narrower names protect nobody
+ * (docs/decisions/joining-nodes.md; test/integration/consul-access.test.ts holds what is so).
+ */
+
+import { ContainerOsError } from '../../domain/errors';
+import { isNodeId } from '../../domain/identity';
+
+import type { ConsulClient } from './consul-client';
+
+export interface NodeAccess {
+  readonly accessorId: string;
+  /** What requests carry. Consul tells it to whoever manages; it is for the node alone otherwise. */
+  readonly secretId: string;
+}
+
+/**
+ * `reader`: changes nothing that others see; its services are written by the control plane.
+ * `registrar`: its own agent registers services. It can then spoil the services and checks of every node, so it is
+ * for machines that are trusted as much as the control plane's.
+ */
+export type NodeRights = 'reader' | 'registrar';
+
+const READS = `
+node_prefix "" { policy = "read" }
+service_prefix "" { policy = "read" }
+key_prefix "containeros/nodes/" { policy = "read" }
+key_prefix "containeros/replicas/" { policy = "read" }`;
+
+/** A reader's agent must not write its node: it would take what the control plane registers there out again. */
+const rulesOf = (nodeId: string, rights: NodeRights): string =>
+  rights === 'reader'
+    ? `${READS}
+agent "${nodeId}" { policy = "write" }`
+    : `${READS}
+agent "${nodeId}" { policy = "write" }
+node "${nodeId}" { policy = "write" }
+session "${nodeId}" { policy = "write" }
+service_prefix "" { policy = "write" }`;
+
+interface Policy {
+  readonly ID: string;
+  readonly Rules: string;
+}
+
+interface Token {
+  readonly AccessorID: string;
+  readonly SecretID: string;
+}
+
+/** Ids go into rules, where a quotation mark would end them. */
+const policyNameOf = (nodeId: string): string => {
+  if (isNodeId(nodeId)) return `containeros-node-${nodeId}`;
+  throw new ContainerOsError(
+    'invalid',
+    `There is no access for a node "${nodeId}": ids of nodes are DNS labels in lower case. Give the id that it joined with.`,
+  );
+};
+
+const findPolicy = async (consul: ConsulClient, name: string): Promise<Policy | undefined> => {
+  const { status, body } = await consul.request<Policy>({ path: `/acl/policy/name/${name}` });
+  return status === 404 ? undefined : body;
+};
+
+const ensurePolicy = async (consul: ConsulClient, name: string, rules: string): Promise<Policy> => {
+  const found = await findPolicy(consul, name);
+  if (found?.Rules === rules) return found;
+  const path = found === undefined ? '/acl/policy' : `/acl/policy/${found.ID}`;
+  const { body } = await consul.request<Policy>({ method: 'PUT', path, body: { Name: name, Rules: rules } });
+  return body;
+};
+
+const accessorsOf = async (consul: ConsulClient, policyId: string): Promise<readonly string[]> => {
+  const { body } = await consul.request<readonly Pick<Token, 'AccessorID'>[]>({
+    path: '/acl/tokens',
+    query: { policy: policyId },
+  });
+  return body.map(({ AccessorID }) => AccessorID);
+};
+
+const deleteToken = (consul: ConsulClient, accessorId: string) =>
+  consul.request({ method: 'DELETE', path: `/acl/token/${accessorId}` });
+
+/**
+ * Gives a node a new token and takes the ones away that it had. It may be repeated: the last one made holds.
+ *
+ * @param consul with a token that may write ACLs
+ * @throws {ContainerOsError} `invalid` when the id is none; `unavailable` when Consul does not answer or refuses
+ */
+export const createNodeAccess = async (
+  consul: ConsulClient,
+  nodeId: string,
+  rights: NodeRights = 'reader',
+): Promise<NodeAccess> => {
+  const policy = await ensurePolicy(consul, policyNameOf(nodeId), rulesOf(nodeId, rights));
+  const earlier = await accessorsOf(consul, policy.ID);
+  const { body } = await consul.request<Token>({
+    method: 'PUT',
+    path: '/acl/token',
+    body: { Description: `ContainerOS node ${nodeId}`, Policies: [{ ID: policy.ID }] },
+  });
+  for (const accessorId of earlier) await deleteToken(consul, accessorId);
+  return { accessorId: body.AccessorID, secretId: body.SecretID };
+};
+
+/**
+ * Takes all access away from a node; nothing happens when it has none. Servers refuse its tokens from then on.
+ *
+ * @param consul with a token that may write ACLs
+ * @throws {ContainerOsError} as createNodeAccess
+ */
+export const revokeNodeAccess = async (consul: ConsulClient, nodeId: string): Promise<void> => {
+  const policy = await findPolicy(consul, policyNameOf(nodeId));
+  if (policy === undefined) return;
+  for (const accessorId of await accessorsOf(consul, policy.ID)) await deleteToken(consul, accessorId);
+  // Last, so that what fails half-way is found again; a token that was made meanwhile has no rights left.
+  await consul.request({ method: 'DELETE', path: `/acl/policy/${policy.ID}` });
+};
