@@ -2,8 +2,8 @@
  * Identities of nodes after they have joined: renewal, revocation, and who is revoked.
  *
  * Invariants: whoever is not known is revoked, and stays so while Consul is away; a node may show its newest
- * certificate and the one that it renewed it with, none before; a view that does not know a certificate yet asks
- * Consul before it says no.
+ * certificate and the one that it renewed it with, none before. Whoever gives a certificate out refreshes the view
+ * before it does.
  */
 
 import { createDocumentReader } from '../../contracts/documents';
@@ -95,18 +95,34 @@ export const createIdentities = ({ store, authority, clusterId, nowMs }: Identit
 };
 
 export interface RevocationView {
+  /** Resolves when all identities have been read once; before that everybody counts as revoked. */
+  readonly ready: Promise<void>;
+  /** @param serial of the certificate that was shown, in hex of either case */
+  isRevoked(nodeId: string, serial: string): boolean;
   /**
-   * @param serial of the certificate that was shown, in lower-case hex
-   * @throws {ContainerOsError} `unavailable` when the view does not know it and Consul cannot be asked
+   * Reads the identities now: who has just been given a certificate is known afterwards.
+   *
+   * @throws {ContainerOsError} `unavailable` when Consul cannot be asked
    */
-  isRevoked(nodeId: string, serial: string): Promise<boolean>;
+  refresh(): Promise<void>;
+  /**
+   * Calls back when an identity has changed.
+   *
+   * @returns how to end it
+   */
+  onChange(listener: () => void): () => void;
   close(): void;
 }
 
 /** @param tell called with what cannot be read, and why */
 export const followRevocations = (kv: KvStore, tell: (message: string) => void): RevocationView => {
   const identities = new Map<string, NodeIdentity>();
+  const listeners = new Set<() => void>();
   const read = createDocumentReader(tell);
+  let isReady: () => void = () => undefined;
+  const ready = new Promise<void>((resolve) => {
+    isReady = resolve;
+  });
   const watch = kv.watch(KV_PREFIX.identities, {
     changed: ({ changed, removed }) => {
       for (const key of removed) identities.delete(key);
@@ -115,21 +131,21 @@ export const followRevocations = (kv: KvStore, tell: (message: string) => void):
         if (identity === undefined) identities.delete(document.key);
         else identities.set(document.key, identity);
       }
+      isReady();
+      for (const listener of listeners) listener();
     },
     unreachable: () => undefined, // what was known holds
   });
-  const isKnown = (nodeId: string, serial: string): boolean => {
-    const identity = identities.get(identityKvKey(nodeId));
-    return identity !== undefined && isCurrentCertificate(identity, serial);
-  };
   return {
-    isRevoked: async (nodeId, serial) => {
-      if (isKnown(nodeId, serial)) return false;
-      // It may have joined or renewed a moment ago. A revocation of this certificate is final, so nothing is to ask.
+    ready,
+    isRevoked: (nodeId, serial) => {
       const identity = identities.get(identityKvKey(nodeId));
-      if (identity?.revokedAtMs !== undefined && identity.serial === serial) return true;
-      await watch.refresh();
-      return !isKnown(nodeId, serial);
+      return identity === undefined || !isCurrentCertificate(identity, serial.toLowerCase());
+    },
+    refresh: () => watch.refresh(),
+    onChange: (listener) => {
+      listeners.add(listener);
+      return () => listeners.delete(listener);
     },
     close: () => watch.close(),
   };
