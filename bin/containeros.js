@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// The installed command. It finds the engines that `up` runs (or installs them, once), and hands over.
+// The installed command. It finds the engines that `up` and `join` run (or installs them, once), and hands over.
 'use strict';
 
 const ENTRY = '../dist/workers/containeros.js';
@@ -16,9 +16,9 @@ async function main() {
       );
     }
     const [command, ...flags] = process.argv.slice(2);
-    if (command !== 'up') return; // the other commands run no engines
+    if (command !== 'up' && command !== 'join') return; // the other commands run no engines
     const { readUpFlags } = await import('../scripts/set-up/up-flags.mjs');
-    const { asksOnly, engineNames } = readUpFlags(flags);
+    const { asksOnly, engineNames } = readUpFlags(command, flags);
     if (asksOnly) return;
     const { ensureEngines } = await import('../scripts/set-up/engines.mjs');
     const { ENGINES } = await import('../scripts/set-up/engine-releases.mjs');

@@ -1,5 +1,11 @@
 /** What joining needs of the cluster's authority; adapters/certificates/authority.ts provides it. */
 
+/**
+ * In the certificates of the cluster's servers and in no node's: what servers are known by, whatever name or address
+ * they are dialled under. Consul prescribes it, for the data centre that ContainerOS runs.
+ */
+export const SERVER_NAME = 'server.dc1.consul';
+
 export interface IssuedCertificate {
   readonly certificatePem: string;
   /** In lower-case hex, as `X509Certificate.serialNumber` has it in upper case. */

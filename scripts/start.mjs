@@ -1,4 +1,5 @@
-// `npm start [-- FLAGS]`: sets up what is missing, then runs ContainerOS in the foreground. Flags go to `containeros up`.
+// `npm start [-- FLAGS]` sets up what is missing, then runs `containeros up` with these flags in the foreground;
+// `npm start -- join ADDRESS --token TOKEN [FLAGS]` runs `containeros join` in its place.
 import { join } from 'node:path';
 import { requireMachine, runEntry } from './set-up/failure.mjs';
 import { runInForeground } from './set-up/foreground.mjs';
@@ -10,9 +11,10 @@ import { readUpFlags } from './set-up/up-flags.mjs';
 await runEntry(async () => {
   requireMachine();
   const leaveSignals = stopOnSignals();
-  const argv = process.argv.slice(2);
-  const found = await setUpToStart(readUpFlags(argv));
+  const given = process.argv.slice(2);
+  const [command, ...flags] = given[0] === 'join' ? given : ['up', ...given];
+  const found = await setUpToStart(readUpFlags(command, flags));
   leaveSignals();
   const entry = join(checkoutPath, 'dist', 'workers', 'containeros.js');
-  return runInForeground(process.execPath, [entry, 'up', ...argv], { ...process.env, ...found });
+  return runInForeground(process.execPath, [entry, command, ...flags], { ...process.env, ...found });
 });

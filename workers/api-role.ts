@@ -19,7 +19,8 @@ import { startApiServer } from '../api/server';
 import { createTemporalChanges } from '../api/temporal-changes';
 import { KV_ROOT } from '../contracts/kv';
 
-import { consulOf, temporalAddressOf, type Config } from './config';
+import { consulOf } from './cluster/head-files';
+import { clusterAddressOf, isJoinable, temporalAddressOf, type Config } from './config';
 import { openInstallation } from './installation';
 import { endWithSupervisor, onRolesStatus, tellSupervisor } from './role';
 import { version } from './version';
@@ -74,6 +75,14 @@ export const runApiRole = async (config: Config, logger: Logger): Promise<void> 
     }
   };
 
+  const nodeStreams = createNodeStreams();
+  // Loaded only where machines can join: it holds the libraries of the authority.
+  const head = isJoinable(config)
+    ? await (
+        await import('./cluster/head-port.js')
+      ).startHeadPort(config, installation, { consul, kv, store, nodeStreams, log: logger })
+    : undefined;
+
   const app = createApp({
     config: {
       version: version(),
@@ -89,15 +98,20 @@ export const runApiRole = async (config: Config, logger: Logger): Promise<void> 
     readModel,
     operations: createOperations({ kv, readModel, log: logger }),
     changes: createTemporalChanges({ client, log: logger }),
-    nodeStreams: createNodeStreams(),
+    nodeStreams,
     nodeSettings: createNodeSettingsWriter({
       store,
       randomSuffix: () => randomBytes(6).toString('hex'),
       nowMs: Date.now,
     }),
-    joining: { store, clusterAddress: undefined, authorityFingerprint: undefined },
+    joining: {
+      store,
+      clusterAddress: head && clusterAddressOf(config),
+      authorityFingerprint: head?.authorityFingerprint,
+    },
     notReady: async () => [
       ...rolesNotReady,
+      ...(head?.notReady() === undefined ? [] : [head.notReady() ?? '']),
       ...(await Promise.all([temporalNotReady(), consulNotReady()])).flat(),
     ],
     log: logger,
@@ -110,7 +124,7 @@ export const runApiRole = async (config: Config, logger: Logger): Promise<void> 
   tellSupervisor({ kind: 'status', ready: true });
   endWithSupervisor(logger, async () => {
     closing.abort();
-    await server.close();
+    await Promise.all([server.close(), head?.close()]);
     readModel.close();
     store.close();
     consul.close();

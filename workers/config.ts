@@ -12,6 +12,8 @@ import { parseArgs } from 'node:util';
 
 import { ContainerOsError, type Problem } from '../domain/errors';
 
+import { ownPrivateAddress } from './own-address';
+
 export interface Config {
   readonly dev: boolean;
   readonly dataDir: string;
@@ -23,6 +25,8 @@ export interface Config {
   readonly allowedHosts: readonly string[];
   readonly password: string | undefined;
   readonly advertiseAddress: string;
+  /** Where other machines join and nodes report, if this machine can be reached. */
+  readonly clusterPort: number;
   readonly dockerSocket: string;
   readonly hostPorts: { readonly first: number; readonly last: number };
   readonly allowHostAccess: boolean;
@@ -41,6 +45,9 @@ export interface Config {
   readonly logLevel: string;
   readonly logFormat: 'pretty' | 'json';
 }
+
+/** No other program of note has it; 443 for those who know that it is TLS. */
+export const DEFAULT_CLUSTER_PORT = 7443;
 
 interface Flag {
   readonly name: string;
@@ -77,7 +84,12 @@ const FLAGS: readonly Flag[] = [
   {
     name: 'advertise-address',
     value: 'ADDRESS',
-    help: 'Address on which containers are exposed and under which others reach this node (127.0.0.1).',
+    help: 'Address on which containers are exposed and under which others reach this node (that in the private network of the default route; 127.0.0.1, which keeps other machines from joining, where there is none and with --dev).',
+  },
+  {
+    name: 'cluster-port',
+    value: 'PORT',
+    help: 'Port of that address on which other machines join and nodes report (7443).',
   },
   { name: 'host-ports', value: 'FIRST-LAST', help: 'Range from which host ports are taken (20000-29999).' },
   { name: 'node-name', value: 'NAME', help: 'Name of this node (the host name).' },
@@ -155,7 +167,7 @@ const parseFlags = (argv: readonly string[]): Values => {
 /** As `constraints` of a specification may ask for it. */
 const NODE_LABEL = /^([^=]{1,256})=(.{0,256})$/s;
 
-const isLoopback = (host: string) => host === 'localhost' || host === '::1' || /^127\./.test(host);
+export const isLoopback = (host: string) => host === 'localhost' || host === '::1' || /^127\./.test(host);
 
 const readToken = (file: string, refuse: (message: string) => void): string | undefined => {
   try {
@@ -172,9 +184,15 @@ const readToken = (file: string, refuse: (message: string) => void): string | un
  * @param argv flags, without the command
  * @param environment usually process.env
  * @param isRoot whether the process runs as root: decides where data is kept by default
+ * @param detectAddress finds the address under which others reach this machine
  * @throws ContainerOsError `invalid`, with every problem
  */
-export const parseConfig = (argv: readonly string[], environment: Environment, isRoot: boolean): Config => {
+export const parseConfig = (
+  argv: readonly string[],
+  environment: Environment,
+  isRoot: boolean,
+  detectAddress: () => string | undefined = ownPrivateAddress,
+): Config => {
   const values = parseFlags(argv);
   const problems: Problem[] = [];
   const text = (flag: string): string | undefined => {
@@ -302,7 +320,11 @@ export const parseConfig = (argv: readonly string[], environment: Environment, i
     apiPort: port('api-port', 8000),
     allowedHosts: list('allowed-host'),
     password: dev ? 'dev' : password,
-    advertiseAddress: text('advertise-address') ?? '127.0.0.1',
+    advertiseAddress:
+      text('advertise-address') ??
+      (dev || consulAddress !== undefined ? undefined : detectAddress()) ??
+      '127.0.0.1',
+    clusterPort: port('cluster-port', DEFAULT_CLUSTER_PORT),
     dockerSocket: text('docker-socket') ?? (dockerHost?.replace('unix://', '') || '/var/run/docker.sock'),
     hostPorts: { first, last },
     allowHostAccess: isSet('allow-host-access'),
@@ -342,8 +364,13 @@ export const temporalAddressOf = (config: Config): string =>
 export const consulAddressOf = (config: Config): string =>
   config.consulAddress ?? `http://127.0.0.1:${config.consulPort}`;
 
-/** How each role reaches Consul. */
-export const consulOf = (config: Config): { readonly address: string; readonly token?: string } => ({
-  address: consulAddressOf(config),
-  ...(config.consulToken === undefined ? {} : { token: config.consulToken }),
-});
+/**
+ * Whether other machines can join: this one has to be reachable, and to run the cluster's Consul. With --dev, and on
+ * the loopback interface, everything stays on this machine.
+ */
+export const isJoinable = (config: Config): boolean =>
+  !config.dev && config.consulAddress === undefined && !isLoopback(config.advertiseAddress);
+
+/** host:port that nodes dial. */
+export const clusterAddressOf = ({ advertiseAddress, clusterPort }: Config): string =>
+  `${advertiseAddress.includes(':') ? `[${advertiseAddress}]` : advertiseAddress}:${clusterPort}`;

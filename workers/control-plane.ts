@@ -25,7 +25,8 @@ import type { ObservedReplica } from '../domain/model';
 import { stateFromDocument } from '../workflows/entity-state';
 import type { MicroserviceInput } from '../workflows/entity';
 
-import { consulOf, temporalAddressOf, type Config } from './config';
+import { consulOf } from './cluster/head-files';
+import { temporalAddressOf, type Config } from './config';
 import { ensureSearchAttributes } from './search-attributes';
 import { installTemporalRuntime, startTemporalWorker } from './temporal-worker';
 

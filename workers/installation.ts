@@ -24,7 +24,7 @@ export interface Installation {
   readonly internalToken: string;
 }
 
-const readIfThere = (file: string): string | undefined => {
+export const readIfThere = (file: string): string | undefined => {
   try {
     return readFileSync(file, 'utf8').trim() || undefined;
   } catch (error) {
@@ -34,7 +34,10 @@ const readIfThere = (file: string): string | undefined => {
 };
 
 /** Reads a file, or makes it with a generated content. Of two processes that make it at once, one wins. */
-const keep = (file: string, generate: () => string): { readonly value: string; readonly isNew: boolean } => {
+export const keepSecret = (
+  file: string,
+  generate: () => string,
+): { readonly value: string; readonly isNew: boolean } => {
   const known = readIfThere(file);
   if (known !== undefined) return { value: known, isNew: false };
   const value = generate();
@@ -53,35 +56,52 @@ const keep = (file: string, generate: () => string): { readonly value: string; r
 
 export const runDirectory = (config: Pick<Config, 'dataDir'>): string => join(config.dataDir, 'run');
 
+const unusable = (config: Pick<Config, 'dataDir'>, error: unknown) =>
+  new ContainerOsError(
+    'invalid',
+    `The data directory ${config.dataDir} cannot be used: ${(error as Error).message}. Make it writable, or choose another with --data-dir.`,
+    [],
+    { cause: error },
+  );
+
+/**
+ * Makes the data directory and its folder of pids, where they are missing.
+ *
+ * @throws ContainerOsError `invalid` when it cannot be written
+ */
+export const openRunDirectory = (config: Pick<Config, 'dataDir'>): void => {
+  try {
+    mkdirSync(config.dataDir, { recursive: true, mode: 0o700 });
+    mkdirSync(runDirectory(config), { recursive: true, mode: 0o700 });
+  } catch (error) {
+    throw unusable(config, error);
+  }
+};
+
 /**
  * Opens the data directory, making what is missing.
  *
  * @throws ContainerOsError `invalid` when it cannot be written
  */
 export const openInstallation = (config: Config): Installation => {
+  openRunDirectory(config);
   try {
-    mkdirSync(config.dataDir, { recursive: true, mode: 0o700 });
-    mkdirSync(runDirectory(config), { recursive: true, mode: 0o700 });
     const passwordFile = join(config.dataDir, 'password');
     const generated =
       config.password === undefined
-        ? keep(passwordFile, () => randomBytes(18).toString('base64url'))
+        ? keepSecret(passwordFile, () => randomBytes(18).toString('base64url'))
         : { value: config.password, isNew: false };
     if (config.password === undefined) chmodSync(passwordFile, 0o600);
     return {
-      clusterId: keep(join(config.dataDir, 'cluster-id'), () => randomBytes(6).toString('hex')).value,
+      clusterId: keepSecret(join(config.dataDir, 'cluster-id'), () => randomBytes(6).toString('hex')).value,
       password: generated.value,
       passwordIsNew: generated.isNew,
       passwordFile,
-      internalToken: keep(join(config.dataDir, 'internal-token'), () => randomBytes(32).toString('base64url'))
-        .value,
+      internalToken: keepSecret(join(config.dataDir, 'internal-token'), () =>
+        randomBytes(32).toString('base64url'),
+      ).value,
     };
   } catch (error) {
-    throw new ContainerOsError(
-      'invalid',
-      `The data directory ${config.dataDir} cannot be used: ${(error as Error).message}. Make it writable, or choose another with --data-dir.`,
-      [],
-      { cause: error },
-    );
+    throw unusable(config, error);
   }
 };

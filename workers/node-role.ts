@@ -2,37 +2,72 @@
 
 import type { Logger } from 'pino';
 
+import { consulOf } from './cluster/head-files';
+import { keepCertificate } from './cluster/keep-certificate';
+import { readCredentials, readMembership, type Membership } from './cluster/membership';
 import { consulAddressOf, temporalAddressOf, type Config } from './config';
 import { openInstallation } from './installation';
+import { localApiUrl } from './local-api';
+import type { NodeConfig } from './node/node-config';
 import { startNodeWorker } from './node/start-node-worker';
 import { endWithSupervisor, tellSupervisor } from './role';
 
-/** The API as this machine reaches it, whatever address it listens on. */
-const localApiUrl = ({ apiHost, apiPort }: Config): string => {
-  const host = apiHost === '0.0.0.0' || apiHost === '::' ? '127.0.0.1' : apiHost;
-  return `http://${host.includes(':') ? `[${host}]` : host}:${apiPort}`;
+type Connections = Pick<
+  NodeConfig,
+  | 'nodeId'
+  | 'clusterId'
+  | 'consulToken'
+  | 'temporalAddress'
+  | 'namespace'
+  | 'apiUrl'
+  | 'internalToken'
+  | 'credentials'
+>;
+
+/** On the machine with the control plane. */
+const atHome = (config: Config): Connections => {
+  const { clusterId, internalToken } = openInstallation(config);
+  return {
+    nodeId: config.nodeId,
+    clusterId,
+    consulToken: consulOf(config).token,
+    temporalAddress: temporalAddressOf(config),
+    namespace: config.temporalNamespace,
+    apiUrl: localApiUrl(config),
+    internalToken,
+  };
 };
 
+/** On a machine that has joined. */
+const asMember = (config: Config, membership: Membership): Connections => ({
+  nodeId: membership.nodeId,
+  clusterId: membership.clusterId,
+  consulToken: membership.consul.token,
+  temporalAddress: membership.clusterAddress,
+  namespace: membership.temporalNamespace,
+  apiUrl: `https://${membership.clusterAddress}`,
+  credentials: () => readCredentials(config),
+});
+
 export const runNodeRole = (config: Config, logger: Logger): void => {
-  const installation = openInstallation(config);
+  const membership = readMembership(config);
   const worker = startNodeWorker(
     {
-      nodeId: config.nodeId,
-      clusterId: installation.clusterId,
+      ...(membership === undefined ? atHome(config) : asMember(config, membership)),
       dockerSocketPath: config.dockerSocket,
       consulUrl: consulAddressOf(config),
-      consulToken: config.consulToken,
-      temporalAddress: temporalAddressOf(config),
-      namespace: config.temporalNamespace,
       advertiseAddress: config.advertiseAddress,
       hostPortRange: config.hostPorts,
-      apiUrl: localApiUrl(config),
-      internalToken: installation.internalToken,
       dataDir: config.dataDir,
       labels: config.nodeLabels,
     },
     logger,
     (ready, reason) => tellSupervisor({ kind: 'status', ready, ...(reason === undefined ? {} : { reason }) }),
   );
-  endWithSupervisor(logger, () => worker.stop());
+  const keeper =
+    membership === undefined ? undefined : keepCertificate(config, membership, logger, () => worker.renew());
+  endWithSupervisor(logger, async () => {
+    keeper?.stop();
+    await worker.stop();
+  });
 };

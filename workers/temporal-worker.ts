@@ -14,6 +14,7 @@ import {
   Runtime,
   Worker,
   makeTelemetryFilterString,
+  type NativeConnectionOptions,
   type WorkerOptions,
 } from '@temporalio/worker';
 import type { Logger } from 'pino';
@@ -22,6 +23,8 @@ const RETRY_FIRST_MS = 100;
 const RETRY_MAX_MS = 2_000;
 
 export interface RunningWorker {
+  /** Ends the worker and makes it anew with a new connection, when what is under way has had its grace. */
+  renew(): void;
   /** Ends polling, waits for what is under way as long as the worker's grace says, and closes the connection. */
   stop(): Promise<void>;
 }
@@ -29,6 +32,8 @@ export interface RunningWorker {
 export interface WorkerLifecycle {
   readonly address: string;
   readonly logger: Logger;
+  /** How to reach a server that wants it; asked for each new connection. */
+  readonly connectionOptions?: () => NativeConnectionOptions;
   /** Called with each new connection; what it returns is made into a worker. */
   options(connection: NativeConnection): Promise<WorkerOptions>;
   /** Called when polling begins or ends. */
@@ -63,7 +68,10 @@ export const startTemporalWorker = (lifecycle: WorkerLifecycle): RunningWorker =
   const abort = new AbortController();
 
   const runOnce = async (): Promise<void> => {
-    const connection = await NativeConnection.connect({ address: lifecycle.address });
+    const connection = await NativeConnection.connect({
+      ...lifecycle.connectionOptions?.(),
+      address: lifecycle.address,
+    });
     try {
       worker = await Worker.create(await lifecycle.options(connection));
       if (isStopping) return;
@@ -100,6 +108,9 @@ export const startTemporalWorker = (lifecycle: WorkerLifecycle): RunningWorker =
   const finished = loop();
 
   return {
+    renew: () => {
+      if (worker?.getState() === 'RUNNING') worker.shutdown();
+    },
     stop: async () => {
       isStopping = true;
       abort.abort();

@@ -14,7 +14,12 @@ import { isIP } from 'node:net';
 
 import * as x509 from '@peculiar/x509';
 
-import type { Authority, IssuedCertificate, SigningRequest } from '../../contracts/authority';
+import {
+  SERVER_NAME,
+  type Authority,
+  type IssuedCertificate,
+  type SigningRequest,
+} from '../../contracts/authority';
 import { ContainerOsError } from '../../domain/errors';
 import { isNodeId } from '../../domain/identity';
 
@@ -33,9 +38,8 @@ const SERIAL_BYTES = 16;
 const MAX_REQUEST_CHARACTERS = 8_192;
 const REQUEST_PEM =
   /^\s*-----BEGIN CERTIFICATE REQUEST-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE REQUEST-----\s*$/;
-/** The names of Consul's own TLS, in the data centre that ContainerOS runs. */
+/** What Consul's clients are called in TLS. */
 const CONSUL_CLIENT = 'client.dc1.consul';
-const CONSUL_SERVER = 'server.dc1.consul';
 
 const sha256 = (bytes: ArrayBuffer | Uint8Array): string =>
   createHash('sha256').update(new Uint8Array(bytes)).digest('hex');
@@ -228,7 +232,7 @@ export const openAuthority = async ({
     issueServerCertificate: async ({ hosts, commonName, clusterId, nowMs }) => {
       const keys = await generateKeys();
       const publicKey = await x509.PublicKey.create(keys.publicKey);
-      const names = ['localhost', '127.0.0.1', CONSUL_CLIENT, CONSUL_SERVER, ...hosts];
+      const names = ['localhost', '127.0.0.1', CONSUL_CLIENT, SERVER_NAME, ...hosts];
       const issued = await issue({ commonName, clusterId }, publicKey, names, nowMs);
       return { certificatePem: issued.certificatePem, keyPem: await keyPemOf(keys.privateKey) };
     },

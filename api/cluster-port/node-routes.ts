@@ -8,15 +8,18 @@
 import type { ServerResponse } from 'node:http';
 
 import type { Logger } from 'pino';
+import { z } from 'zod';
 
 import {
   MAX_NODE_DOCUMENTS_BYTES,
   nodeDocumentsPath,
   type NodeDocumentsAnswer,
 } from '../../contracts/node-documents';
+import { nodeCertificatePath, type CertificateAnswer } from '../../contracts/join';
 import { NODE_STREAM_KEEPALIVE_MS, nodeRequestsPath } from '../../contracts/node-stream';
 import { ContainerOsError, isErrorCode } from '../../domain/errors';
 import { parseJsonText } from '../json-text';
+import type { Identities } from '../join/identities';
 import type { NodeStreams } from '../node-streams';
 
 import { answerJson, bodyStreamOf, readPortBody } from './answers';
@@ -28,6 +31,9 @@ import type { Refusals } from './refusals';
 export interface NodeRoutesDeps {
   readonly nodeStreams: NodeStreams;
   readonly documents: NodeDocuments;
+  readonly identities: Pick<Identities, 'renewCertificate'>;
+  /** What `identities` has given out counts once this has resolved. */
+  readonly refreshIdentities: () => Promise<void>;
   readonly refusals: Refusals;
   readonly log: Logger;
 }
@@ -40,7 +46,9 @@ export type NodeRoutes = (
 
 /** Of requests that a node does not read; then it is cut, and connects again if it lives. */
 const MAX_UNREAD_BYTES = 262_144;
-const PATH = /^\/internal\/v1\/(?:nodes\/([^/]+)\/(requests|documents)|streams\/([^/]+))$/;
+const PATH = /^\/internal\/v1\/(?:nodes\/([^/]+)\/(requests|documents|certificate)|streams\/([^/]+))$/;
+const MAX_CERTIFICATE_REQUEST_BYTES = 16_384;
+const certificateRequest = z.strictObject({ signingRequestPem: z.string() });
 
 const decodeUtf8 = (bytes: Buffer): string => {
   try {
@@ -51,7 +59,8 @@ const decodeUtf8 = (bytes: Buffer): string => {
 };
 
 /** @returns answers one request; rejects with ContainerOsError when it is refused */
-export const createNodeRoutes = ({ nodeStreams, documents, refusals, log }: NodeRoutesDeps): NodeRoutes => {
+export const createNodeRoutes = (deps: NodeRoutesDeps): NodeRoutes => {
+  const { nodeStreams, documents, refusals, log } = deps;
   const takeRequests = (nodeId: string, response: PortResponse): Promise<void> =>
     new Promise((resolve) => {
       // One signature for each version of HTTP, and the same meaning.
@@ -93,12 +102,29 @@ export const createNodeRoutes = ({ nodeStreams, documents, refusals, log }: Node
     return { index: await documents.write(nodeId, parseJsonText(decodeUtf8(body))) };
   };
 
+  const renewCertificate = async (shown: PeerIdentity, request: PortRequest): Promise<CertificateAnswer> => {
+    const body = parseJsonText(decodeUtf8(await readPortBody(request, MAX_CERTIFICATE_REQUEST_BYTES)));
+    const asked = certificateRequest.safeParse(body);
+    if (!asked.success) {
+      throw new ContainerOsError('invalid', 'The body must be {"signingRequestPem": "…"} and nothing else.');
+    }
+    const identity = { nodeId: shown.nodeId, serial: shown.serial.toLowerCase() };
+    const renewed = await deps.identities.renewCertificate(identity, asked.data.signingRequestPem);
+    await deps.refreshIdentities();
+    return renewed;
+  };
+
   const only = (request: PortRequest, method: string): void => {
     if (request.method === method) return;
     throw new ContainerOsError('method_not_allowed', `This path takes ${method} only.`);
   };
 
-  const route = async (nodeId: string, request: PortRequest, response: PortResponse): Promise<void> => {
+  const route = async (
+    identity: PeerIdentity,
+    request: PortRequest,
+    response: PortResponse,
+  ): Promise<void> => {
+    const { nodeId } = identity;
     const [, ofNode, what, requestId] = PATH.exec((request.url ?? '').split('?')[0] ?? '') ?? [];
     if (ofNode !== undefined && ofNode !== nodeId) {
       throw new ContainerOsError('forbidden', `The node ${nodeId} may not act for another one.`);
@@ -109,12 +135,17 @@ export const createNodeRoutes = ({ nodeStreams, documents, refusals, log }: Node
     } else if (what === 'documents') {
       only(request, 'PUT');
       answerJson(response, 200, await takeDocuments(nodeId, request));
+    } else if (what === 'certificate') {
+      only(request, 'POST');
+      answerJson(response, 200, await renewCertificate(identity, request));
     } else if (requestId !== undefined) {
       only(request, 'POST');
       await takeStream(nodeId, requestId, request);
       if (!response.headersSent && !response.destroyed) (response as ServerResponse).writeHead(204).end();
     } else {
-      const paths = `${nodeRequestsPath(nodeId)}, ${nodeDocumentsPath(nodeId)}`;
+      const paths = [nodeRequestsPath, nodeDocumentsPath, nodeCertificatePath]
+        .map((path) => path(nodeId))
+        .join(', ');
       throw new ContainerOsError(
         'not_found',
         `There is no such path at the cluster port; there are ${paths}.`,
@@ -122,9 +153,10 @@ export const createNodeRoutes = ({ nodeStreams, documents, refusals, log }: Node
     }
   };
 
-  return async ({ nodeId }, request, response) => {
+  return async (identity, request, response) => {
+    const { nodeId } = identity;
     try {
-      await route(nodeId, request, response);
+      await route(identity, request, response);
     } catch (error) {
       const isRefusal =
         error instanceof ContainerOsError &&

@@ -9,6 +9,7 @@
 import { randomBytes, timingSafeEqual } from 'node:crypto';
 
 import type { Authority, IssuedCertificate } from '../../contracts/authority';
+import type { JoinAnswer, JoinRequest } from '../../contracts/join';
 import type { KeyValueStore, KvFound } from '../../contracts/key-value-store';
 import { eventKvKey, identityKvKey, joinTokenKvKey, nodeKvKey } from '../../contracts/kv';
 import { ContainerOsError, type ErrorCode } from '../../domain/errors';
@@ -27,23 +28,8 @@ const OLDEST_DOCKER = { major: 20, minor: 10 };
 const ATTEMPTS = 200;
 const RESERVED_IDS = ['localhost'];
 
-export interface JoinRequest {
-  readonly tokenId: string;
-  readonly secret: string;
-  readonly nodeId: string;
-  readonly signingRequestPem: string;
-  /** What the node's clock says. */
-  readonly nowMs: number;
-  readonly dockerVersion: string;
-  readonly architecture: string;
-  readonly containerosVersion: string;
-}
-
-export interface JoinAnswer {
-  readonly certificatePem: string;
-  readonly authorityPem: string;
-  readonly clusterId: string;
-}
+/** What a machine that was let in is given; the rest of a JoinAnswer is how it reaches the other parts. */
+export type Admission = Pick<JoinAnswer, 'certificatePem' | 'authorityPem' | 'clusterId'>;
 
 export interface JoinDeps {
   readonly store: KeyValueStore;
@@ -119,7 +105,7 @@ const assertDocker = (version: string): void => {
 /** Makes the function that answers joins. */
 export const createJoinNode = (
   deps: JoinDeps,
-): ((request: JoinRequest, source: string) => Promise<JoinAnswer>) => {
+): ((request: JoinRequest, source: string) => Promise<Admission>) => {
   const { store, authority, clusterId, limiter, refusals, nowMs } = deps;
 
   const takenBy = (nodeId: string) =>

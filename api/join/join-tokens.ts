@@ -64,7 +64,7 @@ export const createJoinTokens = (deps: JoinTokensDeps): JoinTokens => {
       if (clusterAddress === undefined || authorityFingerprint === undefined) {
         throw new ContainerOsError(
           'conflict',
-          'No machine can join: this version runs everything on one machine.',
+          'No machine can join: others do not reach this one. Start it without --dev and --consul-address, and with --advertise-address ADDRESS.',
         );
       }
       const createdAtMs = nowMs();

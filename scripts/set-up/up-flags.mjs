@@ -1,12 +1,14 @@
-// What set-up must know of the flags of `containeros up`: which engines it will run and which Docker Engine it will use.
-// The flags themselves are checked by `up`, so whatever is odd here is passed over.
+// What set-up must know of the command line of `containeros up` and `join`: which engines it will run and which Docker Engine it will use.
+// The flags themselves are checked there, so whatever is odd here is passed over.
 import { parseArgs } from 'node:util';
 import { ENGINES } from './engine-releases.mjs';
 
+/** What a node of another machine's cluster runs. */
+const MEMBER_ENGINES = ['consul'];
 const EXTERNAL = { temporal: 'temporal-address', consul: 'consul-address' };
 
 /** @returns {{ asksOnly: boolean, engineNames: string[], env: Record<string, string | undefined> }} */
-export function readUpFlags(argv, env = process.env) {
+export function readUpFlags(command, argv, env = process.env) {
   const text = { type: 'string' };
   const { values } = parseArgs({
     args: [...argv],
@@ -26,7 +28,10 @@ export function readUpFlags(argv, env = process.env) {
   const socket = given('docker-socket');
   return {
     asksOnly: values.help === true,
-    engineNames: Object.keys(ENGINES).filter((name) => given(EXTERNAL[name]) === undefined),
+    engineNames:
+      command === 'join'
+        ? MEMBER_ENGINES
+        : Object.keys(ENGINES).filter((name) => given(EXTERNAL[name]) === undefined),
     env: socket === undefined ? env : { ...env, DOCKER_HOST: `unix://${socket}` },
   };
 }

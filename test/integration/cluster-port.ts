@@ -84,6 +84,10 @@ export const startTestPort = async (options: TestPortOptions = {}): Promise<Test
       handleNode: createNodeRoutes({
         nodeStreams,
         documents: createNodeDocuments(store),
+        identities: {
+          renewCertificate: () => Promise.reject(new Error('this port has no authority that signs')),
+        },
+        refreshIdentities: () => Promise.resolve(),
         refusals: createRefusals(store, log),
         log,
       }),

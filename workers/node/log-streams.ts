@@ -17,6 +17,7 @@ import { interleaveLogs, lastOf, mergeLogs, readLog } from '../../adapters/docke
 import { isEngineAway, isNotFound } from '../../adapters/docker/docker-error';
 import type { EngineEvents } from '../../adapters/docker/engine-events';
 import type { ReplicaContainers } from '../../adapters/docker/replica-containers';
+import { SERVER_NAME } from '../../contracts/authority';
 import { LABEL } from '../../contracts/docker';
 import {
   NODE_STREAM_KEEPALIVE_MS,
@@ -54,7 +55,7 @@ interface Changes {
 }
 
 export const createLogStreams = (deps: {
-  readonly config: Pick<NodeConfig, 'apiUrl' | 'internalToken' | 'nodeId'>;
+  readonly config: Pick<NodeConfig, 'apiUrl' | 'credentials' | 'internalToken' | 'nodeId'>;
   readonly docker: Docker;
   readonly containers: ReplicaContainers;
   readonly events: EngineEvents;
@@ -65,15 +66,24 @@ export const createLogStreams = (deps: {
   let streams = 0;
 
   const open = (method: 'GET' | 'POST', path: string, signal: AbortSignal): ClientRequest => {
+    const headers = method === 'POST' ? { 'Content-Type': 'application/x-ndjson' } : {};
+    const options = { method, agent: false, signal } as const;
     const url = new URL(path, config.apiUrl);
-    return (url.protocol === 'https:' ? httpsRequest : httpRequest)(url, {
-      method,
-      agent: false,
-      signal,
-      headers: {
-        Authorization: `Bearer ${config.internalToken}`,
-        ...(method === 'POST' ? { 'Content-Type': 'application/x-ndjson' } : {}),
-      },
+    if (config.credentials === undefined) {
+      return httpRequest(url, {
+        ...options,
+        headers: { ...headers, Authorization: `Bearer ${config.internalToken ?? ''}` },
+      });
+    }
+    const { authorityPem, certificatePem, keyPem } = config.credentials();
+    return httpsRequest(url, {
+      ...options,
+      headers,
+      servername: SERVER_NAME,
+      minVersion: 'TLSv1.3',
+      ca: authorityPem,
+      cert: certificatePem,
+      key: keyPem,
     });
   };
 

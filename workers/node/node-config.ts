@@ -1,5 +1,7 @@
 /** What a node worker has to know. */
 
+import type { NodeCredentials } from '../../adapters/cluster-port/documents';
+
 export interface NodeConfig {
   readonly nodeId: string;
   /** Id of the ContainerOS installation: the worker touches nothing that belongs to another one. */
@@ -17,7 +19,13 @@ export interface NodeConfig {
   readonly hostPortRange: { readonly first: number; readonly last: number };
   /** Where the API is, for the streams that the node opens to it. */
   readonly apiUrl: string;
-  readonly internalToken: string;
+  /** What the API on the same machine knows the node worker by. */
+  readonly internalToken?: string;
+  /**
+   * Of a node that has joined: what it shows at the cluster port, which `apiUrl` and `temporalAddress` are then. Asked
+   * for each connection, so that a renewed certificate is used from then on.
+   */
+  readonly credentials?: () => NodeCredentials;
   readonly dataDir: string;
   /** For placement constraints. */
   readonly labels?: Readonly<Record<string, string>>;

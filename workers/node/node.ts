@@ -11,6 +11,7 @@ import Docker from 'dockerode';
 import type { Logger } from 'pino';
 
 import { createNodeActivities } from '../../activities/node-activities';
+import { createClusterPortWriter } from '../../adapters/cluster-port/documents';
 import { createConsulAgent } from '../../adapters/consul/consul-agent';
 import { createConsulClient } from '../../adapters/consul/consul-client';
 import { createDocumentWriter } from '../../adapters/consul/document-writer';
@@ -23,6 +24,7 @@ import { createLimiter } from '../../domain/limiter';
 import { createReplicaContainers } from '../../adapters/docker/replica-containers';
 import { createReplicaLocks } from '../../adapters/docker/replica-locks';
 import { createHostStatsReader } from '../../adapters/host/host-stats';
+import { SERVER_NAME } from '../../contracts/authority';
 import type { NodeActivities } from '../../contracts/activities';
 import { createCheckFeeder } from './check-feeder';
 import { createConsulKeeper } from './consul-keeper';
@@ -58,7 +60,16 @@ export const createNode = (config: NodeConfig, logger: Logger, onState: (state: 
   const docker = new Docker({ socketPath: config.dockerSocketPath });
   const consul = createConsulClient({ address: config.consulUrl, token: config.consulToken });
   const agent = createConsulAgent(consul);
-  const documents = createDocumentWriter(consul);
+  const throughPort =
+    config.credentials === undefined
+      ? undefined
+      : createClusterPortWriter({
+          url: config.apiUrl,
+          nodeId: config.nodeId,
+          credentials: config.credentials,
+          serverName: SERVER_NAME,
+        });
+  const documents = throughPort ?? createDocumentWriter(consul);
   const eventLog = createEventLog(config.nodeId, documents, logger);
   const memory: NodeMemory = new Map();
   const locks = createReplicaLocks();
@@ -224,6 +235,7 @@ export const createNode = (config: NodeConfig, logger: Logger, onState: (state: 
       eventLog.stop();
       events.stop();
       consul.close();
+      throughPort?.close();
     },
   };
 };

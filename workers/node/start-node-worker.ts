@@ -4,8 +4,11 @@
  * Invariant: it takes no work before it is told to, and says truly whether it does.
  */
 
+import type { NativeConnectionOptions } from '@temporalio/worker';
 import type { Logger } from 'pino';
 
+import type { NodeCredentials } from '../../adapters/cluster-port/documents';
+import { SERVER_NAME } from '../../contracts/authority';
 import { nodeQueue } from '../../contracts/queues';
 import { installTemporalRuntime, startTemporalWorker } from '../temporal-worker';
 import { createNode, type NodeState } from './node';
@@ -17,9 +20,24 @@ const HEARTBEAT_THROTTLE_MS = 500;
 const POLLERS = 2;
 
 export interface NodeWorker {
+  /** Connects anew, with the credentials that hold now. */
+  renew(): void;
   /** The users' containers go on. */
   stop(): Promise<void>;
 }
+
+const mutualTls = (credentials: () => NodeCredentials) => (): NativeConnectionOptions => {
+  const { authorityPem, certificatePem, keyPem } = credentials();
+  return {
+    tls: {
+      serverNameOverride: SERVER_NAME,
+      serverRootCACertificate: Buffer.from(authorityPem),
+      clientCertPair: { crt: Buffer.from(certificatePem), key: Buffer.from(keyPem) },
+    },
+    // The cluster port reads what it lets through; finding that out takes the SDK a call.
+    grpcCompression: { codec: 'none' },
+  };
+};
 
 /** @returns what keeps the node from taking work, for people; undefined: nothing */
 export const whyNotReady = (
@@ -58,6 +76,7 @@ export const startNodeWorker = (
   const worker = startTemporalWorker({
     address: config.temporalAddress,
     logger,
+    ...(config.credentials === undefined ? {} : { connectionOptions: mutualTls(config.credentials) }),
     options: async (connection) => ({
       connection,
       namespace: config.namespace,
@@ -75,6 +94,7 @@ export const startNodeWorker = (
     },
   });
   return {
+    renew: () => worker.renew(),
     stop: async () => {
       await worker.stop();
       node.stop();

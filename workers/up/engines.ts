@@ -3,7 +3,9 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
-import { consulPorts, type Config } from '../config';
+import { gossipKeyOf, managementTokenOf, serverTlsFiles } from '../cluster/head-files';
+import { memberTlsFiles, type Membership } from '../cluster/membership';
+import { consulPorts, isJoinable, type Config } from '../config';
 
 import { consulSettings } from './consul-settings';
 
@@ -63,16 +65,48 @@ export const temporalCommand = (config: Config): EngineCommand => {
   };
 };
 
-export const consulCommand = (config: Config): EngineCommand => {
+/** Where Consul keeps its state and its settings, with the settings written. */
+const consulCommandWith = (config: Config, settingsOf: (dataDirectory: string) => object): EngineCommand => {
   const directory = join(config.dataDir, 'consul');
   mkdirSync(directory, { recursive: true, mode: 0o700 });
-  const settings = consulSettings({
-    kind: 'alone',
-    nodeId: config.nodeId,
-    dataDirectory: join(directory, 'data'),
-    ports: consulPorts(config),
-  });
   const file = join(directory, 'consul.json');
-  writeFileSync(file, JSON.stringify(settings, null, 2), { mode: 0o600 });
+  writeFileSync(file, JSON.stringify(settingsOf(join(directory, 'data')), null, 2), { mode: 0o600 });
   return { command: config.consulBinary, args: ['agent', `-config-file=${file}`], env: SMALL_HEAP };
 };
+
+/** The server on the machine with the control plane. */
+export const consulCommand = (config: Config): EngineCommand =>
+  consulCommandWith(config, (dataDirectory) => {
+    const agent = { nodeId: config.nodeId, dataDirectory, ports: consulPorts(config) };
+    if (!isJoinable(config)) return consulSettings({ ...agent, kind: 'alone' });
+    const managementToken = managementTokenOf(config);
+    return consulSettings({
+      ...agent,
+      kind: 'server',
+      address: config.advertiseAddress,
+      gossipKey: gossipKeyOf(config),
+      gossip: 'lan',
+      tls: serverTlsFiles(config),
+      managementToken,
+      // Who can read its settings on this machine has the other token too.
+      agentToken: managementToken,
+    });
+  });
+
+/** The agent on a machine that has joined. */
+export const consulMemberCommand = (config: Config, { nodeId, consul }: Membership): EngineCommand =>
+  consulCommandWith(config, (dataDirectory) =>
+    consulSettings({
+      kind: 'client',
+      nodeId,
+      dataDirectory,
+      ports: consulPorts(config),
+      address: config.advertiseAddress,
+      gossipKey: consul.gossipKey,
+      gossip: 'lan',
+      tls: memberTlsFiles(config),
+      serverAddress: consul.serverAddress,
+      agentToken: consul.token,
+      defaultToken: consul.token,
+    }),
+  );

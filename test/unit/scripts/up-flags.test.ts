@@ -8,12 +8,16 @@ interface Read {
   readonly env: NodeJS.ProcessEnv;
 }
 
-async function read(argv: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<Read> {
+async function read(
+  argv: readonly string[],
+  env: NodeJS.ProcessEnv = {},
+  command = 'up',
+): Promise<Read> {
   const sandbox = makeSandbox();
   const module = JSON.stringify(join(projectRoot, 'scripts', 'set-up', 'up-flags.mjs'));
   const script = `
     import { readUpFlags } from ${module};
-    console.log(JSON.stringify(readUpFlags(${JSON.stringify(argv)}, ${JSON.stringify(env)})));`;
+    console.log(JSON.stringify(readUpFlags(${JSON.stringify(command)}, ${JSON.stringify(argv)}, ${JSON.stringify(env)})));`;
   const { output } = await sandbox.run(['--input-type=module', '--eval', script]).ended;
   sandbox.dispose();
   return JSON.parse(output) as Read;
@@ -35,6 +39,10 @@ it('leaves out an engine that runs elsewhere', async () => {
     CONTAINEROS_TEMPORAL_ADDRESS: '',
   });
   expect(byVariable.engineNames).toEqual(['temporal']);
+});
+
+it('runs only Consul on a machine that joins', async () => {
+  expect((await read(['10.0.0.1', '--token', 'x'], {}, 'join')).engineNames).toEqual(['consul']);
 });
 
 it('looks for the Docker Engine where the flag says', async () => {

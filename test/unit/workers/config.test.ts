@@ -3,17 +3,19 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 import { ContainerOsError } from '../../../domain/errors';
+import { consulOf } from '../../../workers/cluster/head-files';
 import {
+  clusterAddressOf,
   configHelp,
   consulAddressOf,
-  consulOf,
   consulPorts,
+  isJoinable,
   parseConfig,
   temporalAddressOf,
 } from '../../../workers/config';
 
 const parse = (argv: readonly string[], environment: Record<string, string> = {}, isRoot = true) =>
-  parseConfig(['--node-name', 'one', ...argv], environment, isRoot);
+  parseConfig(['--node-name', 'one', ...argv], environment, isRoot, () => undefined);
 
 const problemsOf = (argv: readonly string[], environment: Record<string, string> = {}): string => {
   try {
@@ -39,6 +41,23 @@ describe('parseConfig', () => {
       hostPorts: { first: 20000, last: 29999 },
       logFormat: 'json',
     });
+  });
+
+  test('goes by its private address, unless it is for this machine alone', () => {
+    const found = (argv: readonly string[]) => parseConfig(argv, {}, true, () => '10.0.0.7');
+    const networked = found([]);
+    expect(networked.advertiseAddress).toBe('10.0.0.7');
+    expect(isJoinable(networked)).toBe(true);
+    expect(clusterAddressOf(networked)).toBe('10.0.0.7:7443');
+    expect(clusterAddressOf(found(['--advertise-address', 'fd00::1', '--cluster-port', '9']))).toBe(
+      '[fd00::1]:9',
+    );
+    const alone = [['--dev'], ['--advertise-address', '127.0.0.1'], ['--consul-address', 'http://c:8500']];
+    for (const argv of alone) {
+      expect(found(argv).advertiseAddress).toBe('127.0.0.1');
+      expect(isJoinable(found(argv))).toBe(false);
+    }
+    expect(isJoinable(found(['--dev', '--advertise-address', '10.0.0.8']))).toBe(false);
   });
 
   test('keeps the data of people who are not root in their home', () => {

@@ -1,0 +1,65 @@
+/**
+ * Answers `POST /v1/join` at the cluster port: the one request that needs no certificate.
+ *
+ * Invariants: nothing of the request is believed before it has the shape of one; what a machine is given counts at the
+ * cluster port before it is given; who asks again with the same key and token, because the answer was lost, is
+ * answered again.
+ */
+
+import { z } from 'zod';
+
+import { JOIN_PATH, type ConsulMembership, type JoinAnswer, type JoinRequest } from '../../contracts/join';
+import { ContainerOsError } from '../../domain/errors';
+import { answerJson, readPortBody } from '../cluster-port/answers';
+import type { PortRequest, PortResponse } from '../cluster-port/cluster-port';
+import { parseJsonText } from '../json-text';
+
+import type { Admission } from './join-node';
+
+const MAX_BODY_BYTES = 16_384;
+const text = z.string().max(8_192);
+
+const joinRequest = z.strictObject({
+  tokenId: text,
+  secret: text,
+  nodeId: text,
+  signingRequestPem: text,
+  nowMs: z.number(),
+  dockerVersion: text,
+  architecture: text,
+  containerosVersion: text,
+});
+
+export interface JoinRouteDeps {
+  readonly join: (request: JoinRequest, source: string) => Promise<Admission>;
+  /** What has been given out counts once this has resolved. */
+  readonly refreshIdentities: () => Promise<void>;
+  /** Gives a node its access to Consul; the last one given holds. */
+  readonly giveConsulAccess: (nodeId: string) => Promise<ConsulMembership>;
+  readonly temporalNamespace: string;
+}
+
+const parseRequest = (body: Buffer): JoinRequest => {
+  const parsed = joinRequest.safeParse(parseJsonText(body.toString('utf8')));
+  if (parsed.success) return parsed.data;
+  const problems = parsed.error.issues.map(({ path, message }) => `/${path.join('/')} ${message}`);
+  throw new ContainerOsError(
+    'invalid',
+    `This is no request to join (${problems.join('; ')}). Use \`containeros join\` of the version that the cluster has.`,
+  );
+};
+
+/** @returns what answers the open path of the cluster port; rejects with ContainerOsError when it is refused */
+export const createJoinRoute =
+  (deps: JoinRouteDeps) =>
+  async (request: PortRequest, response: PortResponse): Promise<void> => {
+    if (request.method !== 'POST') {
+      throw new ContainerOsError('method_not_allowed', `${JOIN_PATH} takes POST only.`);
+    }
+    const asked = parseRequest(await readPortBody(request, MAX_BODY_BYTES));
+    const admission = await deps.join(asked, request.socket.remoteAddress ?? 'an unknown address');
+    const consul = await deps.giveConsulAccess(asked.nodeId);
+    await deps.refreshIdentities();
+    const answer: JoinAnswer = { ...admission, temporalNamespace: deps.temporalNamespace, consul };
+    answerJson(response, 200, answer);
+  };

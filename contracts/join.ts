@@ -1,0 +1,52 @@
+/**
+ * How a machine becomes a node, is one, and ceases to be one, at the cluster port.
+ *
+ * `POST /v1/join` needs no certificate: the request shows a join token. The rest is under the certificate of the node:
+ * a new certificate in time (`POST /internal/v1/nodes/<nodeId>/certificate`), and leaving
+ * (`POST /internal/v1/nodes/<nodeId>/leave`).
+ */
+
+export const JOIN_PATH = '/v1/join';
+
+export interface JoinRequest {
+  readonly tokenId: string;
+  readonly secret: string;
+  readonly nodeId: string;
+  /** PKCS #10, PEM, with the subject CN=<nodeId>. */
+  readonly signingRequestPem: string;
+  /** What the node's clock says, milliseconds since the epoch. */
+  readonly nowMs: number;
+  readonly dockerVersion: string;
+  readonly architecture: string;
+  readonly containerosVersion: string;
+}
+
+/** How a node's Consul agent becomes a member. */
+export interface ConsulMembership {
+  /** Base64 of 32 bytes. */
+  readonly gossipKey: string;
+  /** Gossip address of the server, as host:port. */
+  readonly serverAddress: string;
+  /** ACL token of the node. */
+  readonly token: string;
+}
+
+export interface JoinAnswer {
+  readonly certificatePem: string;
+  readonly authorityPem: string;
+  readonly clusterId: string;
+  readonly temporalNamespace: string;
+  readonly consul: ConsulMembership;
+}
+
+export const nodeCertificatePath = (nodeId: string): string =>
+  `/internal/v1/nodes/${encodeURIComponent(nodeId)}/certificate`;
+
+export interface CertificateRequest {
+  readonly signingRequestPem: string;
+}
+
+export interface CertificateAnswer {
+  readonly certificatePem: string;
+  readonly authorityPem: string;
+}

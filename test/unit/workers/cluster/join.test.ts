@@ -1,0 +1,102 @@
+// What stands on the command line of `containeros join`, and the directories that cannot join.
+import { mkdirSync, mkdtempSync, rmSync, statSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { formatJoinToken } from '../../../../domain/join-token';
+import { joinCluster, parseClusterAddress, readJoinArguments } from '../../../../workers/cluster/join';
+import {
+  memberTlsFiles,
+  readMembership,
+  removeMembership,
+  writeMemberKey,
+  writeMembership,
+} from '../../../../workers/cluster/membership';
+import { parseConfig } from '../../../../workers/config';
+
+test.each([
+  ['192.168.1.10', '192.168.1.10:7443'],
+  ['192.168.1.10:9000', '192.168.1.10:9000'],
+  ['head.example.org', 'head.example.org:7443'],
+  ['head.example.org:443', 'head.example.org:443'],
+  ['[fd00::1]:9000', '[fd00::1]:9000'],
+  ['[fd00::1]', '[fd00::1]:7443'],
+  ['fd00::1', '[fd00::1]:7443'],
+])('the address %s is %s', (text, expected) => {
+  expect(parseClusterAddress(text)).toBe(expected);
+});
+
+test.each(['', 'http://192.168.1.10', 'a b', '192.168.1.10:99999', 'host/path', 'user@host'])(
+  '"%s" is no address',
+  (text) => {
+    expect(() => parseClusterAddress(text)).toThrow(/is no address of a cluster/);
+  },
+);
+
+test('the token may stand anywhere after the address, or in the environment', () => {
+  const expected = { address: '10.0.0.1:7443', token: 'cos1.t', flags: ['--node-name', 'b'] };
+  expect(readJoinArguments(['10.0.0.1', '--token', 'cos1.t', '--node-name', 'b'], {})).toEqual(expected);
+  expect(readJoinArguments(['10.0.0.1', '--node-name', 'b', '--token=cos1.t'], {})).toEqual(expected);
+  expect(readJoinArguments(['10.0.0.1', '--node-name', 'b'], { CONTAINEROS_JOIN_TOKEN: 'cos1.t' })).toEqual(
+    expected,
+  );
+});
+
+test.each([
+  [[], /address of the cluster is missing/],
+  [['--token', 'x'], /address of the cluster is missing/],
+  [['10.0.0.1'], /join token is missing/],
+  [['10.0.0.1', '--token'], /join token is missing/],
+])('%j is refused', (argv, message) => {
+  expect(() => readJoinArguments(argv, {})).toThrow(message);
+});
+
+describe('data directories', () => {
+  let dataDir: string;
+  beforeEach(() => {
+    dataDir = mkdtempSync(join(tmpdir(), 'containeros-join-'));
+  });
+  afterEach(() => rmSync(dataDir, { recursive: true }));
+
+  const token = (fingerprint: string) =>
+    formatJoinToken({ id: 'abcdefgh', secret: 's'.repeat(32), authorityFingerprint: fingerprint });
+  const config = () => parseConfig(['--data-dir', dataDir, '--node-name', 'two'], {}, true, () => '10.0.0.2');
+  const membership = {
+    nodeId: 'two',
+    clusterId: 'c',
+    clusterAddress: '10.0.0.1:7443',
+    authorityFingerprint: 'a'.repeat(64),
+    temporalNamespace: 'default',
+    consul: { gossipKey: 'k', serverAddress: '10.0.0.1:8301', token: 't' },
+  };
+  const address = '10.0.0.1:7443';
+
+  test('a member is one already, and of one cluster at a time', async () => {
+    writeMemberKey(config(), 'key');
+    writeMembership(config(), membership, { certificatePem: 'certificate', authorityPem: 'authority' });
+    await expect(joinCluster(config(), { address, token: token('a'.repeat(64)) })).resolves.toEqual(
+      membership,
+    );
+    await expect(joinCluster(config(), { address, token: token('b'.repeat(64)) })).rejects.toMatchObject({
+      code: 'conflict',
+      message: expect.stringContaining('containeros leave') as string,
+    });
+    expect(statSync(memberTlsFiles(config()).keyFile).mode & 0o777).toBe(0o600);
+    removeMembership(config());
+    expect(readMembership(config())).toBeUndefined();
+  });
+
+  test('a control plane does not become a node of another one', async () => {
+    mkdirSync(join(dataDir, 'temporal'));
+    await expect(joinCluster(config(), { address, token: token('a'.repeat(64)) })).rejects.toMatchObject({
+      code: 'conflict',
+      message: expect.stringContaining('a control plane of its own') as string,
+    });
+  });
+
+  test('a token that is none is refused before anything is dialled', async () => {
+    await expect(joinCluster(config(), { address, token: 'secret' })).rejects.toMatchObject({
+      code: 'invalid',
+    });
+  });
+});

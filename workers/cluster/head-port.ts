@@ -1,0 +1,156 @@
+/**
+ * Opens the cluster port on the head node, puts it together from its parts, and renews what its servers show.
+ *
+ * Invariants: the API does not wait for it, as it can be of use without Consul and without nodes; it listens only when
+ * it knows who is revoked; a certificate is renewed when a third of its time is left,
+ * for the port and for Consul alike.
+ */
+
+import type { Logger } from 'pino';
+
+import { createNodeAccess } from '../../adapters/consul/access';
+import type { ConsulClient } from '../../adapters/consul/consul-client';
+import { pause } from '../../adapters/pause';
+import { createAttemptLimiter } from '../../api/attempt-limiter';
+import { startClusterPort, type ClusterPort } from '../../api/cluster-port/cluster-port';
+import { createNodeDocuments } from '../../api/cluster-port/node-documents';
+import { createNodeRoutes } from '../../api/cluster-port/node-routes';
+import { createRefusals } from '../../api/cluster-port/refusals';
+import { createTaskTokens } from '../../api/cluster-port/task-tokens';
+import { createTemporalGateway } from '../../api/cluster-port/temporal-gateway';
+import { createIdentities, followRevocations } from '../../api/join/identities';
+import { createJoinNode } from '../../api/join/join-node';
+import { createJoinRoute } from '../../api/join/join-route';
+import { createRefusals as createJoinRefusals } from '../../api/join/refusals';
+import type { NodeStreams } from '../../api/node-streams';
+import { JOIN_PATH } from '../../contracts/join';
+import type { KeyValueStore } from '../../contracts/key-value-store';
+import type { KvStore } from '../../contracts/kv-store';
+import { consulPorts, temporalAddressOf, type Config } from '../config';
+import type { Installation } from '../installation';
+
+import { isDueForRenewal } from './certificate-time';
+import { gossipKeyOf, openHeadAuthority, readServerCertificate, writeServerCertificate } from './head-files';
+
+export interface HeadPort {
+  /** SHA-256 of the authority's certificate, in hex. */
+  readonly authorityFingerprint: string;
+  /** What keeps it from listening, for people; undefined while it listens. */
+  notReady(): string | undefined;
+  close(): Promise<void>;
+}
+
+const RETRY_MS = 1_000;
+const LOOK_EVERY_MS = 3_600_000;
+/**
+ * Opens the authority, and then the port as soon as it can be had.
+ *
+ * @param deps.consul with the token that manages
+ */
+export const startHeadPort = async (
+  config: Config,
+  installation: Installation,
+  deps: {
+    readonly consul: ConsulClient;
+    readonly kv: KvStore;
+    readonly store: KeyValueStore;
+    readonly nodeStreams: NodeStreams;
+    readonly log: Logger;
+  },
+): Promise<HeadPort> => {
+  const { consul, kv, store, nodeStreams, log } = deps;
+  const { clusterId } = installation;
+  const authority = await openHeadAuthority(config, clusterId);
+  const revocations = followRevocations(kv, (message) => log.error(message));
+  const refusals = createRefusals(store, log);
+  const temporal = createTemporalGateway({
+    address: temporalAddressOf(config),
+    namespace: config.temporalNamespace,
+    tokens: createTaskTokens(installation.internalToken),
+    log,
+    onRefused: (nodeId, words) => refusals.tell(nodeId, words),
+  });
+  const identity = { store, authority, clusterId, nowMs: Date.now };
+  const refreshIdentities = () => revocations.refresh();
+  const serverAddress = `${config.advertiseAddress}:${consulPorts(config).serfLan}`;
+  let shown = readServerCertificate(config);
+  const open = () =>
+    startClusterPort({
+      host: config.advertiseAddress,
+      port: config.clusterPort,
+      credentials: shown,
+      authorityPem: authority.certificatePem,
+      clusterId,
+      isRevoked: (nodeId, serial) => revocations.isRevoked(nodeId, serial),
+      onRevocation: (listener) => revocations.onChange(listener),
+      open: [JOIN_PATH],
+      handleOpen: createJoinRoute({
+        join: createJoinNode({
+          ...identity,
+          limiter: createAttemptLimiter(),
+          refusals: createJoinRefusals(),
+          onEventLost: (error) => log.warn({ err: error }, 'an event about a machine that joins was lost'),
+        }),
+        refreshIdentities,
+        giveConsulAccess: async (nodeId) => ({
+          gossipKey: gossipKeyOf(config),
+          serverAddress,
+          token: (await createNodeAccess(consul, nodeId, 'registrar')).secretId,
+        }),
+        temporalNamespace: config.temporalNamespace,
+      }),
+      handleNode: createNodeRoutes({
+        nodeStreams,
+        documents: createNodeDocuments(store),
+        identities: createIdentities(identity),
+        refreshIdentities,
+        refusals,
+        log,
+      }),
+      temporal,
+      log,
+    });
+
+  const closing = new AbortController();
+  let port: ClusterPort | undefined;
+  let problem: string | undefined = 'the cluster port waits for Consul';
+  const listen = async (): Promise<void> => {
+    await revocations.ready;
+    while (!closing.signal.aborted && port === undefined) {
+      try {
+        port = await open();
+        problem = undefined;
+      } catch (error) {
+        problem = error instanceof Error ? error.message.replace(/\.$/, '') : String(error);
+        log.warn({ err: error }, 'the cluster port cannot be opened; trying again');
+        await pause(RETRY_MS, closing.signal);
+      }
+    }
+    if (closing.signal.aborted) await port?.close();
+  };
+  const listening = listen();
+  listening.catch((error: unknown) => log.error({ err: error }, 'the cluster port failed'));
+
+  const renew = async () => {
+    if (!isDueForRenewal(shown.certificatePem, Date.now())) return;
+    shown = await writeServerCertificate(config, clusterId, authority);
+    port?.renew(shown);
+    await consul.request({ method: 'PUT', path: '/agent/reload' });
+    log.info('the certificate of the cluster port and of Consul was renewed');
+  };
+  const timer = setInterval(() => {
+    renew().catch((error: unknown) => log.error({ err: error }, 'a certificate could not be renewed'));
+  }, LOOK_EVERY_MS);
+
+  return {
+    authorityFingerprint: authority.fingerprint,
+    notReady: () => problem,
+    close: async () => {
+      clearInterval(timer);
+      closing.abort();
+      revocations.close();
+      await port?.close();
+      temporal.close();
+    },
+  };
+};

@@ -1,0 +1,151 @@
+/**
+ * Makes this machine a node of a cluster, with a join token.
+ *
+ * Invariants: nothing is sent before the cluster has shown the authority that the token names; the key is kept before
+ * its request is sent, so that a join whose answer was lost is the same join again; a data directory is a control
+ * plane's, a member's, or nobody's.
+ */
+
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+
+import Docker from 'dockerode';
+
+import { readEngineInfo } from '../../adapters/docker/engine-info';
+import { JOIN_PATH, type JoinAnswer, type JoinRequest } from '../../contracts/join';
+import { ContainerOsError } from '../../domain/errors';
+import { parseJoinToken } from '../../domain/join-token';
+import { DEFAULT_CLUSTER_PORT, type Config } from '../config';
+import { version } from '../version';
+
+import { askCluster, fetchAuthority } from './ask-cluster';
+import {
+  readMemberKey,
+  readMembership,
+  writeMemberKey,
+  writeMembership,
+  type Membership,
+} from './membership';
+
+export interface JoinTarget {
+  /** host:port of the cluster port. */
+  readonly address: string;
+  readonly token: string;
+}
+
+/** What only a machine with a control plane has in its data directory. */
+const CONTROL_PLANE_MARKS = ['cluster-id', 'temporal'];
+
+/**
+ * @param text host or host:port, as somebody typed it; an IPv6 address with a port is in brackets
+ * @throws {ContainerOsError} `invalid`
+ */
+export const parseClusterAddress = (text: string): string => {
+  const isBareIpv6 = /^[0-9a-f:]*:[0-9a-f:]*:[0-9a-f:.]*$/i.test(text);
+  const url = `https://${isBareIpv6 ? `[${text}]` : text}`;
+  const isPlain = /^[a-z0-9.:[\]-]+$/i.test(text) && URL.canParse(url);
+  if (!isPlain) {
+    throw new ContainerOsError(
+      'invalid',
+      `"${text}" is no address of a cluster. Give the address and port that the first machine printed, like 192.168.1.10:${DEFAULT_CLUSTER_PORT}.`,
+    );
+  }
+  const hasPort = /:\d+$/.test(isBareIpv6 ? '' : text);
+  const { hostname } = new URL(url);
+  return hasPort ? text : `${hostname}:${DEFAULT_CLUSTER_PORT}`;
+};
+
+const JOIN_TOKEN = 'CONTAINEROS_JOIN_TOKEN';
+
+/**
+ * @param argv what follows `join`: the address first, the token anywhere, and flags of `up`
+ * @throws {ContainerOsError} `invalid` when something is missing
+ */
+export const readJoinArguments = (
+  argv: readonly string[],
+  environment: Readonly<Record<string, string | undefined>>,
+): JoinTarget & { readonly flags: readonly string[] } => {
+  const [address, ...rest] = argv;
+  const usage = 'Use: containeros join ADDRESS --token TOKEN. The first machine prints the whole command.';
+  if (address === undefined || address.startsWith('-')) {
+    throw new ContainerOsError('invalid', `The address of the cluster is missing. ${usage}`);
+  }
+  const flags: string[] = [];
+  let token = environment[JOIN_TOKEN];
+  for (let at = 0; at < rest.length; at += 1) {
+    const one = rest[at] ?? '';
+    if (one === '--token') token = rest[(at += 1)];
+    else if (one.startsWith('--token=')) token = one.slice('--token='.length);
+    else flags.push(one);
+  }
+  if (token === undefined || token === '') {
+    throw new ContainerOsError('invalid', `The join token is missing. ${usage}`);
+  }
+  return { address: parseClusterAddress(address), token, flags };
+};
+
+const readDocker = async (socketPath: string): Promise<{ version: string; architecture: string }> => {
+  try {
+    return await readEngineInfo(new Docker({ socketPath }));
+  } catch (error) {
+    throw new ContainerOsError(
+      'unavailable',
+      `The Docker Engine at ${socketPath} does not answer, and a node needs one: ${(error as Error).message}. Start it, or name its socket with --docker-socket.`,
+      [],
+      { cause: error },
+    );
+  }
+};
+
+/**
+ * @returns the membership, also when the machine had joined this cluster before
+ * @throws {ContainerOsError} what keeps it from joining, in words
+ */
+export const joinCluster = async (config: Config, { address, token }: JoinTarget): Promise<Membership> => {
+  const { id, secret, authorityFingerprint } = parseJoinToken(token);
+  const known = readMembership(config);
+  if (known?.authorityFingerprint === authorityFingerprint) return known;
+  if (known !== undefined) {
+    throw new ContainerOsError(
+      'conflict',
+      `This machine is node ${known.nodeId} of another cluster, that at ${known.clusterAddress}. Leave it first with containeros leave, or choose another --data-dir.`,
+    );
+  }
+  if (CONTROL_PLANE_MARKS.some((mark) => existsSync(join(config.dataDir, mark)))) {
+    throw new ContainerOsError(
+      'conflict',
+      `The data directory ${config.dataDir} has a control plane of its own, which containeros up has made. Choose another with --data-dir; or, if nothing of it is needed any more, remove the directory.`,
+    );
+  }
+  const authorityPem = await fetchAuthority(address, authorityFingerprint);
+  const docker = await readDocker(config.dockerSocket);
+  const { createSigningRequest } = await import('../../adapters/certificates/authority.js');
+  const { keyPem, signingRequestPem } = await createSigningRequest(config.nodeId, readMemberKey(config));
+  writeMemberKey(config, keyPem);
+  const request: JoinRequest = {
+    tokenId: id,
+    secret,
+    nodeId: config.nodeId,
+    signingRequestPem,
+    nowMs: Date.now(),
+    dockerVersion: docker.version,
+    architecture: docker.architecture,
+    containerosVersion: version(),
+  };
+  const answer = await askCluster<JoinAnswer>({
+    address,
+    path: JOIN_PATH,
+    body: request,
+    credentials: { authorityPem },
+  });
+  const membership: Membership = {
+    nodeId: config.nodeId,
+    clusterId: answer.clusterId,
+    clusterAddress: address,
+    authorityFingerprint,
+    temporalNamespace: answer.temporalNamespace,
+    consul: answer.consul,
+  };
+  writeMembership(config, membership, { ...answer, authorityPem });
+  return membership;
+};

@@ -1,0 +1,237 @@
+/**
+ * Runs the processes of one installation in the foreground: engines of others and roles of our own.
+ *
+ * Invariants: one supervisor per data directory; stopping it leaves the users' containers running; it starts nothing
+ * before it knows that every port that it needs is free; those that use an engine stop before it does.
+ */
+
+import { rmSync, readFileSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { join } from 'node:path';
+
+import type { Logger } from 'pino';
+
+import { ContainerOsError } from '../../domain/errors';
+import type { Config } from '../config';
+import { runDirectory } from '../installation';
+import type { RoleStatus, RolesStatus } from '../role';
+
+import type { EngineCommand } from './engines';
+import { endOrphan, superviseProcess, type SupervisedProcess } from './supervised-process';
+
+/** Roles that are processes of our own; also the subcommands that start them. */
+export const ROLES = ['control-plane', 'node', 'api'] as const;
+export type Role = (typeof ROLES)[number];
+
+/** Everything that any installation runs under its supervisor: what an earlier start may have left. */
+const ALL = ['temporal', 'consul', ...ROLES];
+
+/** Room for the young: less of it makes collecting a third of what an API under load does, and saves nothing at rest. */
+const NODE_FLAGS = ['--max-semi-space-size=8', '--max-old-space-size=512'];
+
+export interface PortNeed {
+  readonly host: string;
+  readonly port: number;
+  readonly what: string;
+  /** What chooses another one. */
+  readonly flag: string;
+}
+
+const portProblem = (host: string, port: number): Promise<string | undefined> =>
+  new Promise((resolve) => {
+    const server = createServer();
+    server.once('error', (error: NodeJS.ErrnoException) =>
+      resolve(error.code === 'EADDRINUSE' ? 'is in use' : `cannot be opened (${error.message})`),
+    );
+    server.listen({ host, port, exclusive: true }, () => server.close(() => resolve(undefined)));
+  });
+
+/** @throws ContainerOsError `conflict` that names every port that is taken, and the flag that changes it */
+const checkPorts = async (needs: readonly PortNeed[]): Promise<void> => {
+  const problems: string[] = [];
+  for (const { host, port, what, flag } of needs) {
+    const problem = await portProblem(host, port);
+    if (problem !== undefined)
+      problems.push(`  ${host}:${port} for ${what} ${problem}; choose another with ${flag}`);
+  }
+  if (problems.length > 0) {
+    throw new ContainerOsError(
+      'conflict',
+      `ContainerOS cannot start, because of its ports:\n${problems.join('\n')}`,
+    );
+  }
+};
+
+const processStart = (pid: number): string | undefined => {
+  try {
+    // The 22nd field, counted after the name in parentheses (proc(5)): start time in clock ticks since boot.
+    return readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ')[19];
+  } catch {
+    return undefined;
+  }
+};
+
+/** The process that supervises the data directory; undefined when none does. */
+export const supervisorOf = (config: Pick<Config, 'dataDir'>): number | undefined => {
+  try {
+    const file = join(runDirectory(config), 'supervisor.pid');
+    const [pid = '', start] = readFileSync(file, 'utf8').trim().split(' ');
+    return start !== undefined && processStart(Number(pid)) === start ? Number(pid) : undefined;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw error;
+  }
+};
+
+/** @throws ContainerOsError `conflict` when another supervisor uses the data directory */
+const lockDataDirectory = (config: Config): (() => void) => {
+  const pid = supervisorOf(config);
+  if (pid !== undefined && pid !== process.pid) {
+    throw new ContainerOsError(
+      'conflict',
+      `ContainerOS runs already with the data directory ${config.dataDir} (process ${pid}). Stop it, or choose another with --data-dir.`,
+    );
+  }
+  const file = join(runDirectory(config), 'supervisor.pid');
+  writeFileSync(file, `${process.pid} ${processStart(process.pid) ?? ''}`);
+  return () => rmSync(file, { force: true });
+};
+
+/** Severities that engines log with, as pino's levels. */
+const engineLine = (logger: Logger, role: string) => (line: string) => {
+  let level = 'info';
+  let message = line;
+  try {
+    const parsed = JSON.parse(line) as Record<string, unknown>;
+    const text = (...keys: readonly string[]) =>
+      keys.map((key) => parsed[key]).find((value) => typeof value === 'string');
+    level = text('level', '@level')?.toLowerCase() ?? level;
+    message = text('msg', '@message') ?? line;
+    const error = text('error');
+    if (error !== undefined) message += `: ${error}`;
+  } catch {
+    // Not every line of an engine is JSON.
+  }
+  if (message.trim() === '') return;
+  // Engines warn of much that heals by itself within a second; it is there for who looks.
+  if (level === 'error' || level === 'fatal') logger.debug({ engine: role, level }, message);
+  else logger.trace({ engine: role, level }, message);
+};
+
+export interface Supervision {
+  readonly config: Config;
+  /** Flags as given, passed on to the roles. */
+  readonly argv: readonly string[];
+  /** File that starts a role by its name. */
+  readonly entry: string;
+  readonly logger: Logger;
+  readonly ports: readonly PortNeed[];
+  /** Asked for when nothing of an earlier start is left, by the name that its process goes by. */
+  readonly engines: () =>
+    Readonly<Record<string, EngineCommand>> | Promise<Readonly<Record<string, EngineCommand>>>;
+  readonly roles: readonly Role[];
+  /** Called once, when all roles are ready. @param took in words */
+  readonly onReady: (took: string) => void;
+}
+
+/**
+ * Runs until SIGINT or SIGTERM.
+ *
+ * @returns the exit code
+ */
+export const supervise = async (supervision: Supervision): Promise<number> => {
+  const { config, argv, entry, logger, roles } = supervision;
+  const startedAtMs = performance.now();
+  const unlock = lockDataDirectory(config);
+  const processes: SupervisedProcess[] = [];
+  const engines: SupervisedProcess[] = [];
+  const notReady = new Map<string, string>(roles.map((role) => [role, `${role} is starting`]));
+  let isAnnounced = false;
+
+  const tellApi = () => {
+    const status: RolesStatus = {
+      kind: 'roles',
+      notReady: [...notReady].filter(([role]) => role !== 'api').map(([, why]) => why),
+    };
+    processes.find(({ role }) => role === 'api')?.send(status);
+    if (notReady.size > 0 || isAnnounced) return;
+    isAnnounced = true;
+    supervision.onReady(`${((performance.now() - startedAtMs) / 1000).toFixed(1)} s`);
+  };
+
+  const startEngine = (role: string, { command, args, env }: EngineCommand) =>
+    engines.push(
+      superviseProcess(
+        {
+          role,
+          command,
+          args,
+          env: { ...process.env, ...env },
+          runDirectory: runDirectory(config),
+          ipc: false,
+          onLine: engineLine(logger, role),
+        },
+        logger,
+      ),
+    );
+
+  const startRole = (name: Role) =>
+    processes.push(
+      superviseProcess(
+        {
+          role: name,
+          command: process.execPath,
+          args: [
+            ...NODE_FLAGS,
+            entry,
+            name,
+            ...argv,
+            // What an orphan is known by.
+            ...['--data-dir', config.dataDir],
+            // All processes of an installation go by one address, also when the machine has another one meanwhile.
+            ...['--advertise-address', config.advertiseAddress],
+          ],
+          env: {
+            ...process.env,
+            // The native core allocates from many threads: without it, each keeps an arena of its own.
+            MALLOC_ARENA_MAX: '2',
+            // What loading and compiling took is given back; left alone, glibc raises the threshold meanwhile.
+            MALLOC_TRIM_THRESHOLD_: '131072',
+            CONTAINEROS_LOG_FORMAT: config.logFormat,
+          },
+          runDirectory: runDirectory(config),
+          ipc: true,
+          onMessage: (message) => {
+            const status = message as RoleStatus;
+            if (status.ready) notReady.delete(name);
+            else notReady.set(name, status.reason ?? `${name} is not ready`);
+            tellApi();
+          },
+          onExit: (how) => {
+            notReady.set(name, `${name} ended (${how}) and is being started again`);
+            tellApi();
+          },
+        },
+        logger,
+      ),
+    );
+
+  try {
+    const orphan = { runDirectory: runDirectory(config), mark: config.dataDir };
+    await Promise.all(ALL.map((name) => endOrphan({ ...orphan, role: name }, logger)));
+    await checkPorts(supervision.ports);
+    for (const [name, command] of Object.entries(await supervision.engines())) startEngine(name, command);
+    for (const name of roles) startRole(name);
+
+    const signal = await new Promise<NodeJS.Signals>((resolve) => {
+      process.on('SIGINT', resolve);
+      process.on('SIGTERM', resolve);
+    });
+    logger.info(`stopping (${signal}); your containers keep running`);
+    await Promise.all(processes.map((one) => one.stop()));
+    await Promise.all(engines.map((one) => one.stop()));
+    return 0;
+  } finally {
+    unlock();
+  }
+};
