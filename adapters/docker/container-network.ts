@@ -17,3 +17,14 @@ export const lacksHostPorts = ({ HostConfig, NetworkSettings }: ContainerInspect
   const bound = Object.values(NetworkSettings.Ports as Readonly<Record<string, readonly object[] | null>>);
   return wanted.length > 0 && bound.every((ports) => ports === null || ports.length === 0);
 };
+
+/** The address of this machine that its host ports are bound to; undefined when it has none, or they are on all. */
+export const boundAddress = ({ HostConfig }: ContainerInspectInfo): string | undefined => {
+  const bindings = Object.values(
+    (HostConfig.PortBindings ?? {}) as Readonly<
+      Record<string, readonly { readonly HostIp?: string }[] | null>
+    >,
+  );
+  return bindings.flatMap((ports) => ports ?? []).find(({ HostIp }) => HostIp !== undefined && HostIp !== '')
+    ?.HostIp;
+};

@@ -66,7 +66,7 @@ export interface Instance {
 
 const READY_TIMEOUT_MS = 60_000;
 const STOP_TIMEOUT_MS = 30_000;
-const PORTS = { api: 8000, temporal: 7233, temporalUi: 8233, consul: 8500 };
+const PORTS = { api: 8000, cluster: 7443, temporal: 7233, temporalUi: 8233, consul: 8500 };
 
 let built: Promise<unknown> | undefined;
 const buildOnce = (): Promise<unknown> =>
@@ -82,6 +82,7 @@ export async function startInstance(options: InstanceOptions): Promise<Instance>
   const logPath = `${dataDir}.log`;
   const ports = {
     api: PORTS.api + portOffset,
+    cluster: PORTS.cluster + portOffset,
     temporal: PORTS.temporal + portOffset,
     temporalUi: PORTS.temporalUi + portOffset,
     consul: PORTS.consul + portOffset,
@@ -93,6 +94,7 @@ export async function startInstance(options: InstanceOptions): Promise<Instance>
     ...(options.password === undefined ? ['--dev'] : ['--password', options.password]),
     ...['--data-dir', dataDir],
     ...['--api-port', String(ports.api)],
+    ...['--cluster-port', String(ports.cluster)],
     ...['--temporal-port', String(ports.temporal)],
     ...['--temporal-ui-port', String(ports.temporalUi)],
     ...['--consul-port', String(ports.consul)],

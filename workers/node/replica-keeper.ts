@@ -11,6 +11,7 @@ import type Docker from 'dockerode';
 import type { Logger } from 'pino';
 
 import { needsSandbox } from '../../adapters/docker/container-config';
+import { boundAddress } from '../../adapters/docker/container-network';
 import type { ContainerHappening } from '../../adapters/docker/engine-events';
 import { firstFailure } from '../../adapters/docker/probe';
 import { networkAddress, networkOwner } from '../../adapters/docker/readiness';
@@ -128,7 +129,8 @@ export const createReplicaKeeper = (deps: ReplicaKeeperDeps): ReplicaKeeper => {
     const { spec } = replica;
     replica.isJustSeen = false;
     const inspected = await containers.inspect(spec);
-    replica.networkOwnerId = networkOwner(inspected)?.Id;
+    const owner = networkOwner(inspected);
+    replica.networkOwnerId = owner?.Id;
     const now = performance.now();
     for (const [name, seen] of inspected.containers) {
       if (noteSeen(upkeepOf(replica, name), seen, now)) replica.restartCount += 1;
@@ -137,6 +139,11 @@ export const createReplicaKeeper = (deps: ReplicaKeeperDeps): ReplicaKeeper => {
       await publisher.deregister(replica);
       await publisher.publish(replica, 'stopping', inspected);
       return false;
+    }
+    const bound = owner === undefined ? undefined : boundAddress(owner);
+    if (replica.phase === 'kept' && bound !== undefined && bound !== deps.hostAddress) {
+      replica.phase = 'failed';
+      replica.failure = `its ports are on ${bound}, and this node goes by ${deps.hostAddress} now`;
     }
     if (replica.phase === 'failed') {
       await traffic.withdraw(replica, inspected);
