@@ -9,7 +9,8 @@
 
 import type { StartReplica } from '../../contracts/activities';
 import { SERVICE_META, SERVICE_TAG } from '../../contracts/docker';
-import { DEFAULT_PROJECT, type ObservedPort } from '../../domain/model';
+import { portServiceId, portServiceNames } from '../../contracts/services';
+import type { ObservedPort } from '../../domain/model';
 import type { CheckSpec, ContainerSpec, PortSpec } from '../../domain/spec/schema';
 import type { AgentCheckDefinition, AgentServiceDefinition } from './consul-agent';
 
@@ -29,9 +30,6 @@ export interface ContainerPlace {
   readonly hostPorts: ReadonlyMap<string, number>;
 }
 
-export const serviceId = (replicaId: string, container: string, port: PortSpec): string =>
-  `${replicaId}-${container}-${port.port}${port.protocol === 'udp' ? '-udp' : ''}`;
-
 /** @param check the check's place in the container's specification */
 export const serviceCheckId = (service: string, check: number): string => `${service}:${check}`;
 
@@ -42,9 +40,7 @@ export const serviceName = (replica: StartReplica, port: PortSpec): string => {
     all.find(({ protocol }) => protocol === 'tcp') ??
     all[0];
   const isFirst = first !== undefined && first.port === port.port && first.protocol === port.protocol;
-  const suffix = isFirst ? '' : `-${port.port}${port.protocol === 'udp' ? '-udp' : ''}`;
-  const project = replica.project === DEFAULT_PROJECT ? '' : `-${replica.project}`;
-  return `${replica.name.toLowerCase()}${suffix}${project}`;
+  return portServiceNames(replica, port)[isFirst ? 'first' : 'further'];
 };
 
 export const observedPorts = (
@@ -59,7 +55,7 @@ export const observedPorts = (
       protocol: port.protocol,
       address: advertiseAddress,
       hostPort: hostPorts.get(`${port.port}/${port.protocol}`) ?? port.port,
-      serviceId: serviceId(replica.replicaId, container.name, port),
+      serviceId: portServiceId(replica.replicaId, container.name, port),
       hostnames: port.hostnames,
     })),
   );
@@ -72,7 +68,7 @@ export const serviceDefinitions = (
   at: ContainerPlace,
 ): AgentServiceDefinition[] =>
   container.ports.map((port) => {
-    const id = serviceId(replica.replicaId, container.name, port);
+    const id = portServiceId(replica.replicaId, container.name, port);
     const protocol = port.hostnames.length > 0 ? 'http' : port.protocol;
     return {
       ID: id,

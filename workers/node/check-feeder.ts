@@ -11,8 +11,9 @@ import type Docker from 'dockerode';
 import { pause } from '../../adapters/pause';
 import type { HealthStatus } from '../../adapters/consul/consul-agent';
 import type { ReplicaRegistry } from '../../adapters/consul/replica-registry';
-import { checksOf, serviceId } from '../../adapters/consul/service-definitions';
+import { checksOf } from '../../adapters/consul/service-definitions';
 import { describeCheckFailure, probe } from '../../adapters/docker/probe';
+import { portServiceId } from '../../contracts/services';
 import type { CheckSpec, ContainerSpec } from '../../domain/spec/schema';
 import type { NodeReplica } from './node-memory';
 
@@ -89,7 +90,7 @@ export const createCheckFeeder = (
           }
           await Promise.all(
             services.map((port) =>
-              registry.report(serviceId(replicaId, container.name, port), index, status, output),
+              registry.report(portServiceId(replicaId, container.name, port), index, status, output),
             ),
           );
         };

@@ -16,6 +16,12 @@ import type { EngineEvents } from '../../adapters/docker/engine-events';
 import type { HostStatsReader } from '../../adapters/host/host-stats';
 import { SERVICE_META, SERVICE_TAG } from '../../contracts/docker';
 import { nodeKvKey } from '../../contracts/kv';
+import {
+  NODE_SERVICE,
+  NODE_SERVICE_CLUSTER,
+  nodeAliveCheckId,
+  nodeServiceId,
+} from '../../contracts/services';
 import type { ObservedNode } from '../../domain/model';
 import type { EventLog } from './event-log';
 import { healthReasons, isMaterialChange } from './node-health';
@@ -28,7 +34,6 @@ const LIVENESS_TTL = '20s';
 /** Beyond this the document is written again, so that one that was lost is back before long. */
 const REPEAT_AFTER_MS = 60_000;
 const ENGINE_REASON = 'the Docker Engine does not answer';
-export const NODE_SERVICE = 'containeros-node';
 
 export interface NodePublisher {
   start(): void;
@@ -53,8 +58,8 @@ export const createNodePublisher = (deps: {
   readonly onPublished: () => void;
 }): NodePublisher => {
   const { config, docker, agent, documents, hostStats, logger } = deps;
-  const serviceId = `${NODE_SERVICE}-${config.nodeId}`;
-  const checkId = `${serviceId}:alive`;
+  const serviceId = nodeServiceId(config.nodeId);
+  const checkId = nodeAliveCheckId(config.nodeId);
   let engine: EngineInfo | undefined;
   let isEngineAway = true;
   let images: readonly string[] = [];
@@ -125,7 +130,7 @@ export const createNodePublisher = (deps: {
         ID: serviceId,
         Name: NODE_SERVICE,
         Tags: [SERVICE_TAG],
-        Meta: { [SERVICE_META.node]: config.nodeId, kind: 'node', 'cluster-id': config.clusterId },
+        Meta: { [SERVICE_META.node]: config.nodeId, kind: 'node', [NODE_SERVICE_CLUSTER]: config.clusterId },
         Address: config.advertiseAddress,
         Port: 0,
         Checks: [{ CheckID: checkId, Name: 'Node worker', TTL: LIVENESS_TTL, Status: 'passing' }],
