@@ -5,34 +5,24 @@
 
 import { createNodeAccess, revokeNodeAccess, type NodeAccess } from '../../adapters/consul/access';
 import { createConsulAgent } from '../../adapters/consul/consul-agent';
-import { createConsulClient, type ConsulClient } from '../../adapters/consul/consul-client';
-import { createConsulServer, type ConsulServer } from '../support/consul';
-import { eventually } from '../support/wait';
+import type { ConsulClient } from '../../adapters/consul/consul-client';
+import { startGuardedConsul, type GuardedConsul } from '../support/consul';
 
-const MANAGEMENT = '11111111-2222-3333-4444-555555555555';
-const AGENT = '22222222-3333-4444-5555-666666666666';
 /** What is written to an answer of 403, or in a transaction's. */
 const DENIED = 'Permission denied';
 
-let server: ConsulServer;
+let consul: GuardedConsul;
 let management: ConsulClient;
-const clients: ConsulClient[] = [];
-
-const clientOf = (token: string): ConsulClient => {
-  const client = createConsulClient({ address: server.address, token });
-  clients.push(client);
-  return client;
-};
 
 /** 'done', or DENIED; anything else fails the test. */
 const attempt = async (
-  consul: ConsulClient,
+  client: ConsulClient,
   method: 'GET' | 'PUT' | 'DELETE',
   path: string,
   body?: unknown,
 ) => {
   try {
-    const answer = await consul.request<unknown>({ method, path, ...(body === undefined ? {} : { body }) });
+    const answer = await client.request<unknown>({ method, path, ...(body === undefined ? {} : { body }) });
     if (answer.status < 400) return 'done';
     if (JSON.stringify(answer.body).includes(DENIED)) return DENIED;
     throw new Error(`${method} ${path}: ${answer.status} ${JSON.stringify(answer.body)}`);
@@ -124,27 +114,15 @@ const FORGERY: Attack = [
 ];
 
 beforeAll(async () => {
-  server = await createConsulServer(`
-    node_name = "alpha"
-    acl {
-      enabled = true
-      default_policy = "deny"
-      tokens { initial_management = "${MANAGEMENT}", agent = "${AGENT}" }
-    }`);
-  server.start();
-  management = clientOf(MANAGEMENT);
-  await eventually(() => management.request({ path: '/acl/token/self' }), { timeoutMs: 30_000 });
+  consul = await startGuardedConsul('alpha');
+  ({ management } = consul);
 }, 60_000);
 
 beforeEach(seedBeta);
 
-afterAll(async () => {
-  for (const client of clients) client.close();
-  await server.kill();
-  server.dispose();
-});
+afterAll(() => consul.close());
 
-const selfOf = (access: NodeAccess) => attempt(clientOf(access.secretId), 'GET', '/catalog/nodes');
+const selfOf = (access: NodeAccess) => attempt(consul.clientOf(access.secretId), 'GET', '/catalog/nodes');
 const tokens = async (): Promise<readonly string[]> =>
   (
     await management.request<readonly { readonly AccessorID: string; readonly Description: string }[]>({
@@ -175,7 +153,7 @@ describe('access', () => {
   test('changes its rights with the next token', async () => {
     const body = { ID: 'own', Name: 'own', Port: 1 };
     const register = async (access: NodeAccess) =>
-      attempt(clientOf(access.secretId), 'PUT', '/agent/service/register', body);
+      attempt(consul.clientOf(access.secretId), 'PUT', '/agent/service/register', body);
     expect(await register(await createNodeAccess(management, 'alpha', 'registrar'))).toBe('done');
     expect(await register(await createNodeAccess(management, 'alpha', 'reader'))).toBe(DENIED);
   });
@@ -189,7 +167,7 @@ describe('access', () => {
 describe('a reader', () => {
   let reader: ConsulClient;
   beforeEach(async () => {
-    reader = clientOf((await createNodeAccess(management, 'alpha')).secretId);
+    reader = consul.clientOf((await createNodeAccess(management, 'alpha')).secretId);
   });
 
   test.each([...ON_OTHERS, ...BY_SERVICES, FORGERY])('cannot do: %s', async (_name, path, body) => {
@@ -226,7 +204,7 @@ describe('a reader', () => {
 describe('a registrar', () => {
   let registrar: ConsulClient;
   beforeEach(async () => {
-    registrar = clientOf((await createNodeAccess(management, 'alpha', 'registrar')).secretId);
+    registrar = consul.clientOf((await createNodeAccess(management, 'alpha', 'registrar')).secretId);
   });
 
   test.each(ON_OTHERS)('cannot do: %s', async (_name, path, body) => {
@@ -263,7 +241,7 @@ describe.each([
       path: '/acl/token',
       body: { Policies: [{ Name: name }] },
     });
-    narrow = clientOf(body.SecretID);
+    narrow = consul.clientOf(body.SecretID);
   });
 
   test.each(BY_SERVICES)('they protect against: %s', async (_name, path, body) => {

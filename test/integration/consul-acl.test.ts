@@ -11,12 +11,10 @@ import { createKvStore } from '../../adapters/consul/watch-kv';
 import { watchMembers } from '../../adapters/consul/watch-members';
 import { createReadModel } from '../../api/read-model';
 import { KV_ROOT, microserviceKvKey, nodeKvKey } from '../../contracts/kv';
-import { createConsulServer, type ConsulServer } from '../support/consul';
+import { AGENT_TOKEN, startGuardedConsul, type ConsulServer, type GuardedConsul } from '../support/consul';
 import { eventually } from '../support/wait';
 import { buildMicroservice, microserviceDocuments, nodeDocument } from '../unit/api/api-under-test';
 
-const MANAGEMENT = '11111111-2222-3333-4444-555555555555';
-const AGENT = '22222222-3333-4444-5555-666666666666';
 const OURS = '33333333-4444-5555-6666-777777777777';
 /** As README.md says. */
 const RULES = `
@@ -31,35 +29,17 @@ const REFUSED = {
   message: expect.stringMatching(/403.*It wants a token, and none is given/s) as string,
 };
 
+let consul: GuardedConsul;
 let server: ConsulServer;
 let ours: ConsulClient;
 let anonymous: ConsulClient;
 
-/** Makes a policy and a token of it, or finds that they are there. */
-const give = async (management: ConsulClient, name: string, token: string, rules: string) => {
-  await management.request({ method: 'PUT', path: '/acl/policy', body: { Name: name, Rules: rules } });
-  await management.request({
-    method: 'PUT',
-    path: '/acl/token',
-    body: { SecretID: token, Policies: [{ Name: name }] },
-  });
-};
-
 beforeAll(async () => {
-  server = await createConsulServer(`
-    node_name = "one"
-    acl {
-      enabled = true
-      default_policy = "deny"
-      tokens { initial_management = "${MANAGEMENT}", agent = "${AGENT}" }
-    }`);
-  server.start();
-  const management = createConsulClient({ address: server.address, token: MANAGEMENT });
-  await eventually(() => management.request({ path: '/acl/token/self' }), { timeoutMs: 30_000 });
-  await give(management, 'agent', AGENT, 'node_prefix "" { policy = "write" }');
-  await give(management, 'containeros', OURS, RULES);
-  management.close();
-  ours = createConsulClient({ address: server.address, token: OURS });
+  consul = await startGuardedConsul('one');
+  ({ server } = consul);
+  await consul.grant('agent', AGENT_TOKEN, 'node_prefix "" { policy = "write" }');
+  await consul.grant('containeros', OURS, RULES);
+  ours = consul.clientOf(OURS);
   anonymous = createConsulClient({ address: server.address });
   // The agent registers itself once its token is there.
   await eventually(
@@ -72,10 +52,8 @@ beforeAll(async () => {
 }, 120_000);
 
 afterAll(async () => {
-  ours.close();
   anonymous.close();
-  await server.kill();
-  server.dispose();
+  await consul.close();
 });
 
 const SERVICE = {
@@ -172,13 +150,9 @@ test('without it every refusal says that a token is wanted', async () => {
 });
 
 test('a token that may not do it is told from none', async () => {
-  const stranger = createConsulClient({ address: server.address, token: AGENT });
-  try {
-    await expect(stranger.request({ path: kvPath(KV_ROOT) })).rejects.toMatchObject({
-      code: 'unavailable',
-      message: expect.stringMatching(/403.*The token given may not do it/s) as string,
-    });
-  } finally {
-    stranger.close();
-  }
+  const stranger = consul.clientOf(AGENT_TOKEN);
+  await expect(stranger.request({ path: kvPath(KV_ROOT) })).rejects.toMatchObject({
+    code: 'unavailable',
+    message: expect.stringMatching(/403.*The token given may not do it/s) as string,
+  });
 });

@@ -1,4 +1,4 @@
-// One server of Consul that keeps its data in a folder, for tests of what talks to Consul and to nothing else.
+// One server of Consul that keeps its data in a folder, with ACLs or without, and agents of nodes that join it.
 import { spawn, type ChildProcess } from 'node:child_process';
 import { randomInt } from 'node:crypto';
 import { once } from 'node:events';
@@ -6,7 +6,9 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { createConsulClient, type ConsulClient } from '../../adapters/consul/consul-client';
 import { engineVariables } from './programs';
+import { eventually } from './wait';
 
 /** Below the range from which the kernel takes ports for connections, one of which would keep Consul from coming back. */
 const FIRST_PORT = 15_000;
@@ -33,8 +35,29 @@ const freePorts = async (count: number): Promise<number[]> => {
   return ports;
 };
 
+const HOST = '127.0.0.1';
+
+const spawnConsul = (args: readonly string[]): ChildProcess =>
+  spawn(
+    engineVariables()['CONTAINEROS_CONSUL_BIN'] ?? 'consul',
+    [
+      ...['agent', '-bind', HOST, '-client', HOST, '-log-level', 'error'],
+      ...['-serf-wan-port', '-1', '-dns-port', '-1', '-grpc-port', '-1', '-grpc-tls-port', '-1'],
+      ...args,
+    ],
+    { stdio: 'ignore' },
+  );
+
+const killed = async (child: ChildProcess | undefined): Promise<void> => {
+  if (child === undefined || child.exitCode !== null || child.signalCode !== null) return;
+  child.kill('SIGKILL');
+  await once(child, 'exit');
+};
+
 export interface ConsulServer {
   readonly address: string;
+  /** Where agents join. */
+  readonly gossipAddress: string;
   start(): void;
   signal(name: NodeJS.Signals): void;
   kill(): Promise<void>;
@@ -50,31 +73,15 @@ export const createConsulServer = async (hcl = ''): Promise<ConsulServer> => {
   const [http = 0, server = 0, lan = 0] = await freePorts(3);
   let child: ChildProcess | undefined;
   return {
-    address: `http://127.0.0.1:${http}`,
+    address: `http://${HOST}:${http}`,
+    gossipAddress: `${HOST}:${lan}`,
     start: () => {
-      child = spawn(
-        engineVariables()['CONTAINEROS_CONSUL_BIN'] ?? 'consul',
-        [
-          'agent',
-          '-server',
-          '-bootstrap',
-          // Elections in a fraction of the usual time: this server is alone.
-          ...['-hcl', `performance { raft_multiplier = 1 }\n${hcl}`],
-          ...[
-            '-bind',
-            '127.0.0.1',
-            '-client',
-            '127.0.0.1',
-            '-data-dir',
-            join(folder, 'data'),
-            '-log-level',
-            'error',
-          ],
-          ...['-http-port', String(http), '-server-port', String(server), '-serf-lan-port', String(lan)],
-          ...['-serf-wan-port', '-1', '-dns-port', '-1', '-grpc-port', '-1', '-grpc-tls-port', '-1'],
-        ],
-        { stdio: 'ignore' },
-      );
+      child = spawnConsul([
+        ...['-server', '-bootstrap', '-data-dir', join(folder, 'data')],
+        // Elections in a fraction of the usual time: this server is alone.
+        ...['-hcl', `performance { raft_multiplier = 1 }\n${hcl}`],
+        ...['-http-port', String(http), '-server-port', String(server), '-serf-lan-port', String(lan)],
+      ]);
     },
     signal: (name) => {
       child?.kill(name);
@@ -82,11 +89,84 @@ export const createConsulServer = async (hcl = ''): Promise<ConsulServer> => {
     kill: async () => {
       const ended = child;
       child = undefined;
-      if (ended === undefined || ended.exitCode !== null) return;
-      ended.kill('SIGKILL');
-      await once(ended, 'exit');
+      await killed(ended);
     },
     forgetEverything: () => rmSync(join(folder, 'data'), { recursive: true, force: true }),
     dispose: () => rmSync(folder, { recursive: true, force: true }),
+  };
+};
+
+export const MANAGEMENT_TOKEN = '11111111-2222-3333-4444-555555555555';
+/** The server's own; it has no rights until they are given to it. */
+export const AGENT_TOKEN = '22222222-3333-4444-5555-666666666666';
+
+export interface GuardedConsul {
+  readonly server: ConsulServer;
+  readonly management: ConsulClient;
+  clientOf(token: string): ConsulClient;
+  /** Makes a policy of this name and a token of it, or leaves them as they are. */
+  grant(name: string, token: string, rules: string): Promise<void>;
+  /** Starts the agent of a node, which is given nothing but this token; it joins in the background. */
+  startAgent(nodeName: string, token: string): Promise<ConsulClient>;
+  /** Ends everything of it. */
+  close(): Promise<void>;
+}
+
+/** @returns a server that denies everything by default, and answers whoever manages */
+export const startGuardedConsul = async (nodeName: string): Promise<GuardedConsul> => {
+  const server = await createConsulServer(`
+    node_name = "${nodeName}"
+    acl {
+      enabled = true
+      default_policy = "deny"
+      tokens { initial_management = "${MANAGEMENT_TOKEN}", agent = "${AGENT_TOKEN}" }
+    }`);
+  const clients: ConsulClient[] = [];
+  const agents: { readonly child: ChildProcess; readonly folder: string }[] = [];
+  const clientAt = (address: string, token: string): ConsulClient => {
+    const client = createConsulClient({ address, token });
+    clients.push(client);
+    return client;
+  };
+  server.start();
+  const management = clientAt(server.address, MANAGEMENT_TOKEN);
+  await eventually(() => management.request({ path: '/acl/token/self' }), { timeoutMs: 30_000 });
+  return {
+    server,
+    management,
+    clientOf: (token) => clientAt(server.address, token),
+    grant: async (name, token, rules) => {
+      await management.request({ method: 'PUT', path: '/acl/policy', body: { Name: name, Rules: rules } });
+      await management.request({
+        method: 'PUT',
+        path: '/acl/token',
+        body: { SecretID: token, Policies: [{ Name: name }] },
+      });
+    },
+    startAgent: async (name, token) => {
+      const folder = mkdtempSync(join(tmpdir(), 'containeros-consul-agent-'));
+      const [http = 0, rpc = 0, lan = 0] = await freePorts(3);
+      const hcl = `acl {
+        enabled = true
+        default_policy = "deny"
+        tokens { agent = "${token}", default = "${token}" }
+      }`;
+      const child = spawnConsul([
+        ...['-node', name, '-data-dir', folder, '-hcl', hcl],
+        ...['-retry-join', server.gossipAddress, '-retry-interval', '1s'],
+        ...['-http-port', String(http), '-server-port', String(rpc), '-serf-lan-port', String(lan)],
+      ]);
+      agents.push({ child, folder });
+      return clientAt(`http://${HOST}:${http}`, token);
+    },
+    close: async () => {
+      for (const client of clients) client.close();
+      for (const { child, folder } of agents) {
+        await killed(child);
+        rmSync(folder, { recursive: true, force: true });
+      }
+      await server.kill();
+      server.dispose();
+    },
   };
 };
