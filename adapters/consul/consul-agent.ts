@@ -4,9 +4,11 @@
  * Invariants: everything here may be repeated; a service that is registered again has exactly the checks given.
  */
 
+import type { CheckStatus } from '../../contracts/service-catalogue';
+
 import type { ConsulClient, ConsulResponse, ConsulWait } from './consul-client';
 
-export type HealthStatus = 'passing' | 'warning' | 'critical';
+export type HealthStatus = CheckStatus;
 
 export interface AgentCheckDefinition {
   readonly CheckID: string;

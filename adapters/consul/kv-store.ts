@@ -12,9 +12,13 @@ import type { KeyValueStore, KvFound, KvOperation, TransactionResult } from '../
 import { ContainerOsError } from '../../domain/errors';
 
 import type { ConsulClientOptions } from './consul-client';
-
-/** Consul's limit of operations in one transaction. */
-const MAX_OPERATIONS = 64;
+import {
+  assertOperationCount,
+  conflictOf,
+  kvOnWire,
+  writtenIndexOf,
+  type TransactionAnswer,
+} from './transactions';
 
 const TIMEOUT_MS = 8_000;
 
@@ -23,30 +27,6 @@ interface RawEntry {
   readonly Value: string | null;
   readonly ModifyIndex: number;
 }
-
-interface TransactionAnswer {
-  readonly Results?: readonly { readonly KV?: RawEntry }[] | null;
-  readonly Errors?: readonly { readonly OpIndex: number; readonly What: string }[] | null;
-}
-
-const encode = (value: unknown) => Buffer.from(JSON.stringify(value)).toString('base64');
-
-const toWire = (operation: KvOperation) => {
-  switch (operation.kind) {
-    case 'set':
-      return { KV: { Verb: 'set', Key: operation.key, Value: encode(operation.value) } };
-    case 'create':
-      return { KV: { Verb: 'cas', Key: operation.key, Value: encode(operation.value), Index: 0 } };
-    case 'replace':
-      return {
-        KV: { Verb: 'cas', Key: operation.key, Value: encode(operation.value), Index: operation.ifIndex },
-      };
-    case 'delete':
-      return { KV: { Verb: 'delete', Key: operation.key } };
-    case 'deletePrefix':
-      return { KV: { Verb: 'delete-tree', Key: operation.prefix } };
-  }
-};
 
 /** Refusals that an operator, or time, can mend while it runs: a token without the right, too many requests. */
 const PASSING = [403, 429];
@@ -119,15 +99,13 @@ export const createKeyValueStore = (
     },
 
     transact: async (operations: readonly KvOperation[]): Promise<TransactionResult> => {
-      if (operations.length > MAX_OPERATIONS) {
-        throw new Error(`a transaction of ${operations.length} operations; Consul takes ${MAX_OPERATIONS}`);
-      }
+      assertOperationCount(operations.length);
       return attempt('write', async () => {
         let answer: TransactionAnswer;
         try {
           // The package's types lag behind its two arguments.
           answer = await consul.transaction.create(
-            operations.map(toWire) as never,
+            operations.map(kvOnWire) as never,
             {
               timeout: TIMEOUT_MS,
             } as never,
@@ -136,17 +114,12 @@ export const createKeyValueStore = (
           // 409: a check failed, or a right is lacking; nothing was written.
           const { statusCode, response } = error as HttpError;
           if (statusCode !== 409) throw error;
-          answer = response?.body ?? { Errors: [] };
-          const denied = answer.Errors?.find(({ What }) => /permission denied/i.test(What));
-          if (denied !== undefined) throw new Error(denied.What, { cause: error });
-          const failed = operations[answer.Errors?.[0]?.OpIndex ?? 0];
-          return {
-            kind: 'conflict',
-            key: failed === undefined || failed.kind === 'deletePrefix' ? '' : failed.key,
-          };
+          return conflictOf(response?.body ?? {}, (at) => {
+            const failed = operations[at];
+            return failed === undefined || failed.kind === 'deletePrefix' ? '' : failed.key;
+          });
         }
-        const index = Math.max(0, ...(answer.Results ?? []).map((result) => result.KV?.ModifyIndex ?? 0));
-        return { kind: 'written', index };
+        return { kind: 'written', index: writtenIndexOf(answer) };
       });
     },
 
