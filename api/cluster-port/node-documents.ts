@@ -1,8 +1,9 @@
 /**
  * What a node publishes, checked against whose certificate sent it, and written in one transaction.
  *
- * Invariants: a node writes its own document, its own replicas and events that name it, and nothing else; what stands
- * under a key and is of another node is never replaced, whoever is quicker; one wrong write refuses all of them.
+ * Invariants: a node writes its own document, its own replicas, services of those (./node-services) and events that
+ * name it, and nothing else; what stands under a key and is of another node is never replaced, whoever is quicker; one
+ * wrong write refuses all of them.
  */
 
 import { checkDocument } from '../../contracts/documents';
@@ -10,24 +11,54 @@ import type { KeyValueStore, KvOperation } from '../../contracts/key-value-store
 import { KV_PREFIX, eventKvKey, nodeKvKey } from '../../contracts/kv';
 import {
   MAX_NODE_EVENTS_PER_MINUTE,
+  MAX_NODE_OPERATIONS,
   MAX_NODE_WRITES,
+  operationsOf,
+  targetOf,
+  type NodeDocumentsAnswer,
   type NodeDocumentWrite,
+  type NodeServiceWrite,
+  type NodeWrite,
 } from '../../contracts/node-documents';
+import type { ServiceCatalogue } from '../../contracts/service-catalogue';
+import { nodeAliveCheckId } from '../../contracts/services';
 import { ContainerOsError } from '../../domain/errors';
+import type { ObservedNode } from '../../domain/model';
+
+import type { NodeLiveness } from './node-liveness';
+import {
+  assertOwnService,
+  isServiceKind,
+  isServiceWrite,
+  parseServiceWrite,
+  planServices,
+  replicaKeyOf,
+  type ServicePlan,
+} from './node-services';
 
 export interface NodeDocuments {
   /**
    * @param body what the node sent
-   * @returns the store's index of the transaction
    * @throws {ContainerOsError} `invalid`, `forbidden` or `too_large` for a write that must not be; `rate_limited` for
-   *   too many events; `unavailable` when the store is away
+   *   too many events; `unavailable` when the store is away, or what a service needs is not there yet
    */
-  write(nodeId: string, body: unknown): Promise<number>;
+  write(nodeId: string, body: unknown): Promise<NodeDocumentsAnswer>;
+}
+
+export interface NodeDocumentsDeps {
+  readonly store: Pick<KeyValueStore, 'get' | 'transact'>;
+  readonly catalogue: Pick<ServiceCatalogue, 'services' | 'checksOfNode' | 'transact'>;
+  readonly liveness: Pick<NodeLiveness, 'heard' | 'isShownAlive'>;
+  readonly clusterId: string;
+  /** Milliseconds since the epoch. */
+  readonly nowMs?: () => number;
 }
 
 /** Consul's limit of a transaction is 512 KB, in which documents are base64. */
 const MAX_TRANSACTION_BYTES = 500_000;
 const BYTES_BESIDE_A_DOCUMENT = 150;
+/** Each check repeats ids and names of its service. */
+const BYTES_BESIDE_AN_OPERATION = 1_000;
 const MAX_EVENT_CHARACTERS = 16_384;
 /** How far ahead the clock of a node may be: events are in the order of their times. */
 const MAX_AHEAD_MS = 3_600_000;
@@ -45,26 +76,27 @@ const foreign = (key: string, words: string) =>
 const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
 
-const parseWrite = (value: unknown, at: number): NodeDocumentWrite => {
+const parseWrite = (value: unknown, at: number): NodeWrite => {
   const problem = (words: string) => new ContainerOsError('invalid', `/writes/${at} ${words}.`);
   if (!isObject(value)) throw problem('is not an object');
   const { kind, key, document } = value;
+  if (isServiceKind(kind)) return parseServiceWrite(value, at);
   if (typeof key !== 'string' || key.length > 512) throw problem('has no valid key');
   if (kind === 'remove') return { kind, key };
-  if (kind !== 'put') throw problem('is neither a put nor a remove');
+  if (kind !== 'put') throw problem('is no kind of write');
   if (!isObject(document)) throw problem('has no document');
   return { kind, key, document };
 };
 
 /** @throws {ContainerOsError} `invalid` */
-const parseWrites = (body: unknown): readonly NodeDocumentWrite[] => {
+const parseWrites = (body: unknown): readonly NodeWrite[] => {
   const writes = isObject(body) ? body.writes : undefined;
   if (!Array.isArray(writes) || writes.length === 0 || writes.length > MAX_NODE_WRITES) {
     throw new ContainerOsError('invalid', `The body has to hold 1 to ${MAX_NODE_WRITES} writes.`);
   }
   const parsed = writes.map(parseWrite);
-  if (new Set(parsed.map(({ key }) => key)).size < parsed.length) {
-    throw new ContainerOsError('invalid', 'The writes name a key twice.');
+  if (new Set(parsed.map(targetOf)).size < parsed.length) {
+    throw new ContainerOsError('invalid', 'The writes name a key or a service twice.');
   }
   return parsed;
 };
@@ -127,11 +159,13 @@ const createAllowance = (perMinute: number, nowMs: () => number) => {
   };
 };
 
-/** @param nowMs milliseconds since the epoch */
-export const createNodeDocuments = (
-  store: Pick<KeyValueStore, 'get' | 'transact'>,
-  nowMs: () => number = Date.now,
-): NodeDocuments => {
+export const createNodeDocuments = ({
+  store,
+  catalogue,
+  liveness,
+  clusterId,
+  nowMs = Date.now,
+}: NodeDocumentsDeps): NodeDocuments => {
   /** Keys that are known to be of a node, at this index of the store; what is not here is asked for. */
   const known = new Map<string, { readonly nodeId: string; readonly index: number }>();
   const allows = createAllowance(MAX_NODE_EVENTS_PER_MINUTE, nowMs);
@@ -167,23 +201,63 @@ export const createNodeDocuments = (
     return { kind: 'replace', key, value: write.document, ifIndex: at.index };
   };
 
-  const commit = async (writes: readonly NodeDocumentWrite[], nodeId: string): Promise<number> => {
+  /** The address that the node's document says, or will say. */
+  const addressOf = async (
+    nodeId: string,
+    documents: readonly NodeDocumentWrite[],
+  ): Promise<string | undefined> => {
+    const key = nodeKvKey(nodeId);
+    const sent = documents.find((write) => write.key === key);
+    if (sent?.kind === 'put') return (sent.document as ObservedNode).address;
+    return (await store.get<ObservedNode>(key))?.value?.address;
+  };
+
+  const plan = async (
+    nodeId: string,
+    documents: readonly NodeDocumentWrite[],
+    services: readonly NodeServiceWrite[],
+  ): Promise<ServicePlan> => {
+    if (services.length === 0) return { operations: [], absent: [] };
+    const holder = { nodeId, clusterId };
+    const sent = new Set(documents.filter(({ kind }) => kind === 'put').map(({ key }) => key));
+    const replicaKeys = services.flatMap((write) =>
+      write.kind === 'putService' ? (replicaKeyOf(write.service, holder) ?? []) : [],
+    );
+    const isOwn = (key: string) => sent.has(key) || isKnown(key, nodeId);
+    const isPut = services.some(({ kind }) => kind === 'putService');
+    const isReport = services.some(({ kind }) => kind === 'reportCheck');
+    const [address, found, checks] = await Promise.all([
+      isPut ? addressOf(nodeId, documents) : undefined,
+      catalogue.services(nodeId),
+      isReport ? catalogue.checksOfNode(nodeId) : [],
+      ...[...new Set(replicaKeys)].filter((key) => !isOwn(key)).map((key) => learn(key, nodeId)),
+    ]);
+    return planServices(services, { ...holder, address, ownsReplica: isOwn, services: found, checks });
+  };
+
+  const commit = async (writes: readonly NodeWrite[], nodeId: string): Promise<NodeDocumentsAnswer> => {
+    const services = writes.filter(isServiceWrite);
+    const documents = writes.filter((write) => !isServiceWrite(write));
     for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
-      const unsure = writes.filter(({ kind, key }) => {
+      const unsure = documents.filter(({ kind, key }) => {
         if (isKnown(key, nodeId)) return false;
         // Most of what is put and not known yet is new: that is tried before anything is asked.
         return attempt > 0 || kind === 'remove' || known.has(key);
       });
       await Promise.all(unsure.map(({ key }) => learn(key, nodeId)));
-      const result = await store.transact(writes.map((write) => operationOf(write, nodeId)));
+      const { operations, absent } = await plan(nodeId, documents, services);
+      const kv = documents.map((write) => operationOf(write, nodeId));
+      if (kv.length + operations.length === 0) return { index: 0, absent };
+      const result =
+        operations.length === 0 ? await store.transact(kv) : await catalogue.transact([...kv, ...operations]);
       if (result.kind === 'written') {
-        for (const { kind, key } of writes) {
+        for (const { kind, key } of documents) {
           if (kind === 'put') remember(key, nodeId, result.index);
           else known.delete(key);
         }
-        return result.index;
+        return { index: result.index, absent };
       }
-      for (const { key } of writes) if (result.key === '' || result.key === key) known.delete(key);
+      for (const { key } of documents) if (result.key === '' || result.key === key) known.delete(key);
     }
     throw new ContainerOsError(
       'unavailable',
@@ -191,29 +265,52 @@ export const createNodeDocuments = (
     );
   };
 
-  const assertSize = (writes: readonly NodeDocumentWrite[]): void => {
-    const bytes = writes.reduce((sum, write) => {
-      const json = write.kind === 'put' ? Buffer.byteLength(JSON.stringify(write.document)) : 0;
-      return sum + Math.ceil(json / 3) * 4 + Buffer.byteLength(write.key) + BYTES_BESIDE_A_DOCUMENT;
-    }, 0);
-    if (bytes > MAX_TRANSACTION_BYTES) {
-      throw new ContainerOsError('too_large', 'The documents are too large for one transaction. Send fewer.');
+  const bytesOf = (write: NodeWrite): number => {
+    if (isServiceWrite(write)) {
+      return Buffer.byteLength(JSON.stringify(write)) + operationsOf(write) * BYTES_BESIDE_AN_OPERATION;
+    }
+    const json = write.kind === 'put' ? Buffer.byteLength(JSON.stringify(write.document)) : 0;
+    return Math.ceil(json / 3) * 4 + Buffer.byteLength(write.key) + BYTES_BESIDE_A_DOCUMENT;
+  };
+
+  const assertSize = (writes: readonly NodeWrite[]): void => {
+    const bytes = writes.reduce((sum, write) => sum + bytesOf(write), 0);
+    const operations = writes.reduce((sum, write) => sum + operationsOf(write), 0);
+    if (bytes > MAX_TRANSACTION_BYTES || operations > MAX_NODE_OPERATIONS) {
+      throw new ContainerOsError('too_large', 'The writes are too large for one transaction. Send fewer.');
     }
   };
 
+  /** A node says that it lives every few seconds, and hardly ever changes anything by it. */
+  const isNews = (write: NodeWrite, nodeId: string): boolean =>
+    write.kind !== 'reportCheck' ||
+    write.checkId !== nodeAliveCheckId(nodeId) ||
+    write.status !== 'passing' ||
+    !liveness.isShownAlive(nodeId);
+
   return {
     write: async (nodeId, body) => {
+      liveness.heard(nodeId);
       const writes = parseWrites(body);
-      for (const write of writes) assertOwn(write, nodeId, nowMs());
+      const now = nowMs();
+      for (const write of writes) {
+        if (isServiceWrite(write)) assertOwnService(write, { nodeId, clusterId });
+        else assertOwn(write, nodeId, now);
+      }
       assertSize(writes);
-      const events = writes.filter(({ key }) => key.startsWith(KV_PREFIX.events)).length;
+      const events = writes.filter(
+        (write) => write.kind === 'put' && write.key.startsWith(KV_PREFIX.events),
+      ).length;
       if (events > 0 && !allows(nodeId, events)) {
         throw new ContainerOsError(
           'rate_limited',
           `The node ${nodeId} tells more than ${MAX_NODE_EVENTS_PER_MINUTE} events a minute. Try again in a minute.`,
         );
       }
-      return commit(writes, nodeId);
+      return commit(
+        writes.filter((write) => isNews(write, nodeId)),
+        nodeId,
+      );
     },
   };
 };

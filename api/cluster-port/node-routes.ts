@@ -99,7 +99,7 @@ export const createNodeRoutes = (deps: NodeRoutesDeps): NodeRoutes => {
 
   const takeDocuments = async (nodeId: string, request: PortRequest): Promise<NodeDocumentsAnswer> => {
     const body = await readPortBody(request, MAX_NODE_DOCUMENTS_BYTES);
-    return { index: await documents.write(nodeId, parseJsonText(decodeUtf8(body))) };
+    return documents.write(nodeId, parseJsonText(decodeUtf8(body)));
   };
 
   const renewCertificate = async (shown: PeerIdentity, request: PortRequest): Promise<CertificateAnswer> => {

@@ -11,11 +11,14 @@ import {
   type ClusterPortDeps,
 } from '../../api/cluster-port/cluster-port';
 import { createNodeDocuments } from '../../api/cluster-port/node-documents';
+import type { NodeLiveness } from '../../api/cluster-port/node-liveness';
 import { createNodeRoutes } from '../../api/cluster-port/node-routes';
 import { createRefusals } from '../../api/cluster-port/refusals';
 import { createTaskTokens } from '../../api/cluster-port/task-tokens';
 import { createTemporalGateway } from '../../api/cluster-port/temporal-gateway';
 import { createNodeStreams, type NodeStreams } from '../../api/node-streams';
+import type { KeyValueStore } from '../../contracts/key-value-store';
+import type { ServiceCatalogue } from '../../contracts/service-catalogue';
 import { createTestAuthority, type Certificate, type TestAuthority } from '../support/certificates';
 import { createMemoryStore, type MemoryStore } from '../support/memory-store';
 
@@ -39,7 +42,23 @@ export interface TestPort {
 
 export interface TestPortOptions extends Pick<Partial<ClusterPortDeps>, 'limits'> {
   readonly temporalAddress?: string;
+  /** In place of the store in memory, which has no services; refusals are told in the one in memory. */
+  readonly consul?: {
+    readonly store: KeyValueStore;
+    readonly catalogue: ServiceCatalogue;
+    readonly liveness: NodeLiveness;
+  };
 }
+
+const notMadeUp = (what: string) => () => {
+  throw new Error(`${what} of the catalogue is not made up here`);
+};
+const NO_CATALOGUE: ServiceCatalogue = {
+  services: notMadeUp('services'),
+  checksOfNode: notMadeUp('checksOfNode'),
+  checksOfService: notMadeUp('checksOfService'),
+  transact: notMadeUp('transact'),
+};
 
 /** @returns a port on a free port of loopback, over a store in memory */
 export const startTestPort = async (options: TestPortOptions = {}): Promise<TestPort> => {
@@ -83,7 +102,12 @@ export const startTestPort = async (options: TestPortOptions = {}): Promise<Test
       },
       handleNode: createNodeRoutes({
         nodeStreams,
-        documents: createNodeDocuments(store),
+        documents: createNodeDocuments({
+          store: options.consul?.store ?? store,
+          catalogue: options.consul?.catalogue ?? NO_CATALOGUE,
+          liveness: options.consul?.liveness ?? { heard: () => undefined, isShownAlive: () => false },
+          clusterId: CLUSTER_ID,
+        }),
         identities: {
           renewCertificate: () => Promise.reject(new Error('this port has no authority that signs')),
         },
