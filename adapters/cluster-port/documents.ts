@@ -1,5 +1,6 @@
 /**
- * Writes a node's documents through the cluster port, where they are checked against the node's certificate.
+ * Writes a node's documents and services through the cluster port, where they are checked against the node's
+ * certificate.
  *
  * Invariants: the same batches as those that go to Consul itself; the server has to show a certificate of the
  * cluster's authority; a refusal keeps its code and its words, and whatever else goes wrong is `unavailable`, so that
@@ -8,9 +9,21 @@
 
 import { Agent, request as httpsRequest } from 'node:https';
 
-import { nodeDocumentsPath } from '../../contracts/node-documents';
+import {
+  nodeDocumentsPath,
+  operationsOf,
+  targetOf,
+  type NodeDocumentsAnswer,
+  type NodeServiceWrite,
+} from '../../contracts/node-documents';
 import { ContainerOsError, isErrorCode } from '../../domain/errors';
-import { createBatchingWriter, type DocumentWrite, type DocumentWriter } from '../document-writer';
+import { createBatcher, type WriteWeight } from '../batcher';
+import {
+  documentBytes,
+  documentWriterOver,
+  type DocumentWrite,
+  type DocumentWriter,
+} from '../document-writer';
 
 /** PEM texts. */
 export interface NodeCredentials {
@@ -32,16 +45,38 @@ export interface ClusterPortWriterOptions {
 }
 
 export interface ClusterPortWriter extends DocumentWriter {
+  /**
+   * In one transaction with the documents that are written in the same turn.
+   *
+   * @returns false when what it removes, or reports on, was not there
+   */
+  writeService(write: NodeServiceWrite): Promise<boolean>;
   /** Closes idle connections. */
   close(): void;
 }
 
 const TIMEOUT_MS = 10_000;
 const MAX_ANSWER_BYTES = 64_000;
+/** A check in a transaction of Consul repeats ids and names of its service. */
+const BYTES_BESIDE_AN_OPERATION = 1_000;
+
+type Write = DocumentWrite | NodeServiceWrite;
+
+const isDocument = (write: Write): write is DocumentWrite => write.kind === 'put' || write.kind === 'remove';
+
+const weigh = (write: Write): WriteWeight =>
+  isDocument(write)
+    ? { target: write.key, operations: 1, bytes: documentBytes(write) }
+    : {
+        target: targetOf(write),
+        operations: operationsOf(write),
+        bytes: Buffer.byteLength(JSON.stringify(write)) + operationsOf(write) * BYTES_BESIDE_AN_OPERATION,
+      };
 
 /** The documents are JSON already: they are put together, not parsed again. */
-const bodyOf = (writes: readonly DocumentWrite[]): string => {
+const bodyOf = (writes: readonly Write[]): string => {
   const items = writes.map((write) => {
+    if (!isDocument(write)) return JSON.stringify(write);
     const key = JSON.stringify(write.key);
     return write.kind === 'put'
       ? `{"kind":"put","key":${key},"document":${write.json}}`
@@ -67,14 +102,14 @@ export const createClusterPortWriter = (options: ClusterPortWriterOptions): Clus
   const away = (why: string, cause?: unknown) =>
     new ContainerOsError(
       'unavailable',
-      `The cluster port at ${url.host} does not take documents: ${why}.`,
+      `The cluster port at ${url.host} does not take what the node writes: ${why}.`,
       [],
       {
         cause,
       },
     );
 
-  const send = (body: string, isRepeated = false): Promise<number> =>
+  const send = (body: string, isRepeated = false): Promise<NodeDocumentsAnswer> =>
     new Promise((resolve, reject) => {
       const { certificatePem, keyPem, authorityPem } = options.credentials();
       const request = httpsRequest(url, {
@@ -108,8 +143,9 @@ export const createClusterPortWriter = (options: ClusterPortWriterOptions): Clus
         response.on('error', fail);
         response.on('end', () => {
           clearTimeout(timer);
-          const { index, code, detail } = read(text);
-          if (response.statusCode === 200 && typeof index === 'number') resolve(index);
+          const { index, absent, code, detail } = read(text);
+          if (response.statusCode === 200 && typeof index === 'number')
+            resolve({ index, absent: Array.isArray(absent) ? absent.map(String) : [] });
           else if (isErrorCode(code) && typeof detail === 'string')
             reject(new ContainerOsError(code, detail));
           else fail(new Error(`it says ${response.statusCode ?? 0}`));
@@ -118,8 +154,21 @@ export const createClusterPortWriter = (options: ClusterPortWriterOptions): Clus
       request.end(body);
     });
 
+  const add = createBatcher(weigh, (writes: readonly Write[]) => send(bodyOf(writes)));
+
   return {
-    ...createBatchingWriter((writes) => send(bodyOf(writes))),
+    ...documentWriterOver(add),
+    writeService: async (write) => {
+      const { absent } = await add(write);
+      switch (write.kind) {
+        case 'putService':
+          return true;
+        case 'reportCheck':
+          return !absent.includes(write.checkId);
+        case 'removeService':
+          return !absent.includes(write.serviceId);
+      }
+    },
     close: () => agent.destroy(),
   };
 };

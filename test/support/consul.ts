@@ -100,6 +100,13 @@ export const MANAGEMENT_TOKEN = '11111111-2222-3333-4444-555555555555';
 /** The server's own; it has no rights until they are given to it. */
 export const AGENT_TOKEN = '22222222-3333-4444-5555-666666666666';
 
+export interface NodeAgent {
+  /** With the token of its node. */
+  readonly client: ConsulClient;
+  /** Kills it and starts it again: it compares what it knows with the catalogue. */
+  restart(): Promise<void>;
+}
+
 export interface GuardedConsul {
   readonly server: ConsulServer;
   readonly management: ConsulClient;
@@ -107,7 +114,7 @@ export interface GuardedConsul {
   /** Makes a policy of this name and a token of it, or leaves them as they are. */
   grant(name: string, token: string, rules: string): Promise<void>;
   /** Starts the agent of a node, which is given nothing but this token; it joins in the background. */
-  startAgent(nodeName: string, token: string): Promise<ConsulClient>;
+  startAgent(nodeName: string, token: string): Promise<NodeAgent>;
   /** Ends everything of it. */
   close(): Promise<void>;
 }
@@ -122,7 +129,7 @@ export const startGuardedConsul = async (nodeName: string): Promise<GuardedConsu
       tokens { initial_management = "${MANAGEMENT_TOKEN}", agent = "${AGENT_TOKEN}" }
     }`);
   const clients: ConsulClient[] = [];
-  const agents: { readonly child: ChildProcess; readonly folder: string }[] = [];
+  const agents: { child: ChildProcess; readonly folder: string }[] = [];
   const clientAt = (address: string, token: string): ConsulClient => {
     const client = createConsulClient({ address, token });
     clients.push(client);
@@ -151,13 +158,21 @@ export const startGuardedConsul = async (nodeName: string): Promise<GuardedConsu
         default_policy = "deny"
         tokens { agent = "${token}", default = "${token}" }
       }`;
-      const child = spawnConsul([
-        ...['-node', name, '-data-dir', folder, '-hcl', hcl],
-        ...['-retry-join', server.gossipAddress, '-retry-interval', '1s'],
-        ...['-http-port', String(http), '-server-port', String(rpc), '-serf-lan-port', String(lan)],
-      ]);
-      agents.push({ child, folder });
-      return clientAt(`http://${HOST}:${http}`, token);
+      const start = () =>
+        spawnConsul([
+          ...['-node', name, '-data-dir', folder, '-hcl', hcl],
+          ...['-retry-join', server.gossipAddress, '-retry-interval', '1s'],
+          ...['-http-port', String(http), '-server-port', String(rpc), '-serf-lan-port', String(lan)],
+        ]);
+      const agent = { child: start(), folder };
+      agents.push(agent);
+      return {
+        client: clientAt(`http://${HOST}:${http}`, token),
+        restart: async () => {
+          await killed(agent.child);
+          agent.child = start();
+        },
+      };
     },
     close: async () => {
       for (const client of clients) client.close();
