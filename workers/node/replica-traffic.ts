@@ -45,7 +45,9 @@ export const createReplicaTraffic = (publisher: ReplicaPublisher, feeder: CheckF
       );
     });
     if (missing.length === 0) return;
-    await publisher.register(replica, inspected, [...new Set(missing.map(({ container }) => container))]);
+    const containers = [...new Set(missing.map(({ container }) => container))];
+    await publisher.register(replica, inspected, containers);
+    for (const container of containers) feeder.tellAgain(replica.spec.replicaId, container);
   },
 });
 
