@@ -80,7 +80,17 @@ export const runApiRole = async (config: Config, logger: Logger): Promise<void> 
   const head = isJoinable(config)
     ? await (
         await import('./cluster/head-port.js')
-      ).startHeadPort(config, installation, { consul, kv, store, nodeStreams, log: logger })
+      ).startHeadPort(config, installation, {
+        consul,
+        kv,
+        store,
+        nodeStreams,
+        lostNode: (nodeId) => {
+          const node = readModel.node(nodeId);
+          return node?.health === 'lost' ? node : undefined;
+        },
+        log: logger,
+      })
     : undefined;
 
   const app = createApp({

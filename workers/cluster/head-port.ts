@@ -10,10 +10,13 @@ import type { Logger } from 'pino';
 
 import { createNodeAccess } from '../../adapters/consul/access';
 import type { ConsulClient } from '../../adapters/consul/consul-client';
+import { createRejoin } from '../../adapters/consul/rejoin';
+import { createServiceCatalogue } from '../../adapters/consul/service-catalogue';
 import { pause } from '../../adapters/pause';
 import { createAttemptLimiter } from '../../api/attempt-limiter';
 import { startClusterPort, type ClusterPort } from '../../api/cluster-port/cluster-port';
 import { createNodeDocuments } from '../../api/cluster-port/node-documents';
+import { createNodeLiveness } from '../../api/cluster-port/node-liveness';
 import { createNodeRoutes } from '../../api/cluster-port/node-routes';
 import { createRefusals } from '../../api/cluster-port/refusals';
 import { createTaskTokens } from '../../api/cluster-port/task-tokens';
@@ -26,6 +29,7 @@ import type { NodeStreams } from '../../api/node-streams';
 import { JOIN_PATH } from '../../contracts/join';
 import type { KeyValueStore } from '../../contracts/key-value-store';
 import type { KvStore } from '../../contracts/kv-store';
+import type { ObservedNode } from '../../domain/model';
 import { consulPorts, temporalAddressOf, type Config } from '../config';
 import type { Installation } from '../installation';
 
@@ -55,6 +59,8 @@ export const startHeadPort = async (
     readonly kv: KvStore;
     readonly store: KeyValueStore;
     readonly nodeStreams: NodeStreams;
+    /** A node that Consul's membership holds for failed; undefined for any other one. */
+    readonly lostNode: (nodeId: string) => Pick<ObservedNode, 'id' | 'address'> | undefined;
     readonly log: Logger;
   },
 ): Promise<HeadPort> => {
@@ -63,6 +69,9 @@ export const startHeadPort = async (
   const authority = await openHeadAuthority(config, clusterId);
   const revocations = followRevocations(kv, (message) => log.error(message));
   const refusals = createRefusals(store, log);
+  const catalogue = createServiceCatalogue(consul);
+  const liveness = createNodeLiveness({ catalogue, log });
+  const rejoin = createRejoin(consul, log);
   const temporal = createTemporalGateway({
     address: temporalAddressOf(config),
     namespace: config.temporalNamespace,
@@ -73,6 +82,14 @@ export const startHeadPort = async (
   const identity = { store, authority, clusterId, nowMs: Date.now };
   const refreshIdentities = () => revocations.refresh();
   const serverAddress = `${config.advertiseAddress}:${consulPorts(config).serfLan}`;
+  const routes = createNodeRoutes({
+    nodeStreams,
+    documents: createNodeDocuments({ store, catalogue, liveness, clusterId }),
+    identities: createIdentities(identity),
+    refreshIdentities,
+    refusals,
+    log,
+  });
   let shown = readServerCertificate(config);
   const open = () =>
     startClusterPort({
@@ -95,18 +112,15 @@ export const startHeadPort = async (
         giveConsulAccess: async (nodeId) => ({
           gossipKey: gossipKeyOf(config),
           serverAddress,
-          token: (await createNodeAccess(consul, nodeId, 'registrar')).secretId,
+          token: (await createNodeAccess(consul, nodeId)).secretId,
         }),
         temporalNamespace: config.temporalNamespace,
       }),
-      handleNode: createNodeRoutes({
-        nodeStreams,
-        documents: createNodeDocuments(store),
-        identities: createIdentities(identity),
-        refreshIdentities,
-        refusals,
-        log,
-      }),
+      handleNode: async (identity, request, response) => {
+        const lost = deps.lostNode(identity.nodeId);
+        if (lost !== undefined) rejoin(lost.id, lost.address);
+        await routes(identity, request, response);
+      },
       temporal,
       log,
     });
@@ -120,6 +134,7 @@ export const startHeadPort = async (
       try {
         port = await open();
         problem = undefined;
+        liveness.start();
       } catch (error) {
         problem = error instanceof Error ? error.message.replace(/\.$/, '') : String(error);
         log.warn({ err: error }, 'the cluster port cannot be opened; trying again');
@@ -148,6 +163,7 @@ export const startHeadPort = async (
     close: async () => {
       clearInterval(timer);
       closing.abort();
+      liveness.stop();
       revocations.close();
       await port?.close();
       temporal.close();

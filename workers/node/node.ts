@@ -11,6 +11,7 @@ import Docker from 'dockerode';
 import type { Logger } from 'pino';
 
 import { createNodeActivities } from '../../activities/node-activities';
+import { createClusterPortAgent } from '../../adapters/cluster-port/agent';
 import { createClusterPortWriter } from '../../adapters/cluster-port/documents';
 import { createConsulAgent } from '../../adapters/consul/consul-agent';
 import { createConsulClient } from '../../adapters/consul/consul-client';
@@ -59,7 +60,6 @@ export interface NodeState {
 export const createNode = (config: NodeConfig, logger: Logger, onState: (state: NodeState) => void): Node => {
   const docker = new Docker({ socketPath: config.dockerSocketPath });
   const consul = createConsulClient({ address: config.consulUrl, token: config.consulToken });
-  const agent = createConsulAgent(consul);
   const throughPort =
     config.credentials === undefined
       ? undefined
@@ -70,6 +70,10 @@ export const createNode = (config: NodeConfig, logger: Logger, onState: (state: 
           serverName: SERVER_NAME,
         });
   const documents = throughPort ?? createDocumentWriter(consul);
+  const agent =
+    throughPort === undefined
+      ? createConsulAgent(consul)
+      : createClusterPortAgent({ writer: throughPort, consul, nodeId: config.nodeId });
   const eventLog = createEventLog(config.nodeId, documents, logger);
   const memory: NodeMemory = new Map();
   const locks = createReplicaLocks();
@@ -84,8 +88,11 @@ export const createNode = (config: NodeConfig, logger: Logger, onState: (state: 
   const place = { clusterId, nodeId, advertiseAddress };
   const registry = createReplicaRegistry(agent, documents);
   const replicas = createReplicaPublisher(registry, place, advertiseAddress);
-  const feeder = createCheckFeeder(docker, registry, (replicaId, container, failure) =>
-    replicaKeeper.setFailure(replicaId, container, failure),
+  const feeder = createCheckFeeder(
+    docker,
+    registry,
+    (replicaId, container, failure) => replicaKeeper.setFailure(replicaId, container, failure),
+    { runsAllChecks: throughPort !== undefined },
   );
   const containers = createReplicaContainers({
     docker,
