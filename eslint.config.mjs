@@ -2,9 +2,19 @@
 import eslint from '@eslint/js';
 import tseslint from 'typescript-eslint';
 
-const FOLDERS = ['domain', 'contracts', 'workflows', 'activities', 'adapters', 'workers', 'api', 'openapi'];
+const FOLDERS = [
+  'domain',
+  'contracts',
+  'workflows',
+  'activities',
+  'adapters',
+  'workers',
+  'api',
+  'openapi',
+  'cli',
+];
 
-/** What each folder may import at run time: other folders of ours, and packages. */
+/** What each folder may import at run time: other folders of ours, and packages; `types`: of those folders only types. */
 const IMPORT_TABLE = {
   domain: { folders: ['domain'], packages: [] },
   'domain/spec': { folders: ['domain'], packages: ['zod'] },
@@ -13,19 +23,27 @@ const IMPORT_TABLE = {
   activities: { folders: ['domain', 'contracts', 'activities'], packages: ['@temporalio/activity'] },
   adapters: { folders: ['domain', 'contracts', 'adapters'] },
   api: { folders: ['domain', 'contracts', 'api', 'openapi'] },
+  cli: { folders: ['cli'], types: ['openapi'], packages: ['node:*'] },
 };
 
-const escape = (text) => text.replace(/[.*+?^${}()|[\]\\/]/g, '\\$&');
+const escape = (text) => text.replace(/[.+?^${}()|[\]\\/]/g, '\\$&').replaceAll('*', '.*');
 
 const boundary = (folder) => {
-  const { folders, packages } = IMPORT_TABLE[folder];
-  const banned = FOLDERS.filter((other) => !folders.includes(other));
+  const { folders, types = [], packages } = IMPORT_TABLE[folder];
+  const banned = FOLDERS.filter((other) => ![...folders, ...types].includes(other));
   const patterns = [
     {
       regex: `^(\\.\\./)+(${banned.join('|')})(/|$)`,
       message: `${folder}/ may import only ${folders.join(', ')} (docs/architecture.md).`,
     },
   ];
+  if (types.length > 0) {
+    patterns.push({
+      regex: `^(\\.\\./)+(${types.join('|')})(/|$)`,
+      allowTypeImports: true,
+      message: `${folder}/ may import only types of ${types.join(', ')} (docs/architecture.md).`,
+    });
+  }
   if (packages !== undefined) {
     const allowed = packages.length === 0 ? '' : `(?!(${packages.map(escape).join('|')})$)`;
     patterns.push({

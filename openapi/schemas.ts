@@ -428,4 +428,5 @@ export type PlacementView = z.infer<typeof placementSchema>;
 export type NodeView = z.infer<typeof nodeSchema>;
 export type EventView = z.infer<typeof eventSchema>;
 export type JoinTokenView = z.infer<typeof joinTokenSchema>;
+export type MadeJoinTokenView = z.infer<typeof madeJoinTokenSchema>;
 export type LogLineView = z.infer<typeof logLineSchema>;

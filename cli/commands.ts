@@ -1,0 +1,17 @@
+/**
+ * All commands that are clients of the HTTP API, in the order of the help.
+ *
+ * Invariant: no two have the same name, and none has that of what the server side runs itself (`up`, `join`, `leave`).
+ */
+
+import type { Command } from './command';
+import { drainCommand } from './drain';
+import { JOIN_TOKEN_COMMANDS } from './join-tokens';
+import { NODE_COMMANDS, REMOVE_COMMAND } from './nodes';
+
+export const COMMANDS: readonly Command[] = [
+  ...NODE_COMMANDS,
+  drainCommand(),
+  REMOVE_COMMAND,
+  ...JOIN_TOKEN_COMMANDS,
+];
