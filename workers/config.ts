@@ -180,6 +180,10 @@ const readToken = (file: string, refuse: (message: string) => void): string | un
   return undefined;
 };
 
+/** Where data is kept when nobody says otherwise. */
+export const defaultDataDir = (isRoot: boolean): string =>
+  isRoot ? '/var/lib/containeros' : `${homedir()}/.local/share/containeros`;
+
 /**
  * @param argv flags, without the command
  * @param environment usually process.env
@@ -311,9 +315,7 @@ export const parseConfig = (
 
   const config: Config = {
     dev,
-    dataDir: resolve(
-      text('data-dir') ?? (isRoot ? '/var/lib/containeros' : `${homedir()}/.local/share/containeros`),
-    ),
+    dataDir: resolve(text('data-dir') ?? defaultDataDir(isRoot)),
     nodeId,
     nodeLabels,
     apiHost,

@@ -1,33 +1,56 @@
-/** The command line of the server side: `containeros up`, and the roles that it starts. */
+/**
+ * The command line: `containeros up` and `join`, the roles that they start, and the commands of cli/, which are clients
+ * of the API.
+ *
+ * Invariants: each process loads only what it is there for; a failure ends it with one line that begins with
+ * `containeros:`, and with the exit code of the error table.
+ */
 
-import { ContainerOsError, ERROR_TABLE } from '../domain/errors';
+import { ContainerOsError, ERROR_TABLE, isErrorCode, type ErrorCode } from '../domain/errors';
 
 import { readMembership } from './cluster/membership';
-import { configHelp, parseConfig, type Config } from './config';
+import { configHelp, defaultDataDir, parseConfig, type Config } from './config';
 import { createLogger } from './logger';
 import { addressTowards } from './own-address';
 import { ROLES, type Role } from './up/supervise';
 import { up } from './up/up';
 import { version } from './version';
 
-const HELP = `containeros: a container management system for developers
+/** What is run here, as the list of all commands shows it. */
+const SERVER_COMMANDS = [
+  { name: 'up', usage: '[flags]', summary: 'Start everything on this machine, in the foreground.' },
+  {
+    name: 'join',
+    usage: 'ADDRESS --token TOKEN [flags]',
+    summary: 'Make this machine a node of the cluster there, and run it in the foreground.',
+  },
+];
 
-  containeros up [flags]      start everything on this machine, in the foreground
-  containeros join ADDRESS --token TOKEN [flags]
-                              make this machine a node of the cluster there, and run it
-  containeros --version
-  containeros --help
+const HELP: Readonly<Record<string, () => string>> = {
+  up: () => `containeros up [flags]
 
-Flags of up and join (each has a variable, too):
+Starts everything on this machine, in the foreground; on a machine that has joined a cluster, what a node needs. Each
+flag has a variable, too:
+
 ${configHelp()}
-`;
+`,
+  join: () => `containeros join ADDRESS --token TOKEN [flags]
+
+Makes this machine a node of the cluster at that address, and runs it in the foreground. The first machine prints the
+whole command; containeros join-token create makes another token. CONTAINEROS_JOIN_TOKEN may hold the token, which
+others on this machine can read on a command line. The flags are those of containeros up, which also starts the node
+again later.
+`,
+};
+
+const isRoot = (): boolean => process.getuid?.() === 0;
 
 const isRole = (text: string | undefined): text is Role =>
   (ROLES as readonly (string | undefined)[]).includes(text);
 
 /** Only what a role needs is loaded: each is a process of its own, and small. */
 const startRole = async (role: Role, argv: readonly string[]): Promise<void> => {
-  const config = parseConfig(argv, process.env, process.getuid?.() === 0);
+  const config = parseConfig(argv, process.env, isRoot());
   const logger = createLogger(config, role);
   switch (role) {
     case 'control-plane':
@@ -39,18 +62,59 @@ const startRole = async (role: Role, argv: readonly string[]): Promise<void> => 
   }
 };
 
-const parse = (argv: readonly string[], detectAddress?: () => string | undefined) =>
-  parseConfig(argv, process.env, process.getuid?.() === 0, detectAddress);
+/** `node` without a supervisor is the command that shows a node. */
+const isRoleHere = (command: string | undefined): command is Role =>
+  isRole(command) && (command !== 'node' || process.send !== undefined);
+
+const asksForHelp = (argv: readonly string[]): boolean => argv.includes('--help') || argv.includes('-h');
+
+/** Ends the process when what it says cannot be said: quietly when the reader has what it wanted. */
+const endWithOutput = (error: NodeJS.ErrnoException): never => {
+  if (error.code === 'EPIPE') process.exit(0);
+  process.stderr.write(`containeros: The output cannot be written: ${error.message}.\n`);
+  process.exit(ERROR_TABLE.internal.exitCode);
+};
+
+/** Resolves when all has left that was written before; a process that ends earlier takes it along. */
+const outputWritten = (): Promise<void> =>
+  new Promise((resolve) => {
+    process.stdout.write('', (error) => (error ? endWithOutput(error) : resolve()));
+  });
+
+/** A command of cli/, or the help. */
+const runClient = async (argv: readonly string[]): Promise<number> => {
+  const { CommandError, runCommandLine } = await import('../cli/run.js');
+  const { suggestKey } = await import('../domain/spec/suggest.js');
+  process.stdout.on('error', endWithOutput);
+  try {
+    const exitCode = await runCommandLine(argv, {
+      environment: process.env,
+      defaultDataDir: defaultDataDir(isRoot()),
+      suggest: suggestKey,
+      otherCommands: SERVER_COMMANDS,
+      write: (text) => process.stdout.write(text),
+      writeError: (text) => process.stderr.write(text),
+      nowMs: Date.now,
+    });
+    await outputWritten();
+    return exitCode;
+  } catch (error) {
+    if (!(error instanceof CommandError)) throw error;
+    // A code that is not known here is one of a newer API.
+    const code: ErrorCode = isErrorCode(error.code) ? error.code : 'internal';
+    throw new ContainerOsError(code, error.message, [], { cause: error });
+  }
+};
 
 /** As a node, the machine goes by the address under which it reaches the cluster. */
 const parseAsMember = async (argv: readonly string[], clusterAddress: string): Promise<Config> => {
   const { hostname, port } = new URL(`https://${clusterAddress}`);
   const address = await addressTowards(hostname.replace(/^\[|\]$/g, ''), Number(port)).catch(() => undefined);
-  return parse(argv, () => address);
+  return parseConfig(argv, process.env, isRoot(), () => address);
 };
 
 const startUp = async (argv: readonly string[]): Promise<number> => {
-  const config = parse(argv);
+  const config = parseConfig(argv, process.env, isRoot());
   const membership = readMembership(config);
   if (membership === undefined) return up(config, argv, __filename, createLogger(config, 'up'));
   const { runMember } = await import('./cluster/run-member.js');
@@ -63,9 +127,8 @@ const startJoin = async (argv: readonly string[]): Promise<number> => {
   const { runMember } = await import('./cluster/run-member.js');
   const { address, token, flags } = readJoinArguments(argv, process.env);
   const config = await parseAsMember(flags, address);
-  const logger = createLogger(config, 'up');
   const membership = await joinCluster(config, { address, token });
-  return runMember(config, membership, flags, __filename, logger);
+  return runMember(config, membership, flags, __filename, createLogger(config, 'up'));
 };
 
 const main = async (argv: readonly string[]): Promise<number | undefined> => {
@@ -74,18 +137,19 @@ const main = async (argv: readonly string[]): Promise<number | undefined> => {
     process.stdout.write(`${version()}\n`);
     return 0;
   }
-  if (command === undefined || command === 'help' || argv.includes('--help') || argv.includes('-h')) {
-    process.stdout.write(HELP);
-    return command === undefined ? 2 : 0;
-  }
-  if (isRole(command)) {
+  if (isRoleHere(command)) {
     await startRole(command, rest);
     return undefined;
   }
+  const help = HELP[(command === 'help' ? rest[0] : command) ?? ''];
+  if (help !== undefined && (command === 'help' || asksForHelp(rest))) {
+    process.stdout.write(help());
+    return 0;
+  }
+  const start = command === 'up' ? startUp : command === 'join' ? startJoin : undefined;
+  if (start === undefined) return runClient(argv);
   if (process.stdout.isTTY) process.env['CONTAINEROS_LOG_TTY'] = '1';
-  if (command === 'up') return startUp(rest);
-  if (command === 'join') return startJoin(rest);
-  throw new ContainerOsError('invalid', `There is no command "${command}". See containeros --help.`);
+  return start(rest);
 };
 
 main(process.argv.slice(2)).then(

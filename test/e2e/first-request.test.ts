@@ -1,4 +1,9 @@
 // The first request that must work, and what the scripts of the first users count on (docs: the README's first page).
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
+
 import { assertConverged } from '../support/checker';
 import {
   apply,
@@ -15,7 +20,10 @@ import {
   webSpec,
   type TestBed,
 } from '../support/product';
+import { projectRoot, runCommand } from '../support/process';
 import { eventually } from '../support/wait';
+
+const COMMAND = join(projectRoot(), 'bin', 'containeros.js');
 
 let bed: TestBed;
 
@@ -61,6 +69,62 @@ scenario(
     expect(answer.status).toBe(200);
   },
 );
+
+scenario(
+  'the installed command shows the node, and ends with the exit code of what went wrong',
+  () => bed,
+  async ({ instance, engine }) => {
+    const containeros = async (words: string, password = 'dev', port = instance.apiPort) => {
+      const command = [process.execPath, COMMAND, ...words.split(' ')];
+      const { PATH, HOME } = process.env;
+      const env = {
+        PATH,
+        HOME,
+        CONTAINEROS_PASSWORD: password,
+        CONTAINEROS_API_URL: `http://127.0.0.1:${port}`,
+      };
+      const { code, stdout, stderr } = await engine.exec(command, { env, mayFail: true });
+      return { code, stdout, stderr };
+    };
+    const { items } = (await instance.api('GET', '/v1/nodes')).body as { items: { id: string }[] };
+    const id = items[0]?.id ?? '';
+    expect(await containeros('nodes')).toEqual({
+      code: 0,
+      stdout: expect.stringMatching(
+        new RegExp(`^NAME .*\n${id} +127\\.0\\.0\\.1 +up +active .*\n$`),
+      ) as string,
+      stderr: '',
+    });
+    // Also the name of a role.
+    expect((await containeros(`node ${id}`)).stdout).toMatch(new RegExp(`^Node ${id}\n\n {2}Address`));
+    expect((await containeros('--help')).stdout).toMatch(/containeros up .*containeros drain NODE /s);
+    expect((await containeros('up --help')).stdout).toContain('--advertise-address');
+    const ends = async (words: string, ...rest: [password?: string, port?: number]) => {
+      const { code, stdout, stderr } = await containeros(words, ...rest);
+      expect([stdout, stderr]).toEqual(['', expect.stringMatching(/^containeros: .+\n$/)]);
+      return code;
+    };
+    expect(await ends('nodez')).toBe(2);
+    expect(await ends('nodes', 'wrong')).toBe(3);
+    expect(await ends('node no-such-node')).toBe(5);
+    expect(await ends('nodes', 'dev', 1)).toBe(8);
+  },
+);
+
+test('the installed command writes a long answer whole, into a pipe too', async () => {
+  const text = JSON.stringify({ items: [], filler: 'x'.repeat(2_000_000) });
+  const server = createServer((_, answer) => answer.end(text)).listen(0, '127.0.0.1');
+  try {
+    await once(server, 'listening');
+    const { port } = server.address() as AddressInfo;
+    const { PATH, HOME } = process.env;
+    const env = { PATH, HOME, CONTAINEROS_PASSWORD: 'dev', CONTAINEROS_API_URL: `http://127.0.0.1:${port}` };
+    const { stdout } = await runCommand(process.execPath, [COMMAND, 'nodes', '--json'], { env });
+    expect(stdout.length).toBe(text.length + 1);
+  } finally {
+    server.close();
+  }
+});
 
 scenario(
   'what is left out has its default',
