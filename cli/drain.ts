@@ -77,8 +77,10 @@ const changeSince = async (api: ApiClient, id: string, { node, microservices }: 
 };
 
 /** Volumes with a name are on their node for good; daemons leave nevertheless, because each node has its own. */
-const staysWithItsData = ({ specification }: MicroserviceView): boolean =>
+const staysWithItsData = ({ specification, state, scale }: MicroserviceView): boolean =>
   specification.daemon !== true &&
+  state !== 'removing' &&
+  scale > 0 &&
   Object.values(specification.containers).some(({ volumes = [] }) =>
     volumes.some((volume) => 'name' in volume),
   );
@@ -93,8 +95,14 @@ const byName = (names: readonly string[]): string =>
     }),
   );
 
+interface Progress {
+  readonly summary: string;
+  /** What stands in the way, a line each. */
+  readonly troubles: readonly string[];
+}
+
 /** @throws {CommandError} `conflict` when nothing more will leave */
-const progressOf = (id: string, { node, microservices, left }: Look): string => {
+const progressOf = (id: string, { node, microservices, left }: Look): Progress => {
   const known = new Map(microservices.value.items.map((microservice) => [microservice.name, microservice]));
   const owners = [...new Set(left.map(({ microservice }) => microservice))].sort().flatMap((name) => {
     const owner = known.get(name);
@@ -122,10 +130,19 @@ const progressOf = (id: string, { node, microservices, left }: Look): string => 
   }
   const names = left.map(({ microservice }) => microservice);
   const verb = left.length === 1 ? 'has' : 'have';
-  return [
-    `${count(left.length, 'replica')} still ${verb} to leave ${id}: ${byName(names)}.`,
-    ...troubles,
-  ].join('\n');
+  const summary = `${count(left.length, 'replica')} still ${verb} to leave ${id}: ${byName(names)}.`;
+  return { summary, troubles };
+};
+
+/** Tells what is news: a microservice that tries again and again says the same each time. */
+const createTeller = (tell: (line: string) => void): ((progress: Progress) => void) => {
+  let told: Progress = { summary: '', troubles: [] };
+  return ({ summary, troubles }) => {
+    const before = summary === told.summary ? told.troubles : [];
+    const isNews = summary !== told.summary || troubles.some((trouble) => !before.includes(trouble));
+    if (isNews) tell([summary, ...troubles].join('\n'));
+    told = { summary, troubles: [...new Set([...before, ...troubles])] };
+  };
 };
 
 /** Survives an API that is away for a while. */
@@ -134,7 +151,7 @@ const follow = async (
   id: string,
   { retryMs, limitMs }: Patience,
 ): Promise<ApiAnswer<NodeView>> => {
-  let told = '';
+  const tellNews = createTeller(tell);
   let awaySinceMs: number | undefined;
   for (;;) {
     try {
@@ -148,9 +165,7 @@ const follow = async (
           `Node ${id} is ${node.value.availability} now: somebody ended the drain. ${count(left.length, 'replica')} ${left.length === 1 ? 'is' : 'are'} still there.`,
         );
       }
-      const progress = progressOf(id, look);
-      if (progress !== told) tell(progress);
-      told = progress;
+      tellNews(progressOf(id, look));
       await changeSince(api, id, look);
       await delay(LOOK_GAP_MS);
     } catch (error) {

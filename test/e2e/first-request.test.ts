@@ -4,7 +4,9 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 
+import type { NodeView } from '../../openapi/schemas';
 import { assertConverged } from '../support/checker';
+import type { Instance } from '../support/instance';
 import {
   apply,
   applyAsync,
@@ -13,6 +15,7 @@ import {
   endpoints,
   microservice,
   page,
+  read,
   removeMicroservice,
   scenario,
   serving,
@@ -26,6 +29,11 @@ import { eventually } from '../support/wait';
 const COMMAND = join(projectRoot(), 'bin', 'containeros.js');
 
 let bed: TestBed;
+
+const onlyNode = async (instance: Instance): Promise<string> => {
+  const { items } = await read<{ items: NodeView[] }>(instance, '/v1/nodes');
+  return items[0]?.id ?? '';
+};
 
 beforeAll(async () => {
   bed = await startTestBed();
@@ -70,33 +78,32 @@ scenario(
   },
 );
 
+/** As somebody on the machine would type it. */
+const commandOf = (words: string): readonly string[] => [process.execPath, COMMAND, ...words.split(' ')];
+const variablesFor = (port: number, password = 'dev'): NodeJS.ProcessEnv => {
+  const { PATH, HOME } = process.env;
+  return { PATH, HOME, CONTAINEROS_PASSWORD: password, CONTAINEROS_API_URL: `http://127.0.0.1:${port}` };
+};
+
 scenario(
   'the installed command shows the node, and ends with the exit code of what went wrong',
   () => bed,
   async ({ instance, engine }) => {
     const containeros = async (words: string, password = 'dev', port = instance.apiPort) => {
-      const command = [process.execPath, COMMAND, ...words.split(' ')];
-      const { PATH, HOME } = process.env;
-      const env = {
-        PATH,
-        HOME,
-        CONTAINEROS_PASSWORD: password,
-        CONTAINEROS_API_URL: `http://127.0.0.1:${port}`,
-      };
-      const { code, stdout, stderr } = await engine.exec(command, { env, mayFail: true });
+      const options = { env: variablesFor(port, password), mayFail: true };
+      const { code, stdout, stderr } = await engine.exec(commandOf(words), options);
       return { code, stdout, stderr };
     };
-    const { items } = (await instance.api('GET', '/v1/nodes')).body as { items: { id: string }[] };
-    const id = items[0]?.id ?? '';
+    const id = await onlyNode(instance);
     expect(await containeros('nodes')).toEqual({
       code: 0,
       stdout: expect.stringMatching(
-        new RegExp(`^NAME .*\n${id} +127\\.0\\.0\\.1 +up +active .*\n$`),
+        new RegExp(`^NAME .*\\n${id} +127\\.0\\.0\\.1 +up +active .*\\n$`),
       ) as string,
       stderr: '',
     });
     // Also the name of a role.
-    expect((await containeros(`node ${id}`)).stdout).toMatch(new RegExp(`^Node ${id}\n\n {2}Address`));
+    expect((await containeros(`node ${id}`)).stdout).toMatch(new RegExp(`^Node ${id}\\n\\n {2}Address`));
     expect((await containeros('--help')).stdout).toMatch(/containeros up .*containeros drain NODE /s);
     expect((await containeros('up --help')).stdout).toContain('--advertise-address');
     const ends = async (words: string, ...rest: [password?: string, port?: number]) => {
@@ -111,15 +118,45 @@ scenario(
   },
 );
 
+scenario(
+  'a drain that finds no other node says why while it is followed, and ends when it is taken back',
+  () => bed,
+  async (running) => {
+    const { instance, engine } = running;
+    const id = await onlyNode(instance);
+    const child = engine.spawn(commandOf(`drain ${id} --wait`), {
+      env: variablesFor(instance.apiPort),
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    const ended = once(child, 'exit');
+    let output = '';
+    child.stdout?.on('data', (chunk: Buffer) => (output += chunk.toString()));
+    child.stderr?.on('data', (chunk: Buffer) => (output += chunk.toString()));
+    await eventually(() =>
+      expect(output).toMatch(
+        new RegExp(
+          `2 replicas still have to leave ${id}: 2 of test-server\\.\\n {2}test-server: .*${id} is being drained`,
+        ),
+      ),
+    );
+    await instance.api('POST', `/v1/nodes/${id}/uncordon`);
+    expect(await ended).toEqual([6, null]);
+    await eventually(() =>
+      expect(output).toMatch(/somebody ended the drain\. 2 replicas are still there\.\n$/),
+    );
+    await eventually(async () => expect((await microservice(instance, 'test-server')).state).toBe('steady'));
+    await assertConverged(running);
+  },
+);
+
 test('the installed command writes a long answer whole, into a pipe too', async () => {
   const text = JSON.stringify({ items: [], filler: 'x'.repeat(2_000_000) });
   const server = createServer((_, answer) => answer.end(text)).listen(0, '127.0.0.1');
   try {
     await once(server, 'listening');
     const { port } = server.address() as AddressInfo;
-    const { PATH, HOME } = process.env;
-    const env = { PATH, HOME, CONTAINEROS_PASSWORD: 'dev', CONTAINEROS_API_URL: `http://127.0.0.1:${port}` };
-    const { stdout } = await runCommand(process.execPath, [COMMAND, 'nodes', '--json'], { env });
+    const [program = '', ...args] = commandOf('nodes --json');
+    const { stdout } = await runCommand(program, args, { env: variablesFor(port) });
     expect(stdout.length).toBe(text.length + 1);
   } finally {
     server.close();

@@ -97,6 +97,26 @@ describe('drain --wait', () => {
     expect(looks()).toBeLessThanOrEqual(2 * told.length);
   });
 
+  test('says what stands in the way once, however often it is tried', async () => {
+    await has(db1);
+    const running = start('--wait');
+    const tries = async (state: 'changing' | 'failed', message: string) => {
+      const before = looks();
+      put(microserviceDocuments(buildMicroservice('db', { state, message })));
+      await eventually(() => expect(looks()).toBeGreaterThan(before));
+    };
+    await eventually(() => expect(running.out()).not.toBe(''));
+    await tries('failed', 'no room');
+    await tries('changing', '');
+    await tries('failed', 'no room');
+    await tries('failed', 'no node');
+    leave(db1);
+    const left = '1 replica still has to leave node-2: db.\n';
+    expect((await running.ended).out).toBe(
+      `${left}${left}  db: no room\n${left}  db: no node\nNode node-2 is drained: no replica is left on it.\n`,
+    );
+  });
+
   test('prints the node alone with --json', async () => {
     await has(web1);
     const running = start('--wait', '--json');
@@ -137,6 +157,24 @@ describe('drain --wait', () => {
       'containeros: Node node-2 cannot be drained: db keeps its data in volumes there, so it stays. All else that can leave has left. Remove that microservice, or let the node go on with containeros uncordon node-2.\n',
     );
     expect(end).toBe('conflict');
+  });
+
+  test('waits for data that goes, because its microservice is removed or scaled to nothing', async () => {
+    const cache1 = buildReplica('cache-1', 'node-2', { name: 'cache' });
+    await has(db1, cache1);
+    put({
+      ...microserviceDocuments(buildMicroservice('db', { release: data, state: 'removing' })),
+      ...microserviceDocuments(buildMicroservice('cache', { release: data, scale: 0 })),
+    });
+    await eventually(() =>
+      expect(use.api.readModel.microservice({ project: 'default', name: 'cache' })?.scale).toBe(0),
+    );
+    const running = start('--wait');
+    await eventually(() =>
+      expect(running.out()).toBe('2 replicas still have to leave node-2: cache and db.\n'),
+    );
+    leave(db1, cache1);
+    expect((await running.ended).end).toBe(0);
   });
 
   test('says that a node is down', async () => {
