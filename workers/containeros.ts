@@ -18,10 +18,10 @@ import { version } from './version';
 
 /** What is run here, as the list of all commands shows it. */
 const SERVER_COMMANDS = [
-  { name: 'up', usage: '[flags]', summary: 'Start everything on this machine, in the foreground.' },
+  { name: 'up', usage: '', summary: 'Start everything on this machine, in the foreground.' },
   {
     name: 'join',
-    usage: 'ADDRESS --token TOKEN [flags]',
+    usage: 'ADDRESS',
     summary: 'Make this machine a node of the cluster there, and run it in the foreground.',
   },
 ];
