@@ -1,6 +1,6 @@
 /**
- * What every role process does at its edges: ends with its supervisor, tells it whether it is ready, and stops
- * cleanly once when asked.
+ * What every role process does at its edges: ends with its supervisor, tells it that it lives and whether it is ready,
+ * and stops cleanly once when asked.
  */
 
 import type { Logger } from 'pino';
@@ -13,6 +13,13 @@ export interface RoleStatus {
   readonly reason?: string;
 }
 
+/** Sent now and then: whoever goes silent hangs. */
+export interface RoleAlive {
+  readonly kind: 'alive';
+}
+
+export const ALIVE_EVERY_MS = 2_000;
+
 /** What a supervisor tells the API of the other roles. */
 export interface RolesStatus {
   readonly kind: 'roles';
@@ -21,8 +28,8 @@ export interface RolesStatus {
 
 const isConnectedToSupervisor = () => process.send !== undefined && process.connected;
 
-export const tellSupervisor = (status: RoleStatus): void => {
-  if (isConnectedToSupervisor()) process.send?.(status, undefined, undefined, () => undefined);
+export const tellSupervisor = (message: RoleStatus | RoleAlive): void => {
+  if (isConnectedToSupervisor()) process.send?.(message, undefined, undefined, () => undefined);
 };
 
 export const onRolesStatus = (listener: (status: RolesStatus) => void): void => {
@@ -34,11 +41,13 @@ export const onRolesStatus = (listener: (status: RolesStatus) => void): void => 
 };
 
 /**
- * Runs `stop` once, on SIGTERM or SIGINT, or when the supervisor is gone, and then ends the process.
+ * Tells the supervisor that the process lives, from now on, and runs `stop` once, on SIGTERM or SIGINT, or when the supervisor is gone, and then ends the process.
  *
  * @param stop stops the role; has `graceMs` milliseconds for it
  */
 export const endWithSupervisor = (logger: Logger, stop: () => Promise<void>, graceMs = 8_000): void => {
+  tellSupervisor({ kind: 'alive' });
+  setInterval(() => tellSupervisor({ kind: 'alive' }), ALIVE_EVERY_MS).unref();
   let isStopping = false;
   const end = (why: string, isOrphan: boolean) => {
     if (isStopping) return;

@@ -1,8 +1,9 @@
 /**
- * Keeps one process running: starts it, starts it again when it ends, and stops it when asked.
+ * Keeps one process running: starts it, starts it again when it ends or hangs, and stops it when asked.
  *
  * Invariants: at most one process of a role runs per data directory, also after the supervisor itself was killed (the
- * pid file leads to the orphan); restarts back off.
+ * pid file leads to the orphan); restarts back off; one that has said that it lives and then says nothing hangs, unless
+ * this process was held up itself.
  */
 
 import { spawn, type ChildProcess } from 'node:child_process';
@@ -11,6 +12,8 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 
 import type { Logger } from 'pino';
+
+import { ALIVE_EVERY_MS, type RoleAlive } from '../role';
 
 const RESTART_FIRST_MS = 100;
 const RESTART_MAX_MS = 5_000;
@@ -32,7 +35,46 @@ export interface ProcessSpec {
   readonly onLine?: (line: string) => void;
   readonly onMessage?: (message: unknown) => void;
   readonly onExit?: (how: string) => void;
+  /** How long a process of ours may be silent before it counts as hanging, in milliseconds. */
+  readonly silenceMs?: number;
 }
+
+/** Far beyond what a busy machine keeps a process waiting, and what a collection of garbage takes. */
+const SILENCE_MS = 20_000;
+/** Of a look, beyond which the whole machine may have stood still. */
+const LATE_MS = 3_000;
+
+const isAliveMessage = (message: unknown): message is RoleAlive =>
+  typeof message === 'object' && message !== null && 'kind' in message && message.kind === 'alive';
+
+/**
+ * Ends a child that goes silent after its first sign of life.
+ *
+ * @returns what to call with each sign of life
+ */
+const watchLife = (child: ChildProcess, silenceMs: number, onSilent: () => void): (() => void) => {
+  let heardAtMs: number | undefined;
+  let lookedAtMs = performance.now();
+  const timer = setInterval(
+    () => {
+      const now = performance.now();
+      const isLate = now - lookedAtMs > ALIVE_EVERY_MS + LATE_MS;
+      lookedAtMs = now;
+      if (heardAtMs === undefined) return;
+      if (isLate) heardAtMs = now;
+      else if (now - heardAtMs > silenceMs) {
+        clearInterval(timer);
+        onSilent();
+        // Nothing else reaches a process that was stopped.
+        child.kill('SIGKILL');
+      }
+    },
+    Math.min(ALIVE_EVERY_MS, silenceMs / 4),
+  );
+  timer.unref();
+  child.once('exit', () => clearInterval(timer));
+  return () => (heardAtMs = performance.now());
+};
 
 export interface SupervisedProcess {
   readonly role: string;
@@ -130,7 +172,10 @@ export const superviseProcess = (spec: ProcessSpec, logger: Logger): SupervisedP
           onLine(line);
         });
       }
-      if (spec.onMessage) started.on('message', spec.onMessage);
+      const heard = watchLife(started, spec.silenceMs ?? SILENCE_MS, () =>
+        logger.error(`${spec.role} (process ${started.pid ?? ''}) hangs; ending it`),
+      );
+      started.on('message', (message) => (isAliveMessage(message) ? heard() : spec.onMessage?.(message)));
       started.on('error', (error: NodeJS.ErrnoException) => {
         if (started.pid === undefined) {
           resolve(error.code === 'ENOENT' ? `there is no program ${spec.command}` : error.message);
