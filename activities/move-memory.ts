@@ -18,7 +18,7 @@ interface Tried {
 }
 
 export interface MoveMemory {
-  /** @returns the snapshot, in which nodes that have lately not taken a move count as ones that come and go */
+  /** @returns the snapshot, in which nodes that have lately not taken a move are no places to move to */
   readonly applied: (key: MicroserviceKey, snapshot: Snapshot) => Snapshot;
   /** Has to be told of each plan that is about to be run. */
   readonly remember: (key: MicroserviceKey, plan: Plan, snapshot: Snapshot) => void;
@@ -43,9 +43,7 @@ export const createMoveMemory = (nowMs: () => number): MoveMemory => {
         ...snapshot,
         nodes: snapshot.nodes.map((node) => {
           const untilMs = known.get(node.id)?.untilMs;
-          return untilMs === undefined
-            ? node
-            : { ...node, unstableUntilMs: Math.max(untilMs, node.unstableUntilMs ?? 0) };
+          return untilMs === undefined ? node : { ...node, noMovesUntilMs: untilMs };
         }),
       };
     },

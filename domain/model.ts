@@ -147,8 +147,10 @@ export interface NodeSettings {
 export interface SnapshotNode extends ObservedNode {
   readonly up: boolean;
   readonly availability: NodeAvailability;
-  /** It comes and goes: until then it is no place to move to for the sake of balance. Left out when it is calm. */
+  /** It comes and goes: until then it is used only where no other will do. Left out when it is calm. */
   readonly unstableUntilMs?: number;
+  /** A move there for the sake of balance has come to nothing: until then none is tried again. */
+  readonly noMovesUntilMs?: number;
   /** How many replicas of each microservice are there, by `project/name` in lower case. */
   readonly microservices: Readonly<Record<string, number>>;
   /** Replicas there that a drain waits for: those that have not ended, without daemons, which go last. */

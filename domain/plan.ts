@@ -80,7 +80,7 @@ const levelOut = (request: PlanRequest, buckets: Buckets, createAccount: () => P
     spec.update.strategy === 'rolling' &&
     limitsOf(spec, scale).maxTotal > scale;
   if (!mayMove) return buckets;
-  const move = createAccount().level(({ unstableUntilMs }) => (unstableUntilMs ?? 0) <= request.nowMs);
+  const move = createAccount().level(({ noMovesUntilMs }) => (noMovesUntilMs ?? 0) <= request.nowMs);
   const newest = buckets.keep
     .filter(({ nodeId, state }) => nodeId === move?.from && state === 'running')
     .reduce<ObservedReplica | undefined>(
@@ -114,6 +114,7 @@ export const computePlan = (request: PlanRequest, snapshot: Snapshot): Plan => {
       needs,
       refusals: request.refusals,
       seed: request.seed,
+      nowMs: request.nowMs,
     });
 
   // Data in volumes does not move, so a replica that keeps some goes on where it is.

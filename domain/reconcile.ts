@@ -6,6 +6,7 @@
  * are to move have been replaced.
  */
 
+import { isUnstable } from './flapping';
 import { isOfRelease, type ObservedReplica, type PlanRequest, type Snapshot, type StopReason } from './model';
 import { daemonNodes, daemonScale } from './placement/daemon';
 import { needsOf } from './placement/needs';
@@ -64,14 +65,15 @@ const STOP_RANK: Readonly<Record<ObservedReplica['state'], number>> = {
 };
 
 /**
- * Chooses what goes: those that do not run first, then those on nodes that are being drained, then those on the node that has most, then the newest, or the
- * oldest when a node has come back (the newest placement stays).
+ * Chooses what goes: those that do not run first, then those on nodes that are being drained, then those on nodes that
+ * come and go, then those on the node that has most, then the newest, or the oldest when a node has come back (the
+ * newest placement stays).
  */
 const chooseSurplus = (
   replicas: readonly ObservedReplica[],
   count: number,
   oldestFirst: boolean,
-  isDraining: (nodeId: string) => boolean,
+  leaveRankOf: (nodeId: string) => number,
 ): readonly ObservedReplica[] => {
   if (count <= 0) return [];
   const crowd = new Map<string, number>();
@@ -79,7 +81,8 @@ const chooseSurplus = (
   const isBefore = (left: ObservedReplica, right: ObservedReplica): boolean => {
     const [leftRank, rightRank] = [STOP_RANK[left.state], STOP_RANK[right.state]];
     if (leftRank !== rightRank) return leftRank < rightRank;
-    if (isDraining(left.nodeId) !== isDraining(right.nodeId)) return isDraining(left.nodeId);
+    const [leftLeaves, rightLeaves] = [leaveRankOf(left.nodeId), leaveRankOf(right.nodeId)];
+    if (leftLeaves !== rightLeaves) return leftLeaves < rightLeaves;
     const [leftCrowd, rightCrowd] = [crowd.get(left.nodeId) ?? 0, crowd.get(right.nodeId) ?? 0];
     if (leftCrowd !== rightCrowd) return leftCrowd > rightCrowd;
     if (left.createdAtMs !== right.createdAtMs) return left.createdAtMs < right.createdAtMs === oldestFirst;
@@ -126,6 +129,14 @@ const brings = ({ kind }: PlanRequest): boolean =>
 
 const drainingNodes = ({ nodes }: Snapshot): ReadonlySet<string> =>
   new Set(nodes.filter(({ availability }) => availability === 'draining').map(({ id }) => id));
+
+/** What is to be left first: nodes that are being drained, then those that come and go. */
+const leaveRanks = ({ nowMs }: PlanRequest, { nodes }: Snapshot): ((nodeId: string) => number) => {
+  const ranks = new Map(
+    nodes.map((node) => [node.id, node.availability === 'draining' ? 0 : isUnstable(node, nowMs) ? 1 : 2]),
+  );
+  return (nodeId) => ranks.get(nodeId) ?? 2;
+};
 
 const isDone = ({ state }: ObservedReplica): boolean => state === 'running' || state === 'exited';
 
@@ -253,8 +264,11 @@ export const reconcile = (request: PlanRequest, snapshot: Snapshot): Buckets => 
 
   const { outdated, broken, current } = sorted;
   const draining = drainingNodes(snapshot);
-  const tooMany = chooseSurplus(current, current.length - scale, request.kind === 'reschedule', (nodeId) =>
-    draining.has(nodeId),
+  const tooMany = chooseSurplus(
+    current,
+    current.length - scale,
+    request.kind === 'reschedule',
+    leaveRanks(request, snapshot),
   );
   const leaving = new Set(tooMany);
   const left = current.filter((replica) => !leaving.has(replica));

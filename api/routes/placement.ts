@@ -7,13 +7,14 @@ import { pathParameter, queryOf, sendJson, type Exchange, type Route } from '../
 import { findMicroservice } from '../find';
 import { placementView } from '../views';
 
-export const placementRoutes = ({ readModel }: RouteDeps): readonly Route[] => {
+export const placementRoutes = ({ readModel, nowMs }: RouteDeps): readonly Route[] => {
   const read = (exchange: Exchange): void => {
     queryOf(exchange, emptyQuery);
     const microservice = findMicroservice(readModel, pathParameter(exchange, 'name'));
     const verdicts = explainPlacement(
       microservice.release.spec,
       readModel.snapshot(microservice),
+      nowMs(),
       microservice.project,
     );
     sendJson(exchange, 200, { value: placementView(microservice, verdicts) });

@@ -3,6 +3,7 @@
  * without a plan. Pure.
  */
 
+import { consequenceInWords, isUnstable } from '../flapping';
 import { DEFAULT_PROJECT, type ObservedReplica, type Snapshot, type SnapshotNode } from '../model';
 import type { ReleaseSpec } from '../spec/schema';
 import { needsOf } from './needs';
@@ -19,26 +20,29 @@ export interface NodeVerdict {
 const stays = ({ state }: ObservedReplica): boolean => state !== 'broken' && state !== 'stopping';
 
 /**
+ * @param nowMs the time, milliseconds since the epoch
  * @param project where the microservices are that the specification names
  * @returns a verdict for each node, in the order of their ids
  */
 export const explainPlacement = (
   spec: ReleaseSpec,
   { nodes, replicas }: Snapshot,
+  nowMs: number,
   project: string = DEFAULT_PROJECT,
 ): readonly NodeVerdict[] => {
   const up = new Set(nodes.filter((node) => node.up).map(({ id }) => id));
   const observed = replicas.filter(({ nodeId }) => up.has(nodeId));
   const staying = observed.filter(stays);
   const needs = needsOf(spec, project);
-  const createAccount = () => createPlacer({ nodes, observed, staying, needs, refusals: {}, seed: '' });
+  const createAccount = () =>
+    createPlacer({ nodes, observed, staying, needs, refusals: {}, seed: '', nowMs });
   const placer = createAccount();
   const rejections = new Map(placer.explain().map(({ nodeId, reason }) => [nodeId, reason]));
   const merits = placer.merits();
   const first = createAccount().place();
   const occupied = new Set(spec.daemon === true ? staying.map(({ nodeId }) => nodeId) : []);
 
-  const verdictOn = ({ id, health, availability }: SnapshotNode): NodeVerdict => {
+  const verdictOn = ({ id, health, availability, unstableUntilMs }: SnapshotNode): NodeVerdict => {
     if (occupied.has(id)) {
       const leaves = availability === 'draining' ? ', and stops there after all others' : '';
       return { nodeId: id, fits: false, reason: `runs its replica${leaves}: a daemon has one on each node` };
@@ -53,6 +57,13 @@ export const explainPlacement = (
       return { nodeId: id, fits: false, reason: `${rejection}${remains}` };
     }
     const room = 'has room for one more replica';
+    if (unstableUntilMs !== undefined && isUnstable({ unstableUntilMs }, nowMs)) {
+      return {
+        nodeId: id,
+        fits: true,
+        reason: `${room}, but comes and goes: ${consequenceInWords(unstableUntilMs)}`,
+      };
+    }
     if (health === 'degraded') {
       return { nodeId: id, fits: true, reason: `${room}, but is degraded: healthy nodes come first` };
     }

@@ -5,6 +5,7 @@
  * observed, not on the order in which it was listed; every node that was not an option has a reason in words.
  */
 
+import { isUnstable } from '../flapping';
 import { hashText } from '../hash';
 import type { NodeRejection, ObservedReplica, SnapshotNode } from '../model';
 import {
@@ -23,7 +24,9 @@ import type { Neighbour, ReplicaNeeds } from './needs';
 /** What the scores compare, the first difference decides; less is better. */
 interface Scored extends Candidate {
   readonly fixed: Filter | undefined;
-  /** A degraded node is taken only when no other one will do. */
+  /** One that comes and goes is taken only when no other one will do. */
+  readonly unstable: 0 | 1;
+  /** And so is a degraded one, before that. */
   readonly degraded: 0 | 1;
   /** The release keeps failing there: it may be the node. */
   readonly crashLoops: 0 | 1;
@@ -62,6 +65,7 @@ export interface PlacerInput {
   readonly needs: ReplicaNeeds;
   readonly refusals: Readonly<Record<string, string>>;
   readonly seed: string;
+  readonly nowMs: number;
 }
 
 export interface Placer {
@@ -72,13 +76,13 @@ export interface Placer {
   /**
    * Takes room for a replica in place of one of the others, so that nodes are more equal than before.
    *
-   * @param isCalm whether a node may be moved to for the sake of balance
+   * @param mayMoveTo whether a stable node may be moved to for the sake of balance
    * @returns the node that takes it, and the node that has too many; undefined when all is as equal as it can be
    */
-  readonly level: (isCalm: (node: SnapshotNode) => boolean) => Move | undefined;
+  readonly level: (mayMoveTo: (node: SnapshotNode) => boolean) => Move | undefined;
   /** Gives back the room of a replica that has been stopped. */
   readonly free: (replica: ObservedReplica) => void;
-  /** Whether a replica could go to a healthy node on which none of the microservice is crash-looping. */
+  /** Whether a replica could go to a healthy, stable node on which none of the microservice is crash-looping. */
   readonly hasRoomAwayFromCrashes: () => boolean;
   /** Why each node that would not take one more replica now would not, in the order of their ids. */
   readonly explain: () => readonly NodeRejection[];
@@ -99,11 +103,13 @@ const countByNode = (replicas: readonly ObservedReplica[]): ReadonlyMap<string, 
 
 /** What orders the nodes of one zone, the first difference decides. */
 const isBefore = (left: Scored, right: Scored, needs: ReplicaNeeds): boolean => {
+  if (!needs.keepsData && left.unstable !== right.unstable) return left.unstable < right.unstable;
   if (left.degraded !== right.degraded) return left.degraded < right.degraded;
   if (needs.keepsData) {
     // Volumes stay on their node: a new replica goes where one before it has left its data.
     const [leftData, rightData] = [left.observed > left.placed, right.observed > right.placed];
     if (leftData !== rightData) return leftData;
+    if (left.unstable !== right.unstable) return left.unstable < right.unstable;
   }
   if (left.crashLoops !== right.crashLoops) return left.crashLoops < right.crashLoops;
   if (left.zone.placed !== right.zone.placed) return left.zone.placed < right.zone.placed;
@@ -119,6 +125,10 @@ const isBefore = (left: Scored, right: Scored, needs: ReplicaNeeds): boolean => 
   if (left.tieBreak !== right.tieBreak) return left.tieBreak < right.tieBreak;
   return left.node.id < right.node.id;
 };
+
+/** Whether it may be chosen where nothing has to be. */
+const isSound = ({ unstable, degraded, crashLoops }: Scored): boolean =>
+  unstable + degraded + crashLoops === 0;
 
 const count = (number: number, noun: string): string => `${number} ${noun}${number === 1 ? '' : 's'}`;
 
@@ -149,7 +159,7 @@ const meritsOf = (candidate: Scored, needs: ReplicaNeeds, zoneCount: number): re
 
 /** @returns the account of one plan; it lives no longer than the call that plans */
 export const createPlacer = (input: PlacerInput): Placer => {
-  const { needs, refusals, seed } = input;
+  const { needs, refusals, seed, nowMs } = input;
   const observed = countByNode(input.observed);
   const staying = countByNode(input.staying);
   const crashLooping = countByNode(input.observed.filter(({ state }) => state === 'crash_looping'));
@@ -191,6 +201,7 @@ export const createPlacer = (input: PlacerInput): Placer => {
         needs.near.filter((one) => !isThere(one)).length + needs.apart.filter((one) => isThere(one)).length,
       fullness: fullnessOf(candidate),
       fixed: FIXED_FILTERS.find((filter) => !filter.passes(candidate, needs)),
+      unstable: isUnstable(node, nowMs) ? 1 : 0,
       degraded: node.health === 'degraded' ? 1 : 0,
       crashLoops: crashLooping.has(node.id) ? 1 : 0,
       placed: staying.get(node.id) ?? 0,
@@ -270,10 +281,10 @@ export const createPlacer = (input: PlacerInput): Placer => {
       queues = undefined;
       return true;
     },
-    level: (isCalm) => {
+    level: (mayMoveTo) => {
       const sources = candidates.filter(({ placed }) => placed >= 2);
       const targets = open
-        .filter((one) => one.degraded === 0 && one.crashLoops === 0 && isCalm(one.node) && hasRoom(one))
+        .filter((one) => isSound(one) && mayMoveTo(one.node) && hasRoom(one))
         .sort((left, right) => (isBefore(left, right, needs) ? -1 : 1));
       const bySurplus = [...sources].sort((left, right) =>
         left.placed !== right.placed ? right.placed - left.placed : left.node.id < right.node.id ? -1 : 1,
@@ -298,8 +309,7 @@ export const createPlacer = (input: PlacerInput): Placer => {
       account(candidate, -1, replica.cpusReserved, replica.memoryReservedBytes);
       queues = undefined;
     },
-    hasRoomAwayFromCrashes: () =>
-      open.some((candidate) => candidate.degraded === 0 && candidate.crashLoops === 0 && hasRoom(candidate)),
+    hasRoomAwayFromCrashes: () => open.some((candidate) => isSound(candidate) && hasRoom(candidate)),
     explain: () =>
       candidates
         .flatMap((candidate) => {

@@ -1,11 +1,13 @@
 /** What is said of each node when somebody asks where a replica could go. */
 
+import type { Snapshot } from '../../../domain/model';
 import { explainPlacement } from '../../../domain/placement/explain';
-import { buildNode, buildReleaseSpec, buildReplica, buildSnapshot } from '../../support/builders';
+import type { ReleaseSpec } from '../../../domain/spec/schema';
+import { NOW_MS, buildNode, buildReleaseSpec, buildReplica, buildSnapshot } from '../../support/builders';
 
-const reasonsOf = (...input: Parameters<typeof explainPlacement>) =>
+const reasonsOf = (spec: ReleaseSpec, snapshot: Snapshot, project?: string) =>
   Object.fromEntries(
-    explainPlacement(...input).map(({ nodeId, fits, reason }) => [
+    explainPlacement(spec, snapshot, NOW_MS, project).map(({ nodeId, fits, reason }) => [
       nodeId,
       `${fits ? 'yes' : 'no'}: ${reason}`,
     ]),
@@ -67,5 +69,23 @@ test('what keeps data on a node that is drained is said to stay', () => {
   );
   expect(reasonsOf(spec, snapshot)).toEqual({
     a: 'no: is being drained; what it runs stays, because its data is in volumes there',
+  });
+});
+
+test('of a node that comes and goes it is said until when others come first', () => {
+  const unstable = { unstableUntilMs: NOW_MS + 600_000 };
+  const snapshot = buildSnapshot([
+    buildNode('a', unstable),
+    buildNode('b', { ...unstable, health: 'degraded' }),
+    buildNode('c', { health: 'degraded' }),
+    buildNode('d', { unstableUntilMs: NOW_MS }),
+  ]);
+  const comesAndGoes =
+    'yes: has room for one more replica, but comes and goes: until 2026-01-01T00:10:00Z nodes that stay come first';
+  expect(reasonsOf(buildReleaseSpec(), snapshot)).toEqual({
+    a: comesAndGoes,
+    b: comesAndGoes,
+    c: 'yes: has room for one more replica, but is degraded: healthy nodes come first',
+    d: expect.stringContaining('is the first choice') as string,
   });
 });

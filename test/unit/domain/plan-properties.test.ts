@@ -86,6 +86,7 @@ const nodeArbitrary = fc.record({
   memoryAvailableBytes: fc.constantFrom(40 * MB, GB, 6 * GB),
   diskFreeBytes: fc.constantFrom(100 * MB, 20 * GB),
   health: fc.constantFrom('healthy' as const, 'healthy' as const, 'degraded' as const),
+  unstableUntilMs: fc.constantFrom(0, 0, NOW_MS + 60_000),
   images: fc.constantFrom<readonly string[]>([], ['nginx:1.28']),
   up: fc.constantFrom(true, true, true, false),
   availability: fc.constantFrom(

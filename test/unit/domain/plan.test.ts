@@ -358,6 +358,61 @@ describe('placement', () => {
   });
 });
 
+describe('nodes that come and go', () => {
+  const unstable = { unstableUntilMs: NOW_MS + 60_000 };
+  const startsOn = (plan: Plan) =>
+    stepsOf(plan).flatMap((step) => (step.kind === 'start' ? [step.nodeId] : []));
+
+  test('are used when no other node will do, degraded ones before them', () => {
+    const nodes = [buildNode('a', unstable), buildNode('b', { health: 'degraded' }), buildNode('c')];
+    const place = (...refusing: readonly string[]) =>
+      startsOn(
+        computePlan(
+          buildRequest({ scale: 2, refusals: Object.fromEntries(refusing.map((id) => [id, 'it is full'])) }),
+          buildSnapshot(nodes),
+        ),
+      );
+    expect(place()).toEqual(['c', 'c']);
+    expect(place('c')).toEqual(['b', 'b']);
+    expect(place('b', 'c')).toEqual(['a', 'a']);
+  });
+
+  test('are used like others when their time is over', () => {
+    const nodes = [buildNode('a', { unstableUntilMs: NOW_MS }), buildNode('b', { replicaCount: 1 })];
+    expect(startsOn(computePlan(buildRequest(), buildSnapshot(nodes)))).toEqual(['a']);
+  });
+
+  test('keep the data that is there: a replica comes back to it', () => {
+    const release = buildRelease(2, {
+      containers: { db: { image: 'postgres:17', volumes: [{ name: 'data', path: '/data' }] } },
+      update: { strategy: 'recreate' },
+    });
+    const snapshot = buildSnapshot(
+      [buildNode('a', unstable), buildNode('b')],
+      [buildReplica('web-1', 'a', { state: 'broken' })],
+    );
+    expect(startsOn(computePlan(buildRequest({ release }), snapshot))).toEqual(['a']);
+  });
+
+  test('get nothing for the sake of balance, and lose what is too much first', () => {
+    const nodes = [buildNode('a'), buildNode('b', unstable)];
+    const even = buildSnapshot(nodes, [buildReplica('web-1', 'a'), buildReplica('web-2', 'a')]);
+    expect(computePlan(buildRequest({ kind: 'reschedule', scale: 2 }), even).converged).toBe(true);
+    const back = buildSnapshot(nodes, [
+      buildReplica('web-1', 'b'),
+      buildReplica('web-2', 'a'),
+      buildReplica('web-3', 'a', { createdAtMs: NOW_MS - 1 }),
+    ]);
+    expect(summary(computePlan(buildRequest({ kind: 'reschedule', scale: 2 }), back))).toEqual([
+      'stop web-1 surplus',
+    ]);
+    const calm = { ...back, nodes: back.nodes.map((node) => ({ ...node, unstableUntilMs: NOW_MS })) };
+    expect(summary(computePlan(buildRequest({ kind: 'reschedule', scale: 2 }), calm))).toEqual([
+      'stop web-2 surplus',
+    ]);
+  });
+});
+
 describe('a plan in words', () => {
   test('is told by node when it has hundreds of steps', () => {
     const snapshot = buildSnapshot([buildNode('a'), buildNode('b')]);
