@@ -1,6 +1,6 @@
 /**
- * The watch over the cluster: tells entities when something of theirs has come apart, brings entities back that
- * Temporal has lost, and keeps house.
+ * The watch over the cluster: tells entities when something of theirs has come apart, records what becomes of nodes,
+ * brings entities back that Temporal has lost, and keeps house.
  *
  * Invariants: it plans nothing, entities look for themselves; a word too many costs one look, a word lost is made
  * good by the entity's own periodic look.
@@ -27,6 +27,7 @@ import {
 } from '../domain/model';
 
 import { createHousekeeping } from './housekeeping';
+import { createMembershipRecord } from './membership-record';
 
 /** What an entity is to be told. */
 interface Word {
@@ -192,6 +193,16 @@ export const createClusterActivities = (deps: ClusterDependencies): ClusterActiv
       const gainsRoom = (nodeId: string) =>
         inBackground('could not look for microservices that wait for a node', tellOfRoom(nodeId));
 
+      const membership = createMembershipRecord({ ...deps, nowMs: Date.now });
+      /** Told once its stability is known, which decides over what it gets. */
+      const isBack = (nodeId: string) => {
+        tellAll(`node ${nodeId} is back`, nodeId);
+        housekeepingAtMs = 0;
+        gainsRoom(nodeId);
+      };
+
+      const isUp = (nodeId: string): boolean => deps.view.nodes().some(({ id, up }) => id === nodeId && up);
+
       const isDraining = (nodeId: string): boolean =>
         deps.view.nodes().some(({ id, availability }) => id === nodeId && availability === 'draining');
 
@@ -227,14 +238,17 @@ export const createClusterActivities = (deps: ClusterDependencies): ClusterActiv
             else followDrain(change.nodeId);
             return;
           case 'membership':
-            tellAll(`node ${change.nodeId} is ${change.up ? 'back' : 'lost'}`, change.nodeId);
-            if (!change.up) return;
-            housekeepingAtMs = 0;
-            gainsRoom(change.nodeId);
+            if (!change.up) tellAll(`node ${change.nodeId} is lost`, change.nodeId);
+            membership.note(change.nodeId, change.up);
+            wake();
             return;
           case 'node':
             if (change.isRelabelled === true)
               tellAll(`node ${change.nodeId} has other labels`, change.nodeId);
+            if (change.isNew) {
+              membership.noteNew(change.nodeId, isUp(change.nodeId));
+              wake();
+            }
             if (change.isNew || change.isRelabelled === true) gainsRoom(change.nodeId);
             return;
         }
@@ -272,6 +286,21 @@ export const createClusterActivities = (deps: ClusterDependencies): ClusterActiv
           });
       };
 
+      // Beside the words too: Consul may be slow to write while entities can be told.
+      let recording: Promise<void> | undefined;
+      const recordMembership = () => {
+        recording ??= membership.keep(isBack, gainsRoom).then(
+          () => {
+            recording = undefined;
+            if (membership.hasNews()) wake();
+          },
+          (error: unknown) => {
+            recording = undefined;
+            deps.warn('could not record what has become of nodes', error);
+          },
+        );
+      };
+
       const endsAtMs = Date.now() + WATCH_FOR_MS;
       try {
         await heartbeating(async () => {
@@ -288,6 +317,7 @@ export const createClusterActivities = (deps: ClusterDependencies): ClusterActiv
             await Promise.all(batch.map(signalOne));
             if (context.cancellationSignal.aborted) throw new CancelledFailure('the watch was cancelled');
             if (waiting.size > 0 && batch.length > 0) continue;
+            recordMembership();
             keepHouse();
             await Promise.race([
               new Promise<void>((resolve) => {
@@ -300,7 +330,7 @@ export const createClusterActivities = (deps: ClusterDependencies): ClusterActiv
         });
       } finally {
         unsubscribe();
-        await keeping;
+        await Promise.all([keeping, recording]);
       }
     },
   };

@@ -16,10 +16,12 @@ import {
   microserviceKvKey,
   nodeKvKey,
   nodeSettingsKvKey,
+  nodeStabilityKvKey,
   releasesKvPrefix,
   replicasKvPrefix,
 } from '../contracts/kv';
 import { ContainerOsError } from '../domain/errors';
+import { instabilityInWords, isUnstable, type NodeStability } from '../domain/flapping';
 import {
   microserviceId,
   type Microservice,
@@ -44,6 +46,7 @@ const FOLLOWED = [
   'replicas',
   'nodes',
   'nodeSettings',
+  'nodeStability',
   'events',
 ] as const satisfies DocumentKind[];
 type Followed = (typeof FOLLOWED)[number];
@@ -72,6 +75,8 @@ export type ShownReplica = Omit<ObservedReplica, 'state'> & {
 export type ShownNode = Omit<ObservedNode, 'health'> & {
   readonly health: ObservedNode['health'] | 'lost';
   readonly availability: NodeAvailability;
+  /** It comes and goes: until then it is used only where no other node will do. */
+  readonly unstableUntilMs?: number;
 };
 
 export interface ReadModelStatus {
@@ -174,6 +179,7 @@ export const createReadModel = ({ kv, watchMembers, log, nowMs }: ReadModelDeps)
   const replicaKeys = new Map<string, string>();
   const nodes = createTable<ObservedNode>();
   const nodeSettings = createTable<NodeSettings>();
+  const nodeStability = createTable<NodeStability>();
   const events = createEventLog();
   const indexes: Record<Followed, number> = {
     microservices: 0,
@@ -181,6 +187,7 @@ export const createReadModel = ({ kv, watchMembers, log, nowMs }: ReadModelDeps)
     replicas: 0,
     nodes: 0,
     nodeSettings: 0,
+    nodeStability: 0,
     events: 0,
   };
   let members: ReadonlyMap<string, boolean> = new Map();
@@ -278,6 +285,16 @@ export const createReadModel = ({ kv, watchMembers, log, nowMs }: ReadModelDeps)
       }
       return addDaemons(topics);
     },
+    nodeStability: (change) => {
+      const { rows, gone, keys } = unpack('nodeStability', change);
+      for (const { key, row } of rows) nodeStability.set(key, row);
+      for (const key of gone) nodeStability.delete(key);
+      const topics = new Set<string>();
+      for (const key of keys) {
+        topics.add(TOPIC.nodes).add(TOPIC.node(key.slice(KV_PREFIX.nodeStability.length)));
+      }
+      return topics;
+    },
     events: (change) => {
       const { rows, gone } = unpack('events', change);
       const idOf = (key: string) => key.slice(KV_PREFIX.events.length);
@@ -361,8 +378,25 @@ export const createReadModel = ({ kv, watchMembers, log, nowMs }: ReadModelDeps)
   const availabilityOf = (nodeId: string): NodeAvailability =>
     nodeSettings.get(nodeSettingsKvKey(nodeId))?.availability ?? 'active';
 
+  const stabilityOf = (nodeId: string) => nodeStability.get(nodeStabilityKvKey(nodeId));
+
+  /** What is said of a node that comes and goes, until that is over. */
+  const instabilityOf = (
+    nodeId: string,
+  ): Pick<ShownNode, 'unstableUntilMs'> & { readonly reason?: string } => {
+    const known = stabilityOf(nodeId);
+    const reason = known && instabilityInWords(known);
+    return known?.unstableUntilMs === undefined || reason === undefined || !isUnstable(known, nowMs())
+      ? {}
+      : { unstableUntilMs: known.unstableUntilMs, reason };
+  };
+
   const snapshot = (key: MicroserviceKey): Snapshot => ({
-    nodes: snapshotNodes(nodes.all(), replicas.all(), { isUp, availabilityOf }),
+    nodes: snapshotNodes(nodes.all(), replicas.all(), {
+      isUp,
+      availabilityOf,
+      unstableUntilMs: (nodeId) => stabilityOf(nodeId)?.unstableUntilMs,
+    }),
     replicas: replicasByOwner.of(replicasKvPrefix(key)),
   });
 
@@ -370,15 +404,13 @@ export const createReadModel = ({ kv, watchMembers, log, nowMs }: ReadModelDeps)
     isUp(replica.nodeId)
       ? replica
       : { ...replica, state: 'lost', reason: `node ${replica.nodeId} does not answer` };
-  const shownNode = (node: ObservedNode): ShownNode =>
-    isUp(node.id)
-      ? { ...node, availability: availabilityOf(node.id) }
-      : {
-          ...node,
-          health: 'lost',
-          reasons: ['it does not answer'],
-          availability: availabilityOf(node.id),
-        };
+  const shownNode = (node: ObservedNode): ShownNode => {
+    const availability = availabilityOf(node.id);
+    if (!isUp(node.id)) return { ...node, health: 'lost', reasons: ['it does not answer'], availability };
+    const { reason, ...instability } = instabilityOf(node.id);
+    const reasons = reason === undefined ? node.reasons : [...node.reasons, `it ${reason}`];
+    return { ...node, ...instability, reasons, availability };
+  };
 
   const microservice = (key: MicroserviceKey) => microservices.get(microserviceKvKey(key));
 

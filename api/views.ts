@@ -246,6 +246,7 @@ export const nodeView = (
   dockerVersion: node.dockerVersion,
   health: node.health,
   availability: node.availability,
+  ...(node.unstableUntilMs === undefined ? {} : { unstableUntil: iso(node.unstableUntilMs) }),
   connected,
   reasons: [...node.reasons],
   cpus: node.capacity.cpus,

@@ -6,6 +6,7 @@
  * cannot be read counts as not there, and is told once for as long as it stays the same.
  */
 
+import type { NodeStability } from '../domain/flapping';
 import type { JoinToken, NodeIdentity } from '../domain/identity';
 import type {
   ClusterEvent,
@@ -26,6 +27,7 @@ import {
   microserviceKvKey,
   nodeKvKey,
   nodeSettingsKvKey,
+  nodeStabilityKvKey,
   operationKvKey,
   removedKvKey,
   replicaKvKey,
@@ -39,6 +41,7 @@ export interface Documents {
   readonly replicas: ObservedReplica;
   readonly nodes: ObservedNode;
   readonly nodeSettings: NodeSettings;
+  readonly nodeStability: NodeStability;
   readonly hostnames: MicroserviceKey;
   readonly removed: Microservice;
   readonly events: ClusterEvent;
@@ -169,6 +172,14 @@ const SHAPES: { readonly [K in DocumentKind]: Shape<Documents[K]> } = {
     updatedAtMs: 'time',
   },
   nodeSettings: { id: 'text', availability: 'text', setAtMs: 'time' },
+  nodeStability: {
+    id: 'text',
+    up: 'boolean',
+    changedAtMs: 'time',
+    losses: 'number',
+    firstLossAtMs: ['optional', 'time'],
+    unstableUntilMs: ['optional', 'time'],
+  },
   hostnames: { project: 'text', name: 'text' },
   events: {
     atMs: 'time',
@@ -214,6 +225,7 @@ const OWN_KEY: { readonly [K in DocumentKind]: (document: Documents[K], key: str
   replicas: (document, key) => replicaKvKey(document, document.id) === key,
   nodes: ({ id }, key) => nodeKvKey(id) === key,
   nodeSettings: ({ id }, key) => nodeSettingsKvKey(id) === key,
+  nodeStability: ({ id }, key) => nodeStabilityKvKey(id) === key,
   hostnames: () => true,
   removed: (document, key) => removedKvKey(document) === key,
   events: () => true,

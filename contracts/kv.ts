@@ -3,7 +3,8 @@
  *
  * Invariants: each key has one writer: entities write microservices, releases and (queued and final) operations,
  * the operation's plan is written by its own workflow, node workers write nodes and replicas, the API writes the
- * settings of nodes, join tokens and identities, anyone appends events. Names are stored in lower case, because
+ * settings of nodes, join tokens and identities, the watch over the cluster writes the stability of nodes, anyone
+ * appends events. Names are stored in lower case, because
  * hostnames and DNS labels know no case.
  */
 
@@ -18,6 +19,7 @@ export const KV_PREFIX = {
   replicas: `${KV_ROOT}replicas/`,
   nodes: `${KV_ROOT}nodes/`,
   nodeSettings: `${KV_ROOT}node-settings/`,
+  nodeStability: `${KV_ROOT}node-stability/`,
   hostnames: `${KV_ROOT}hostnames/`,
   removed: `${KV_ROOT}removed/`,
   events: `${KV_ROOT}events/`,
@@ -45,6 +47,7 @@ export const nodeKvKey = (nodeId: string): string => `${KV_PREFIX.nodes}${nodeId
 export const joinTokenKvKey = (id: string): string => `${KV_PREFIX.joinTokens}${id}`;
 export const identityKvKey = (nodeId: string): string => `${KV_PREFIX.identities}${nodeId}`;
 export const nodeSettingsKvKey = (nodeId: string): string => `${KV_PREFIX.nodeSettings}${nodeId}`;
+export const nodeStabilityKvKey = (nodeId: string): string => `${KV_PREFIX.nodeStability}${nodeId}`;
 export const hostnameKvKey = (hostname: string): string => `${KV_PREFIX.hostnames}${hostname}`;
 
 /**

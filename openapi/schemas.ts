@@ -275,6 +275,12 @@ export const nodeSchema = z
       description:
         'What an operator lets it do. cordoned: it keeps what it has and takes nothing new; draining: what it has moves elsewhere.',
     }),
+    unstableUntil: time()
+      .meta({
+        description:
+          'It was lost and came back several times: until then it is used only where no other node will do. Left out when it is calm.',
+      })
+      .optional(),
     connected: z.boolean().meta({ description: 'Whether its worker holds its stream to this API open.' }),
     reasons: z.array(z.string()),
     cpus: z.number(),

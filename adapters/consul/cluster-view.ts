@@ -1,6 +1,7 @@
 /**
  * The control plane's view of the cluster, kept by blocking queries: which nodes there are, which of them Consul's
- * membership holds for alive, what their operators say of them, what is reserved on each; and word of every change.
+ * membership holds for alive and which come and go, what their operators say of them, what is reserved on each; and
+ * word of every change.
  *
  * Invariants: the view may be some milliseconds old (the node is the admission authority); `ready` resolves when
  * each of its parts has been read once.
@@ -36,6 +37,8 @@ export const createClusterView = (
   const replicas = new Map<string, ObservedReplica>();
   const settings = new Map<string, NodeAvailability>();
   const availabilityOf = (nodeId: string) => settings.get(nodeId);
+  /** Until when they are, of nodes that come and go. */
+  const unstable = new Map<string, number>();
   let members: ReadonlyMap<string, boolean> = new Map();
   const listeners = new Set<(change: ClusterChange) => void>();
   const tell = (change: ClusterChange) => {
@@ -44,7 +47,7 @@ export const createClusterView = (
 
   const read = createDocumentReader(onUnreadable);
 
-  const follow = <K extends 'nodes' | 'nodeSettings' | 'replicas'>(
+  const follow = <K extends 'nodes' | 'nodeSettings' | 'nodeStability' | 'replicas'>(
     kind: K,
     onSet: (key: string, document: Documents[K]) => void,
     onGone: (key: string) => void,
@@ -97,6 +100,15 @@ export const createClusterView = (
     (key) => setAvailability(key.slice(KV_PREFIX.nodeSettings.length), 'active'),
   );
 
+  const stabilityFollowed = follow(
+    'nodeStability',
+    (_key, { id, unstableUntilMs }) => {
+      if (unstableUntilMs === undefined) unstable.delete(id);
+      else unstable.set(id, unstableUntilMs);
+    },
+    (key) => unstable.delete(key.slice(KV_PREFIX.nodeStability.length)),
+  );
+
   const replicasFollowed = follow(
     'replicas',
     (key, after) => {
@@ -133,6 +145,7 @@ export const createClusterView = (
     ready: Promise.all([
       nodesFollowed.first,
       settingsFollowed.first,
+      stabilityFollowed.first,
       replicasFollowed.first,
       membersRead,
     ]).then(() => undefined),
@@ -140,6 +153,7 @@ export const createClusterView = (
       snapshotNodes([...nodes.values()], [...replicas.values()], {
         isUp: (nodeId) => members.get(nodeId) === true,
         availabilityOf,
+        unstableUntilMs: (nodeId) => unstable.get(nodeId),
       }),
     replicas: () => [...replicas.values()],
     subscribe: (listener) => {
@@ -150,6 +164,7 @@ export const createClusterView = (
       membersFollowed?.close();
       nodesFollowed.close();
       settingsFollowed.close();
+      stabilityFollowed.close();
       replicasFollowed.close();
     },
   };

@@ -15,7 +15,7 @@ export interface NodeKnowledge {
   /** What its operator said; undefined when nothing. */
   readonly availabilityOf: (nodeId: string) => NodeAvailability | undefined;
   /** Until when it counts as one that comes and goes, milliseconds since the epoch; undefined when it is calm. */
-  readonly unstableUntilMs?: (nodeId: string) => number | undefined;
+  readonly unstableUntilMs: (nodeId: string) => number | undefined;
 }
 
 interface Sums {
@@ -29,7 +29,8 @@ interface Sums {
 const noSums = (): Sums => ({ cpus: 0, memoryBytes: 0, count: 0, movable: 0, microservices: {} });
 
 /** Whether a drain of its node waits for it; what has ended does nothing any more that could move. */
-const isMovable = ({ daemon, state }: ObservedReplica): boolean => daemon !== true && state !== 'exited';
+export const isMovable = ({ daemon, state }: ObservedReplica): boolean =>
+  daemon !== true && state !== 'exited';
 
 /** @param replicas those of every microservice */
 export const snapshotNodes = (
@@ -50,7 +51,7 @@ export const snapshotNodes = (
   }
   return nodes.map((node) => {
     const sum = sums.get(node.id) ?? noSums();
-    const unstableUntilMs = known.unstableUntilMs?.(node.id);
+    const unstableUntilMs = known.unstableUntilMs(node.id);
     return {
       ...node,
       up: known.isUp(node.id),

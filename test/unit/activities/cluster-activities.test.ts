@@ -8,12 +8,16 @@ import {
   eventKvKey,
   KEPT_EVENTS,
   KEPT_REMOVED,
+  KV_PREFIX,
   microserviceKvKey,
+  nodeKvKey,
   nodeSettingsKvKey,
+  nodeStabilityKvKey,
   operationKvKey,
   removedKvKey,
 } from '../../../contracts/kv';
 import type { ObservedChangedSignal } from '../../../contracts/workflows';
+import { FIRST_PERIOD_MS, firstSeen, type NodeStability } from '../../../domain/flapping';
 import type {
   ClusterEvent,
   Microservice,
@@ -23,7 +27,7 @@ import type {
   ObservedReplica,
   Operation,
 } from '../../../domain/model';
-import { buildRelease, buildReplica } from '../../support/builders';
+import { buildNode, buildRelease, buildReplica } from '../../support/builders';
 import { createMemoryStore } from '../../support/memory-store';
 import { eventually } from '../../support/wait';
 
@@ -59,8 +63,7 @@ const operationOf = (name: string, endedAtMs: number): Operation => ({
   endedAtMs,
 });
 
-const createWatch = () => {
-  const store = createMemoryStore();
+const createWatch = (store = createMemoryStore()) => {
   let suffix = 0;
   const nodes = new Map<string, boolean>();
   const availability = new Map<string, NodeAvailability>();
@@ -114,6 +117,18 @@ const createWatch = () => {
     recovered,
     warnings,
     put: (key: string, value: unknown) => store.transact([{ kind: 'set', key, value }]),
+    /** A node that is there from the beginning. */
+    addNode: async (nodeId: string, up = true) => {
+      nodes.set(nodeId, up);
+      await store.transact([{ kind: 'set', key: nodeKvKey(nodeId), value: buildNode(nodeId) }]);
+    },
+    /** Events of nodes, as `type: message`, in their order. */
+    nodeEvents: () =>
+      store
+        .peek<ClusterEvent>(KV_PREFIX.events)
+        .filter(({ value }) => value.node !== undefined)
+        .map(({ value }) => `${value.type}: ${value.message}`),
+    stabilityOf: (nodeId: string) => store.peek<NodeStability>(nodeStabilityKvKey(nodeId))[0]?.value,
     change: (change: ClusterChange) => listener(change),
     begin: () => isReady(),
     /** Tells of a node's membership, as the view does. */
@@ -318,4 +333,207 @@ test('a node that says the same again is told to nobody', async () => {
   watch.change({ kind: 'node', nodeId: 'a', isNew: false, isRelabelled: false });
   watch.change({ kind: 'replica', after: buildReplica('web-1', 'a', { name: 'web', state: 'broken' }) });
   await eventually(() => expect(watch.told.map(({ name }) => name)).toEqual(['web']));
+});
+
+describe('what becomes of nodes', () => {
+  const WAIT = { intervalMs: 5 };
+  const known = (nodeId: string) => eventually(() => expect(watch.stabilityOf(nodeId)?.up).toBe(true), WAIT);
+  const types = () => watch.nodeEvents().map((event) => event.split(':')[0]);
+
+  test('a loss says what follows, a return how long it lasted, each once, also by the next watch', async () => {
+    await watch.addNode('a');
+    watch.replicas.push(
+      buildReplica('web-1', 'a', { name: 'web' }),
+      buildReplica('web-2', 'a', { name: 'web' }),
+      buildReplica('api-1', 'a', { name: 'api' }),
+      buildReplica('logs-1', 'a', { name: 'logs', daemon: true }),
+      buildReplica('job-1', 'a', { name: 'job', state: 'exited' }),
+      buildReplica('web-3', 'b', { name: 'web' }),
+    );
+    watch.begin();
+    await known('a');
+    expect(watch.nodeEvents()).toEqual([]);
+    watch.setUp('a', false);
+    watch.setUp('a', false);
+    await eventually(() => expect(watch.stabilityOf('a')?.up).toBe(false), WAIT);
+    const lost =
+      'node.lost: node a is lost: 3 replicas of 2 microservices that ran there have to start elsewhere';
+    expect(watch.nodeEvents()).toEqual([lost]);
+
+    const { store, replicas } = watch;
+    await watch.stop();
+    watch = createWatch(store);
+    watch.replicas.push(...replicas);
+    watch.nodes.set('a', false);
+    watch.begin();
+    watch.setUp('a', false);
+    watch.setUp('a', true);
+    await known('a');
+    expect(watch.nodeEvents()).toEqual([
+      lost,
+      expect.stringMatching(/^node.returned: node a is back after \d s$/),
+    ]);
+    expect(watch.stabilityOf('a')).toMatchObject({ losses: 1 });
+    expect(watch.stabilityOf('a')).not.toHaveProperty('unstableUntilMs');
+  });
+
+  test('a loss that happened while nobody watched is told when somebody does', async () => {
+    await watch.addNode('a', false);
+    await watch.put(nodeStabilityKvKey('a'), firstSeen('a', Date.now() - DAY_MS));
+    watch.begin();
+    await eventually(
+      () =>
+        expect(watch.nodeEvents()).toEqual([
+          'node.lost: node a is lost: nothing that ran there has to start elsewhere',
+        ]),
+      WAIT,
+    );
+  });
+
+  test('a node that comes and goes is told to, and so is that it stays; then it gets what could be spread', async () => {
+    await watch.addNode('a');
+    await watch.addNode('b');
+    watch.entities.add('web');
+    await watch.put(microserviceKvKey(keyOf('web')), documentOf('web', { scale: 2 }));
+    watch.begin();
+    await known('a');
+    for (const up of [false, true, false, true]) watch.setUp('a', up);
+    await eventually(() => expect(watch.stabilityOf('a')?.losses).toBe(2), WAIT);
+    await known('a');
+    const stability = watch.stabilityOf('a');
+    expect(stability?.unstableUntilMs).toBe((stability?.changedAtMs ?? 0) + FIRST_PERIOD_MS);
+    expect(types()).toEqual(['node.lost', 'node.returned', 'node.lost', 'node.returned', 'node.unstable']);
+    expect(watch.nodeEvents().at(-1)).toMatch(
+      /^node.unstable: node a was lost 2 times in \d s: until \S+Z nodes that stay come first$/,
+    );
+
+    // The next watch finds its period over.
+    const { store } = watch;
+    await watch.stop();
+    const atMs = Date.now() - FIRST_PERIOD_MS;
+    await watch.put(nodeStabilityKvKey('a'), {
+      ...stability,
+      changedAtMs: atMs,
+      unstableUntilMs: atMs + FIRST_PERIOD_MS,
+    });
+    watch = createWatch(store);
+    watch.nodes.set('a', true).set('b', true);
+    watch.entities.add('web');
+    watch.begin();
+    await eventually(() => expect(types().at(-1)).toBe('node.stable'), WAIT);
+    expect(watch.nodeEvents().at(-1)).toBe(
+      'node.stable: node a has stayed for 5 min: it is used like other nodes again',
+    );
+    expect(watch.stabilityOf('a')).toEqual({
+      id: 'a',
+      up: true,
+      changedAtMs: atMs,
+      losses: 2,
+      firstLossAtMs: stability?.firstLossAtMs,
+    });
+    await eventually(
+      () => expect(watch.told).toEqual([{ name: 'web', reason: 'node a can take replicas', hasRoom: true }]),
+      WAIT,
+    );
+  });
+
+  test('who is told of a return is told when its stability is written', async () => {
+    await watch.addNode('a');
+    watch.entities.add('web');
+    watch.replicas.push(buildReplica('web-1', 'a', { name: 'web' }));
+    watch.begin();
+    await known('a');
+    watch.setUp('a', false);
+    await eventually(() => expect(watch.told.map(({ reason }) => reason)).toEqual(['node a is lost']), WAIT);
+    const hold = watch.store.holdWrites(([first]) => first?.kind === 'replace');
+    watch.setUp('a', true);
+    await eventually(() => expect(hold.waiting).toBe(1), WAIT);
+    expect(watch.told).toHaveLength(1);
+    hold.release();
+    await eventually(
+      () => expect(watch.told.map(({ reason }) => reason)).toEqual(['node a is lost', 'node a is back']),
+      WAIT,
+    );
+  });
+
+  test('two watches at once tell of a loss once', async () => {
+    await watch.addNode('a');
+    watch.begin();
+    await known('a');
+    const other = createWatch(watch.store);
+    other.nodes.set('a', true);
+    other.begin();
+    const hold = watch.store.holdWrites(([first]) => first?.kind === 'replace');
+    watch.setUp('a', false);
+    other.setUp('a', false);
+    await eventually(() => expect(hold.waiting).toBe(2), WAIT);
+    hold.release();
+    await eventually(() => expect(watch.stabilityOf('a')?.up).toBe(false), WAIT);
+    other.setUp('a', true);
+    await known('a');
+    expect(types()).toEqual(['node.lost', 'node.returned']);
+    await other.stop();
+  });
+
+  test('of what is no node, of one that has not been there yet and of one that was removed nothing is said', async () => {
+    watch.begin();
+    watch.setUp('consul-2', true);
+    watch.setUp('consul-2', false);
+    await watch.addNode('new', false);
+    watch.change({ kind: 'node', nodeId: 'new', isNew: true });
+    watch.setUp('new', false);
+    await watch.addNode('gone');
+    watch.setUp('gone', true);
+    await known('gone');
+    await watch.store.transact([{ kind: 'delete', key: nodeKvKey('gone') }]);
+    watch.setUp('gone', false);
+    await watch.addNode('last');
+    watch.setUp('last', true);
+    await known('last');
+    expect(watch.nodeEvents()).toEqual([]);
+    expect(watch.stabilityOf('consul-2')).toBeUndefined();
+    expect(watch.stabilityOf('new')).toBeUndefined();
+    expect(watch.stabilityOf('gone')?.up).toBe(true);
+  });
+
+  test('a node that joins under the name of one that was removed has no past', async () => {
+    await watch.addNode('a');
+    watch.begin();
+    await known('a');
+    await watch.store.transact([
+      { kind: 'delete', key: nodeKvKey('a') },
+      { kind: 'delete', key: nodeStabilityKvKey('a') },
+    ]);
+    await watch.addNode('a');
+    watch.change({ kind: 'node', nodeId: 'a', isNew: true });
+    await known('a');
+  });
+
+  test('what cannot be written is written later, and entities hear of the return all the same', async () => {
+    await watch.addNode('a');
+    watch.entities.add('web');
+    watch.replicas.push(buildReplica('web-1', 'a', { name: 'web' }));
+    watch.begin();
+    await known('a');
+    watch.setUp('a', false);
+    await eventually(() => expect(watch.stabilityOf('a')?.up).toBe(false), WAIT);
+    watch.store.away = true;
+    watch.setUp('a', true);
+    await eventually(() => expect(watch.told.at(-1)?.reason).toBe('node a is back'), WAIT);
+    expect(watch.warnings).toContain('could not record what has become of nodes');
+    watch.store.away = false;
+    watch.change({ kind: 'replica', after: buildReplica('web-1', 'a', { name: 'web', state: 'broken' }) });
+    await known('a');
+    expect(types()).toEqual(['node.lost', 'node.returned']);
+  });
+
+  test.each(['{}', 7, { id: 'b', up: true, changedAtMs: 1, losses: 0 }])(
+    'what is remembered and cannot be read (%j) is replaced',
+    async (value) => {
+      await watch.addNode('a');
+      await watch.put(nodeStabilityKvKey('a'), value);
+      watch.begin();
+      await eventually(() => expect(watch.stabilityOf('a')).toMatchObject({ id: 'a', losses: 0 }), WAIT);
+    },
+  );
 });

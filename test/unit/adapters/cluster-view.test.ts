@@ -2,8 +2,10 @@
 
 import { createClusterView } from '../../../adapters/consul/cluster-view';
 import type { ConsulClient } from '../../../adapters/consul/consul-client';
-import { nodeKvKey, replicaKvKey } from '../../../contracts/kv';
-import { buildReplica } from '../../support/builders';
+import { nodeKvKey, nodeStabilityKvKey, replicaKvKey } from '../../../contracts/kv';
+import { afterPeriod, firstSeen } from '../../../domain/flapping';
+import { NOW_MS, buildReplica } from '../../support/builders';
+import { eventually } from '../../support/wait';
 import { nodeDocument, replicaDocument } from '../api/api-under-test';
 import { createFakeKv } from '../api/fake-kv';
 
@@ -50,3 +52,26 @@ test.each(['', '[]', 'null', '"x"', '{}', '{"id": 7}'])(
     }
   },
 );
+
+test('until when a node comes and goes is a part of it, for as long as it stands in the store', async () => {
+  const kv = createFakeKv();
+  const stability = { ...firstSeen('node-1', NOW_MS), losses: 2, unstableUntilMs: NOW_MS + 1 };
+  kv.put({ ...nodeDocument('node-1'), ...nodeDocument('node-2'), [nodeStabilityKvKey('node-1')]: stability });
+  const unexpected = (what: unknown) => {
+    throw new Error(String(what));
+  };
+  const view = createClusterView(oneMember('node-1'), kv, unexpected, unexpected);
+  const seen = () => view.nodes().map((node) => node.unstableUntilMs);
+  try {
+    await view.ready;
+    expect(seen()).toEqual([NOW_MS + 1, undefined]);
+    kv.put({ [nodeStabilityKvKey('node-1')]: afterPeriod(stability) });
+    await eventually(() => expect(seen()).toEqual([undefined, undefined]));
+    kv.put({ [nodeStabilityKvKey('node-1')]: stability });
+    await eventually(() => expect(seen()).toEqual([NOW_MS + 1, undefined]));
+    kv.delete(nodeStabilityKvKey('node-1'));
+    await eventually(() => expect(seen()).toEqual([undefined, undefined]));
+  } finally {
+    view.close();
+  }
+});

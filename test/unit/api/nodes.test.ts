@@ -1,9 +1,15 @@
 /** What operators say of nodes, and what becomes of daemons by it. */
 
 import type { Changes } from '../../../api/changes';
-import { KV_PREFIX, nodeSettingsKvKey } from '../../../contracts/kv';
+import { KV_PREFIX, nodeSettingsKvKey, nodeStabilityKvKey } from '../../../contracts/kv';
+import { firstSeen, type NodeStability } from '../../../domain/flapping';
 import type { ClusterEvent } from '../../../domain/model';
-import { nodeSchema, type MicroserviceView, type NodeView } from '../../../openapi/schemas';
+import {
+  nodeSchema,
+  type MicroserviceView,
+  type NodeView,
+  type PlacementView,
+} from '../../../openapi/schemas';
 import { buildRelease, buildReplica } from '../../support/builders';
 import { eventually } from '../../support/wait';
 
@@ -110,4 +116,52 @@ test.each([
   expect(answer.status).toBe(202);
   expect(applied).toMatchObject([{ release: { daemon: true } }]);
   expect(applied[0]?.scale).toBe(sent);
+});
+
+test('a node that comes and goes says so, and until when, and is no first choice', async () => {
+  await nodeIsThere('node-1', 'node-2');
+  use.api.kv.put(microserviceDocuments(buildMicroservice('web')));
+  await eventually(() => expect(use.api.readModel.microservices()).toHaveLength(1));
+  const read = async () => (await use.api.call('GET', '/v1/nodes/node-1')).body as NodeView;
+  const before = await read();
+  expect(before).not.toHaveProperty('unstableUntil');
+
+  const index = (await use.api.call('GET', '/v1/nodes/node-1')).headers['x-containeros-index'];
+  const waiting = use.api.call('GET', `/v1/nodes/node-1?watch=${String(index)}&timeout=20s`);
+  const nowMs = Date.now();
+  const stability = (unstableUntilMs: number): NodeStability => ({
+    ...firstSeen('node-1', nowMs),
+    losses: 3,
+    firstLossAtMs: nowMs - 1_500_000,
+    unstableUntilMs,
+  });
+  const untilMs = nowMs + 600_000;
+  use.api.kv.put({ [nodeStabilityKvKey('node-1')]: stability(untilMs) });
+  const unstable = (await waiting).body as NodeView;
+  expect(nodeSchema.safeParse(unstable).error).toBeUndefined();
+  const until = new Date(untilMs).toISOString();
+  expect(unstable).toMatchObject({
+    unstableUntil: until,
+    health: 'healthy',
+    reasons: [
+      ...before.reasons,
+      `it was lost 3 times in 25 min: until ${until.slice(0, 19)}Z nodes that stay come first`,
+    ],
+  });
+  const placement = async () =>
+    ((await use.api.call('GET', '/v1/microservices/web/placement')).body as PlacementView).nodes;
+  expect(await placement()).toMatchObject([
+    { node: 'node-1', fits: true, reason: expect.stringContaining('but comes and goes') as string },
+    { node: 'node-2', fits: true, reason: expect.stringContaining('is the first choice') as string },
+  ]);
+
+  use.api.kv.put({ [nodeStabilityKvKey('node-1')]: stability(nowMs - 1) });
+  await eventually(async () => expect(await read()).toEqual(before));
+  use.api.kv.put({ [nodeStabilityKvKey('node-1')]: stability(untilMs) });
+  await eventually(async () => expect(await read()).toHaveProperty('unstableUntil'));
+  use.api.members.lose('node-1');
+  await eventually(async () =>
+    expect(await read()).toMatchObject({ health: 'lost', reasons: ['it does not answer'] }),
+  );
+  expect(await read()).not.toHaveProperty('unstableUntil');
 });
