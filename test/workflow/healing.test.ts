@@ -82,6 +82,52 @@ test('replicas of a lost node start elsewhere, and the surplus stops when it is 
   await subject.steady(3, 1);
 });
 
+test('of a replica that was replaced and whose node is back, the newest stays', async () => {
+  const { cluster } = use.project;
+  const subject = createSubject(use.project);
+  await subject.applied({ scale: 1 });
+  await subject.steady(1);
+  const [old] = subject.replicas();
+  cluster.setUp(old?.nodeId ?? '', false);
+  await subject.signal();
+  const isNew = ({ id }: { readonly id: string }) => id !== old?.id;
+  await eventually(() => expect(subject.running().filter(isNew)).toHaveLength(1));
+  const [newest] = subject.running().filter(isNew);
+  const watched = cluster.watchRunning(subject.name);
+  cluster.setUp(old?.nodeId ?? '', true);
+  await subject.signal();
+  await subject.steady(1, 1);
+  expect(subject.replicas().map(({ id }) => id)).toEqual([newest?.id]);
+  expect(cluster.journal).toContain(`${old?.nodeId ?? ''}: stop ${old?.id ?? ''} surplus`);
+  expect(watched.fewest).toBe(1);
+});
+
+test('a node that comes and goes does not win its replicas back, and gets some when it has stayed', async () => {
+  const { cluster } = use.project;
+  const subject = createSubject(use.project);
+  await subject.applied({ scale: 3 });
+  await subject.steady(3);
+  const nodesOf = () => subject.running().map(({ nodeId }) => nodeId);
+  cluster.setUp('a', false);
+  await subject.signal();
+  await eventually(() => expect(nodesOf().filter((nodeId) => nodeId !== 'a')).toHaveLength(3));
+  cluster.addNode('a', { unstableUntilMs: Date.now() + 3_600_000 });
+  await subject.signal();
+  await subject.steady(3, 1);
+  expect(nodesOf()).not.toContain('a');
+  await subject.ended(await subject.scale(4));
+  await subject.steady(4, 1);
+  expect(nodesOf()).not.toContain('a');
+
+  cluster.addNode('a');
+  await entityOf(subject).signal(SIGNAL.observedChanged, {
+    reason: 'node a can take replicas',
+    hasRoom: true,
+  });
+  await eventually(() => expect(nodesOf()).toContain('a'));
+  await subject.steady(4, 1);
+});
+
 test('a lost replica that fits nowhere is told of, looked for less and less often, and back when there is room', async () => {
   const subject = createSubject(use.project);
   const { cluster } = use.project;
