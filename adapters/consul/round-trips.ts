@@ -1,0 +1,77 @@
+/**
+ * Round-trip times between members, as Consul estimates them from the probes of its gossip: no traffic of our own.
+ *
+ * Invariant: what is returned are estimates between those that have told their coordinates; agents do so some seconds
+ * after their start, and then about every quarter of a minute.
+ */
+
+import type { ConsulClient } from './consul-client';
+
+interface Coordinate {
+  /** Seconds, like the rest. */
+  readonly Vec: readonly number[];
+  readonly Height: number;
+  readonly Adjustment: number;
+}
+
+interface Located {
+  readonly Node: string;
+  readonly Coord: Coordinate;
+}
+
+export interface RoundTrip {
+  readonly from: string;
+  readonly to: string;
+  readonly roundTripMs: number;
+}
+
+/** Consul's formula: the distance in its space, the two heights above it, and corrections unless they make it negative. */
+export const estimateMs = (from: Coordinate, to: Coordinate): number => {
+  const squares = from.Vec.reduce((sum, value, axis) => sum + (value - (to.Vec[axis] ?? 0)) ** 2, 0);
+  const seconds = Math.sqrt(squares) + from.Height + to.Height;
+  const adjusted = seconds + from.Adjustment + to.Adjustment;
+  return (adjusted > 0 ? adjusted : seconds) * 1_000;
+};
+
+const located = async (consul: ConsulClient): Promise<readonly Located[]> => {
+  const { body } = await consul.request<readonly Located[] | null>({ path: '/coordinate/nodes' });
+  return [...(body ?? [])].sort((left, right) => (left.Node < right.Node ? -1 : 1));
+};
+
+/**
+ * Estimated round-trip times from one member to each other one, in the order of their names; none when its coordinates
+ * are not known yet.
+ *
+ * @throws {ContainerOsError} `unavailable` when Consul does not answer
+ */
+export const measureRoundTrips = async (
+  consul: ConsulClient,
+  nodeId: string,
+): Promise<readonly RoundTrip[]> => {
+  const all = await located(consul);
+  const own = all.find(({ Node }) => Node === nodeId);
+  if (own === undefined) return [];
+  return all
+    .filter(({ Node }) => Node !== nodeId)
+    .map(({ Node, Coord }) => ({ from: nodeId, to: Node, roundTripMs: estimateMs(own.Coord, Coord) }));
+};
+
+/**
+ * The farthest member of each member, in the order of their names: what the timing of all is decided by.
+ *
+ * @throws {ContainerOsError} `unavailable` when Consul does not answer
+ */
+export const measureFarthest = async (consul: ConsulClient): Promise<readonly RoundTrip[]> => {
+  const all = await located(consul);
+  return all.flatMap((one) => {
+    let farthest: RoundTrip | undefined;
+    for (const other of all) {
+      if (other === one) continue;
+      const roundTripMs = estimateMs(one.Coord, other.Coord);
+      if (farthest === undefined || roundTripMs > farthest.roundTripMs) {
+        farthest = { from: one.Node, to: other.Node, roundTripMs };
+      }
+    }
+    return farthest === undefined ? [] : [farthest];
+  });
+};
