@@ -108,14 +108,27 @@ export const createNodeAccess = async (
   return { accessorId: body.AccessorID, secretId: body.SecretID };
 };
 
+/** What a Consul that runs without ACLs says to whoever asks for them: there are no tokens then. */
+const WITHOUT_ACLS = 'ACL support disabled';
+
+const findPolicyIfAny = async (consul: ConsulClient, name: string): Promise<Policy | undefined> => {
+  try {
+    return await findPolicy(consul, name);
+  } catch (error) {
+    if (error instanceof Error && error.message.includes(WITHOUT_ACLS)) return undefined;
+    throw error;
+  }
+};
+
 /**
- * Takes all access away from a node; nothing happens when it has none. Servers refuse its tokens from then on.
+ * Takes all access away from a node; nothing happens when it has none, as on a Consul without ACLs. Servers refuse its
+ * tokens from then on.
  *
  * @param consul with a token that may write ACLs
  * @throws {ContainerOsError} as createNodeAccess
  */
 export const revokeNodeAccess = async (consul: ConsulClient, nodeId: string): Promise<void> => {
-  const policy = await findPolicy(consul, policyNameOf(nodeId));
+  const policy = await findPolicyIfAny(consul, policyNameOf(nodeId));
   if (policy === undefined) return;
   for (const accessorId of await accessorsOf(consul, policy.ID)) await deleteToken(consul, accessorId);
   // Last, so that what fails half-way is found again; a token that was made meanwhile has no rights left.

@@ -1,4 +1,4 @@
-// One server of Consul that keeps its data in a folder, with ACLs or without, and agents of nodes that join it.
+// Agents of Consul that keep their data in a folder, with ACLs or without: servers, and clients that join them.
 import { spawn, type ChildProcess } from 'node:child_process';
 import { randomInt } from 'node:crypto';
 import { once } from 'node:events';
@@ -56,7 +56,7 @@ const killed = async (child: ChildProcess | undefined): Promise<void> => {
 
 export interface ConsulServer {
   readonly address: string;
-  /** Where agents join. */
+  /** Where other agents find it. */
   readonly gossipAddress: string;
   start(): void;
   signal(name: NodeJS.Signals): void;
@@ -67,8 +67,8 @@ export interface ConsulServer {
   dispose(): void;
 }
 
-/** @param hcl further settings */
-export const createConsulServer = async (hcl = ''): Promise<ConsulServer> => {
+/** @param argumentsOf what makes it a server or a client, given its server port */
+const createAgent = async (argumentsOf: (serverPort: number) => readonly string[]): Promise<ConsulServer> => {
   const folder = mkdtempSync(join(tmpdir(), 'containeros-consul-'));
   const [http = 0, server = 0, lan = 0] = await freePorts(3);
   let child: ChildProcess | undefined;
@@ -77,10 +77,8 @@ export const createConsulServer = async (hcl = ''): Promise<ConsulServer> => {
     gossipAddress: `${HOST}:${lan}`,
     start: () => {
       child = spawnConsul([
-        ...['-server', '-bootstrap', '-data-dir', join(folder, 'data')],
-        // Elections in a fraction of the usual time: this server is alone.
-        ...['-hcl', `performance { raft_multiplier = 1 }\n${hcl}`],
-        ...['-http-port', String(http), '-server-port', String(server), '-serf-lan-port', String(lan)],
+        ...['-data-dir', join(folder, 'data'), ...argumentsOf(server)],
+        ...['-http-port', String(http), '-serf-lan-port', String(lan)],
       ]);
     },
     signal: (name) => {
@@ -95,6 +93,27 @@ export const createConsulServer = async (hcl = ''): Promise<ConsulServer> => {
     dispose: () => rmSync(folder, { recursive: true, force: true }),
   };
 };
+
+/** @param hcl further settings */
+export const createConsulServer = (hcl = ''): Promise<ConsulServer> =>
+  createAgent((serverPort) => [
+    '-server',
+    '-bootstrap',
+    // Elections in a fraction of the usual time: this server is alone.
+    ...['-hcl', `performance { raft_multiplier = 1 }\n${hcl}`],
+    ...['-server-port', String(serverPort)],
+  ]);
+
+/** A client of a server, under a name. @param hcl further settings */
+export const createConsulMember = (server: ConsulServer, nodeId: string, hcl = ''): Promise<ConsulServer> =>
+  createAgent(() => [
+    '-node',
+    nodeId,
+    '-retry-join',
+    server.gossipAddress,
+    '-hcl',
+    `retry_interval = "1s"\n${hcl}`,
+  ]);
 
 export const MANAGEMENT_TOKEN = '11111111-2222-3333-4444-555555555555';
 /** The server's own; it has no rights until they are given to it. */
