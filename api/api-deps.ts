@@ -6,6 +6,7 @@ import type { Registry } from 'prom-client';
 import type { Changes } from './changes';
 import type { JoinTokensDeps } from './join/join-tokens';
 import type { NodeSettingsWriter } from './node-settings';
+import type { NodeRemover } from './remove-node';
 import type { NodeStreams } from './node-streams';
 import type { Operations } from './operations';
 import type { ReadModel } from './read-model';
@@ -34,6 +35,7 @@ export interface ApiDeps {
   readonly nodeStreams: NodeStreams;
   readonly joining: Omit<JoinTokensDeps, 'nowMs'>;
   readonly nodeSettings: NodeSettingsWriter;
+  readonly nodeRemover: NodeRemover;
   /** What keeps ContainerOS from working, for people; empty when nothing does. Called for each /readyz. */
   readonly notReady: () => Promise<readonly string[]>;
   readonly log: Logger;

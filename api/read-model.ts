@@ -112,7 +112,11 @@ export interface ReadModel {
   /** Reads the microservices from Consul now. */
   refresh(): Promise<void>;
   /** Resolves when writes up to this index of Consul are seen here; false after `timeoutMs`. */
-  waitForIndex(index: number, timeoutMs: number, source?: 'microservices' | 'nodeSettings'): Promise<boolean>;
+  waitForIndex(
+    index: number,
+    timeoutMs: number,
+    source?: 'microservices' | 'nodes' | 'nodeSettings',
+  ): Promise<boolean>;
   close(): void;
 }
 

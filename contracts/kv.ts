@@ -4,7 +4,7 @@
  * Invariants: each key has one writer: entities write microservices, releases and (queued and final) operations,
  * the operation's plan is written by its own workflow, node workers write nodes and replicas, the API writes the
  * settings of nodes, join tokens and identities, the watch over the cluster writes the stability of nodes, anyone
- * appends events. Names are stored in lower case, because
+ * appends events; who removes a node, the API, deletes what the node and the watch wrote. Names are stored in lower case, because
  * hostnames and DNS labels know no case.
  */
 

@@ -83,6 +83,10 @@ export const microserviceListQuery = z.strictObject({
 
 export const microserviceQuery = z.strictObject({ ...watchQuery });
 
+export const removeNodeQuery = z.strictObject({
+  force: flag('Remove it although it is up and has replicas.').optional(),
+});
+
 export const pagedQuery = z.strictObject({ ...pageQuery, ...watchQuery });
 
 export const changeQuery = z.strictObject({ ...waitQuery });

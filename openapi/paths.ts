@@ -19,6 +19,7 @@ import {
   operationListQuery,
   operationsOfQuery,
   pagedQuery,
+  removeNodeQuery,
   releaseListQuery,
   replicaListQuery,
   replicasOfQuery,
@@ -309,6 +310,18 @@ export const PATH_OPERATIONS: readonly PathOperation[] = [
     query: microserviceQuery,
     answers: { 200: shown('Node', 'With CPU, memory, disk and health.') },
     errors: ['not_found', 'unavailable'],
+  },
+  {
+    method: 'delete',
+    path: '/v1/nodes/{id}',
+    id: 'removeNode',
+    tag: 'Nodes',
+    summary: 'Remove a node for good',
+    description:
+      'Takes its identity, its access and its membership away; what ran there starts elsewhere. A removal that failed half-way is finished by repeating it. The machine that runs the control plane cannot be removed, nor, without `force`, a node that is up and has replicas.',
+    query: removeNodeQuery,
+    answers: { 200: json('RemovedNode', 'Its name may be used again.') },
+    errors: ['not_found', 'conflict', 'unavailable'],
   },
   {
     method: 'post',

@@ -299,6 +299,13 @@ export const nodeSchema = z
   })
   .meta({ description: 'A machine with a Docker Engine.' });
 
+export const removedNodeSchema = z
+  .strictObject({
+    id: z.string(),
+    message: z.string().meta({ description: 'What is left to do, if something is.' }),
+  })
+  .meta({ description: 'A node that is none any more.' });
+
 export const eventSchema = z
   .strictObject({
     id: z.string().meta({ description: 'Hand it back as `since` or Last-Event-ID.' }),
@@ -432,6 +439,7 @@ export type MicroserviceView = z.infer<typeof microserviceSchema>;
 export type ReleaseView = z.infer<typeof releaseSchema>;
 export type PlacementView = z.infer<typeof placementSchema>;
 export type NodeView = z.infer<typeof nodeSchema>;
+export type RemovedNodeView = z.infer<typeof removedNodeSchema>;
 export type EventView = z.infer<typeof eventSchema>;
 export type JoinTokenView = z.infer<typeof joinTokenSchema>;
 export type MadeJoinTokenView = z.infer<typeof madeJoinTokenSchema>;

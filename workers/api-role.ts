@@ -8,6 +8,7 @@ import { Registry, collectDefaultMetrics } from 'prom-client';
 
 import { createConsulClient, kvPath } from '../adapters/consul/consul-client';
 import { createKeyValueStore } from '../adapters/consul/kv-store';
+import { createMembership } from '../adapters/consul/membership';
 import { createKvStore } from '../adapters/consul/watch-kv';
 import { watchMembers } from '../adapters/consul/watch-members';
 import { createApp } from '../api/create-app';
@@ -15,6 +16,7 @@ import { createNodeSettingsWriter } from '../api/node-settings';
 import { createNodeStreams } from '../api/node-streams';
 import { createOperations } from '../api/operations';
 import { createReadModel } from '../api/read-model';
+import { createNodeRemover } from '../api/remove-node';
 import { startApiServer } from '../api/server';
 import { createTemporalChanges } from '../api/temporal-changes';
 import { KV_ROOT } from '../contracts/kv';
@@ -29,6 +31,8 @@ import { version } from './version';
 const ANSWER_MS = 2_000;
 /** The default of 10 wakes an API that has nothing to do a hundred times a second. */
 const EVENT_LOOP_SAMPLED_EVERY_MS = 100;
+
+const randomSuffix = () => randomBytes(6).toString('hex');
 
 export const runApiRole = async (config: Config, logger: Logger): Promise<void> => {
   const installation = openInstallation(config);
@@ -109,9 +113,12 @@ export const runApiRole = async (config: Config, logger: Logger): Promise<void> 
     operations: createOperations({ kv, readModel, log: logger }),
     changes: createTemporalChanges({ client, log: logger }),
     nodeStreams,
-    nodeSettings: createNodeSettingsWriter({
+    nodeSettings: createNodeSettingsWriter({ store, randomSuffix, nowMs: Date.now }),
+    nodeRemover: createNodeRemover({
       store,
-      randomSuffix: () => randomBytes(6).toString('hex'),
+      membership: createMembership(consul),
+      controlPlaneNodeId: config.nodeId,
+      randomSuffix,
       nowMs: Date.now,
     }),
     joining: {

@@ -36,11 +36,38 @@ export interface Identities {
   revokeNode(nodeId: string): Promise<void>;
 }
 
+const busy = (nodeId: string) =>
+  new ContainerOsError('unavailable', `The identity of ${nodeId} changes too often now. Try again.`);
+
+const readIdentity = (store: KeyValueStore, nodeId: string) =>
+  isNodeId(nodeId) ? store.get<NodeIdentity>(identityKvKey(nodeId)) : Promise.resolve(undefined);
+
+/**
+ * Revoking twice is no error.
+ *
+ * @returns whether such a node has ever joined
+ */
+export const revokeIdentity = async (
+  { store, nowMs }: Pick<IdentitiesDeps, 'store' | 'nowMs'>,
+  nodeId: string,
+): Promise<boolean> => {
+  const key = identityKvKey(nodeId);
+  for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
+    const found = await readIdentity(store, nodeId);
+    if (found === undefined) return false;
+    if (found.value?.revokedAtMs !== undefined) return true;
+    const result = await store.transact([
+      found.value === undefined
+        ? { kind: 'delete', key }
+        : { kind: 'replace', key, value: { ...found.value, revokedAtMs: nowMs() }, ifIndex: found.index },
+    ]);
+    if (result.kind === 'written') return true;
+  }
+  throw busy(nodeId);
+};
+
 export const createIdentities = ({ store, authority, clusterId, nowMs }: IdentitiesDeps): Identities => {
-  const busy = (nodeId: string) =>
-    new ContainerOsError('unavailable', `The identity of ${nodeId} changes too often now. Try again.`);
-  const read = (nodeId: string) =>
-    isNodeId(nodeId) ? store.get<NodeIdentity>(identityKvKey(nodeId)) : Promise.resolve(undefined);
+  const read = (nodeId: string) => readIdentity(store, nodeId);
 
   return {
     renewCertificate: async ({ nodeId, serial }, signingRequestPem) => {
@@ -77,19 +104,8 @@ export const createIdentities = ({ store, authority, clusterId, nowMs }: Identit
     },
 
     revokeNode: async (nodeId) => {
-      const key = identityKvKey(nodeId);
-      for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
-        const found = await read(nodeId);
-        if (found === undefined) throw new ContainerOsError('not_found', `No node ${nodeId} has joined.`);
-        if (found.value?.revokedAtMs !== undefined) return;
-        const result = await store.transact([
-          found.value === undefined
-            ? { kind: 'delete', key }
-            : { kind: 'replace', key, value: { ...found.value, revokedAtMs: nowMs() }, ifIndex: found.index },
-        ]);
-        if (result.kind === 'written') return;
-      }
-      throw busy(nodeId);
+      if (await revokeIdentity({ store, nowMs }, nodeId)) return;
+      throw new ContainerOsError('not_found', `No node ${nodeId} has joined.`);
     },
   };
 };

@@ -1,11 +1,12 @@
 /** Nodes: what they published, and what operators make of them. */
 
 import type { NodeAvailability } from '../../domain/model';
-import { emptyQuery, microserviceQuery, pagedQuery } from '../../openapi/parameters';
-import { emptyRequestSchema } from '../../openapi/schemas';
+import { emptyQuery, isSet, microserviceQuery, pagedQuery, removeNodeQuery } from '../../openapi/parameters';
+import { emptyRequestSchema, type RemovedNodeView } from '../../openapi/schemas';
+import { ContainerOsError } from '../../domain/errors';
 import type { RouteDeps } from '../api-deps';
 import { parsedBodyOf, pathParameter, queryOf, sendJson, type Exchange, type Route } from '../exchange';
-import { findNode } from '../find';
+import { findNode, notFound } from '../find';
 import { pageOf } from '../page';
 import { TOPIC, type ShownReplica } from '../read-model';
 import { nodeView } from '../views';
@@ -15,7 +16,7 @@ import { versionHeaders, waitAsWatched } from '../watch';
 const OWN_WRITE_TIMEOUT_MS = 2_000;
 
 export const nodeRoutes = (deps: RouteDeps): readonly Route[] => {
-  const { readModel, nodeStreams, nodeSettings } = deps;
+  const { readModel, nodeStreams, nodeSettings, nodeRemover } = deps;
 
   const list = async (exchange: Exchange): Promise<void> => {
     const query = queryOf(exchange, pagedQuery);
@@ -67,10 +68,48 @@ export const nodeRoutes = (deps: RouteDeps): readonly Route[] => {
       sendOne(exchange, id);
     };
 
+  /** What has ended there does nothing any more that somebody could miss. */
+  const assertMayGo = (id: string): void => {
+    const serving = readModel.replicas().filter(({ nodeId, state }) => nodeId === id && state !== 'exited');
+    if (serving.length === 0) return;
+    const replicas = `${serving.length} ${serving.length === 1 ? 'replica' : 'replicas'}`;
+    throw new ContainerOsError(
+      'conflict',
+      `Node ${id} is up and has ${replicas}. Drain it (POST /v1/nodes/${id}/drain) and remove it when the event node.drained has told that nothing is left. With ?force=true it is removed now: its replicas start elsewhere, and whatever runs there is left to itself.`,
+    );
+  };
+
+  const remove = async (exchange: Exchange): Promise<void> => {
+    const id = pathParameter(exchange, 'id');
+    const { force } = queryOf(exchange, removeNodeQuery);
+    nodeRemover.assertRemovable(id);
+    readModel.assertLoaded();
+    const node = readModel.node(id);
+    const isUp = node !== undefined && node.health !== 'lost';
+    if (isUp && !isSet(force)) assertMayGo(id);
+    const index = await nodeRemover.remove(id);
+    if (index === undefined) {
+      throw notFound(
+        'node',
+        id,
+        readModel.nodes().map((one) => one.id),
+      );
+    }
+    await readModel.waitForIndex(index, OWN_WRITE_TIMEOUT_MS, 'nodes');
+    const value: RemovedNodeView = {
+      id,
+      message: isUp
+        ? `Node ${id} is removed. It was still running: stop ContainerOS there. The cluster refuses it, and its containers run on until they are stopped there.`
+        : `Node ${id} is removed.`,
+    };
+    sendJson(exchange, 200, { value });
+  };
+
   const access = 'password';
   return [
     { method: 'GET', path: '/v1/nodes', access, handle: list },
     { method: 'GET', path: '/v1/nodes/{id}', access, handle: read },
+    { method: 'DELETE', path: '/v1/nodes/{id}', access, handle: remove },
     { method: 'POST', path: '/v1/nodes/{id}/cordon', access, handle: set('cordoned') },
     { method: 'POST', path: '/v1/nodes/{id}/uncordon', access, handle: set('active') },
     { method: 'POST', path: '/v1/nodes/{id}/drain', access, handle: set('draining') },

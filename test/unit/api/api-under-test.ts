@@ -14,6 +14,7 @@ import { createNodeSettingsWriter } from '../../../api/node-settings';
 import { createNodeStreams, type NodeStreams } from '../../../api/node-streams';
 import { createOperations } from '../../../api/operations';
 import { createReadModel, type ReadModel, type ReadModelDeps } from '../../../api/read-model';
+import { createNodeRemover } from '../../../api/remove-node';
 import { startApiServer } from '../../../api/server';
 import type { KeyValueStore } from '../../../contracts/key-value-store';
 import {
@@ -24,6 +25,7 @@ import {
   releaseKvKey,
   replicaKvKey,
 } from '../../../contracts/kv';
+import type { Membership } from '../../../contracts/membership';
 import { parseOperationId } from '../../../contracts/workflows';
 import type { ClusterEvent, Microservice, ObservedReplica, Operation } from '../../../domain/model';
 import { createMemoryStore, type MemoryStore } from '../../support/memory-store';
@@ -99,10 +101,20 @@ const storeOf = (kv: FakeKv): KeyValueStore => ({
     const { document } = await kv.get(key);
     return document && { key, value: JSON.parse(document.text) as T, index: document.index };
   },
-  list: notFaked('list'),
+  list: async <T>(prefix: string) => {
+    const { documents } = await kv.list(prefix);
+    return documents.map(({ key, text, index }) => ({ key, value: JSON.parse(text) as T, index }));
+  },
   transact: async (operations) => {
-    const sets = operations.map((one) => (one.kind === 'set' ? [one.key, one.value] : notFaked(one.kind)()));
-    return { kind: 'written', index: kv.put(Object.fromEntries(sets) as Record<string, unknown>) };
+    const sets: Record<string, unknown> = {};
+    const deletes: string[] = [];
+    for (const one of operations) {
+      if (one.kind === 'delete') deletes.push(one.key);
+      else if (one.kind === 'set' || one.kind === 'replace') sets[one.key] = one.value;
+      else notFaked(one.kind)();
+    }
+    const deletedAt = deletes.length === 0 ? 0 : kv.delete(...deletes);
+    return { kind: 'written', index: Object.keys(sets).length === 0 ? deletedAt : kv.put(sets) };
   },
   close: () => undefined,
 });
@@ -113,6 +125,8 @@ export interface ApiUnderTestOptions {
   readonly notReady?: () => Promise<readonly string[]>;
   readonly nowMs?: () => number;
   readonly kv?: FakeKv;
+  /** What Consul does when a node is taken out of the membership; `node-1` runs the control plane. */
+  readonly removeMember?: Membership['removeNode'];
   readonly port?: number;
   /** Undefined: no other machine can reach this one. */
   readonly clusterAddress?: string;
@@ -151,6 +165,13 @@ export const startApi = async (options: ApiUnderTestOptions = {}): Promise<ApiUn
       authorityFingerprint: 'a'.repeat(64),
     },
     nodeSettings: createNodeSettingsWriter({ store: storeOf(kv), randomSuffix: randomUUID, nowMs }),
+    nodeRemover: createNodeRemover({
+      store: storeOf(kv),
+      membership: { removeNode: options.removeMember ?? notFaked('removeNode') },
+      controlPlaneNodeId: 'node-1',
+      randomSuffix: randomUUID,
+      nowMs,
+    }),
     notReady: options.notReady ?? (async () => []),
     log,
     metrics: new Registry(),

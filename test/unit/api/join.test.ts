@@ -13,6 +13,7 @@ import { createIdentities, followRevocations } from '../../../api/join/identitie
 import { createJoinNode } from '../../../api/join/join-node';
 import { createJoinTokens } from '../../../api/join/join-tokens';
 import { createRefusals } from '../../../api/join/refusals';
+import { createNodeRemover } from '../../../api/remove-node';
 import type { Authority } from '../../../contracts/authority';
 import type { JoinRequest } from '../../../contracts/join';
 import { KV_PREFIX, identityKvKey, joinTokenKvKey, nodeKvKey } from '../../../contracts/kv';
@@ -303,4 +304,34 @@ test('renewal, and what is revoked by it and by removal', async () => {
   } finally {
     view.close();
   }
+});
+
+test('the name of a removed node is free again, and its certificate is good for nothing', async () => {
+  const { tokens, join, request, store, identity, clock, identities } = createWorld();
+  const made = await tokens.create({ uses: 3 });
+  await join(await request(made.token));
+  const first = identity()?.serial ?? '';
+  await store.transact([{ kind: 'create', key: nodeKvKey('node-2'), value: {} }]);
+  await expect(join(await request(made.token))).rejects.toMatchObject({ code: 'conflict' });
+  const removed: string[] = [];
+  const remover = createNodeRemover({
+    store,
+    membership: { removeNode: async (nodeId) => void removed.push(nodeId) },
+    controlPlaneNodeId: 'node-1',
+    randomSuffix: () => 'suffix00',
+    nowMs: () => clock.ms,
+  });
+  expect(await remover.remove('node-2')).toBeDefined();
+  expect(removed).toEqual(['node-2']);
+  expect(identity()).toMatchObject({ revokedAtMs: START_MS });
+  await expect(
+    identities.renewCertificate(
+      { nodeId: 'node-2', serial: first },
+      (await request(made.token)).signingRequestPem,
+    ),
+  ).rejects.toMatchObject({ code: 'unauthenticated' });
+
+  await join(await request(made.token));
+  expect(identity()).not.toHaveProperty('revokedAtMs');
+  expect(identity()?.serial).not.toBe(first);
 });
