@@ -51,9 +51,16 @@ export type CatalogueOperation =
   | { readonly kind: 'replaceCheck'; readonly check: CatalogueCheck };
 
 export interface ServiceCatalogue {
-  /** Undefined when the catalogue has no such node. */
-  services(node: string): Promise<readonly Pick<CatalogueService, 'id' | 'name' | 'meta'>[] | undefined>;
-  checksOfNode(node: string): Promise<readonly CatalogueCheck[]>;
+  /**
+   * @param ids of the services that are asked for; all when left out
+   * @returns undefined when the catalogue has no such node
+   */
+  services(
+    node: string,
+    ids?: readonly string[],
+  ): Promise<readonly Pick<CatalogueService, 'id' | 'name' | 'meta'>[] | undefined>;
+  /** @param serviceIds all of the node, and its own, when left out */
+  checksOfNode(node: string, serviceIds?: readonly string[]): Promise<readonly CatalogueCheck[]>;
   /** Of all instances of it, on whatever node. */
   checksOfService(serviceName: string): Promise<readonly CatalogueCheck[]>;
   /**

@@ -119,21 +119,26 @@ const onWire = (operation: KvOperation | CatalogueOperation): readonly object[] 
   }
 };
 
+const filterOf = (field: string, values: readonly string[] | undefined): { readonly filter?: string } =>
+  values === undefined || values.length === 0
+    ? {}
+    : { filter: values.map((value) => `${field} == ${JSON.stringify(value)}`).join(' or ') };
+
 export const createServiceCatalogue = (consul: ConsulClient): ServiceCatalogue => {
-  const checksAt = async (path: string): Promise<readonly CatalogueCheck[]> => {
+  const checksAt = async (path: string, filter = {}): Promise<readonly CatalogueCheck[]> => {
     const { body } = await consul.request<readonly RawCheck[] | null>({
       path,
-      query: { consistent: true },
+      query: { consistent: true, ...filter },
       timeoutMs: TIMEOUT_MS,
     });
     return (body ?? []).map(checkOf);
   };
 
   return {
-    services: async (node) => {
+    services: async (node, ids) => {
       const { body } = await consul.request<RawServices>({
         path: `/catalog/node-services/${encodeURIComponent(node)}`,
-        query: { consistent: true },
+        query: { consistent: true, ...filterOf('ID', ids) },
         timeoutMs: TIMEOUT_MS,
       });
       if (body.Node === null) return undefined;
@@ -143,7 +148,8 @@ export const createServiceCatalogue = (consul: ConsulClient): ServiceCatalogue =
         meta: Meta ?? {},
       }));
     },
-    checksOfNode: (node) => checksAt(`/health/node/${encodeURIComponent(node)}`),
+    checksOfNode: (node, serviceIds) =>
+      checksAt(`/health/node/${encodeURIComponent(node)}`, filterOf('ServiceID', serviceIds)),
     checksOfService: (name) => checksAt(`/health/checks/${encodeURIComponent(name)}`),
     transact: async (operations) => {
       const wire = operations.flatMap((operation) =>

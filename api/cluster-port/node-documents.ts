@@ -225,11 +225,13 @@ export const createNodeDocuments = ({
     );
     const isOwn = (key: string) => sent.has(key) || isKnown(key, nodeId);
     const isPut = services.some(({ kind }) => kind === 'putService');
-    const isReport = services.some(({ kind }) => kind === 'reportCheck');
+    const reported = services.flatMap((write) => (write.kind === 'reportCheck' ? write.serviceId : []));
+    const named = services.flatMap((write) => (write.kind === 'putService' ? [] : write.serviceId));
     const [address, found, checks] = await Promise.all([
       isPut ? addressOf(nodeId, documents) : undefined,
-      catalogue.services(nodeId),
-      isReport ? catalogue.checksOfNode(nodeId) : [],
+      // How many there are matters only where one may be added.
+      catalogue.services(nodeId, isPut ? undefined : named),
+      reported.length === 0 ? [] : catalogue.checksOfNode(nodeId, reported),
       ...[...new Set(replicaKeys)].filter((key) => !isOwn(key)).map((key) => learn(key, nodeId)),
     ]);
     return planServices(services, { ...holder, address, ownsReplica: isOwn, services: found, checks });
