@@ -19,8 +19,11 @@ import { nodeKvKey, replicaKvKey } from '../../contracts/kv';
 import { NODE_SILENCE_MS, type NodeServiceWrite } from '../../contracts/node-documents';
 import type { ServiceCatalogue } from '../../contracts/service-catalogue';
 import { nodeAliveCheckId, nodeServiceId } from '../../contracts/services';
-import type { ObservedNode } from '../../domain/model';
-import { buildNode, buildReplica } from '../support/builders';
+import type { ObservedNode, ObservedReplica } from '../../domain/model';
+import { createConsulKeeper } from '../../workers/node/consul-keeper';
+import { rememberReplica, type NodeMemory } from '../../workers/node/node-memory';
+import { createReplicaPublisher } from '../../workers/node/replica-publisher';
+import { buildNode, buildRelease, buildReplica } from '../support/builders';
 import { startGuardedConsul, type GuardedConsul, type NodeAgent } from '../support/consul';
 import { eventually } from '../support/wait';
 import { CLUSTER_ID, startTestPort, type TestPort } from './cluster-port';
@@ -234,6 +237,94 @@ test('the registry of a node keeps its word: new checks begin as passing, and a 
   const { body } = await a.agent.nodeChecks('a');
   const ids = new Set(body.map(({ ServiceID }) => ServiceID));
   expect(a.registry.noteCatalogue(ids)).toEqual([]);
+});
+
+test('many come at once, each with its document', async () => {
+  const ids = Array.from({ length: 100 }, (_, at) => `web-m${at}`);
+  await Promise.all(
+    ids.flatMap((id) => [
+      a.writer.put(keyOf(id), buildReplica(id, 'a')),
+      a.registry.register([definition(a, id)]),
+    ]),
+  );
+  expect(await seen()).toHaveLength(100);
+  await Promise.all(ids.map((id) => a.registry.report(`${id}-app-80`, 0, 'critical', id)));
+  expect((await seen()).filter((line) => line.endsWith('=critical'))).toHaveLength(100);
+  await Promise.all(
+    ids.flatMap((id) => [a.registry.deregister([`${id}-app-80`]), a.writer.remove(keyOf(id))]),
+  );
+  expect(await seen()).toEqual([]);
+});
+
+test('the keeper of a node finds what is left, what is lost and what fails', async () => {
+  const spec = {
+    project: 'default',
+    name: 'web',
+    replicaId: 'web-1',
+    release: buildRelease(1, {
+      containers: { app: { image: 'a', ports: [80], check: { tcp: { port: 80 } } } },
+    }),
+    operation: 'o',
+  };
+  const memory: NodeMemory = new Map();
+  rememberReplica(memory, spec, 0, 'kept');
+  const registry = createReplicaRegistry(a.agent, a.writer);
+  const publisher = createReplicaPublisher(
+    registry,
+    { clusterId: CLUSTER_ID, nodeId: 'a', advertiseAddress: a.address },
+    a.address,
+  );
+  for (const id of ['web-1', 'web-old']) {
+    await a.writer.put(keyOf(id), buildReplica(id, 'a'));
+    await a.agent.register(definition(a, id));
+  }
+  let critical: ReadonlyMap<string, string> = new Map();
+  let losses = 0;
+  const keeper = createConsulKeeper({
+    clusterId: CLUSTER_ID,
+    nodeId: 'a',
+    consul: a.consul,
+    agent: a.agent,
+    memory,
+    publisher,
+    adopted: async () => undefined,
+    onAgent: () => undefined,
+    onCritical: (found) => (critical = found),
+    onLost: () => (losses += 1),
+    onReturn: () => undefined,
+    logger: pino({ level: 'silent' }),
+  });
+  keeper.start();
+  try {
+    await eventually(async () => {
+      expect(await seen()).toEqual(['a web-1-app-80:20080 web-1-app-80:0=passing']);
+      expect((await store.get<ObservedReplica>(keyOf('web-old')))?.value?.state).toBe('broken');
+    });
+    expect(registry.isRegistered('web-1-app-80')).toBe(true);
+    await a.agent.report('web-1-app-80:0', 'critical', 'port 80 refused connections');
+    await eventually(() =>
+      expect([...critical]).toEqual([['web-1-app-80', 'check TCP 80 fails: port 80 refused connections']]),
+    );
+    await a.agent.report('web-1-app-80:0', 'passing', 'ok');
+    await eventually(() => expect([...critical]).toEqual([]));
+    expect(losses).toBe(0);
+
+    // Not before it has had the time to be seen: only then is what is not there lost.
+    await consul.management.request({
+      method: 'PUT',
+      path: '/catalog/deregister',
+      body: { Node: 'a', ServiceID: 'web-1-app-80' },
+    });
+    await eventually(async () => {
+      // Anything that changes on the node makes the keeper look.
+      await a.agent.register(definition(a, 'web-old'));
+      await a.agent.deregister('web-old-app-80');
+      expect(losses).toBeGreaterThan(0);
+    });
+    expect(registry.isRegistered('web-1-app-80')).toBe(false);
+  } finally {
+    keeper.stop();
+  }
 });
 
 test('the agent of a node takes out nothing that it does not know', async () => {
