@@ -483,6 +483,7 @@ test('a node that says nothing is shown as dead, until it speaks again', async (
   const index = async () =>
     (await catalogue.checksOfNode('b')).find(({ id }) => id === nodeAliveCheckId('b'))?.index;
   const before = await index();
+  const asked = jest.spyOn(catalogue, 'services');
   for (let turn = 0; turn < 5; turn += 1) {
     now += NODE_SILENCE_MS / 4;
     await say(b);
@@ -491,6 +492,8 @@ test('a node that says nothing is shown as dead, until it speaks again', async (
   now += 1;
   await say(b);
   await liveness.look();
+  expect(asked).not.toHaveBeenCalled(); // to be as it is shown is no news
+  asked.mockRestore();
   expect(await shown()).toEqual([line('a', 'critical'), line('b', 'passing'), line('first', 'passing')]);
   expect(await index()).toBe(before); // what has not changed was not written
   await say(a);
