@@ -24,7 +24,7 @@ export interface NodeLiveness {
   isShownAlive(nodeId: string): boolean;
   /** One look at who is silent. Rejects with ContainerOsError when Consul is away. */
   look(): Promise<void>;
-  /** Looks from now on, until it is stopped. */
+  /** Looks from now on, until it is stopped; nobody could be heard before. */
   start(): void;
   stop(): void;
 }
@@ -93,7 +93,9 @@ export const createNodeLiveness = (deps: {
     isShownAlive: (nodeId) => shownAlive.has(nodeId),
     look,
     start: () => {
-      if (timer === undefined) turn();
+      if (timer !== undefined) return;
+      listeningSinceMs = lookedAtMs = nowMs();
+      turn();
     },
     stop: () => {
       clearTimeout(timer);
