@@ -17,6 +17,7 @@ import { createRefusals } from '../../api/cluster-port/refusals';
 import { createTaskTokens } from '../../api/cluster-port/task-tokens';
 import { createTemporalGateway } from '../../api/cluster-port/temporal-gateway';
 import { createNodeStreams, type NodeStreams } from '../../api/node-streams';
+import { SERVER_NAME } from '../../contracts/authority';
 import type { KeyValueStore } from '../../contracts/key-value-store';
 import type { ServiceCatalogue } from '../../contracts/service-catalogue';
 import { createTestAuthority, type Certificate, type TestAuthority } from '../support/certificates';
@@ -66,7 +67,7 @@ export const startTestPort = async (options: TestPortOptions = {}): Promise<Test
   const server = authority.issue({
     commonName: 'first',
     organisation: CLUSTER_ID,
-    alternativeNames: ['IP:127.0.0.1', 'DNS:localhost'],
+    alternativeNames: ['IP:127.0.0.1', 'DNS:localhost', `DNS:${SERVER_NAME}`],
   });
   const log = pino({ level: 'silent' });
   const store = createMemoryStore();

@@ -15,6 +15,9 @@ import {
   type ConsulKvEntry,
 } from '../../adapters/consul/consul-client';
 import type { AgentService, NodeCheck } from '../../adapters/consul/consul-agent';
+import { createKeyValueStore } from '../../adapters/consul/kv-store';
+import { createServiceCatalogue } from '../../adapters/consul/service-catalogue';
+import { createNodeLiveness } from '../../api/cluster-port/node-liveness';
 import type { NodeActivities, StartOutcome, StartReplica, StopOutcome } from '../../contracts/activities';
 import { KV_PREFIX, replicaKvKey } from '../../contracts/kv';
 import type { ClusterEvent, ObservedReplica } from '../../domain/model';
@@ -27,12 +30,23 @@ import { runCommand } from '../support/process';
 import { engineVariables } from '../support/programs';
 import { eventually } from '../support/wait';
 import { useWorld } from '../support/world';
+import { CLUSTER_ID, startTestPort, type TestPort } from './cluster-port';
+
+export interface NodeMachineOptions extends DockerEngineOptions {
+  /**
+   * As one that has joined: its services go through a cluster port, and its Consul agent may write nothing about it.
+   * Left out: it registers them at its agent.
+   */
+  readonly isJoined?: boolean;
+}
 
 export interface NodeMachine {
   readonly engine: DockerEngine;
   readonly consul: ConsulClient;
   readonly consulProcess: ConsulProcess;
   readonly config: NodeConfig;
+  /** Of a node that has joined. */
+  readonly port?: TestPort;
   readonly node: Node;
   readonly activities: NodeActivities;
   /** The node worker ends without any farewell, and another one begins. */
@@ -56,9 +70,13 @@ export interface ConsulProcess {
 const CONTAINER_SUBNETS = 16;
 let machines = 0;
 
-export const startNodeMachine = async (options: DockerEngineOptions = {}): Promise<NodeMachine> => {
+export const startNodeMachine = async ({
+  isJoined = false,
+  ...options
+}: NodeMachineOptions = {}): Promise<NodeMachine> => {
   let engine: DockerEngine | undefined;
   let node: Node | undefined;
+  let head: Head | undefined;
   try {
     const bridge = containerSubnet();
     engine = await startDockerEngine({
@@ -66,8 +84,9 @@ export const startNodeMachine = async (options: DockerEngineOptions = {}): Promi
       daemonConfig: { ...options.daemonConfig, bip: await bridge.bip() },
     });
     await runCommand('ip', ['route', 'replace', await bridge.subnet(), 'via', engine.address]);
-    const consulProcess = await startConsul(engine);
+    const consulProcess = await startConsul(engine, isJoined ? WITHOUT_RIGHTS : {});
     const consulUrl = `http://${engine.address}:8500`;
+    if (isJoined) head = await startHead(consulUrl);
     const config: NodeConfig = {
       nodeId: engine.hostname,
       clusterId: `test-${engine.name}`,
@@ -80,6 +99,7 @@ export const startNodeMachine = async (options: DockerEngineOptions = {}): Promi
       apiUrl: 'http://127.0.0.1:1',
       internalToken: 'test',
       dataDir: engine.folder,
+      ...head?.configOf(engine.hostname),
     };
     const consul = createConsulClient({ address: consulUrl });
     const begin = (changed: Partial<NodeConfig> = {}): Node => {
@@ -98,6 +118,7 @@ export const startNodeMachine = async (options: DockerEngineOptions = {}): Promi
       consul,
       consulProcess,
       config,
+      ...(head === undefined ? {} : { port: head.port }),
       get node() {
         return node as Node;
       },
@@ -117,9 +138,17 @@ export const startNodeMachine = async (options: DockerEngineOptions = {}): Promi
         return entry === undefined ? undefined : (JSON.parse(kvText(entry)) as ObservedReplica);
       },
       services: async () => {
+        const filter = '"replica" in Meta';
+        if (isJoined) {
+          const { body } = await consul.request<{ readonly Services: readonly AgentService[] | null }>({
+            path: `/catalog/node-services/${running.hostname}`,
+            query: { filter },
+          });
+          return body.Services ?? [];
+        }
         const { body } = await consul.request<Record<string, AgentService>>({
           path: '/agent/services',
-          query: { filter: '"replica" in Meta' },
+          query: { filter },
         });
         return Object.values(body);
       },
@@ -137,15 +166,59 @@ export const startNodeMachine = async (options: DockerEngineOptions = {}): Promi
       dispose: async () => {
         node?.stop();
         consul.close();
+        await head?.close();
         await consulProcess.stop();
         await running.dispose();
       },
     };
   } catch (error) {
     node?.stop();
+    await head?.close();
     await engine?.dispose();
     throw error;
   }
+};
+
+/** A token that nobody made: the agent can write nothing about its node, and everybody else everything. */
+const WITHOUT_RIGHTS = {
+  acl: {
+    enabled: true,
+    default_policy: 'allow',
+    tokens: { agent: '22222222-3333-4444-5555-666666666666' },
+  },
+};
+
+/** What of a head node a node that has joined talks to. */
+interface Head {
+  readonly port: TestPort;
+  configOf(nodeId: string): Required<Pick<NodeConfig, 'clusterId' | 'apiUrl' | 'credentials'>>;
+  close(): Promise<void>;
+}
+
+const startHead = async (consulUrl: string): Promise<Head> => {
+  const consul = createConsulClient({ address: consulUrl });
+  const store = createKeyValueStore({ address: consulUrl }, () => undefined);
+  const catalogue = createServiceCatalogue(consul);
+  const liveness = createNodeLiveness({ catalogue, log: pino({ level: 'silent' }) });
+  const port = await startTestPort({ consul: { store, catalogue, liveness } });
+  liveness.start();
+  return {
+    port,
+    configOf: (nodeId) => ({
+      clusterId: CLUSTER_ID,
+      apiUrl: `https://${port.port.address}`,
+      credentials: () => ({
+        ...port.certificateOf(nodeId),
+        authorityPem: port.authority.certificatePem,
+      }),
+    }),
+    close: async () => {
+      liveness.stop();
+      await port.close();
+      store.close();
+      consul.close();
+    },
+  };
 };
 
 /** Activities as Temporal runs them, each call in an activity context of its own. */
@@ -210,7 +283,7 @@ const containerSubnet = () => {
   };
 };
 
-const startConsul = async (engine: DockerEngine): Promise<ConsulProcess> => {
+const startConsul = async (engine: DockerEngine, more: object): Promise<ConsulProcess> => {
   const dataDir = join(engine.folder, 'data', 'consul');
   const configFile = join(engine.folder, 'consul.json');
   mkdirSync(dataDir, { recursive: true });
@@ -229,6 +302,7 @@ const startConsul = async (engine: DockerEngine): Promise<ConsulProcess> => {
       disable_update_check: true,
       performance: { raft_multiplier: 1 },
       limits: { http_max_conns_per_client: 4096 },
+      ...more,
     }),
   );
   let process_: ChildProcess | undefined;
