@@ -50,3 +50,19 @@ export interface CertificateAnswer {
   readonly certificatePem: string;
   readonly authorityPem: string;
 }
+
+export const nodeLeavePath = (nodeId: string): string =>
+  `/internal/v1/nodes/${encodeURIComponent(nodeId)}/leave`;
+
+export interface LeaveRequest {
+  /** Leave at once, whatever runs there. */
+  readonly force: boolean;
+}
+
+export interface LeaveAnswer {
+  /** The node is removed: its certificate does not count any more. */
+  readonly hasLeft: boolean;
+  /** How many replicas have to go elsewhere first, and of which microservices. */
+  readonly replicas: number;
+  readonly microservices: readonly string[];
+}

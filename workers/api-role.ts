@@ -12,6 +12,7 @@ import { createMembership } from '../adapters/consul/membership';
 import { createKvStore } from '../adapters/consul/watch-kv';
 import { watchMembers } from '../adapters/consul/watch-members';
 import { createApp } from '../api/create-app';
+import { createLeaveNode } from '../api/join/leave-node';
 import { createNodeSettingsWriter } from '../api/node-settings';
 import { createNodeStreams } from '../api/node-streams';
 import { createOperations } from '../api/operations';
@@ -80,6 +81,14 @@ export const runApiRole = async (config: Config, logger: Logger): Promise<void> 
   };
 
   const nodeStreams = createNodeStreams();
+  const nodeSettings = createNodeSettingsWriter({ store, randomSuffix, nowMs: Date.now });
+  const nodeRemover = createNodeRemover({
+    store,
+    membership: createMembership(consul),
+    controlPlaneNodeId: config.nodeId,
+    randomSuffix,
+    nowMs: Date.now,
+  });
   // Loaded only where machines can join: it holds the libraries of the authority.
   const head = isJoinable(config)
     ? await (
@@ -89,6 +98,7 @@ export const runApiRole = async (config: Config, logger: Logger): Promise<void> 
         kv,
         store,
         nodeStreams,
+        leave: createLeaveNode({ readModel, nodeSettings, remover: nodeRemover }),
         lostNode: (nodeId) => {
           const node = readModel.node(nodeId);
           return node?.health === 'lost' ? node : undefined;
@@ -113,14 +123,8 @@ export const runApiRole = async (config: Config, logger: Logger): Promise<void> 
     operations: createOperations({ kv, readModel, log: logger }),
     changes: createTemporalChanges({ client, log: logger }),
     nodeStreams,
-    nodeSettings: createNodeSettingsWriter({ store, randomSuffix, nowMs: Date.now }),
-    nodeRemover: createNodeRemover({
-      store,
-      membership: createMembership(consul),
-      controlPlaneNodeId: config.nodeId,
-      randomSuffix,
-      nowMs: Date.now,
-    }),
+    nodeSettings,
+    nodeRemover,
     joining: {
       store,
       clusterAddress: head && clusterAddressOf(config),

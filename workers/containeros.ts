@@ -24,6 +24,11 @@ const SERVER_COMMANDS = [
     usage: 'ADDRESS',
     summary: 'Make this machine a node of the cluster there, and run it in the foreground.',
   },
+  {
+    name: 'leave',
+    usage: '',
+    summary: 'Take this machine out of its cluster, when what runs here runs elsewhere.',
+  },
 ];
 
 const HELP: Readonly<Record<string, () => string>> = {
@@ -41,6 +46,18 @@ whole command; containeros join-token create makes another token. CONTAINEROS_JO
 others on this machine can read on a command line. The flags are those of containeros up, which also starts the node
 again later.
 `,
+  leave: () => `containeros leave [--force] [flags]
+
+Takes this machine out of the cluster that it has joined: what runs here starts elsewhere first, then the node is
+removed, and its ContainerOS stops. With --force it leaves at once, also when the cluster cannot be told. Named volumes
+stay on the machine. Of the flags of containeros up, --data-dir and --docker-socket matter here.
+`,
+};
+
+const START: Readonly<Record<string, (argv: readonly string[]) => Promise<number>>> = {
+  up: (argv) => startUp(argv),
+  join: (argv) => startJoin(argv),
+  leave: (argv) => leave(argv),
 };
 
 const isRoot = (): boolean => process.getuid?.() === 0;
@@ -131,6 +148,17 @@ const startJoin = async (argv: readonly string[]): Promise<number> => {
   return runMember(config, membership, flags, __filename, createLogger(config, 'up'));
 };
 
+const leave = async (argv: readonly string[]): Promise<number> => {
+  const { leaveCluster } = await import('./cluster/leave.js');
+  const config = parseConfig(
+    argv.filter((flag) => flag !== '--force'),
+    process.env,
+    isRoot(),
+  );
+  const write = (line: string) => process.stdout.write(`${line}\n`);
+  return leaveCluster(config, { force: argv.includes('--force') }, write, createLogger(config, 'leave'));
+};
+
 const main = async (argv: readonly string[]): Promise<number | undefined> => {
   const [command, ...rest] = argv;
   if (command === '--version' || command === 'version') {
@@ -146,7 +174,7 @@ const main = async (argv: readonly string[]): Promise<number | undefined> => {
     process.stdout.write(help());
     return 0;
   }
-  const start = command === 'up' ? startUp : command === 'join' ? startJoin : undefined;
+  const start = START[command ?? ''];
   if (start === undefined) return runClient(argv);
   if (process.stdout.isTTY) process.env['CONTAINEROS_LOG_TTY'] = '1';
   return start(rest);

@@ -15,7 +15,13 @@ import {
   nodeDocumentsPath,
   type NodeDocumentsAnswer,
 } from '../../contracts/node-documents';
-import { nodeCertificatePath, type CertificateAnswer } from '../../contracts/join';
+import {
+  nodeCertificatePath,
+  nodeLeavePath,
+  type CertificateAnswer,
+  type LeaveAnswer,
+  type LeaveRequest,
+} from '../../contracts/join';
 import { NODE_STREAM_KEEPALIVE_MS, nodeRequestsPath } from '../../contracts/node-stream';
 import { ContainerOsError, isErrorCode } from '../../domain/errors';
 import { parseJsonText } from '../json-text';
@@ -32,6 +38,7 @@ export interface NodeRoutesDeps {
   readonly nodeStreams: NodeStreams;
   readonly documents: NodeDocuments;
   readonly identities: Pick<Identities, 'renewCertificate'>;
+  readonly leave: (nodeId: string, request: LeaveRequest) => Promise<LeaveAnswer>;
   /** What `identities` has given out counts once this has resolved. */
   readonly refreshIdentities: () => Promise<void>;
   readonly refusals: Refusals;
@@ -46,9 +53,10 @@ export type NodeRoutes = (
 
 /** Of requests that a node does not read; then it is cut, and connects again if it lives. */
 const MAX_UNREAD_BYTES = 262_144;
-const PATH = /^\/internal\/v1\/(?:nodes\/([^/]+)\/(requests|documents|certificate)|streams\/([^/]+))$/;
-const MAX_CERTIFICATE_REQUEST_BYTES = 16_384;
+const PATH = /^\/internal\/v1\/(?:nodes\/([^/]+)\/(requests|documents|certificate|leave)|streams\/([^/]+))$/;
+const MAX_REQUEST_BYTES = 16_384;
 const certificateRequest = z.strictObject({ signingRequestPem: z.string() });
+const leaveRequest = z.strictObject({ force: z.boolean() });
 
 const decodeUtf8 = (bytes: Buffer): string => {
   try {
@@ -102,14 +110,19 @@ export const createNodeRoutes = (deps: NodeRoutesDeps): NodeRoutes => {
     return documents.write(nodeId, parseJsonText(decodeUtf8(body)));
   };
 
+  const readAs = async <T>(request: PortRequest, schema: z.ZodType<T>): Promise<T> => {
+    const parsed = schema.safeParse(
+      parseJsonText(decodeUtf8(await readPortBody(request, MAX_REQUEST_BYTES))),
+    );
+    if (parsed.success) return parsed.data;
+    const problems = parsed.error.issues.map(({ path, message }) => `/${path.join('/')} ${message}`);
+    throw new ContainerOsError('invalid', `The body is not what this path takes: ${problems.join('; ')}.`);
+  };
+
   const renewCertificate = async (shown: PeerIdentity, request: PortRequest): Promise<CertificateAnswer> => {
-    const body = parseJsonText(decodeUtf8(await readPortBody(request, MAX_CERTIFICATE_REQUEST_BYTES)));
-    const asked = certificateRequest.safeParse(body);
-    if (!asked.success) {
-      throw new ContainerOsError('invalid', 'The body must be {"signingRequestPem": "…"} and nothing else.');
-    }
+    const { signingRequestPem } = await readAs(request, certificateRequest);
     const identity = { nodeId: shown.nodeId, serial: shown.serial.toLowerCase() };
-    const renewed = await deps.identities.renewCertificate(identity, asked.data.signingRequestPem);
+    const renewed = await deps.identities.renewCertificate(identity, signingRequestPem);
     await deps.refreshIdentities();
     return renewed;
   };
@@ -138,12 +151,15 @@ export const createNodeRoutes = (deps: NodeRoutesDeps): NodeRoutes => {
     } else if (what === 'certificate') {
       only(request, 'POST');
       answerJson(response, 200, await renewCertificate(identity, request));
+    } else if (what === 'leave') {
+      only(request, 'POST');
+      answerJson(response, 200, await deps.leave(nodeId, await readAs(request, leaveRequest)));
     } else if (requestId !== undefined) {
       only(request, 'POST');
       await takeStream(nodeId, requestId, request);
       if (!response.headersSent && !response.destroyed) (response as ServerResponse).writeHead(204).end();
     } else {
-      const paths = [nodeRequestsPath, nodeDocumentsPath, nodeCertificatePath]
+      const paths = [nodeRequestsPath, nodeDocumentsPath, nodeCertificatePath, nodeLeavePath]
         .map((path) => path(nodeId))
         .join(', ');
       throw new ContainerOsError(

@@ -85,6 +85,8 @@ export interface ClusterRequest {
   readonly address: string;
   readonly path: string;
   readonly body: object;
+  /** Limit of the whole request, in milliseconds. */
+  readonly timeoutMs?: number;
   readonly credentials: Pick<NodeCredentials, 'authorityPem'> & Partial<NodeCredentials>;
 }
 
@@ -92,7 +94,13 @@ export interface ClusterRequest {
  * @returns the body of the answer
  * @throws {ContainerOsError} what the cluster says, with its code; `unavailable` when it does not answer
  */
-export const askCluster = <T>({ address, path, body, credentials }: ClusterRequest): Promise<T> =>
+export const askCluster = <T>({
+  address,
+  path,
+  body,
+  credentials,
+  timeoutMs = TIMEOUT_MS,
+}: ClusterRequest): Promise<T> =>
   new Promise((resolve, reject) => {
     const text = JSON.stringify(body);
     const { authorityPem, certificatePem, keyPem } = credentials;
@@ -104,10 +112,10 @@ export const askCluster = <T>({ address, path, body, credentials }: ClusterReque
       ...(keyPem === undefined ? {} : { key: keyPem }),
       servername: SERVER_NAME,
       minVersion: 'TLSv1.3',
-      timeout: TIMEOUT_MS,
+      timeout: timeoutMs,
       headers: { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) },
     });
-    request.on('timeout', () => request.destroy(new Error(`no answer in ${TIMEOUT_MS / 1_000} s`)));
+    request.on('timeout', () => request.destroy(new Error(`no answer in ${timeoutMs / 1_000} s`)));
     request.on('error', (error) => reject(unreachable(address, error.message, error)));
     request.on('response', (response) => {
       const chunks: Buffer[] = [];

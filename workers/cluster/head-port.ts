@@ -26,7 +26,7 @@ import { createJoinNode } from '../../api/join/join-node';
 import { createJoinRoute } from '../../api/join/join-route';
 import { createRefusals as createJoinRefusals } from '../../api/join/refusals';
 import type { NodeStreams } from '../../api/node-streams';
-import { JOIN_PATH } from '../../contracts/join';
+import { JOIN_PATH, type LeaveAnswer, type LeaveRequest } from '../../contracts/join';
 import type { KeyValueStore } from '../../contracts/key-value-store';
 import type { KvStore } from '../../contracts/kv-store';
 import type { ObservedNode } from '../../domain/model';
@@ -59,6 +59,7 @@ export const startHeadPort = async (
     readonly kv: KvStore;
     readonly store: KeyValueStore;
     readonly nodeStreams: NodeStreams;
+    readonly leave: (nodeId: string, request: LeaveRequest) => Promise<LeaveAnswer>;
     /** A node that Consul's membership holds for failed; undefined for any other one. */
     readonly lostNode: (nodeId: string) => Pick<ObservedNode, 'id' | 'address'> | undefined;
     readonly log: Logger;
@@ -87,6 +88,7 @@ export const startHeadPort = async (
     documents: createNodeDocuments({ store, catalogue, liveness, clusterId }),
     identities: createIdentities(identity),
     refreshIdentities,
+    leave: deps.leave,
     refusals,
     log,
   });
@@ -141,7 +143,9 @@ export const startHeadPort = async (
         await pause(RETRY_MS, closing.signal);
       }
     }
-    if (closing.signal.aborted) await port?.close();
+    if (!closing.signal.aborted) return;
+    liveness.stop();
+    await port?.close();
   };
   const listening = listen();
   listening.catch((error: unknown) => log.error({ err: error }, 'the cluster port failed'));

@@ -1,0 +1,109 @@
+/**
+ * Takes this machine out of the cluster that it has joined.
+ *
+ * Invariants: unless forced, nothing stops here before it runs elsewhere; asked again after whatever went wrong, it
+ * goes on; what has left keeps neither identity nor containers of the cluster, but named volumes stay.
+ */
+
+import { setTimeout as delay } from 'node:timers/promises';
+
+import Docker from 'dockerode';
+import type { Logger } from 'pino';
+
+import { createEngineContainers } from '../../adapters/docker/engine-containers';
+import { nodeLeavePath, type LeaveAnswer } from '../../contracts/join';
+import { ContainerOsError } from '../../domain/errors';
+import type { Config } from '../config';
+import { supervisorOf } from '../up/supervise';
+
+import { askCluster } from './ask-cluster';
+import { readCredentials, readMembership, removeMembership, type Membership } from './membership';
+
+/** More than the cluster waits before it answers. */
+const ASK_TIMEOUT_MS = 40_000;
+const STOP_LIMIT_MS = 30_000;
+const LOOK_EVERY_MS = 50;
+
+const ask = async (config: Config, membership: Membership, force: boolean): Promise<LeaveAnswer> => {
+  try {
+    return await askCluster<LeaveAnswer>({
+      address: membership.clusterAddress,
+      path: nodeLeavePath(membership.nodeId),
+      body: { force },
+      credentials: readCredentials(config),
+      timeoutMs: ASK_TIMEOUT_MS,
+    });
+  } catch (error) {
+    // It was removed: by us, with the answer lost, as its certificate has ended with it, or by somebody else.
+    if (error instanceof ContainerOsError && error.code === 'forbidden')
+      return { hasLeft: true, replicas: 0, microservices: [] };
+    throw error;
+  }
+};
+
+const stopSupervisor = async (config: Config): Promise<void> => {
+  const pid = supervisorOf(config);
+  if (pid === undefined) return;
+  process.kill(pid, 'SIGTERM');
+  const endMs = performance.now() + STOP_LIMIT_MS;
+  while (supervisorOf(config) === pid) {
+    if (performance.now() > endMs) {
+      throw new ContainerOsError(
+        'unavailable',
+        `The node was removed from the cluster, but its ContainerOS (process ${pid}) does not stop. End it, and run containeros leave again.`,
+      );
+    }
+    await delay(LOOK_EVERY_MS);
+  }
+};
+
+/** @returns how many there were */
+const removeContainers = async ({ dockerSocket }: Config, { clusterId }: Membership): Promise<number> => {
+  const engine = createEngineContainers(new Docker({ socketPath: dockerSocket }), clusterId);
+  const containers = await engine.list();
+  for (const { id } of containers) await engine.remove(id);
+  return containers.length;
+};
+
+/**
+ * @param options.force leave although replicas run here, and although the cluster cannot be told
+ * @param write for people, as it happens
+ * @returns the exit code
+ * @throws {ContainerOsError} `not_found` when the machine is no node; `conflict` when it cannot leave
+ */
+export const leaveCluster = async (
+  config: Config,
+  options: { readonly force: boolean },
+  write: (line: string) => void,
+  logger: Logger,
+): Promise<number> => {
+  const membership = readMembership(config);
+  if (membership === undefined) {
+    throw new ContainerOsError(
+      'not_found',
+      `This machine is no node of a cluster, as far as ${config.dataDir} knows. Name the data directory that it joined with by --data-dir.`,
+    );
+  }
+  const { nodeId } = membership;
+  let told = '';
+  try {
+    for (;;) {
+      const { hasLeft, replicas, microservices } = await ask(config, membership, options.force);
+      if (hasLeft) break;
+      const words = `${replicas} ${replicas === 1 ? 'replica has' : 'replicas have'} to start elsewhere first: ${microservices.join(', ')}. Interrupted, the node stays, drained as far as it is; --force leaves at once.`;
+      if (words !== told) write(words);
+      told = words;
+    }
+  } catch (error) {
+    if (!options.force) throw error;
+    logger.warn({ err: error }, 'the cluster could not be told');
+    write(`The cluster could not be told. Tell it there: containeros remove ${nodeId} --force`);
+  }
+  await stopSupervisor(config);
+  const containers = await removeContainers(config, membership);
+  removeMembership(config);
+  write(
+    `Node ${nodeId} has left the cluster at ${membership.clusterAddress}.${containers === 0 ? '' : ` ${containers} of its containers were removed here; named volumes stay.`}`,
+  );
+  return 0;
+};
