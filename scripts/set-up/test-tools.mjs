@@ -33,6 +33,7 @@ const PROGRAMS = {
   dockerd: 'docker.io',
   ip: 'iproute2',
   iptables: 'iptables',
+  ebtables: 'iptables',
   nsenter: 'util-linux',
   docker: 'docker.io',
   'docker-compose': 'docker-compose',

@@ -5,7 +5,8 @@
 #   janitor.sh machine WORLD_DIR NAME   removes one machine of a living world
 #   janitor.sh sweep ROOT_DIR           removes the worlds whose owner no longer lives
 # Invariants: it touches only what WORLD_DIR names; every step may be repeated, so that two janitors do no harm.
-# Layout: WORLD_DIR/owner holds "PID STARTTIME NAME"; WORLD_DIR/machines/NAME/init holds "PID STARTTIME".
+# Layout: WORLD_DIR/owner holds "PID STARTTIME NAME"; WORLD_DIR/machines/NAME/init holds "PID STARTTIME",
+# and so does relay beside it, if there is one. NAME is NAME-OF-THE-WORLD-NUMBER.
 
 # The start time of a process (field 22 of its stat), so that a reused pid is not taken for the old process.
 start_time() {
@@ -37,6 +38,9 @@ remove_machine() { # WORLD_DIR NAME
       tries=$((tries + 1))
     done
   fi
+  # The cable's relay (links.ts), and the interface that led it to the switch.
+  if read -r pid started 2>/dev/null <"$machine/relay" && lives "$pid" "$started"; then kill -9 "$pid" 2>/dev/null; fi
+  ip -n "${2%-*}-switch" link del "m${2##*-}-near" 2>/dev/null
   kill_namespace "$2"
   ip netns del "$2" 2>/dev/null
   for cgroup in "/sys/fs/cgroup/$2" /sys/fs/cgroup/*/"$2"; do

@@ -18,6 +18,8 @@ export interface Machine {
   readonly folder: string;
   readonly address: string;
   readonly loopbackAddress: string;
+  /** The switch's end of its cable. */
+  readonly switchPort: string;
   readonly world: World;
   /** Runs a command in the machine to its end. */
   exec(command: readonly string[], options?: CommandOptions): Promise<CommandResult>;
@@ -101,6 +103,7 @@ export async function startMachine(options: MachineOptions = {}): Promise<Machin
     folder,
     address,
     loopbackAddress,
+    switchPort: port,
     world,
     exec: (command, execOptions) => runCommand('nsenter', [...enter(), '--', ...command], execOptions),
     spawn: (command, spawnOptions = {}) => spawn('nsenter', [...enter(), '--', ...command], spawnOptions),
