@@ -1,7 +1,10 @@
 // The whole truth about an installation, from three witnesses that must agree: its API, Docker, and Consul.
 // Invariant: nothing lost, nothing doubled, nothing left over; whatever a failed test did before.
+import type Docker from 'dockerode';
 import { LABEL } from '../../contracts/docker';
 import { KV_PREFIX } from '../../contracts/kv';
+import type { MicroserviceView, ReplicaView } from '../../openapi/schemas';
+import type { Instance } from './instance';
 import { connects, microservices, registeredIds, replicas, type TestBed } from './product';
 import { eventually } from './wait';
 
@@ -19,8 +22,28 @@ export async function assertConverged(bed: TestBed, timeoutMs = 30_000): Promise
 async function findProblems(bed: TestBed): Promise<readonly string[]> {
   const { instance } = bed;
   const [wanted, observed] = await Promise.all([microservices(instance), replicas(instance)]);
-  const problems: string[] = [];
+  const known = new Set(observed.map(({ id }) => id));
+  const ports = observed.flatMap((each) => each.ports);
+  const addresses = ports.filter(({ protocol }) => protocol === 'tcp').map(({ address }) => address);
+  const answers = await Promise.all(addresses.map((address) => connects(instance, address)));
+  return [
+    ...apiProblems(wanted, observed),
+    ...(await dockerProblems(bed.engine.docker, instance.clusterId(), observed)),
+    ...(await consulProblems(
+      bed,
+      known,
+      ports.map(({ serviceId }) => serviceId),
+    )),
+    ...addresses.filter((_, i) => answers[i] !== true).map((address) => `nothing answers at ${address}`),
+  ];
+}
 
+/** What the API's own words contradict: a scale that is not reached, a replica of nobody, an address given twice. */
+export function apiProblems(
+  wanted: readonly MicroserviceView[],
+  observed: readonly ReplicaView[],
+): readonly string[] {
+  const problems: string[] = [];
   for (const { name, scale, release, state, replicas: counts } of wanted) {
     if (state !== 'steady') problems.push(`${name} is ${state}`);
     const running = observed.filter(
@@ -35,47 +58,36 @@ async function findProblems(bed: TestBed): Promise<readonly string[]> {
     if (!names.has(microservice)) problems.push(`replica ${id} of ${microservice}, which is not there`);
     if (state !== 'running') problems.push(`replica ${id} is ${state}: ${reason ?? 'no reason given'}`);
   }
-  const known = new Set(observed.map(({ id }) => id));
-  if (known.size !== observed.length) problems.push('the API shows a replica twice');
-  const ports = observed.flatMap((each) => each.ports);
-
-  // What is observed is of today's containers: an engine that came back has started them again.
-  for (const { containerId, startedAt } of observed.flatMap(({ containers }) => containers)) {
-    const now = await bed.engine.docker.getContainer(containerId).inspect();
-    const actual = new Date(now.State.StartedAt).toISOString();
-    if (actual !== startedAt) problems.push(`${now.Name} was started at ${actual}, not at ${startedAt}`);
-  }
-
-  problems.push(
-    ...(await dockerProblems(
-      bed,
-      known,
-      new Map(observed.map(({ id, containers }) => [id, containers.length])),
-    )),
-    ...(await consulProblems(
-      bed,
-      known,
-      ports.map(({ serviceId }) => serviceId),
-    )),
-  );
-
-  const addresses = ports.filter(({ protocol }) => protocol === 'tcp').map(({ address }) => address);
+  if (new Set(observed.map(({ id }) => id)).size !== observed.length)
+    problems.push('the API shows a replica twice');
+  const addresses = observed
+    .flatMap(({ ports }) => ports)
+    .filter(({ protocol }) => protocol === 'tcp')
+    .map(({ address }) => address);
   if (new Set(addresses).size !== addresses.length) problems.push(`an address twice: ${addresses.join(' ')}`);
-  const answers = await Promise.all(addresses.map((address) => connects(instance, address)));
-  addresses.forEach((address, i) => {
-    if (answers[i] !== true) problems.push(`nothing answers at ${address}`);
-  });
   return problems;
 }
 
-async function dockerProblems(
-  { engine, instance }: TestBed,
-  known: ReadonlySet<string>,
-  sizes: ReadonlyMap<string, number>,
+/**
+ * What one engine has too much, too little, or not running.
+ *
+ * @param observed the replicas that it should have
+ */
+export async function dockerProblems(
+  docker: Docker,
+  clusterId: string,
+  observed: readonly ReplicaView[],
 ): Promise<readonly string[]> {
   const problems: string[] = [];
-  const label = [`${LABEL.cluster}=${instance.clusterId()}`];
-  const all = await engine.docker.listContainers({ all: true, filters: JSON.stringify({ label }) });
+  // What is observed is of today's containers: an engine that came back has started them again.
+  for (const { containerId, startedAt } of observed.flatMap(({ containers }) => containers)) {
+    const now = await docker.getContainer(containerId).inspect();
+    const actual = new Date(now.State.StartedAt).toISOString();
+    if (actual !== startedAt) problems.push(`${now.Name} was started at ${actual}, not at ${startedAt}`);
+  }
+  const label = [`${LABEL.cluster}=${clusterId}`];
+  const all = await docker.listContainers({ all: true, filters: JSON.stringify({ label }) });
+  const known = new Set(observed.map(({ id }) => id));
   const found = new Map<string, Set<string>>();
   for (const { Labels, State, Names } of all) {
     const replica = Labels[LABEL.replica] ?? '(no replica)';
@@ -86,9 +98,10 @@ async function dockerProblems(
     if (!known.has(replica)) problems.push(`Docker has ${Names.join()}, which nobody wants`);
     if (State !== 'running') problems.push(`${Names.join()} is ${State}`);
   }
-  for (const [replica, size] of sizes) {
-    const containers = [...(found.get(replica) ?? [])].filter((each) => !each.startsWith('('));
-    if (containers.length !== size) problems.push(`Docker has ${containers.length} of ${size} of ${replica}`);
+  for (const { id, containers: wanted } of observed) {
+    const containers = [...(found.get(id) ?? [])].filter((each) => !each.startsWith('('));
+    if (containers.length !== wanted.length)
+      problems.push(`Docker has ${containers.length} of ${wanted.length} of ${id}`);
   }
   return problems;
 }
@@ -111,10 +124,20 @@ async function consulProblems(
   for (const { ServiceID, Status, Output } of Object.values(checks)) {
     if (wanted.has(ServiceID) && Status !== 'passing') problems.push(`${ServiceID} is ${Status}: ${Output}`);
   }
-  const keys = await instance.consul<string[]>(`/v1/kv/${KV_PREFIX.replicas}?keys`).catch(() => []);
-  for (const key of keys) {
-    const id = key.split('/').at(-1) ?? '';
-    if (!known.has(id)) problems.push(`Consul's KV has ${key}, which the API does not show`);
-  }
+  problems.push(...(await documentProblems(instance, known)));
   return problems;
+}
+
+/** Documents of replicas that nobody knows. */
+export async function documentProblems(
+  instance: Instance,
+  known: ReadonlySet<string>,
+): Promise<readonly string[]> {
+  const keys = await instance.consul<string[]>(`/v1/kv/${KV_PREFIX.replicas}?keys`).catch((error: Error) => {
+    if (error.message.startsWith('Consul: 404')) return []; // there is none
+    throw error;
+  });
+  return keys
+    .filter((key) => !known.has(key.split('/').at(-1) ?? ''))
+    .map((key) => `Consul's KV has ${key}, which the API does not show`);
 }
