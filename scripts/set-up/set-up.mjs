@@ -31,10 +31,24 @@ export async function setUpToTest({ asRoot, env = process.env }) {
   await step('npm dependencies', () => ensureNpmPackages());
   const found = await setUpEngines(env);
   if (!asRoot) return found;
+  const programs = await setUpPrograms(env);
+  const schemathesis = await step('Schemathesis', () => ensureSchemathesis(env));
+  return { ...found, ...programs, CONTAINEROS_SCHEMATHESIS_BIN: schemathesis.path };
+}
+
+/**
+ * For test machines without tests, as root.
+ * @returns {Promise<Record<string, string>>} variables for test/support
+ */
+export async function setUpMachines(env = process.env) {
+  await step('npm dependencies', () => ensureNpmPackages());
+  return { ...(await setUpEngines(env)), ...(await setUpPrograms(env)) };
+}
+
+async function setUpPrograms(env) {
   await step('system programs', () => ensurePrograms());
   const programs = await step('test programs', () => ensureUnpackedPackages(env));
-  const schemathesis = await step('Schemathesis', () => ensureSchemathesis(env));
-  return { ...found, PATH: pathWith(programs.path, env), CONTAINEROS_SCHEMATHESIS_BIN: schemathesis.path };
+  return { PATH: pathWith(programs.path, env) };
 }
 
 async function setUpEngines(env, names = Object.keys(ENGINES)) {
