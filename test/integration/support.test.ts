@@ -112,6 +112,21 @@ test('an engine that is stopped, killed, frozen or cut from power comes back wit
   expect(await eventually(() => engine.docker.ping().then(String))).toBe('OK');
 });
 
+test('an engine that hangs keeps its machine from neither a power cut nor its end', async () => {
+  const hanging = await startDockerEngine();
+  await hanging.freeze();
+  await hanging.powerOff();
+  await hanging.powerOn();
+  expect(String(await hanging.docker.ping())).toBe('OK');
+
+  await hanging.freeze();
+  hanging.thaw();
+  await hanging.freeze();
+  const startedAt = performance.now();
+  await hanging.dispose();
+  expect(performance.now() - startedAt).toBeLessThan(8_000); // the janitor gives up after ten seconds
+});
+
 test('a machine whose cable is pulled is not reached, and its loopback is reached by the tests alone', async () => {
   const serve = (host: string): string =>
     `require('http').createServer((_, res) => res.end('inside')).listen(8500, '${host}')`;

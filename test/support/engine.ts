@@ -110,9 +110,10 @@ export async function startDockerEngine(options: DockerEngineOptions = {}): Prom
     start,
     stop: () => signal('SIGTERM'),
     kill: () => signal('SIGKILL'),
-    freeze: () => freezeProcess(daemonPid(daemon)),
+    freeze: () => freezeProcess(daemonPid(daemon), daemon?.pid),
     thaw: () => {
       process.kill(daemonPid(daemon), 'SIGCONT');
+      if (daemon !== undefined) thawWrapper(daemon);
     },
     log: () => readFileSync(logPath, 'utf8'),
     powerOff: async () => {

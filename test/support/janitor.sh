@@ -32,6 +32,7 @@ remove_machine() { # WORLD_DIR NAME
   machine="$1/machines/$2"
   if read -r pid started 2>/dev/null <"$machine/init" && lives "$pid" "$started"; then
     kill -9 "$pid" 2>/dev/null
+    kill_namespace "$2" # a stopped nsenter would let the first process wait for its child for ever
     tries=0
     while lives "$pid" "$started" && [ $tries -lt 500 ]; do
       sleep 0.02

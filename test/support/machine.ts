@@ -118,6 +118,7 @@ export async function startMachine(options: MachineOptions = {}): Promise<Machin
       if (wrapper.exitCode !== null || wrapper.signalCode !== null) return;
       const gone = once(wrapper, 'exit');
       process.kill(pid, 'SIGKILL');
+      await killWaiting(name);
       await gone;
     },
     powerOn: async () => {
@@ -225,6 +226,17 @@ function processesIn(namespace: string): MachineProcess[] {
   return [...all]
     .filter(([hostPid, { pids }]) => pids.length > 1 && belongs(hostPid))
     .map(([hostPid, { pids }]) => ({ hostPid, pid: pids[1] ?? 0 }));
+}
+
+/**
+ * Ends what waits out here for processes of a machine whose first process is killed. nsenter stops itself when its child
+ * is frozen; stopped, it never hears of the child's end, and the machine would wait for that for ever.
+ */
+async function killWaiting(name: string): Promise<void> {
+  const { stdout } = await runCommand('ip', ['netns', 'pids', name]);
+  for (const pid of stdout.split('\n').filter((line) => line !== '')) {
+    attempt(() => process.kill(Number(pid), 'SIGKILL'));
+  }
 }
 
 /** A process may end while it is looked at. */

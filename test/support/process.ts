@@ -55,19 +55,28 @@ export function runCommand(
   });
 }
 
-/** Stops a process where it stands. The signal is only the wish: on a busy machine its threads run on for a while. */
-export async function freezeProcess(pid: number): Promise<void> {
-  process.kill(pid, 'SIGSTOP');
+/**
+ * Stops a process where it stands. The signal is only the wish: on a busy machine its threads run on for a while.
+ *
+ * @param wrapper the nsenter that started it, if that is its parent: it stops itself after its child, and when it is
+ * continued it continues the child, however late. Only when both stand still does none of that lie ahead.
+ */
+export async function freezeProcess(pid: number, wrapper?: number): Promise<void> {
   await eventually(
     () => {
-      for (const thread of readdirSync(`/proc/${pid}/task`)) {
-        const stat = readFileSync(`/proc/${pid}/task/${thread}/stat`, 'utf8');
-        const state = stat.slice(stat.lastIndexOf(')') + 2)[0]; // proc(5)
-        if (state !== 'T') throw new Error(`thread ${thread} is in state ${state}`);
-      }
+      process.kill(pid, 'SIGSTOP');
+      for (const each of wrapper === undefined ? [pid] : [pid, wrapper]) assertStopped(each);
     },
     { intervalMs: 1, describe: `process ${pid} is frozen` },
   );
+}
+
+function assertStopped(pid: number): void {
+  for (const thread of readdirSync(`/proc/${pid}/task`)) {
+    const stat = readFileSync(`/proc/${pid}/task/${thread}/stat`, 'utf8');
+    const state = stat.slice(stat.lastIndexOf(')') + 2)[0]; // proc(5)
+    if (state !== 'T') throw new Error(`thread ${thread} is in state ${state}`);
+  }
 }
 
 /** The checkout's folder: the nearest one above with a package.json, also for compiled copies in dist/. */

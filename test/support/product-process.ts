@@ -165,7 +165,7 @@ export async function prepareProductProcess(options: ProductProcessOptions): Pro
     },
     killAll,
     isRunning,
-    freeze: (role) => freezeProcess(pid(role)),
+    freeze: (role) => freezeProcess(pid(role), role === 'supervisor' ? wrapper?.pid : undefined),
     thaw: (role) => {
       process.kill(pid(role), 'SIGCONT');
       wrapper?.kill('SIGCONT');
