@@ -1,17 +1,20 @@
 /**
  * Round-trip times between members, as Consul estimates them from the probes of its gossip: no traffic of our own.
  *
- * Invariant: what is returned are estimates between those that have told their coordinates; agents do so some seconds
- * after their start, and then about every quarter of a minute.
+ * Invariant: what is returned are estimates between those whose coordinates Consul has. Agents that may write their own
+ * node tell theirs some seconds after their start, and then about every quarter of a minute; those of readers
+ * (access.ts) may not, so the control plane has to write what their nodes say (`ownCoordinate`, `writeCoordinate`).
  */
 
 import type { ConsulClient } from './consul-client';
 
-interface Coordinate {
+export interface Coordinate {
   /** Seconds, like the rest. */
   readonly Vec: readonly number[];
   readonly Height: number;
   readonly Adjustment: number;
+  /** How good it is, from 0 to 1.5; less is better. */
+  readonly Error: number;
 }
 
 interface Located {
@@ -24,6 +27,35 @@ export interface RoundTrip {
   readonly to: string;
   readonly roundTripMs: number;
 }
+
+/**
+ * The coordinate of the agent itself, which it knows whatever it may write.
+ *
+ * @returns undefined when it has none yet
+ * @throws {ContainerOsError} `unavailable` when the agent does not answer
+ */
+export const ownCoordinate = async (consul: ConsulClient): Promise<Coordinate | undefined> => {
+  const { body } = await consul.request<{ readonly Coord?: Coordinate | null }>({ path: '/agent/self' });
+  return body.Coord ?? undefined;
+};
+
+/**
+ * Writes the coordinate that a node has told; Consul takes it up some seconds later.
+ *
+ * @param consul with a token that may write the node
+ * @throws {ContainerOsError} `unavailable` when Consul does not answer or refuses
+ */
+export const writeCoordinate = async (
+  consul: ConsulClient,
+  nodeId: string,
+  coordinate: Coordinate,
+): Promise<void> => {
+  await consul.request({
+    method: 'PUT',
+    path: '/coordinate/update',
+    body: { Node: nodeId, Segment: '', Coord: coordinate },
+  });
+};
 
 /** Consul's formula: the distance in its space, the two heights above it, and corrections unless they make it negative. */
 export const estimateMs = (from: Coordinate, to: Coordinate): number => {
