@@ -316,8 +316,8 @@ export const createClusterActivities = (deps: ClusterDependencies): ClusterActiv
             for (const { key } of batch) waiting.delete(microserviceId(key));
             await Promise.all(batch.map(signalOne));
             if (context.cancellationSignal.aborted) throw new CancelledFailure('the watch was cancelled');
-            if (waiting.size > 0 && batch.length > 0) continue;
             recordMembership();
+            if (waiting.size > 0 && batch.length > 0) continue;
             keepHouse();
             await Promise.race([
               new Promise<void>((resolve) => {
