@@ -2,7 +2,7 @@
 import { createInterface } from 'node:readline';
 import type { NodeView, OperationView, ReleaseView } from '../../openapi/schemas';
 import { assertConverged } from '../support/checker';
-import { openRequest } from '../support/http';
+import { httpRequest, openRequest } from '../support/http';
 import {
   apply,
   applyAsync,
@@ -255,6 +255,40 @@ scenario(
     expect(node?.memoryBytes).toBeGreaterThan(1e8);
     expect(node?.diskFreeBytes).toBeGreaterThan(1e8);
     expect(node?.replicas).toBe((await replicas(running.instance)).length);
+  },
+);
+
+scenario(
+  'the machine of the control plane cannot be removed, a node that is gone for good can',
+  () => bed,
+  async ({ instance, engine }) => {
+    const refused = await instance.api('DELETE', `/v1/nodes/${engine.hostname}?force=true`);
+    expect(refused).toMatchObject({ status: 409, body: { code: 'conflict' } });
+
+    const [own] = (await read<{ items: NodeView[] }>(instance, '/v1/nodes')).items;
+    const gone = {
+      ...{ id: 'gone', address: '192.0.2.1', architecture: 'amd64', dockerVersion: '27.0.0' },
+      capacity: { cpus: 1, memoryBytes: 1e9, diskBytes: 1e10 },
+      ...{ cpuPercent: 0, memoryAvailableBytes: 1e9, diskFreeBytes: 1e10, health: 'healthy' },
+      ...{ reasons: [], images: [], labels: {}, updatedAtMs: 1 },
+    };
+    await httpRequest(
+      `http://${engine.loopbackAddress}:${instance.consulPort}/v1/kv/containeros/nodes/gone`,
+      {
+        method: 'PUT',
+        body: JSON.stringify(gone),
+      },
+    );
+    await eventually(async () =>
+      expect(await read<NodeView>(instance, '/v1/nodes/gone')).toMatchObject({ health: 'lost' }),
+    );
+    expect(await instance.api('DELETE', '/v1/nodes/gone')).toMatchObject({
+      status: 200,
+      body: { id: 'gone', message: 'Node gone is removed.' },
+    });
+    expect((await instance.api('GET', '/v1/nodes/gone')).status).toBe(404);
+    expect((await events(instance, '?type=node.removed')).map(({ node }) => node)).toEqual(['gone']);
+    expect(await read<NodeView>(instance, `/v1/nodes/${engine.hostname}`)).toMatchObject({ id: own?.id });
   },
 );
 
