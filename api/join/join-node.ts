@@ -112,7 +112,7 @@ export const createJoinNode = (
     new Refusal(
       'conflict',
       'name',
-      `There is a node ${nodeId} already. Remove that node if it is gone for good, or join under another name with --node-name.`,
+      `There is a node ${nodeId} already. Remove that node if it is gone for good (DELETE /v1/nodes/${nodeId}), or join under another name with --node-name.`,
     );
 
   /** One try; undefined when something changed meanwhile. */
