@@ -63,6 +63,7 @@ export const runNodeRole = (config: Config, logger: Logger): void => {
     },
     logger,
     (ready, reason) => tellSupervisor({ kind: 'status', ready, ...(reason === undefined ? {} : { reason }) }),
+    (words) => tellSupervisor({ kind: 'refused', words }),
   );
   const keeper =
     membership === undefined ? undefined : keepCertificate(config, membership, logger, () => worker.renew());

@@ -13,6 +13,12 @@ export interface RoleStatus {
   readonly reason?: string;
 }
 
+/** The cluster has removed this node: nothing of it is to run on. */
+export interface RoleRefused {
+  readonly kind: 'refused';
+  readonly words: string;
+}
+
 /** Sent now and then: whoever goes silent hangs. */
 export interface RoleAlive {
   readonly kind: 'alive';
@@ -28,7 +34,7 @@ export interface RolesStatus {
 
 const isConnectedToSupervisor = () => process.send !== undefined && process.connected;
 
-export const tellSupervisor = (message: RoleStatus | RoleAlive): void => {
+export const tellSupervisor = (message: RoleStatus | RoleAlive | RoleRefused): void => {
   if (isConnectedToSupervisor()) process.send?.(message, undefined, undefined, () => undefined);
 };
 

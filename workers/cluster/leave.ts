@@ -21,10 +21,20 @@ import { readCredentials, readMembership, removeMembership, type Membership } fr
 
 /** More than the cluster waits before it answers. */
 const ASK_TIMEOUT_MS = 40_000;
+const ATTEMPTS = 4;
+const RETRY_MS = 1_000;
 const STOP_LIMIT_MS = 30_000;
 const LOOK_EVERY_MS = 50;
 
-const ask = async (config: Config, membership: Membership, force: boolean): Promise<LeaveAnswer> => {
+const LEFT: LeaveAnswer = { hasLeft: true, replicas: 0, microservices: [] };
+
+/** The connection ends with the node's identity, so that the answer of its removal is often lost: asked again, it tells. */
+const ask = async (
+  config: Config,
+  membership: Membership,
+  force: boolean,
+  attempts = ATTEMPTS,
+): Promise<LeaveAnswer> => {
   try {
     return await askCluster<LeaveAnswer>({
       address: membership.clusterAddress,
@@ -34,10 +44,11 @@ const ask = async (config: Config, membership: Membership, force: boolean): Prom
       timeoutMs: ASK_TIMEOUT_MS,
     });
   } catch (error) {
-    // It was removed: by us, with the answer lost, as its certificate has ended with it, or by somebody else.
-    if (error instanceof ContainerOsError && error.code === 'forbidden')
-      return { hasLeft: true, replicas: 0, microservices: [] };
-    throw error;
+    if (!(error instanceof ContainerOsError)) throw error;
+    if (error.code === 'forbidden') return LEFT;
+    if (error.code !== 'unavailable' || attempts <= 1) throw error;
+    await delay(RETRY_MS);
+    return ask(config, membership, force, attempts - 1);
   }
 };
 

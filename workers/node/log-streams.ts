@@ -35,6 +35,26 @@ const LAST_RETRY_MS = 2_000;
 const SILENCE_MS = 2.5 * NODE_STREAM_KEEPALIVE_MS;
 const MAX_STREAMS = 64;
 
+/** A single one may be a mistake of an API that has just started. */
+const MAX_REFUSALS = 3;
+
+class Refused extends Error {}
+
+const MAX_PROBLEM_CHARACTERS = 10_000;
+
+/** What the answer says for people. */
+const wordsOf = async (response: AsyncIterable<Buffer>): Promise<string> => {
+  let text = '';
+  for await (const chunk of response) text = (text + chunk.toString('utf8')).slice(0, MAX_PROBLEM_CHARACTERS);
+  try {
+    const { detail } = JSON.parse(text) as { readonly detail?: unknown };
+    if (typeof detail === 'string') return detail;
+  } catch {
+    // Not an answer of ours.
+  }
+  return 'The API refuses this node.';
+};
+
 export interface LogStreams {
   start(): void;
   stop(): void;
@@ -60,10 +80,13 @@ export const createLogStreams = (deps: {
   readonly containers: ReplicaContainers;
   readonly events: EngineEvents;
   readonly logger: Logger;
+  /** The API has refused this node several times in a row, in these words. */
+  readonly onRefused?: (words: string) => void;
 }): LogStreams => {
   const { config, docker, logger } = deps;
   const stopped = new AbortController();
   let streams = 0;
+  let refusals = 0;
 
   const open = (method: 'GET' | 'POST', path: string, signal: AbortSignal): ClientRequest => {
     const headers = method === 'POST' ? { 'Content-Type': 'application/x-ndjson' } : {};
@@ -96,10 +119,12 @@ export const createLogStreams = (deps: {
       const [response] = (await once(asking, 'response')) as [
         AsyncIterable<Buffer> & { statusCode?: number; destroy(): void },
       ];
+      if (response.statusCode === 403) throw new Refused(await wordsOf(response));
       if (response.statusCode !== 200) {
         response.destroy();
         throw new Error(`the API answered ${response.statusCode}`);
       }
+      refusals = 0;
       let rest = '';
       for await (const chunk of response) {
         clearTimeout(timer);
@@ -299,6 +324,8 @@ export const createLogStreams = (deps: {
         await waitForRequests();
       } catch (error) {
         logger.debug({ err: error }, 'no connection to the API for requests');
+        refusals = error instanceof Refused ? refusals + 1 : 0;
+        if (error instanceof Refused && refusals === MAX_REFUSALS) deps.onRefused?.(error.message);
       }
       if (performance.now() - startedAt > LAST_RETRY_MS) retryMs = FIRST_RETRY_MS;
       await pause(retryMs, stopped.signal);

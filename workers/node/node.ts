@@ -54,6 +54,8 @@ export interface NodeState {
   readonly isKnown: boolean;
   /** What the Consul agent calls this node; undefined before it has answered. */
   readonly agentNodeName?: string;
+  /** Why the cluster will have nothing to do with this node. */
+  readonly refusal?: string;
 }
 
 /** @param onState called when something of it has changed */
@@ -198,7 +200,14 @@ export const createNode = (config: NodeConfig, logger: Logger, onState: (state: 
     adopted: () => keeper.adopted(),
     logger,
   });
-  const logStreams = createLogStreams({ config, docker, containers, events, logger });
+  const logStreams = createLogStreams({
+    config,
+    docker,
+    containers,
+    events,
+    logger,
+    onRefused: (refusal) => setState({ refusal }),
+  });
   const images = createImagePuller({ docker, authFor: () => Promise.resolve(undefined) });
   const activities = createNodeActivities({
     images,

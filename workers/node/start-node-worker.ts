@@ -54,11 +54,15 @@ export const whyNotReady = (
   return isPolling ? undefined : 'the node takes no work from Temporal';
 };
 
-/** @param onReady called with every change, and why it is not ready */
+/**
+ * @param onReady called with every change, and why it is not ready
+ * @param onRefused called when the cluster will have nothing to do with this node, in words
+ */
 export const startNodeWorker = (
   config: NodeConfig,
   logger: Logger,
   onReady: (ready: boolean, reason?: string) => void = () => undefined,
+  onRefused: (words: string) => void = () => undefined,
 ): NodeWorker => {
   let isPolling = false;
   let state: NodeState = { hasEngine: false, isKnown: false };
@@ -68,6 +72,7 @@ export const startNodeWorker = (
     else onReady(false, reason);
   };
   const node = createNode(config, logger, (now) => {
+    if (now.refusal !== undefined && now.refusal !== state.refusal) onRefused(now.refusal);
     state = now;
     tell();
   });

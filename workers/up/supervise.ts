@@ -14,7 +14,7 @@ import type { Logger } from 'pino';
 import { ContainerOsError } from '../../domain/errors';
 import type { Config } from '../config';
 import { runDirectory } from '../installation';
-import type { RoleStatus, RolesStatus } from '../role';
+import type { RoleRefused, RoleStatus, RolesStatus } from '../role';
 
 import type { EngineCommand } from './engines';
 import { endOrphan, superviseProcess, type SupervisedProcess } from './supervised-process';
@@ -138,6 +138,7 @@ export interface Supervision {
  * Runs until SIGINT or SIGTERM.
  *
  * @returns the exit code
+ * @throws ContainerOsError `forbidden` when the cluster refuses this node
  */
 export const supervise = async (supervision: Supervision): Promise<number> => {
   const { config, argv, entry, logger, roles } = supervision;
@@ -147,6 +148,11 @@ export const supervise = async (supervision: Supervision): Promise<number> => {
   const engines: SupervisedProcess[] = [];
   const notReady = new Map<string, string>(roles.map((role) => [role, `${role} is starting`]));
   let isAnnounced = false;
+
+  let refuse: (words: string) => void = () => undefined;
+  const refused = new Promise<string>((resolve) => {
+    refuse = resolve;
+  });
 
   const tellApi = () => {
     const status: RolesStatus = {
@@ -202,10 +208,11 @@ export const supervise = async (supervision: Supervision): Promise<number> => {
           runDirectory: runDirectory(config),
           ipc: true,
           onMessage: (message) => {
-            const status = message as RoleStatus;
+            const status = message as RoleStatus | RoleRefused;
+            if (status.kind === 'refused') return refuse(status.words);
             if (status.ready) notReady.delete(name);
             else notReady.set(name, status.reason ?? `${name} is not ready`);
-            tellApi();
+            return tellApi();
           },
           onExit: (how) => {
             notReady.set(name, `${name} ended (${how}) and is being started again`);
@@ -223,13 +230,23 @@ export const supervise = async (supervision: Supervision): Promise<number> => {
     for (const [name, command] of Object.entries(await supervision.engines())) startEngine(name, command);
     for (const name of roles) startRole(name);
 
-    const signal = await new Promise<NodeJS.Signals>((resolve) => {
+    const signal = new Promise<NodeJS.Signals>((resolve) => {
       process.on('SIGINT', resolve);
       process.on('SIGTERM', resolve);
     });
-    logger.info(`stopping (${signal}); your containers keep running`);
+    const ended = await Promise.race([
+      signal.then((name) => ({ name })),
+      refused.then((words) => ({ words })),
+    ]);
+    if ('name' in ended) logger.info(`stopping (${ended.name}); your containers keep running`);
     await Promise.all(processes.map((one) => one.stop()));
     await Promise.all(engines.map((one) => one.stop()));
+    if ('words' in ended) {
+      throw new ContainerOsError(
+        'forbidden',
+        `The cluster refuses this machine: ${ended.words} ContainerOS has stopped here; containers that it left run on. Clean up with containeros leave; the machine can join again then.`,
+      );
+    }
     return 0;
   } finally {
     unlock();
