@@ -103,6 +103,7 @@ export const runApiRole = async (config: Config, logger: Logger): Promise<void> 
           const node = readModel.node(nodeId);
           return node?.health === 'lost' ? node : undefined;
         },
+        onGossipTiming: (timing) => tellSupervisor({ kind: 'gossip', timing }),
         log: logger,
       })
     : undefined;

@@ -373,6 +373,10 @@ export const consulAddressOf = (config: Config): string =>
 export const isJoinable = (config: Config): boolean =>
   !config.dev && config.consulAddress === undefined && !isLoopback(config.advertiseAddress);
 
+/** An address and a port as one text; an IPv6 address is in brackets then. */
+export const hostPort = (address: string, port: number): string =>
+  `${address.includes(':') ? `[${address}]` : address}:${port}`;
+
 /** host:port that nodes dial. */
 export const clusterAddressOf = ({ advertiseAddress, clusterPort }: Config): string =>
-  `${advertiseAddress.includes(':') ? `[${advertiseAddress}]` : advertiseAddress}:${clusterPort}`;
+  hostPort(advertiseAddress, clusterPort);

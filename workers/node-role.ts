@@ -2,6 +2,7 @@
 
 import type { Logger } from 'pino';
 
+import { reportCoordinate } from './cluster/gossip-timing';
 import { consulOf } from './cluster/head-files';
 import { keepCertificate } from './cluster/keep-certificate';
 import { readCredentials, readMembership, type Membership } from './cluster/membership';
@@ -65,10 +66,14 @@ export const runNodeRole = (config: Config, logger: Logger): void => {
     (ready, reason) => tellSupervisor({ kind: 'status', ready, ...(reason === undefined ? {} : { reason }) }),
     (words) => tellSupervisor({ kind: 'refused', words }),
   );
-  const keeper =
-    membership === undefined ? undefined : keepCertificate(config, membership, logger, () => worker.renew());
-  endWithSupervisor(logger, async () => {
-    keeper?.stop();
+  if (membership === undefined) return endWithSupervisor(logger, () => worker.stop());
+  const certificate = keepCertificate(config, membership, logger, () => worker.renew());
+  const coordinate = reportCoordinate(config, membership, logger, (timing) =>
+    tellSupervisor({ kind: 'gossip', timing }),
+  );
+  return endWithSupervisor(logger, async () => {
+    certificate.stop();
+    coordinate.stop();
     await worker.stop();
   });
 };

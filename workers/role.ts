@@ -5,6 +5,8 @@
 
 import type { Logger } from 'pino';
 
+import type { GossipTiming } from '../domain/gossip-profile';
+
 /** What a role tells its supervisor. */
 export interface RoleStatus {
   readonly kind: 'status';
@@ -18,6 +20,15 @@ export interface RoleRefused {
   readonly kind: 'refused';
   readonly words: string;
 }
+
+/** The Consul agent is to have this timing of its gossip. */
+export interface RoleGossip {
+  readonly kind: 'gossip';
+  readonly timing: GossipTiming;
+}
+
+/** What a role tells its supervisor, beside that it lives. */
+export type RoleMessage = RoleStatus | RoleRefused | RoleGossip;
 
 /** Sent now and then: whoever goes silent hangs. */
 export interface RoleAlive {
@@ -34,7 +45,7 @@ export interface RolesStatus {
 
 const isConnectedToSupervisor = () => process.send !== undefined && process.connected;
 
-export const tellSupervisor = (message: RoleStatus | RoleAlive | RoleRefused): void => {
+export const tellSupervisor = (message: RoleMessage | RoleAlive): void => {
   if (isConnectedToSupervisor()) process.send?.(message, undefined, undefined, () => undefined);
 };
 

@@ -6,16 +6,9 @@
  * (access.ts) may not, so the control plane has to write what their nodes say (`ownCoordinate`, `writeCoordinate`).
  */
 
-import type { ConsulClient } from './consul-client';
+import type { Coordinate } from '../../contracts/gossip';
 
-export interface Coordinate {
-  /** Seconds, like the rest. */
-  readonly Vec: readonly number[];
-  readonly Height: number;
-  readonly Adjustment: number;
-  /** How good it is, from 0 to 1.5; less is better. */
-  readonly Error: number;
-}
+import type { ConsulClient } from './consul-client';
 
 interface Located {
   readonly Node: string;

@@ -15,6 +15,7 @@ import {
   nodeDocumentsPath,
   type NodeDocumentsAnswer,
 } from '../../contracts/node-documents';
+import type { CoordinateAnswer, CoordinateReport } from '../../contracts/gossip';
 import {
   nodeCertificatePath,
   nodeLeavePath,
@@ -39,6 +40,7 @@ export interface NodeRoutesDeps {
   readonly documents: NodeDocuments;
   readonly identities: Pick<Identities, 'renewCertificate'>;
   readonly leave: (nodeId: string, request: LeaveRequest) => Promise<LeaveAnswer>;
+  readonly takeCoordinate: (nodeId: string, report: CoordinateReport) => Promise<CoordinateAnswer>;
   /** What `identities` has given out counts once this has resolved. */
   readonly refreshIdentities: () => Promise<void>;
   readonly refusals: Refusals;
@@ -53,9 +55,22 @@ export type NodeRoutes = (
 
 /** Of requests that a node does not read; then it is cut, and connects again if it lives. */
 const MAX_UNREAD_BYTES = 262_144;
-const PATH = /^\/internal\/v1\/(?:nodes\/([^/]+)\/(requests|documents|certificate|leave)|streams\/([^/]+))$/;
+const PATH =
+  /^\/internal\/v1\/(?:nodes\/([^/]+)\/(requests|documents|certificate|leave|coordinate)|streams\/([^/]+))$/;
 const MAX_REQUEST_BYTES = 16_384;
 const certificateRequest = z.strictObject({ signingRequestPem: z.string() });
+/** Consul's space has eight dimensions. */
+const DIMENSIONS = 8;
+const coordinateReport = z.strictObject({
+  coordinate: z
+    .object({
+      Vec: z.array(z.number()).length(DIMENSIONS),
+      Height: z.number().min(0),
+      Adjustment: z.number(),
+      Error: z.number().min(0),
+    })
+    .optional(),
+});
 const leaveRequest = z.strictObject({ force: z.boolean() });
 
 const decodeUtf8 = (bytes: Buffer): string => {
@@ -154,6 +169,9 @@ export const createNodeRoutes = (deps: NodeRoutesDeps): NodeRoutes => {
     } else if (what === 'leave') {
       only(request, 'POST');
       answerJson(response, 200, await deps.leave(nodeId, await readAs(request, leaveRequest)));
+    } else if (what === 'coordinate') {
+      only(request, 'POST');
+      answerJson(response, 200, await deps.takeCoordinate(nodeId, await readAs(request, coordinateReport)));
     } else if (requestId !== undefined) {
       only(request, 'POST');
       await takeStream(nodeId, requestId, request);

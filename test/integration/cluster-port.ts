@@ -113,6 +113,7 @@ export const startTestPort = async (options: TestPortOptions = {}): Promise<Test
           renewCertificate: () => Promise.reject(new Error('this port has no authority that signs')),
         },
         refreshIdentities: () => Promise.resolve(),
+        takeCoordinate: () => Promise.reject(new Error('no gossip is timed by this port')),
         leave: () => Promise.reject(new Error('no node leaves by this port')),
         refusals: createRefusals(store, log),
         log,

@@ -11,6 +11,7 @@ import type { Logger } from 'pino';
 import { createNodeAccess } from '../../adapters/consul/access';
 import type { ConsulClient } from '../../adapters/consul/consul-client';
 import { createRejoin } from '../../adapters/consul/rejoin';
+import { writeCoordinate } from '../../adapters/consul/round-trips';
 import { createServiceCatalogue } from '../../adapters/consul/service-catalogue';
 import { pause } from '../../adapters/pause';
 import { createAttemptLimiter } from '../../api/attempt-limiter';
@@ -29,11 +30,13 @@ import type { NodeStreams } from '../../api/node-streams';
 import { JOIN_PATH, type LeaveAnswer, type LeaveRequest } from '../../contracts/join';
 import type { KeyValueStore } from '../../contracts/key-value-store';
 import type { KvStore } from '../../contracts/kv-store';
+import type { GossipTiming } from '../../domain/gossip-profile';
 import type { ObservedNode } from '../../domain/model';
-import { consulPorts, temporalAddressOf, type Config } from '../config';
+import { consulPorts, hostPort, temporalAddressOf, type Config } from '../config';
 import type { Installation } from '../installation';
 
 import { isDueForRenewal } from './certificate-time';
+import { decideGossipTiming } from './gossip-timing';
 import { gossipKeyOf, openHeadAuthority, readServerCertificate, writeServerCertificate } from './head-files';
 
 export interface HeadPort {
@@ -62,6 +65,8 @@ export const startHeadPort = async (
     readonly leave: (nodeId: string, request: LeaveRequest) => Promise<LeaveAnswer>;
     /** A node that Consul's membership holds for failed; undefined for any other one. */
     readonly lostNode: (nodeId: string) => Pick<ObservedNode, 'id' | 'address'> | undefined;
+    /** The Consul agent of this machine is to have this timing of its gossip. */
+    readonly onGossipTiming: (timing: GossipTiming) => void;
     readonly log: Logger;
   },
 ): Promise<HeadPort> => {
@@ -73,6 +78,7 @@ export const startHeadPort = async (
   const catalogue = createServiceCatalogue(consul);
   const liveness = createNodeLiveness({ catalogue, log });
   const rejoin = createRejoin(consul, log);
+  const gossip = decideGossipTiming(config, consul, log, deps.onGossipTiming);
   const temporal = createTemporalGateway({
     address: temporalAddressOf(config),
     namespace: config.temporalNamespace,
@@ -82,13 +88,17 @@ export const startHeadPort = async (
   });
   const identity = { store, authority, clusterId, nowMs: Date.now };
   const refreshIdentities = () => revocations.refresh();
-  const serverAddress = `${config.advertiseAddress}:${consulPorts(config).serfLan}`;
+  const serverAddress = hostPort(config.advertiseAddress, consulPorts(config).serfLan);
   const routes = createNodeRoutes({
     nodeStreams,
     documents: createNodeDocuments({ store, catalogue, liveness, clusterId }),
     identities: createIdentities(identity),
     refreshIdentities,
     leave: deps.leave,
+    takeCoordinate: async (nodeId, { coordinate }) => {
+      if (coordinate !== undefined) await writeCoordinate(consul, nodeId, coordinate);
+      return { timing: gossip.timing() };
+    },
     refusals,
     log,
   });
@@ -166,6 +176,7 @@ export const startHeadPort = async (
     notReady: () => problem,
     close: async () => {
       clearInterval(timer);
+      gossip.stop();
       closing.abort();
       liveness.stop();
       revocations.close();

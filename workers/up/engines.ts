@@ -3,6 +3,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
+import { readGossipTiming } from '../cluster/gossip-timing';
 import { gossipKeyOf, managementTokenOf, serverTlsFiles } from '../cluster/head-files';
 import { memberTlsFiles, type Membership } from '../cluster/membership';
 import { consulPorts, isJoinable, type Config } from '../config';
@@ -85,7 +86,7 @@ export const consulCommand = (config: Config): EngineCommand =>
       kind: 'server',
       address: config.advertiseAddress,
       gossipKey: gossipKeyOf(config),
-      gossip: 'lan',
+      gossip: readGossipTiming(config),
       tls: serverTlsFiles(config),
       managementToken,
       // Who can read its settings on this machine has the other token too.
@@ -103,7 +104,7 @@ export const consulMemberCommand = (config: Config, { nodeId, consul }: Membersh
       ports: consulPorts(config),
       address: config.advertiseAddress,
       gossipKey: consul.gossipKey,
-      gossip: 'lan',
+      gossip: readGossipTiming(config),
       tls: memberTlsFiles(config),
       serverAddress: consul.serverAddress,
       agentToken: consul.token,

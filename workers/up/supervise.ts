@@ -12,9 +12,11 @@ import { join } from 'node:path';
 import type { Logger } from 'pino';
 
 import { ContainerOsError } from '../../domain/errors';
+import type { GossipTiming } from '../../domain/gossip-profile';
+import { readGossipTiming, writeGossipTiming } from '../cluster/gossip-timing';
 import type { Config } from '../config';
 import { runDirectory } from '../installation';
-import type { RoleRefused, RoleStatus, RolesStatus } from '../role';
+import type { RoleMessage, RolesStatus } from '../role';
 
 import type { EngineCommand } from './engines';
 import { endOrphan, superviseProcess, type SupervisedProcess } from './supervised-process';
@@ -126,9 +128,10 @@ export interface Supervision {
   readonly entry: string;
   readonly logger: Logger;
   readonly ports: readonly PortNeed[];
-  /** Asked for when nothing of an earlier start is left, by the name that its process goes by. */
-  readonly engines: () =>
-    Readonly<Record<string, EngineCommand>> | Promise<Readonly<Record<string, EngineCommand>>>;
+  /** Runs when nothing of an earlier start is left, before anything is started. */
+  readonly prepare?: () => Promise<void>;
+  /** By the names that their processes go by. Asked again, it writes their settings again. */
+  readonly engines: () => Readonly<Record<string, EngineCommand>>;
   readonly roles: readonly Role[];
   /** Called once, when all roles are ready. @param took in words */
   readonly onReady: (took: string) => void;
@@ -163,6 +166,28 @@ export const supervise = async (supervision: Supervision): Promise<number> => {
     if (notReady.size > 0 || isAnnounced) return;
     isAnnounced = true;
     supervision.onReady(`${((performance.now() - startedAtMs) / 1000).toFixed(1)} s`);
+  };
+
+  /** Consul takes a timing at its start only. */
+  const setGossip = (timing: GossipTiming) => {
+    if (timing === readGossipTiming(config)) return;
+    logger.info(`restarting the Consul agent with the gossip timing "${timing}"`);
+    writeGossipTiming(config, timing);
+    supervision.engines();
+    engines.find(({ role }) => role === 'consul')?.restart();
+  };
+
+  const hear = (name: Role, message: RoleMessage) => {
+    switch (message.kind) {
+      case 'refused':
+        return refuse(message.words);
+      case 'gossip':
+        return setGossip(message.timing);
+      case 'status':
+        if (message.ready) notReady.delete(name);
+        else notReady.set(name, message.reason ?? `${name} is not ready`);
+        return tellApi();
+    }
   };
 
   const startEngine = (role: string, { command, args, env }: EngineCommand) =>
@@ -208,11 +233,7 @@ export const supervise = async (supervision: Supervision): Promise<number> => {
           runDirectory: runDirectory(config),
           ipc: true,
           onMessage: (message) => {
-            const status = message as RoleStatus | RoleRefused;
-            if (status.kind === 'refused') return refuse(status.words);
-            if (status.ready) notReady.delete(name);
-            else notReady.set(name, status.reason ?? `${name} is not ready`);
-            return tellApi();
+            hear(name, message as RoleMessage);
           },
           onExit: (how) => {
             notReady.set(name, `${name} ended (${how}) and is being started again`);
@@ -227,7 +248,8 @@ export const supervise = async (supervision: Supervision): Promise<number> => {
     const orphan = { runDirectory: runDirectory(config), mark: config.dataDir };
     await Promise.all(ALL.map((name) => endOrphan({ ...orphan, role: name }, logger)));
     await checkPorts(supervision.ports);
-    for (const [name, command] of Object.entries(await supervision.engines())) startEngine(name, command);
+    await supervision.prepare?.();
+    for (const [name, command] of Object.entries(supervision.engines())) startEngine(name, command);
     for (const name of roles) startRole(name);
 
     const signal = new Promise<NodeJS.Signals>((resolve) => {

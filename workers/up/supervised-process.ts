@@ -80,6 +80,8 @@ export interface SupervisedProcess {
   readonly role: string;
   pid(): number | undefined;
   send(message: object): void;
+  /** Ends it in order, and starts it again. */
+  restart(): void;
   stop(): Promise<void>;
 }
 
@@ -209,6 +211,9 @@ export const superviseProcess = (spec: ProcessSpec, logger: Logger): SupervisedP
     pid: () => child?.pid,
     send: (message) => {
       if (child?.connected === true) child.send(message, () => undefined);
+    },
+    restart: () => {
+      child?.kill('SIGTERM');
     },
     stop: async () => {
       isStopping = true;

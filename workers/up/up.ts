@@ -8,7 +8,7 @@ import { openInstallation, type Installation } from '../installation';
 import { localApiUrl } from '../local-api';
 
 import type { ConsulSettingsInput } from './consul-settings';
-import { consulCommand, temporalCommand, type EngineCommand } from './engines';
+import { consulCommand, temporalCommand } from './engines';
 import { ROLES, supervise, type PortNeed } from './supervise';
 
 /** What a Consul of this kind listens on; what others use is on the network once there are others. */
@@ -112,16 +112,15 @@ export const up = async (
     logger,
     roles: ROLES,
     ports: portNeeds(config),
-    engines: async (): Promise<Readonly<Record<string, EngineCommand>>> => {
-      if (isJoinable(config)) {
-        const { clusterId } = installation;
-        await writeServerCertificate(config, clusterId, await openHeadAuthority(config, clusterId));
-      }
-      return {
-        ...(config.consulAddress === undefined ? { consul: consulCommand(config) } : {}),
-        ...(config.temporalAddress === undefined ? { temporal: temporalCommand(config) } : {}),
-      };
+    prepare: async () => {
+      if (!isJoinable(config)) return;
+      const { clusterId } = installation;
+      await writeServerCertificate(config, clusterId, await openHeadAuthority(config, clusterId));
     },
+    engines: () => ({
+      ...(config.consulAddress === undefined ? { consul: consulCommand(config) } : {}),
+      ...(config.temporalAddress === undefined ? { temporal: temporalCommand(config) } : {}),
+    }),
     onReady: (took) => {
       announceReady(config, installation, took);
       if (isJoinable(config)) void announceJoin(config, installation, logger);
