@@ -2,7 +2,7 @@
 // stop, and leaves nothing behind: neither then nor when it is killed, as its world has a janitor (world.ts).
 import { mkdirSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { runCommand } from '../process';
 import { janitorScript, useWorld, type World } from '../world';
@@ -37,7 +37,7 @@ export async function runClusterMain(options: ClusterMainOptions): Promise<numbe
     cluster = started;
     await listen(join(world.folder, SOCKET), (words) => answer(started, words, () => end(0)));
     const seconds = ((performance.now() - startedAt) / 1000).toFixed(1);
-    console.log(await introduction(started, seconds));
+    console.log(await introduction(started, basename(world.folder), seconds));
     readInput(started, () => end(0));
   });
   serving.catch((error: unknown) => {
@@ -122,14 +122,14 @@ function readInput(cluster: Cluster, stop: () => void): void {
   prompt();
 }
 
-async function introduction(cluster: Cluster, seconds: string): Promise<string> {
+async function introduction(cluster: Cluster, number: string, seconds: string): Promise<string> {
   const { instance, head, nodes, registry } = cluster;
   const host = head.engine.loopbackAddress;
   const { password } = instance;
   const image = await cluster.web();
   const spec = `{"name":"hello","scale":${nodes.length * 2},"containers":{"web":{"image":"${image}","ports":[80]}}}`;
   return `
-A cluster of ${nodes.length} nodes is ready (${seconds} s). From this computer:
+Cluster ${number} of ${nodes.length} nodes is ready (${seconds} s). From this computer:
 
   API              http://${host}:${instance.apiPort}   (password ${password})
   Temporal Web UI  http://${host}:${instance.temporalUiPort}
@@ -143,7 +143,8 @@ Deploy two copies for each node:
     -H 'Authorization: Bearer ${password}' -H 'Content-Type: application/json' \\
     -d '${spec}'
 
-Then do something to it, here or as \`npm run cluster -- COMMAND\` in another terminal:
+Then do something to it, here or as \`npm run cluster -- COMMAND\` in another terminal (with \`--cluster ${number}\`
+before the command when several run):
 
 ${commandHelp()}
 `;

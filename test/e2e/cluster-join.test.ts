@@ -1,0 +1,344 @@
+// A cluster of three: machines join by one command and get work, and what was on a node that is cut off, frozen, killed
+// or without power serves elsewhere, and once.
+import { createInterface } from 'node:readline';
+import { LABEL } from '../../contracts/docker';
+import type { NodeView, ReplicaView } from '../../openapi/schemas';
+import { startCluster, type Cluster } from '../support/cluster/cluster';
+import { assertClusterConverged, findClusterProblems } from '../support/cluster/cluster-checker';
+import { clusterScenario } from '../support/cluster/scenario';
+import { openRequest } from '../support/http';
+import { apply, change, endpoints, page, read, replicas, webSpec } from '../support/product';
+import { eventually } from '../support/wait';
+
+const SERVICE = 'shop';
+const SCALE = 6;
+const JOIN_LIMIT_MS = 5_000;
+const HOUR_MS = 3_600_000;
+const NODES = ['node-1', 'node-2', 'node-3'];
+
+let cluster: Cluster;
+
+/** How long each took from the start of `containeros join` until the API showed it healthy and connected. */
+const joinedInMs: number[] = [];
+
+beforeAll(async () => {
+  cluster = await startCluster({ nodes: 1, clocks: true });
+  while (cluster.nodes.length < NODES.length) joinedInMs.push((await cluster.addNode()).product.startedInMs);
+}, 120_000);
+
+afterAll(() => cluster?.dispose(), 60_000);
+
+// What a failed test left broken must not fail those after it.
+afterEach(async () => {
+  if (cluster === undefined) return;
+  await cluster.healNetwork();
+  for (const node of cluster.nodes) {
+    node.setClock('+0');
+    await node.powerOn();
+    await node.startEngine();
+  }
+}, 120_000);
+
+const placed = async (): Promise<Map<string, ReplicaView[]>> => {
+  const byNode = new Map<string, ReplicaView[]>();
+  for (const replica of await replicas(cluster.instance, SERVICE))
+    byNode.set(replica.node, [...(byNode.get(replica.node) ?? []), replica]);
+  return byNode;
+};
+
+/** Gives every node work again, as a node that comes back is given none by itself. */
+const spread = async (): Promise<void> => {
+  await change(cluster.instance, 'PATCH', `/v1/microservices/${SERVICE}`, { scale: 1 });
+  await change(cluster.instance, 'PATCH', `/v1/microservices/${SERVICE}`, { scale: SCALE });
+  await assertClusterConverged(cluster);
+  expect([...(await placed()).keys()].sort()).toEqual(NODES);
+};
+
+/** Whether traffic and work have left a node: what Consul gives out is elsewhere, and answers. */
+const servesWithout = async (name: string): Promise<void> => {
+  await assertClusterConverged(cluster, { without: [name] });
+  const found = await endpoints(cluster.instance, SERVICE);
+  expect(found).toHaveLength(SCALE);
+  for (const endpoint of found) {
+    expect(endpoint).not.toContain(`${cluster.node(name).address}:`);
+    expect(await page(cluster.instance, endpoint)).toMatch(/^200 web v1/);
+  }
+};
+
+clusterScenario(
+  'machines that join are nodes within five seconds',
+  () => cluster,
+  async (running) => {
+    for (const tookMs of joinedInMs) expect(tookMs).toBeLessThan(JOIN_LIMIT_MS);
+    const { items } = await read<{ items: NodeView[] }>(running.instance, '/v1/nodes');
+    expect(items.map(({ id, address, health }) => [id, address, health])).toEqual(
+      running.nodes.map(({ name, address }) => [name, address, 'healthy']),
+    );
+    expect(items.map(({ id }) => id)).toEqual(NODES);
+  },
+);
+
+clusterScenario(
+  'replicas are spread over all nodes, and every one answers at the address of its node',
+  () => cluster,
+  async (running) => {
+    await apply(running.instance, webSpec(SERVICE, await running.web(), { scale: SCALE }));
+    await assertClusterConverged(running);
+    for (const [name, there] of await placed()) {
+      expect(there).toHaveLength(SCALE / NODES.length);
+      for (const { address } of there.flatMap(({ ports }) => ports)) {
+        expect(address).toContain(`${running.node(name).address}:`);
+        expect(await page(running.instance, address)).toMatch(/^200 web v1/);
+      }
+    }
+  },
+);
+
+clusterScenario(
+  'every node reaches every replica',
+  () => cluster,
+  async (running) => {
+    const found = await endpoints(running.instance, SERVICE);
+    expect(found).toHaveLength(SCALE);
+    for (const { engine } of running.nodes) {
+      for (const endpoint of found) {
+        const get = `fetch('http://${endpoint}/').then((r) => r.text()).then(console.log)`;
+        expect((await engine.exec([process.execPath, '-e', get])).stdout).toMatch(/^web v1/);
+      }
+    }
+  },
+);
+
+clusterScenario(
+  'the log of a replica on a joined node streams, new lines too',
+  () => cluster,
+  async (running) => {
+    const { instance, head } = running;
+    const [replica] = (await placed()).get('node-3') ?? [];
+    const container = replica?.containers[0]?.containerId ?? '';
+    const response = await openRequest(
+      `http://${head.engine.loopbackAddress}:${instance.apiPort}/v1/replicas/${replica?.id}/logs?follow=true`,
+      {
+        headers: {
+          host: `127.0.0.1:${instance.apiPort}`,
+          authorization: `Bearer ${instance.password}`,
+        },
+        timeoutMs: 30_000,
+      },
+    );
+    expect(response.statusCode).toBe(200);
+    const wanted = ['serving web v1', 'written just now'];
+    try {
+      for await (const line of createInterface({ input: response })) {
+        if (!line.includes(wanted[0] ?? '')) continue;
+        wanted.shift();
+        if (wanted.length === 0) break;
+        await running
+          .node('node-3')
+          .engine.exec([...['docker', 'exec', container, 'sh', '-c', 'echo written just now >/proc/1/fd/1']]);
+      }
+    } finally {
+      response.destroy();
+    }
+    expect(wanted).toEqual([]);
+  },
+);
+
+clusterScenario(
+  'the checker sees what is too much, what is too little, and what does not answer',
+  () => cluster,
+  async (running) => {
+    const { engine, name } = running.node('node-3');
+    const [replica] = (await placed()).get(name) ?? [];
+    const id = replica?.containers[0]?.containerId ?? '';
+    await running.node(name).freeze('node'); // which would mend all of it
+    try {
+      const orphan = await engine.docker.createContainer({
+        Image: replica?.containers[0]?.image ?? '',
+        name: 'left-over',
+        Labels: { [LABEL.cluster]: running.instance.clusterId(), [LABEL.replica]: 'shop-zzzzzz' },
+      });
+      const tooMuch = await findClusterProblems(running);
+      expect(tooMuch).toContain('node-3: Docker has /left-over, which nobody wants');
+      await orphan.remove({ force: true });
+
+      await engine.docker.getContainer(id).stop({ t: 1 });
+      const tooLittle = (await findClusterProblems(running)).join('\n');
+      expect(tooLittle).toMatch(/node-3: .* is exited/);
+      expect(tooLittle).toMatch(new RegExp(`shop: ${replica?.id} at .* answers .*ECONNREFUSED`));
+    } finally {
+      running.node(name).thaw('node');
+    }
+    await assertClusterConverged(running);
+  },
+);
+
+clusterScenario(
+  'a node whose cable is pulled: its replicas serve elsewhere, and when it is back its surplus stops',
+  () => cluster,
+  async (running) => {
+    await spread();
+    const node = running.node('node-2');
+    await node.cut();
+    await servesWithout(node.name);
+    const label = [`${LABEL.cluster}=${running.instance.clusterId()}`];
+    const still = await node.engine.docker.listContainers({ filters: JSON.stringify({ label }) });
+    expect(still.length).toBeGreaterThan(0); // cut off, not down
+    await node.heal();
+    await assertClusterConverged(running);
+  },
+);
+
+clusterScenario(
+  'two joined nodes that do not reach each other go on serving, as both reach the head',
+  () => cluster,
+  async (running) => {
+    await spread();
+    const before = [...(await placed())].flatMap(([, there]) => there.map(({ id }) => id)).sort();
+    await running.cutBetween('node-2', 'node-3');
+    await change(running.instance, 'PATCH', `/v1/microservices/${SERVICE}`, { scale: SCALE + 1 });
+    await assertClusterConverged(running);
+    const after = (await replicas(running.instance, SERVICE)).map(({ id }) => id);
+    expect(before.filter((id) => !after.includes(id))).toEqual([]);
+    await running.healNetwork();
+    await change(running.instance, 'PATCH', `/v1/microservices/${SERVICE}`, { scale: SCALE });
+    await assertClusterConverged(running);
+  },
+);
+
+clusterScenario(
+  'a node at the end of a long cable is a node like others',
+  () => cluster,
+  async (running) => {
+    await spread();
+    const before = (await replicas(running.instance, SERVICE)).map(({ id }) => id).sort();
+    await running.node('node-3').delay(50);
+    await change(running.instance, 'POST', `/v1/microservices/${SERVICE}/restart`, {});
+    await assertClusterConverged(running);
+    const after = await replicas(running.instance, SERVICE);
+    expect(after.filter(({ id }) => before.includes(id))).toEqual([]);
+    expect(after.some(({ node }) => node === 'node-3')).toBe(true);
+  },
+);
+
+clusterScenario(
+  'a joined node whose processes are killed, or whose ContainerOS is restarted, keeps its containers',
+  () => cluster,
+  async (running) => {
+    await spread();
+    const node = running.node('node-2');
+    const before = ((await placed()).get(node.name) ?? [])
+      .flatMap(({ containers }) => containers.map(({ containerId }) => containerId))
+      .sort();
+    const runs = async (): Promise<readonly string[]> =>
+      (await node.engine.docker.listContainers())
+        .map(({ Id }) => Id)
+        .filter((id) => before.includes(id))
+        .sort();
+    node.kill('node');
+    await assertClusterConverged(running);
+    node.kill('consul');
+    await assertClusterConverged(running);
+    expect(await runs()).toEqual(before);
+    await node.restart();
+    await assertClusterConverged(running);
+    expect(await runs()).toEqual(before);
+    await node.product.killAll();
+    expect(await runs()).toEqual(before);
+    await node.product.start();
+    await assertClusterConverged(running);
+  },
+);
+
+clusterScenario(
+  'a joined node whose worker hangs for a while does what was asked meanwhile, once',
+  () => cluster,
+  async (running) => {
+    await spread();
+    const node = running.node('node-2');
+    await node.freeze('node');
+    try {
+      const asked = await running.instance.api('PATCH', `/v1/microservices/${SERVICE}`, {
+        body: { scale: SCALE * 2 },
+      });
+      expect(asked.status).toBe(202);
+      // What others were given to do is done, and what this one was given waits for it.
+      await eventually(async () => {
+        const others = (await replicas(running.instance, SERVICE)).filter((each) => each.node !== node.name);
+        expect(others.length).toBeGreaterThan(SCALE - SCALE / NODES.length);
+      });
+      expect(await findClusterProblems(running)).not.toEqual([]);
+    } finally {
+      node.thaw('node');
+    }
+    await assertClusterConverged(running);
+  },
+);
+
+clusterScenario(
+  'a joined node that loses power, and comes back',
+  () => cluster,
+  async (running) => {
+    await spread();
+    const node = running.node('node-3');
+    await node.powerOff();
+    await servesWithout(node.name);
+    await node.powerOn();
+    await assertClusterConverged(running);
+  },
+);
+
+clusterScenario(
+  'a joined node whose engine stops, and starts again',
+  () => cluster,
+  async (running) => {
+    await spread();
+    const node = running.node('node-3');
+    await node.stopEngine();
+    await eventually(
+      async () => {
+        const found = await endpoints(running.instance, SERVICE);
+        expect(found.filter((endpoint) => endpoint.startsWith(`${node.address}:`))).toEqual([]);
+        for (const endpoint of found) expect(await page(running.instance, endpoint)).toMatch(/^200/);
+      },
+      { timeoutMs: 60_000, describe: 'traffic has left it' },
+    );
+    await node.startEngine();
+    await assertClusterConverged(running);
+  },
+);
+
+clusterScenario(
+  'a joined node whose clock is three hours wrong is a node like others',
+  () => cluster,
+  async (running) => {
+    await spread();
+    running.node('node-2').setClock('+3h');
+    await eventually(
+      async () => {
+        await change(running.instance, 'POST', `/v1/microservices/${SERVICE}/restart`, {});
+        const [replica] = (await placed()).get('node-2') ?? [];
+        const offMs = Date.parse(replica?.updatedAt ?? '') - Date.now(); // dated by the node
+        expect(Math.abs(offMs - 3 * HOUR_MS)).toBeLessThan(60_000);
+      },
+      { timeoutMs: 60_000, describe: 'the node dates by the moved clock' },
+    );
+    await assertClusterConverged(running);
+    expect((await placed()).has('node-2')).toBe(true);
+  },
+);
+
+clusterScenario(
+  'the head restarts and is killed: joined nodes go on, and are nodes again',
+  () => cluster,
+  async (running) => {
+    await spread();
+    await running.head.restart();
+    await assertClusterConverged(running);
+    await running.head.product.killAll();
+    await running.head.product.start();
+    await assertClusterConverged(running);
+    await change(running.instance, 'PATCH', `/v1/microservices/${SERVICE}`, { scale: SCALE });
+    await assertClusterConverged(running);
+  },
+);
