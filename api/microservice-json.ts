@@ -5,6 +5,7 @@
  * Invariant: a text is only given out while its version is the microservice's version.
  */
 
+import { scaleOf } from '../domain/exclusive';
 import type { Microservice } from '../domain/model';
 import { daemonScale } from '../domain/placement/daemon';
 
@@ -29,11 +30,15 @@ export const createMicroserviceJson = (readModel: ReadModel, webUi: WebUiLink): 
       ? microservice
       : { ...microservice, message: readModel.troubleOf(microservice.operation) ?? '' };
 
-  /** With the scale that the nodes give it, if it is a daemon. */
-  const counted = (microservice: Microservice): Microservice =>
-    microservice.release.spec.daemon !== true
-      ? microservice
-      : { ...microservice, scale: daemonScale(microservice.release, readModel.snapshot(microservice)) };
+  /** With the scale that the nodes give it, if it is a daemon, and at most one where it is exclusive. */
+  const counted = (microservice: Microservice): Microservice => {
+    const { release, scale } = microservice;
+    if (release.spec.daemon === true) {
+      return { ...microservice, scale: daemonScale(release, readModel.snapshot(microservice)) };
+    }
+    const scaled = scaleOf(release.spec, scale);
+    return scaled === scale ? microservice : { ...microservice, scale: scaled };
+  };
 
   const of = (microservice: Microservice): string => {
     const version = readModel.versions.of(TOPIC.microservice(microservice));

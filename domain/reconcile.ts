@@ -6,6 +6,7 @@
  * are to move have been replaced.
  */
 
+import { scaleOf } from './exclusive';
 import { isUnstable } from './flapping';
 import { isOfRelease, type ObservedReplica, type PlanRequest, type Snapshot, type StopReason } from './model';
 import { daemonNodes, daemonScale } from './placement/daemon';
@@ -43,7 +44,7 @@ export const byId = (left: ObservedReplica, right: ObservedReplica): number =>
   left.id < right.id ? -1 : left.id > right.id ? 1 : 0;
 
 export const desiredScale = ({ kind, desired }: PlanRequest): number =>
-  kind === 'remove' ? 0 : desired.scale;
+  kind === 'remove' ? 0 : scaleOf(desired.release.spec, desired.scale);
 
 /** How many replicas there have to be; of a daemon the nodes decide. */
 export const scaleIn = (request: PlanRequest, snapshot: Snapshot): number =>

@@ -402,6 +402,7 @@ export const patchRequestSchema = z
     apart: z.array(z.unknown()).nullable().optional(),
     daemon: z.boolean().nullable().optional(),
     rebalance: z.boolean().nullable().optional(),
+    exclusive: z.boolean().nullable().optional(),
   })
   .meta({
     description:

@@ -2,6 +2,7 @@
 
 import type { ChangeAccepted, ChangeRequest } from '../../contracts/workflows';
 import { ContainerOsError } from '../../domain/errors';
+import { scaleOf } from '../../domain/exclusive';
 import type { Microservice, MicroserviceKey } from '../../domain/model';
 import { parseMicroserviceSpec, type ParsedSpec } from '../../domain/spec/parse';
 import { changeQuery, microserviceListQuery, microserviceQuery } from '../../openapi/parameters';
@@ -173,16 +174,26 @@ export const microserviceRoutes = (deps: RouteDeps): readonly Route[] => {
     );
   };
 
-  /** What becomes a daemon loses its scale by that, unless the patch insists on one. */
-  const merged = (current: Microservice, patch: Readonly<Record<string, unknown>>): unknown =>
-    mergePatch(
+  /** What becomes a daemon, or exclusive, loses its scale by that, unless the patch insists on one. */
+  const merged = (current: Microservice, patch: Readonly<Record<string, unknown>>): unknown => {
+    const decides = patch['daemon'] === true || patch['exclusive'] === true;
+    return mergePatch(
       specificationOf(current),
-      patch['daemon'] === true && !Object.hasOwn(patch, 'scale') ? { ...patch, scale: null } : patch,
+      decides && !Object.hasOwn(patch, 'scale') ? { ...patch, scale: null } : patch,
     );
+  };
 
-  const assertScalable = (name: string): void => {
-    const isDaemon = exists(name)() && findMicroservice(readModel, name).release.spec.daemon === true;
-    if (!isDaemon) return;
+  const assertScalable = (name: string, scale: number): void => {
+    if (!exists(name)()) return;
+    const { spec } = findMicroservice(readModel, name).release;
+    if (scaleOf(spec, scale) !== scale) {
+      throw new ContainerOsError(
+        'invalid',
+        `${name} is exclusive: it never runs twice. Scale it to 0 or 1, or set "exclusive" to false.`,
+        [{ path: '/scale', message: `must be 0 or 1 for what is exclusive, not ${scale}` }],
+      );
+    }
+    if (spec.daemon !== true) return;
     throw new ContainerOsError(
       'invalid',
       `${name} is a daemon: it has one replica on every node that matches. Change its "constraints", or set "daemon" to false.`,
@@ -226,7 +237,7 @@ export const microserviceRoutes = (deps: RouteDeps): readonly Route[] => {
       throw new ContainerOsError('invalid', 'The body is empty. Send what is to be changed as JSON.');
     }
     const onlyScale = scaleRequestSchema.safeParse(value);
-    if (onlyScale.success) assertScalable(name);
+    if (onlyScale.success) assertScalable(name, onlyScale.data.scale);
     const conditions = changeConditions(exchange, raw, exists(name));
     const accepted = await changeExisting(name, (key) =>
       onlyScale.success

@@ -173,8 +173,15 @@ const normaliseRestart = (restart: SchemaSpec['restart']): RestartSpec => {
 export const defaultMinHealthyMs = (containers: readonly Pick<ContainerSpec, 'checks'>[]): number =>
   containers.every(({ checks }) => checks.length > 0) ? 0 : MIN_HEALTHY_WITHOUT_CHECK_MS;
 
-const normaliseUpdate = (update: SchemaSpec['update'], containers: readonly ContainerSpec[]): UpdateSpec => ({
-  strategy: update?.strategy ?? 'rolling',
+/** @returns how a new release replaces the old one when the specification does not say */
+export const defaultStrategy = (exclusive: boolean | undefined): UpdateSpec['strategy'] =>
+  exclusive === true ? 'recreate' : 'rolling';
+
+const normaliseUpdate = (
+  { update, exclusive }: Pick<SchemaSpec, 'update' | 'exclusive'>,
+  containers: readonly ContainerSpec[],
+): UpdateSpec => ({
+  strategy: update?.strategy ?? defaultStrategy(exclusive),
   maxSurge: update?.maxSurge === undefined ? DEFAULT_MAX_SURGE : normaliseCount(update.maxSurge),
   maxUnavailable:
     update?.maxUnavailable === undefined ? DEFAULT_MAX_UNAVAILABLE : normaliseCount(update.maxUnavailable),
@@ -201,7 +208,7 @@ export const normaliseRelease = (spec: SchemaSpec): ReleaseSpec => {
   return {
     containers,
     restart: normaliseRestart(spec.restart),
-    update: normaliseUpdate(spec.update, containers),
+    update: normaliseUpdate(spec, containers),
     constraints: sortKeys(spec.constraints ?? {}),
     hostNetwork: spec.hostNetwork ?? false,
     ...(spec.near === undefined || spec.near.length === 0 ? {} : { near: normaliseAffinities(spec.near) }),
@@ -210,5 +217,6 @@ export const normaliseRelease = (spec: SchemaSpec): ReleaseSpec => {
       : { apart: normaliseAffinities(spec.apart) }),
     ...(spec.daemon === true ? { daemon: true } : {}),
     ...(spec.rebalance === false ? { rebalance: false } : {}),
+    ...(spec.exclusive === true ? { exclusive: true } : {}),
   };
 };

@@ -8,6 +8,7 @@
 
 import { z } from 'zod';
 import type { Problem } from '../errors';
+import { MAX_EXCLUSIVE_SCALE } from '../exclusive';
 import { CAPABILITIES, DEFAULT_CAPABILITIES, normaliseCapability } from './capabilities';
 import { hostnamesOf, normaliseCount, normalisePath, parsePort } from './normalise';
 import { toPointer } from './pointer';
@@ -240,11 +241,31 @@ const isZero = (count: number | string | undefined, whenMissing: boolean): boole
   return (parsed.kind === 'count' ? parsed.count : parsed.percent) === 0;
 };
 
+/** What must never run twice has one replica, and its old one stops before the new one starts. */
+const checkExclusive = ({ scale, daemon, update }: LenientSpec): readonly RuleProblem[] => {
+  const problems: RuleProblem[] = [];
+  if (daemon === true) {
+    const message =
+      'must not be given with "exclusive": a daemon runs on every node, what is exclusive on one';
+    problems.push(problem(['daemon'], message));
+  } else if (scale !== undefined && scale > MAX_EXCLUSIVE_SCALE) {
+    const message = `must be 0 or 1 with "exclusive", not ${scale}: what is exclusive never runs twice`;
+    problems.push(problem(['scale'], message));
+  }
+  if (update?.strategy === 'rolling') {
+    const message =
+      'must be "recreate" with "exclusive", or be left out: the old replica stops before the new one starts';
+    problems.push(problem(['update', 'strategy'], message));
+  }
+  return problems;
+};
+
 const checkPolicies = (spec: LenientSpec): readonly RuleProblem[] => {
   const problems: RuleProblem[] = [];
   const { update, restart } = spec;
   if (
     update?.strategy !== 'recreate' &&
+    spec.exclusive !== true &&
     isZero(update?.maxSurge, false) &&
     isZero(update?.maxUnavailable, true)
   ) {
@@ -260,6 +281,7 @@ const checkPolicies = (spec: LenientSpec): readonly RuleProblem[] => {
       ),
     );
   }
+  if (spec.exclusive === true) problems.push(...checkExclusive(spec));
   const { backoffSeconds, maxBackoffSeconds } = restart ?? {};
   if (backoffSeconds !== undefined && maxBackoffSeconds !== undefined && backoffSeconds > maxBackoffSeconds) {
     problems.push(

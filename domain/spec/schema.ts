@@ -234,6 +234,9 @@ const specFields = {
     .optional()
     .meta({ description: 'Whether replicas move to a node that has joined or is back.' }),
   hostNetwork: z.boolean().optional(),
+  exclusive: z.boolean().optional().meta({
+    description: 'It never runs twice: its one replica runs only as long as its node holds a lease.',
+  }),
 };
 
 export const scaleSchema = z
@@ -345,6 +348,8 @@ export interface ReleaseSpec {
   readonly daemon?: true;
   /** Replicas stay where they are when there is a node that has fewer. */
   readonly rebalance?: false;
+  /** It never runs twice: a replica runs only as long as its node holds the lease of the microservice. */
+  readonly exclusive?: true;
 }
 
 export interface MicroserviceSpec {

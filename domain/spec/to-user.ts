@@ -16,7 +16,9 @@ import {
   defaultChecks,
   defaultMinHealthyMs,
   defaultPull,
+  defaultStrategy,
 } from './normalise';
+import { scaleOf } from '../exclusive';
 import { sameJson } from './diff';
 import {
   DEFAULT_CPUS,
@@ -178,7 +180,7 @@ const writeRelease = (release: ReleaseSpec, entry: Entry): RawRelease => {
       ),
     }),
     ...nonEmpty('update', {
-      ...entry(update.strategy === 'rolling', 'strategy', update.strategy),
+      ...entry(update.strategy === defaultStrategy(release.exclusive), 'strategy', update.strategy),
       ...entry(sameJson(update.maxSurge, DEFAULT_MAX_SURGE), 'maxSurge', countToUser(update.maxSurge)),
       ...entry(
         sameJson(update.maxUnavailable, DEFAULT_MAX_UNAVAILABLE),
@@ -197,6 +199,7 @@ const writeRelease = (release: ReleaseSpec, entry: Entry): RawRelease => {
     ...nonEmpty('apart', affinitiesToUser(release.apart)),
     ...entry(release.daemon !== true, 'daemon', release.daemon === true),
     ...entry(release.rebalance !== false, 'rebalance', release.rebalance !== false),
+    ...entry(release.exclusive !== true, 'exclusive', release.exclusive === true),
   };
 };
 
@@ -214,6 +217,10 @@ export const specToUser = (
   spec: MicroserviceSpec & { readonly scaleGiven?: boolean },
 ): RawMicroserviceSpec => ({
   name: spec.name,
-  ...unless(spec.scaleGiven === false || spec.release.daemon === true, 'scale', spec.scale),
+  ...unless(
+    spec.scaleGiven === false || spec.release.daemon === true,
+    'scale',
+    scaleOf(spec.release, spec.scale),
+  ),
   ...releaseToUser(spec.release),
 });

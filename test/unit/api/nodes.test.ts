@@ -165,3 +165,32 @@ test('a node that comes and goes says so, and until when, and is no first choice
   );
   expect(await read()).not.toHaveProperty('unstableUntil');
 });
+
+test('what becomes exclusive has one replica of the scale that it keeps for later', async () => {
+  use.api.kv.put(microserviceDocuments(buildMicroservice('web', { scale: 3 })));
+  await eventually(() => expect(use.api.readModel.microservices()).toHaveLength(1));
+  const answer = await use.api.call('PATCH', '/v1/microservices/web', { body: { exclusive: true } });
+  expect(answer.status).toBe(202);
+  expect(applied).toMatchObject([{ release: { exclusive: true } }]);
+  expect(applied[0]?.scale).toBeUndefined();
+  const refused = await use.api.call('PATCH', '/v1/microservices/web', {
+    body: { exclusive: true, scale: 3 },
+  });
+  expect(refused.status).toBe(400);
+  expect(refused.text).toContain('/scale must be 0 or 1 with');
+
+  const release = buildRelease(2, { exclusive: true });
+  use.api.kv.put(microserviceDocuments(buildMicroservice('web', { scale: 3, generation: 2, release })));
+  const read = async () => (await use.api.call('GET', '/v1/microservices/web')).body as MicroserviceView;
+  await eventually(async () => expect(await read()).toMatchObject({ scale: 1, replicas: { desired: 1 } }));
+  expect((await read()).specification).toMatchObject({ exclusive: true, scale: 1 });
+});
+
+test('what is exclusive is not scaled beyond one, and says why', async () => {
+  const release = buildRelease(1, { exclusive: true });
+  use.api.kv.put(microserviceDocuments(buildMicroservice('web', { scale: 1, release })));
+  await eventually(() => expect(use.api.readModel.microservices()).toHaveLength(1));
+  const scaled = await use.api.call('PATCH', '/v1/microservices/web', { body: { scale: 2 } });
+  expect(scaled.status).toBe(400);
+  expect(scaled.text).toContain('web is exclusive: it never runs twice. Scale it to 0 or 1');
+});

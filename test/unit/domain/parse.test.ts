@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseMicroserviceSpec, type ParsedSpec } from '../../../domain/spec/parse';
 import type { ContainerSpec } from '../../../domain/spec/schema';
+import { specToUser } from '../../../domain/spec/to-user';
 
 const parse = (input: unknown, allowHostAccess = false) => parseMicroserviceSpec(input, { allowHostAccess });
 
@@ -108,6 +109,18 @@ describe('defaults', () => {
     expect(minHealthyMs({ ports: ['53/udp'] })).toBe(1_000);
     expect(minHealthyMs({ check: { command: ['true'] } })).toBe(0);
     expect(parseOk(web({}, { update: { minHealthySeconds: 2.5 } })).release.update.minHealthyMs).toBe(2_500);
+  });
+
+  test('of what is exclusive: its old replica stops before the new one starts, whatever else is said', () => {
+    expect(parseOk(web({}, { exclusive: false })).release).toEqual(parseOk(web({})).release);
+    for (const update of [{}, { maxSurge: 0 }, { strategy: 'recreate' }]) {
+      const { release } = parseOk(web({}, { exclusive: true, scale: 0, update }));
+      expect(release).toMatchObject({ exclusive: true, update: { strategy: 'recreate' } });
+      const written = specToUser({ name: 'web', scale: 3, release });
+      expect(written).toMatchObject({ exclusive: true, scale: 1 });
+      expect(written.update ?? {}).not.toHaveProperty('strategy');
+      expect(parseOk(written).release).toEqual(release);
+    }
   });
 });
 
@@ -524,6 +537,24 @@ describe('rules', () => {
       web({}, { daemon: true, scale: 2 }),
       '/scale',
       /must not be given with "daemon"/,
+    ],
+    [
+      'what is exclusive twice',
+      web({}, { exclusive: true, scale: 2 }),
+      '/scale',
+      /must be 0 or 1 with "exclusive", not 2/,
+    ],
+    [
+      'an exclusive daemon',
+      web({}, { exclusive: true, daemon: true }),
+      '/daemon',
+      /must not be given with "exclusive": a daemon runs on every node/,
+    ],
+    [
+      'what is exclusive to be rolled out side by side',
+      web({}, { exclusive: true, update: { strategy: 'rolling' } }),
+      '/update/strategy',
+      /must be "recreate" with "exclusive", or be left out/,
     ],
     [
       'a daemon that needs a neighbour',

@@ -210,6 +210,41 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
       [buildReplica('web-1', 'a', { cpusReserved: 1 }), buildReplica('web-2', 'b', { cpusReserved: 1 })],
     ),
   },
+  'exclusive-rollout': {
+    title: 'A new release of what is exclusive: the old replica stops, then the new one starts.',
+    request: buildRequest({ release: buildRelease(2, { exclusive: true }) }),
+    snapshot: buildSnapshot(three, [buildReplica('web-1', 'b')]),
+  },
+  'exclusive-made': {
+    title: 'What had three replicas becomes exclusive: all stop, and one starts.',
+    request: buildRequest({ scale: 3, release: buildRelease(2, { exclusive: true }) }),
+    snapshot: buildSnapshot(three, onePerNode),
+  },
+  'exclusive-lost': {
+    title:
+      'The node of an exclusive replica is lost: its replacement is planned at once, and waits for the lease.',
+    request: buildRequest({ kind: 'reschedule', release: buildRelease(1, { exclusive: true }) }),
+    snapshot: buildSnapshot(
+      [buildNode('a', { up: false }), buildNode('b'), buildNode('c')],
+      [buildReplica('web-1', 'a')],
+    ),
+  },
+  'exclusive-drain': {
+    title: 'An exclusive replica leaves a drained node: it stops there before it starts elsewhere.',
+    request: buildRequest({ kind: 'reschedule', release: buildRelease(1, { exclusive: true }) }),
+    snapshot: buildSnapshot(
+      [buildNode('a', { availability: 'draining' }), buildNode('b')],
+      [buildReplica('web-1', 'a')],
+    ),
+  },
+  'exclusive-returned': {
+    title: 'The node of an exclusive replica is back, which waits for a lease that another one has: it goes.',
+    request: buildRequest({ kind: 'reschedule', release: buildRelease(1, { exclusive: true }) }),
+    snapshot: buildSnapshot(three, [
+      buildReplica('web-1', 'a', { state: 'restarting' }),
+      buildReplica('web-2', 'b'),
+    ]),
+  },
   'daemon-first-deploy': {
     title: 'A daemon goes to every node that matches: not to one that is cordoned, lost or of another kind.',
     request: buildRequest({
