@@ -27,6 +27,9 @@ export const KV_PREFIX = {
   identities: `${KV_ROOT}identities/`,
 } as const;
 
+/** Who holds the lease of each exclusive microservice, as locks: contracts/leases. They are no documents. */
+export const LEASES_KV_PREFIX = `${KV_ROOT}leases/`;
+
 export const microserviceKvKey = (key: MicroserviceKey): string =>
   `${KV_PREFIX.microservices}${microserviceId(key)}`;
 /** The last document of a microservice that was removed: what of it turns up later is to be removed too. */
@@ -44,6 +47,7 @@ export const replicasKvPrefix = (key: MicroserviceKey): string =>
 export const replicaKvKey = (key: MicroserviceKey, replicaId: string): string =>
   `${replicasKvPrefix(key)}${replicaId}`;
 export const nodeKvKey = (nodeId: string): string => `${KV_PREFIX.nodes}${nodeId}`;
+export const leaseKvKey = (key: MicroserviceKey): string => `${LEASES_KV_PREFIX}${microserviceId(key)}`;
 export const joinTokenKvKey = (id: string): string => `${KV_PREFIX.joinTokens}${id}`;
 export const identityKvKey = (nodeId: string): string => `${KV_PREFIX.identities}${nodeId}`;
 export const nodeSettingsKvKey = (nodeId: string): string => `${KV_PREFIX.nodeSettings}${nodeId}`;

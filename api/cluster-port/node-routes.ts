@@ -23,6 +23,7 @@ import {
   type LeaveAnswer,
   type LeaveRequest,
 } from '../../contracts/join';
+import { MAX_LEASES_BYTES, nodeLeasesPath } from '../../contracts/leases';
 import { NODE_STREAM_KEEPALIVE_MS, nodeRequestsPath } from '../../contracts/node-stream';
 import { ContainerOsError, isErrorCode } from '../../domain/errors';
 import { parseJsonText } from '../json-text';
@@ -32,12 +33,14 @@ import type { NodeStreams } from '../node-streams';
 import { answerJson, bodyStreamOf, readPortBody } from './answers';
 import type { PortRequest, PortResponse } from './cluster-port';
 import type { NodeDocuments } from './node-documents';
+import type { NodeLeases } from './node-leases';
 import type { PeerIdentity } from './peer-identity';
 import type { Refusals } from './refusals';
 
 export interface NodeRoutesDeps {
   readonly nodeStreams: NodeStreams;
   readonly documents: NodeDocuments;
+  readonly leases: NodeLeases;
   readonly identities: Pick<Identities, 'renewCertificate'>;
   readonly leave: (nodeId: string, request: LeaveRequest) => Promise<LeaveAnswer>;
   readonly takeCoordinate: (nodeId: string, report: CoordinateReport) => Promise<CoordinateAnswer>;
@@ -56,7 +59,7 @@ export type NodeRoutes = (
 /** Of requests that a node does not read; then it is cut, and connects again if it lives. */
 const MAX_UNREAD_BYTES = 262_144;
 const PATH =
-  /^\/internal\/v1\/(?:nodes\/([^/]+)\/(requests|documents|certificate|leave|coordinate)|streams\/([^/]+))$/;
+  /^\/internal\/v1\/(?:nodes\/([^/]+)\/(requests|documents|certificate|leases|leave|coordinate)|streams\/([^/]+))$/;
 const MAX_REQUEST_BYTES = 16_384;
 const certificateRequest = z.strictObject({ signingRequestPem: z.string() });
 /** Consul's space has eight dimensions. */
@@ -163,6 +166,10 @@ export const createNodeRoutes = (deps: NodeRoutesDeps): NodeRoutes => {
     } else if (what === 'documents') {
       only(request, 'PUT');
       answerJson(response, 200, await takeDocuments(nodeId, request));
+    } else if (what === 'leases') {
+      only(request, 'POST');
+      const body = decodeUtf8(await readPortBody(request, MAX_LEASES_BYTES));
+      answerJson(response, 200, await deps.leases.ask(nodeId, parseJsonText(body)));
     } else if (what === 'certificate') {
       only(request, 'POST');
       answerJson(response, 200, await renewCertificate(identity, request));
@@ -177,7 +184,7 @@ export const createNodeRoutes = (deps: NodeRoutesDeps): NodeRoutes => {
       await takeStream(nodeId, requestId, request);
       if (!response.headersSent && !response.destroyed) (response as ServerResponse).writeHead(204).end();
     } else {
-      const paths = [nodeRequestsPath, nodeDocumentsPath, nodeCertificatePath, nodeLeavePath]
+      const paths = [nodeRequestsPath, nodeDocumentsPath, nodeLeasesPath, nodeCertificatePath, nodeLeavePath]
         .map((path) => path(nodeId))
         .join(', ');
       throw new ContainerOsError(

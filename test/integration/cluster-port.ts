@@ -12,6 +12,7 @@ import {
 } from '../../api/cluster-port/cluster-port';
 import { createNodeDocuments } from '../../api/cluster-port/node-documents';
 import type { NodeLiveness } from '../../api/cluster-port/node-liveness';
+import type { NodeLeases } from '../../api/cluster-port/node-leases';
 import { createNodeRoutes } from '../../api/cluster-port/node-routes';
 import { createRefusals } from '../../api/cluster-port/refusals';
 import { createTaskTokens } from '../../api/cluster-port/task-tokens';
@@ -43,6 +44,7 @@ export interface TestPort {
 
 export interface TestPortOptions extends Pick<Partial<ClusterPortDeps>, 'limits'> {
   readonly temporalAddress?: string;
+  readonly leases?: NodeLeases;
   /** In place of the store in memory, which has no services; refusals are told in the one in memory. */
   readonly consul?: {
     readonly store: KeyValueStore;
@@ -109,6 +111,7 @@ export const startTestPort = async (options: TestPortOptions = {}): Promise<Test
           liveness: options.consul?.liveness ?? { heard: () => undefined, isShownAlive: () => false },
           clusterId: CLUSTER_ID,
         }),
+        leases: options.leases ?? { ask: () => Promise.reject(new Error('this port has no leases')) },
         identities: {
           renewCertificate: () => Promise.reject(new Error('this port has no authority that signs')),
         },

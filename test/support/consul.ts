@@ -122,6 +122,7 @@ export const AGENT_TOKEN = '22222222-3333-4444-5555-666666666666';
 export interface NodeAgent {
   /** With the token of its node. */
   readonly client: ConsulClient;
+  kill(): Promise<void>;
   /** Kills it and starts it again: it compares what it knows with the catalogue. */
   restart(): Promise<void>;
 }
@@ -187,6 +188,7 @@ export const startGuardedConsul = async (nodeName: string): Promise<GuardedConsu
       agents.push(agent);
       return {
         client: clientAt(`http://${HOST}:${http}`, token),
+        kill: () => killed(agent.child),
         restart: async () => {
           await killed(agent.child);
           agent.child = start();

@@ -10,6 +10,7 @@ import type { Logger } from 'pino';
 
 import { createNodeAccess } from '../../adapters/consul/access';
 import type { ConsulClient } from '../../adapters/consul/consul-client';
+import { createConsulLeases } from '../../adapters/consul/leases';
 import { createRejoin } from '../../adapters/consul/rejoin';
 import { writeCoordinate } from '../../adapters/consul/round-trips';
 import { createServiceCatalogue } from '../../adapters/consul/service-catalogue';
@@ -17,6 +18,7 @@ import { pause } from '../../adapters/pause';
 import { createAttemptLimiter } from '../../api/attempt-limiter';
 import { startClusterPort, type ClusterPort } from '../../api/cluster-port/cluster-port';
 import { createNodeDocuments } from '../../api/cluster-port/node-documents';
+import { createNodeLeases } from '../../api/cluster-port/node-leases';
 import { createNodeLiveness } from '../../api/cluster-port/node-liveness';
 import { createNodeRoutes } from '../../api/cluster-port/node-routes';
 import { createRefusals } from '../../api/cluster-port/refusals';
@@ -92,6 +94,7 @@ export const startHeadPort = async (
   const routes = createNodeRoutes({
     nodeStreams,
     documents: createNodeDocuments({ store, catalogue, liveness, clusterId }),
+    leases: createNodeLeases((nodeId) => createConsulLeases(consul, nodeId)),
     identities: createIdentities(identity),
     refreshIdentities,
     leave: deps.leave,

@@ -1,0 +1,227 @@
+/**
+ * Leases of nodes whose tokens write nothing, through a real cluster port into a real Consul; and of the first node,
+ * straight to Consul.
+ */
+
+import { createClusterPortLeases } from '../../adapters/cluster-port/leases';
+import { createNodeAccess } from '../../adapters/consul/access';
+import { createConsulLeases } from '../../adapters/consul/leases';
+import { createNodeLeases } from '../../api/cluster-port/node-leases';
+import { leaseKvKey } from '../../contracts/kv';
+import {
+  LEASE_LASTS_MS,
+  LEASE_LOCK_DELAY_MS,
+  nodeLeasesPath,
+  type Lease,
+  type LeaseGrant,
+  type Leases,
+} from '../../contracts/leases';
+import { startGuardedConsul, type GuardedConsul } from '../support/consul';
+import { eventually } from '../support/wait';
+import { ask, dial, startTestPort, type TestPort } from './cluster-port';
+
+const CONTROL = '33333333-4444-5555-6666-777777777777';
+/** As README.md says for the control plane. */
+const RULES = `
+  key_prefix "containeros/" { policy = "write" }
+  service_prefix "" { policy = "write" }
+  session_prefix "" { policy = "write" }
+  node_prefix "" { policy = "read" }
+  agent_prefix "" { policy = "read" }`;
+
+let consul: GuardedConsul;
+let target: TestPort;
+let first: Omit<Leases, 'close'>;
+let a: Leases;
+let b: Leases;
+const opened: Leases[] = [];
+const ending: (() => Promise<void>)[] = [];
+
+const throughPort = (nodeId: string, path = nodeId): Leases => {
+  const holder = target.certificateOf(nodeId);
+  const leases = createClusterPortLeases({
+    url: `https://${target.port.address}`,
+    nodeId: path,
+    credentials: () => ({ ...holder, authorityPem: target.authority.certificatePem }),
+  });
+  opened.push(leases);
+  return leases;
+};
+
+beforeAll(async () => {
+  consul = await startGuardedConsul('first');
+  await consul.grant('containeros', CONTROL, RULES);
+  const control = consul.clientOf(CONTROL);
+  first = createConsulLeases(control, 'first');
+  target = await startTestPort({ leases: createNodeLeases((id) => createConsulLeases(control, id)) });
+  a = throughPort('a');
+  b = throughPort('b');
+  for (const id of ['a', 'b', 'c']) {
+    const { secretId } = await createNodeAccess(consul.management, id);
+    const agent = await consul.startAgent(id, secretId);
+    ending.push(() => agent.kill());
+  }
+  for (const id of ['first', 'a', 'b', 'c']) {
+    await eventually(
+      async () => {
+        const { body } = await consul.management.request<readonly { readonly CheckID: string }[]>({
+          path: `/health/node/${id}`,
+        });
+        expect(body.map(({ CheckID }) => CheckID)).toContain('serfHealth');
+      },
+      { timeoutMs: 60_000 },
+    );
+  }
+}, 120_000);
+
+afterAll(async () => {
+  for (const leases of opened) leases.close();
+  await target.close();
+  await consul.close();
+});
+
+let microservices = 0;
+/** Of a microservice of its own. */
+const leaseOf = (replicaId: string): Lease => {
+  microservices += 1;
+  return { project: 'default', name: `Clock-${microservices}`, replicaId };
+};
+const HELD = { kind: 'held', lastsMs: LEASE_LASTS_MS };
+
+const sessionsOf = async (nodeId: string): Promise<readonly string[]> => {
+  const { body } = await consul.management.request<readonly { readonly ID: string }[]>({
+    path: `/session/node/${nodeId}`,
+  });
+  return body.map(({ ID }) => ID);
+};
+
+/** Asks until the lease is had. @returns when it was asked for that had it, on the monotonic clock */
+const untilHeld = async (leases: Pick<Leases, 'acquire'>, lease: Lease): Promise<number> => {
+  let askedAt = 0;
+  const seen: LeaseGrant[] = [];
+  await eventually(
+    async () => {
+      askedAt = performance.now();
+      const grant = await leases.acquire(lease);
+      seen.push(grant);
+      expect(grant.kind).toBe('held');
+    },
+    { timeoutMs: 60_000, intervalMs: 100 },
+  );
+  expect(seen[0]?.kind).toBe('taken');
+  return askedAt;
+};
+
+test('one replica has the lease, until it gives it back; then another one has it at once', async () => {
+  const ours = leaseOf('clock-1');
+  const theirs = { ...ours, name: ours.name.toLowerCase(), replicaId: 'clock-2' };
+  expect(await first.acquire(ours)).toEqual(HELD);
+  expect(await first.acquire(ours)).toEqual(HELD);
+  const taken = await a.acquire(theirs);
+  expect(taken).toEqual({ kind: 'taken', holder: { ...ours, nodeId: 'first' }, forAtMostMs: 45_000 });
+  // Nobody gives back what another one has, be it another node or another replica.
+  await a.release(theirs);
+  await a.release(ours);
+  await first.release(theirs);
+  expect(await a.acquire(theirs)).toEqual(taken);
+  await first.release(ours);
+  expect(await a.acquire(theirs)).toEqual(HELD);
+  expect(await first.acquire(ours)).toMatchObject({ kind: 'taken', holder: { replicaId: 'clock-2' } });
+  await a.release(theirs);
+  const { status } = await consul.management.request({ path: `/kv/${leaseKvKey(ours)}` });
+  expect(status).toBe(404);
+});
+
+test('two replicas of one node do not have it together, asking at the same time again and again', async () => {
+  const leases = [throughPort('b'), throughPort('b'), b, b];
+  for (let turn = 0; turn < 10; turn += 1) {
+    const base = leaseOf('');
+    const asked = leases.map((_, index) => ({ ...base, replicaId: `clock-${index}` }));
+    const grants = await Promise.all(leases.map((one, index) => one.acquire(asked[index] as Lease)));
+    expect(grants.filter(({ kind }) => kind === 'held')).toHaveLength(1);
+    await b.keepOnly([]);
+  }
+  expect(await sessionsOf('b')).toHaveLength(1);
+});
+
+test('a new worker goes on with the leases of the one before, and gives back those of replicas that are gone', async () => {
+  const [kept, gone] = [leaseOf('clock-1'), leaseOf('gone-1')];
+  for (const lease of [kept, gone]) expect(await first.acquire(lease)).toEqual(HELD);
+  const sessions = await sessionsOf('first');
+  const next = createConsulLeases(consul.clientOf(CONTROL), 'first');
+  expect(await next.renew([kept, gone])).toEqual({ lastsMs: LEASE_LASTS_MS, lost: [] });
+  await next.keepOnly([kept]);
+  expect(await sessionsOf('first')).toEqual(sessions);
+  expect(await a.acquire({ ...gone, replicaId: 'gone-2' })).toEqual(HELD);
+  expect(await a.acquire({ ...kept, replicaId: 'clock-2' })).toMatchObject({ kind: 'taken' });
+  await next.release(kept);
+});
+
+test('a renewal tells which leases are lost, also those that an operator took away alone', async () => {
+  const [one, other] = [leaseOf('one-1'), leaseOf('other-1')];
+  for (const lease of [one, other]) expect(await a.acquire(lease)).toEqual(HELD);
+  await consul.management.request({ method: 'DELETE', path: `/kv/${leaseKvKey(other)}` });
+  expect(await a.renew([one, other])).toEqual({ lastsMs: LEASE_LASTS_MS, lost: ['other-1'] });
+  await a.release(one);
+});
+
+test('a lease whose session was taken out is nobody else’s before its holder has stopped', async () => {
+  const ours = leaseOf('clock-1');
+  expect(await a.acquire(ours)).toEqual(HELD);
+  const [session = ''] = await sessionsOf('a');
+  const askedAt = performance.now();
+  expect(await a.renew([ours])).toMatchObject({ lost: [] });
+  await consul.management.request({ method: 'PUT', path: `/session/destroy/${session}` });
+  const heldAt = await untilHeld(b, { ...ours, replicaId: 'clock-2' });
+  expect(heldAt - askedAt).toBeGreaterThan(LEASE_LASTS_MS);
+  expect(heldAt - askedAt).toBeLessThan(LEASE_LOCK_DELAY_MS + 5_000);
+  expect(await a.renew([ours])).toEqual({ lastsMs: 0, lost: ['clock-1'] });
+  expect(await a.acquire(ours)).toMatchObject({ kind: 'taken', holder: { nodeId: 'b' } });
+}, 60_000);
+
+test('a lease of a node that is lost goes to another one when its holder has stopped', async () => {
+  const c = throughPort('c');
+  const ours = leaseOf('clock-1');
+  expect(await c.acquire(ours)).toEqual(HELD);
+  const askedAt = performance.now();
+  expect(await c.renew([ours])).toMatchObject({ lost: [] });
+  await ending[2]?.();
+  const heldAt = await untilHeld(b, { ...ours, replicaId: 'clock-2' });
+  expect(heldAt - askedAt).toBeGreaterThan(LEASE_LASTS_MS);
+  // It cannot have another session while it counts as lost.
+  await expect(c.acquire(ours)).rejects.toMatchObject({ code: 'unavailable' });
+}, 90_000);
+
+test('a node asks for itself alone, and in the form that there is', async () => {
+  const ours = leaseOf('clock-1');
+  expect(await b.acquire(ours)).toEqual(HELD);
+  for (const question of [
+    () => throughPort('a', 'b').release(ours),
+    () => throughPort('a', 'b').acquire(ours),
+    () => throughPort('a', 'b').keepOnly([]),
+  ]) {
+    await expect(question()).rejects.toMatchObject({ code: 'forbidden' });
+  }
+  expect(await b.renew([ours])).toEqual({ lastsMs: LEASE_LASTS_MS, lost: [] });
+  const session = await dial(target, target.certificateOf('b'));
+  const send = (method: string, body: string) =>
+    ask(session, { ':method': method, ':path': nodeLeasesPath('b') }, body);
+  for (const lease of [{ ...ours, name: '../x' }, { ...ours, session: 'x' }, {}]) {
+    const { headers, body } = await send('POST', JSON.stringify({ kind: 'acquire', lease }));
+    expect(headers[':status']).toBe(400);
+    expect(body.toString()).toContain('The body must be');
+  }
+  expect((await send('PUT', '{}')).headers[':status']).toBe(405);
+  session.destroy();
+  await b.release(ours);
+});
+
+test('while Consul is away nobody hears that it has a lease', async () => {
+  consul.server.signal('SIGSTOP');
+  try {
+    await expect(first.acquire(leaseOf('clock-1'))).rejects.toMatchObject({ code: 'unavailable' });
+    await expect(a.renew([leaseOf('clock-1')])).rejects.toMatchObject({ code: 'unavailable' });
+  } finally {
+    consul.server.signal('SIGCONT');
+  }
+}, 30_000);
