@@ -42,8 +42,8 @@ export interface Leases {
   acquire(lease: Lease): Promise<LeaseGrant>;
   /** Renews all of them. */
   renew(leases: readonly Lease[]): Promise<LeaseRenewal>;
-  /** Gives back all others that the node still has, of replicas that are gone: their release was lost. */
-  keepOnly(leases: readonly Lease[]): Promise<void>;
+  /** All that the node has, also those whose release was lost with a worker. */
+  held(): Promise<readonly Lease[]>;
   /** Others may have it at once. Nothing happens when the replica does not hold it. */
   release(lease: Lease): Promise<void>;
   /** Closes idle connections. */
@@ -67,10 +67,12 @@ export const LEASE_FREE_AFTER_MS = 2 * LEASE_LASTS_MS + LEASE_LOCK_DELAY_MS;
 /** What a node asks the cluster port: `POST /internal/v1/nodes/<nodeId>/leases`. */
 export type LeaseQuestion =
   | { readonly kind: 'acquire' | 'release'; readonly lease: Lease }
-  | { readonly kind: 'renew' | 'keepOnly'; readonly leases: readonly Lease[] };
+  | { readonly kind: 'renew'; readonly leases: readonly Lease[] }
+  | { readonly kind: 'held' };
 
-/** Answers of `acquire` and `renew`; the others' is empty. */
-export type LeaseAnswer = LeaseGrant | LeaseRenewal | Record<string, never>;
+/** That of `release` is empty. */
+export type LeaseAnswer =
+  LeaseGrant | LeaseRenewal | { readonly leases: readonly Lease[] } | Record<string, never>;
 
 export const nodeLeasesPath = (nodeId: string): string =>
   `/internal/v1/nodes/${encodeURIComponent(nodeId)}/leases`;

@@ -25,7 +25,8 @@ import type { ClusterPortWriterOptions } from './documents';
 const TIMEOUT_MS = 4_000;
 const MAX_ANSWER_BYTES = 400_000;
 
-const holder = z.object({ project: z.string(), name: z.string(), replicaId: z.string(), nodeId: z.string() });
+const lease = z.object({ project: z.string(), name: z.string(), replicaId: z.string() });
+const holder = lease.extend({ nodeId: z.string() });
 const grant = z.union([
   z.object({ kind: z.literal('held'), lastsMs: z.number() }),
   z.object({ kind: z.literal('taken'), forAtMostMs: z.number(), holder: holder.optional() }),
@@ -107,9 +108,7 @@ export const createClusterPortLeases = (options: ClusterPortWriterOptions): Leas
     acquire: ({ project, name, replicaId }) =>
       ask({ kind: 'acquire', lease: { project, name, replicaId } }, grant) as Promise<LeaseGrant>,
     renew: (leases) => ask<LeaseRenewal>({ kind: 'renew', leases }, renewal),
-    keepOnly: async (leases) => {
-      await ask({ kind: 'keepOnly', leases }, z.object({}));
-    },
+    held: async () => (await ask({ kind: 'held' }, z.object({ leases: z.array(lease) }))).leases,
     release: async ({ project, name, replicaId }) => {
       await ask({ kind: 'release', lease: { project, name, replicaId } }, z.object({}));
     },

@@ -213,11 +213,6 @@ export const createConsulLeases = (
 
   const isOurs = (entry: LockEntry): boolean => entry.Session !== undefined && entry.Session === session;
 
-  /** When it has changed since it was read, it is not ours any more. */
-  const giveBack = async (entry: LockEntry): Promise<void> => {
-    await transact([stateAsSeen(entry.Key, entry), { Verb: 'delete', Key: entry.Key }]);
-  };
-
   return {
     acquire,
     renew: async (leases) => {
@@ -239,22 +234,25 @@ export const createConsulLeases = (
       session ??= await find();
       const entry = await read(key);
       if (entry !== undefined && isOurs(entry) && holderOf(entry)?.replicaId === lease.replicaId) {
-        await giveBack(entry);
+        // When it has changed since, it is not ours any more.
+        await transact([stateAsSeen(key, entry), { Verb: 'delete', Key: key }]);
       }
     },
-    keepOnly: async (leases) => {
+    held: async () => {
       session ??= await find();
-      if (session === undefined) return;
-      const kept = new Map(leases.map((lease) => [leaseKvKey(lease), lease.replicaId]));
+      if (session === undefined) return [];
       const { status, body } = await consul.request<readonly LockEntry[]>({
         path: kvPath(LEASES_KV_PREFIX),
         query: { recurse: true, consistent: true },
         timeoutMs: TIMEOUT_MS,
       });
-      if (status === 404) return;
-      for (const entry of body.filter(isOurs)) {
-        if (kept.get(entry.Key) !== holderOf(entry)?.replicaId) await giveBack(entry);
-      }
+      if (status === 404) return [];
+      return body.filter(isOurs).flatMap((entry) => {
+        const { project, name, replicaId } = holderOf(entry) ?? {};
+        return project === undefined || name === undefined || replicaId === undefined
+          ? []
+          : [{ project, name, replicaId }];
+      });
     },
   };
 };

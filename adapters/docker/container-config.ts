@@ -79,7 +79,7 @@ export const containerConfig = (
   hostPorts: HostPorts,
   sandboxId: string | undefined,
 ): ContainerCreateOptions => {
-  const { restart, hostNetwork } = replica.release.spec;
+  const { restart, hostNetwork, exclusive } = replica.release.spec;
   const network =
     sandboxId !== undefined
       ? { hostConfig: { NetworkMode: `container:${sandboxId}` }, config: {} }
@@ -115,7 +115,8 @@ export const containerConfig = (
       Privileged: container.privileged,
       Mounts: container.volumes.map((volume) => mount(replica, volume, settings.clusterId)),
       LogConfig: LOG_LIMITS,
-      RestartPolicy: restartPolicy(restart),
+      // Docker knows nothing of leases: what is exclusive is started by the node worker only.
+      RestartPolicy: exclusive === true ? { Name: 'no' } : restartPolicy(restart),
     },
   };
 };

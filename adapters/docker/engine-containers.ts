@@ -44,6 +44,12 @@ export interface EngineContainers {
    * when that grace is over.
    */
   stop(containerId: string, signal: AbortSignal): Promise<void>;
+  /**
+   * Has it ended within the grace, whatever it was made with.
+   *
+   * @returns whether it ran
+   */
+  halt(containerId: string, graceMs: number): Promise<boolean>;
   /** Renames it, so that whoever finds it knows that it is on its way out. */
   markStopping(found: FoundContainer): Promise<void>;
   unpause(containerId: string): Promise<void>;
@@ -115,6 +121,25 @@ export const createEngineContainers = (docker: Docker, clusterId: string): Engin
     } catch (error) {
       signal.throwIfAborted();
       if (dockerStatus(error) !== 304 && !isNotFound(error)) throw asUnavailable(error);
+    }
+  },
+
+  halt: async (containerId, graceMs) => {
+    try {
+      const container = docker.getContainer(containerId);
+      const { State } = await container.inspect(quickLimit());
+      if (!isUp({ State })) return false;
+      // A paused one heeds no signal but the last.
+      if (State.Paused || graceMs < 1_000) await container.kill(quickLimit());
+      else {
+        const { abortSignal } = quickLimit();
+        await container.stop({ t: Math.round(graceMs / 1_000), abortSignal });
+      }
+      return true;
+    } catch (error) {
+      if (isNotFound(error)) return false;
+      if (dockerStatus(error) === 304 || dockerStatus(error) === 409) return true; // it has just ended
+      throw asUnavailable(error);
     }
   },
 

@@ -26,10 +26,11 @@ const lease = z.strictObject({ project: part, name: part, replicaId: part });
 const leases = z.array(lease).max(MAX_LEASES);
 const question = z.union([
   z.strictObject({ kind: z.enum(['acquire', 'release']), lease }),
-  z.strictObject({ kind: z.enum(['renew', 'keepOnly']), leases }),
+  z.strictObject({ kind: z.literal('renew'), leases }),
+  z.strictObject({ kind: z.literal('held') }),
 ]);
 
-const WORDS = `The body must be {"kind": "acquire" or "release", "lease": {"project", "name", "replicaId"}}, or {"kind": "renew" or "keepOnly", "leases": [at most ${MAX_LEASES} of these]}.`;
+const WORDS = `The body must be {"kind": "acquire" or "release", "lease": {"project", "name", "replicaId"}}, or {"kind": "renew", "leases": [at most ${MAX_LEASES} of these]}, or {"kind": "held"}.`;
 
 /** @param leasesOf the leases of a node; what it gives is kept, as it knows the node's session */
 export const createNodeLeases = (leasesOf: (nodeId: string) => Omit<Leases, 'close'>): NodeLeases => {
@@ -54,9 +55,8 @@ export const createNodeLeases = (leasesOf: (nodeId: string) => Omit<Leases, 'clo
         case 'release':
           await own.release(asked.lease);
           return {};
-        case 'keepOnly':
-          await own.keepOnly(asked.leases);
-          return {};
+        case 'held':
+          return { leases: await own.held() };
       }
     },
   };

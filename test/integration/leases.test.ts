@@ -9,6 +9,7 @@ import { createConsulLeases } from '../../adapters/consul/leases';
 import { createNodeLeases } from '../../api/cluster-port/node-leases';
 import { leaseKvKey } from '../../contracts/kv';
 import {
+  LEASE_FREE_AFTER_MS,
   LEASE_LASTS_MS,
   LEASE_LOCK_DELAY_MS,
   nodeLeasesPath,
@@ -139,18 +140,21 @@ test('two replicas of one node do not have it together, asking at the same time 
     const asked = leases.map((_, index) => ({ ...base, replicaId: `clock-${index}` }));
     const grants = await Promise.all(leases.map((one, index) => one.acquire(asked[index] as Lease)));
     expect(grants.filter(({ kind }) => kind === 'held')).toHaveLength(1);
-    await b.keepOnly([]);
+    const held = await b.held();
+    expect(held).toHaveLength(1);
+    for (const lease of held) await b.release(lease);
   }
   expect(await sessionsOf('b')).toHaveLength(1);
 });
 
-test('a new worker goes on with the leases of the one before, and gives back those of replicas that are gone', async () => {
+test('a new worker goes on with the leases of the one before, and knows those that it has to give back', async () => {
   const [kept, gone] = [leaseOf('clock-1'), leaseOf('gone-1')];
   for (const lease of [kept, gone]) expect(await first.acquire(lease)).toEqual(HELD);
   const sessions = await sessionsOf('first');
   const next = createConsulLeases(consul.clientOf(CONTROL), 'first');
   expect(await next.renew([kept, gone])).toEqual({ lastsMs: LEASE_LASTS_MS, lost: [] });
-  await next.keepOnly([kept]);
+  expect(await next.held()).toEqual(expect.arrayContaining([kept, gone]));
+  await next.release(gone);
   expect(await sessionsOf('first')).toEqual(sessions);
   expect(await a.acquire({ ...gone, replicaId: 'gone-2' })).toEqual(HELD);
   expect(await a.acquire({ ...kept, replicaId: 'clock-2' })).toMatchObject({ kind: 'taken' });
@@ -192,13 +196,23 @@ test('a lease of a node that is lost goes to another one when its holder has sto
   await expect(c.acquire(ours)).rejects.toMatchObject({ code: 'unavailable' });
 }, 90_000);
 
+test('a lease that nobody renews is had by another one in the time that was said', async () => {
+  const ours = leaseOf('clock-1');
+  expect(await first.acquire(ours)).toEqual(HELD);
+  const askedAt = performance.now();
+  expect(await first.renew([ours])).toMatchObject({ lost: [] });
+  const heldAt = await untilHeld(b, { ...ours, replicaId: 'clock-2' });
+  expect(heldAt - askedAt).toBeGreaterThan(LEASE_LASTS_MS);
+  expect(heldAt - askedAt).toBeLessThan(LEASE_FREE_AFTER_MS + 2_000);
+}, 90_000);
+
 test('a node asks for itself alone, and in the form that there is', async () => {
   const ours = leaseOf('clock-1');
   expect(await b.acquire(ours)).toEqual(HELD);
   for (const question of [
     () => throughPort('a', 'b').release(ours),
     () => throughPort('a', 'b').acquire(ours),
-    () => throughPort('a', 'b').keepOnly([]),
+    () => throughPort('a', 'b').held(),
   ]) {
     await expect(question()).rejects.toMatchObject({ code: 'forbidden' });
   }

@@ -22,11 +22,12 @@ import type { NodeActivities, StartOutcome, StartReplica, StopOutcome } from '..
 import { KV_PREFIX, replicaKvKey } from '../../contracts/kv';
 import type { ClusterEvent, ObservedReplica } from '../../domain/model';
 import type { RawMicroserviceSpec } from '../../domain/spec/schema';
+import { GOSSIP_PROFILE } from '../../workers/up/consul-settings';
 import { createNode, type Node } from '../../workers/node/node';
 import type { NodeConfig } from '../../workers/node/node-config';
 import { buildRelease } from '../support/builders';
 import { startDockerEngine, type DockerEngine, type DockerEngineOptions } from '../support/engine';
-import { runCommand } from '../support/process';
+import { projectRoot, runCommand } from '../support/process';
 import { engineVariables } from '../support/programs';
 import { eventually } from '../support/wait';
 import { useWorld } from '../support/world';
@@ -38,6 +39,8 @@ export interface NodeMachineOptions extends DockerEngineOptions {
    * Left out: it registers them at its agent.
    */
   readonly isJoined?: boolean;
+  /** The machine whose Consul server this one's agent joins; left out: it has a server of its own. */
+  readonly joins?: NodeMachine;
 }
 
 export interface NodeMachine {
@@ -72,6 +75,7 @@ let machines = 0;
 
 export const startNodeMachine = async ({
   isJoined = false,
+  joins,
   ...options
 }: NodeMachineOptions = {}): Promise<NodeMachine> => {
   let engine: DockerEngine | undefined;
@@ -84,7 +88,12 @@ export const startNodeMachine = async ({
       daemonConfig: { ...options.daemonConfig, bip: await bridge.bip() },
     });
     await runCommand('ip', ['route', 'replace', await bridge.subnet(), 'via', engine.address]);
-    const consulProcess = await startConsul(engine, isJoined ? WITHOUT_RIGHTS : {});
+    const consulProcess = await startConsul(engine, {
+      ...(isJoined ? WITHOUT_RIGHTS : {}),
+      ...(joins === undefined
+        ? ALONE
+        : { server: false, retry_join: [joins.engine.address], retry_interval: '1s' }),
+    });
     const consulUrl = `http://${engine.address}:8500`;
     if (isJoined) head = await startHead(consulUrl);
     const config: NodeConfig = {
@@ -100,6 +109,7 @@ export const startNodeMachine = async ({
       internalToken: 'test',
       dataDir: engine.folder,
       ...head?.configOf(engine.hostname),
+      leaseGuardProgram: join(projectRoot(), 'dist', 'workers', 'node', 'lease-guard.js'),
     };
     const consul = createConsulClient({ address: consulUrl });
     const begin = (changed: Partial<NodeConfig> = {}): Node => {
@@ -283,6 +293,8 @@ const containerSubnet = () => {
   };
 };
 
+const ALONE = { server: true, bootstrap_expect: 1 };
+
 const startConsul = async (engine: DockerEngine, more: object): Promise<ConsulProcess> => {
   const dataDir = join(engine.folder, 'data', 'consul');
   const configFile = join(engine.folder, 'consul.json');
@@ -290,8 +302,7 @@ const startConsul = async (engine: DockerEngine, more: object): Promise<ConsulPr
   writeFileSync(
     configFile,
     JSON.stringify({
-      server: true,
-      bootstrap_expect: 1,
+      gossip_lan: GOSSIP_PROFILE.lan,
       node_name: engine.hostname,
       data_dir: dataDir,
       bind_addr: engine.address,

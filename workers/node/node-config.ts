@@ -27,6 +27,8 @@ export interface NodeConfig {
    */
   readonly credentials?: () => NodeCredentials;
   readonly dataDir: string;
+  /** The program that guards exclusive replicas; left out: the one that was built with this one. */
+  readonly leaseGuardProgram?: string;
   /** For placement constraints. */
   readonly labels?: Readonly<Record<string, string>>;
 }

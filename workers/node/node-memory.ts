@@ -29,6 +29,8 @@ export interface NodeReplica extends KnownReplica {
   restartCount: number;
   /** The container whose network the replica uses, as of the last look. */
   networkOwnerId?: string | undefined;
+  /** It was stopped because it had no lease: whatever it ended with, it did not end by itself. */
+  isHalted?: boolean;
   /** An activity has seen all of it to serve, and nothing has happened to it since. */
   isJustSeen: boolean;
   /** By the container's name. */

@@ -12,9 +12,11 @@ import type { Logger } from 'pino';
 
 import { createNodeActivities } from '../../activities/node-activities';
 import { createClusterPortAgent } from '../../adapters/cluster-port/agent';
+import { createClusterPortLeases } from '../../adapters/cluster-port/leases';
 import { createClusterPortWriter } from '../../adapters/cluster-port/documents';
 import { createConsulAgent } from '../../adapters/consul/consul-agent';
 import { createConsulClient } from '../../adapters/consul/consul-client';
+import { createConsulLeases } from '../../adapters/consul/leases';
 import { createDocumentWriter } from '../../adapters/consul/document-writer';
 import { createReplicaRegistry } from '../../adapters/consul/replica-registry';
 import { createEngineContainers } from '../../adapters/docker/engine-containers';
@@ -31,6 +33,8 @@ import { createCheckFeeder } from './check-feeder';
 import { createConsulKeeper } from './consul-keeper';
 import { createEngineKeeper } from './engine-keeper';
 import { createEventLog } from './event-log';
+import { createExclusiveKeeper } from './exclusive-keeper';
+import { createLeaseGuard, LEASE_GUARD_PROGRAM } from './lease-guard-process';
 import { createLogStreams } from './log-streams';
 import type { NodeConfig } from './node-config';
 import type { NodeMemory } from './node-memory';
@@ -123,6 +127,32 @@ export const createNode = (config: NodeConfig, logger: Logger, onState: (state: 
       if (!state.isKnown) setState({ isKnown: true });
     },
   });
+  const leaseFile = join(config.dataDir, 'run', `leases-${nodeId}.json`);
+  const exclusive = createExclusiveKeeper({
+    leases:
+      config.credentials === undefined
+        ? { ...createConsulLeases(consul, nodeId), close: () => undefined }
+        : createClusterPortLeases({
+            url: config.apiUrl,
+            nodeId,
+            credentials: config.credentials,
+            serverName: SERVER_NAME,
+          }),
+    memory,
+    containers,
+    locks,
+    guard: createLeaseGuard({
+      program: config.leaseGuardProgram ?? LEASE_GUARD_PROGRAM,
+      file: leaseFile,
+      dockerSocketPath: config.dockerSocketPath,
+      clusterId,
+      logger,
+    }),
+    file: leaseFile,
+    eventLog,
+    look: (replicaId) => replicaKeeper.look(replicaId),
+    logger,
+  });
   const replicaKeeper = createReplicaKeeper({
     docker,
     memory,
@@ -130,6 +160,7 @@ export const createNode = (config: NodeConfig, logger: Logger, onState: (state: 
     containers,
     publisher: replicas,
     feeder,
+    exclusive,
     eventLog,
     hostAddress: advertiseAddress,
     logger,
@@ -144,6 +175,7 @@ export const createNode = (config: NodeConfig, logger: Logger, onState: (state: 
     onLookAtAll: () => replicaKeeper.lookAtAll(),
     onEngine: (engine) => {
       publisher.setEngine(engine);
+      exclusive.adopt();
       replicaKeeper.lookAtAll();
       setState({ hasEngine: true });
     },
@@ -194,6 +226,7 @@ export const createNode = (config: NodeConfig, logger: Logger, onState: (state: 
     readiness,
     publisher: replicas,
     feeder,
+    exclusive,
     agent,
     ports,
     hostStats: createHostStatsReader(diskPaths),
@@ -239,11 +272,13 @@ export const createNode = (config: NodeConfig, logger: Logger, onState: (state: 
       publisher.start();
       events.start();
       consulKeeper.start();
+      exclusive.start();
       logStreams.start();
     },
     stop: () => {
       keeper.stop();
       consulKeeper.stop();
+      exclusive.stop();
       logStreams.stop();
       replicaKeeper.stop();
       feeder.stopAll();

@@ -24,6 +24,7 @@ import type { ReplicaLocks } from '../../adapters/docker/replica-locks';
 import type { ReplicaState } from '../../domain/model';
 import type { CheckFeeder } from './check-feeder';
 import type { EventLog } from './event-log';
+import type { ExclusiveKeeper } from './exclusive-keeper';
 import { backoffMs, decideMending, type MendingStep } from './mending';
 import { upkeepOf, type NodeMemory, type NodeReplica } from './node-memory';
 import type { ReplicaPublisher } from './replica-publisher';
@@ -47,6 +48,8 @@ const CALM_LOOK_MS = 2_000;
 const FIRST_PROBE_PAUSE_MS = 25;
 const LAST_PROBE_PAUSE_MS = 1_000;
 const RETRY_MS = 500;
+/** Somebody else has the lease, or nobody answers. */
+const LEASE_RETRY_MS = 1_000;
 /** Beyond it the replica counts as broken, and is somebody else's to replace. */
 const MAX_MEND_FAILURES = 5;
 /** Looks in one turn, so that a replica that changes all the time does not keep others waiting for its lock. */
@@ -77,6 +80,7 @@ export interface ReplicaKeeperDeps {
   readonly containers: ReplicaContainers;
   readonly publisher: ReplicaPublisher;
   readonly feeder: CheckFeeder;
+  readonly exclusive: Pick<ExclusiveKeeper, 'whyNot'>;
   readonly eventLog: EventLog;
   readonly hostAddress: string;
   readonly logger: Logger;
@@ -150,6 +154,13 @@ export const createReplicaKeeper = (deps: ReplicaKeeperDeps): ReplicaKeeper => {
       await publisher.publish(replica, 'broken', inspected, replica.failure);
       return false;
     }
+    const whyNot = await deps.exclusive.whyNot(spec);
+    if (whyNot !== undefined) {
+      await tellConsul(replica, traffic.withdraw(replica, inspected));
+      await tellConsul(replica, say(replica, 'restarting', inspected, whyNot));
+      look(spec.replicaId, LEASE_RETRY_MS);
+      return false;
+    }
     const mending = decideMending({
       containers: containerFacts(replica, inspected, replica.upkeeps, now),
       restart: spec.release.spec.restart,
@@ -157,7 +168,7 @@ export const createReplicaKeeper = (deps: ReplicaKeeperDeps): ReplicaKeeper => {
         inspected.sandbox !== undefined || needsSandbox(spec)
           ? containerStatus(inspected.sandbox)
           : undefined,
-      wasEngineStopped: wasEndedByEngine(inspected),
+      wasEngineStopped: wasEndedByEngine(inspected) || replica.isHalted === true,
     });
     await tellConsul(replica, traffic.withdraw(replica, inspected));
     await tellConsul(replica, traffic.registerMissing(replica, inspected));
@@ -188,8 +199,11 @@ export const createReplicaKeeper = (deps: ReplicaKeeperDeps): ReplicaKeeper => {
     signal: AbortSignal,
   ): Promise<boolean> => {
     switch (step.kind) {
-      case 'ensure':
-        return ensure(replica, step.containers, signal);
+      case 'ensure': {
+        const isDone = await ensure(replica, step.containers, signal);
+        if (isDone) delete replica.isHalted;
+        return isDone;
+      }
       case 'unpause': {
         const paused =
           step.container === undefined ? inspected.sandbox : inspected.containers.get(step.container);

@@ -36,6 +36,7 @@ import { allOrFirstError } from '../../domain/all-or-first-error';
 import type { NodeCapacity } from '../../domain/model';
 import { addReservations, whyRefused, type Reservation } from './admission';
 import type { CheckFeeder } from './check-feeder';
+import type { ExclusiveKeeper } from './exclusive-keeper';
 import {
   groupByReplica,
   rememberReplica,
@@ -55,6 +56,7 @@ export interface ReplicaRunnerDeps {
   readonly readiness: ReadinessDeps;
   readonly publisher: ReplicaPublisher;
   readonly feeder: CheckFeeder;
+  readonly exclusive: Pick<ExclusiveKeeper, 'waitFor' | 'release'>;
   readonly agent: ConsulAgent;
   readonly ports: HostPortChooser;
   readonly hostStats: HostStatsReader;
@@ -104,6 +106,43 @@ export const createReplicaRunner = (deps: ReplicaRunnerDeps): ReplicaRunner => {
       busy.has(replicaId) ? containers.list(replicaId) : (groups.get(replicaId) ?? []);
   };
 
+  /** @returns why an exclusive replica may not run here; undefined when it may */
+  const awaitLease = (
+    replica: NodeReplica,
+    signal: AbortSignal,
+    say: Progress,
+  ): Promise<string | undefined> => {
+    let told = '';
+    return deps.exclusive.waitFor(replica.spec, signal, (words) => {
+      say(replica.spec.replicaId, words);
+      if (words === told) return;
+      told = words;
+      publisher
+        .publish(replica, 'starting', undefined, words)
+        .catch((error: unknown) =>
+          logger.debug(
+            { err: error, replica: replica.spec.replicaId },
+            'could not publish what is waited for',
+          ),
+        );
+    });
+  };
+
+  /** Somebody else goes on with the lease: nothing is left here, so that a new plan sees what is so. */
+  const giveWay = async (
+    replica: NodeReplica,
+    found: readonly FoundContainer[],
+    signal: AbortSignal,
+    reason: string,
+  ): Promise<StartOutcome> => {
+    const { replicaId } = replica.spec;
+    await containers.removeAll(found, signal);
+    deps.ports.release(replica.hostPorts.values());
+    memory.delete(replicaId);
+    await publisher.registry.unpublish(replica.spec);
+    return { kind: 'refused', replicaId, reason };
+  };
+
   const startOne = async (
     replica: NodeReplica,
     found: readonly FoundContainer[],
@@ -114,6 +153,8 @@ export const createReplicaRunner = (deps: ReplicaRunnerDeps): ReplicaRunner => {
     replica.phase = 'starting';
     delete replica.failure;
     replica.upkeeps.clear();
+    const whyNot = await awaitLease(replica, signal, say);
+    if (whyNot !== undefined) return giveWay(replica, found, signal, whyNot);
     publisher
       .publish(replica, 'starting', undefined)
       .catch((error: unknown) =>
@@ -218,6 +259,8 @@ export const createReplicaRunner = (deps: ReplicaRunnerDeps): ReplicaRunner => {
     await containers.removeAll(found, signal);
     if (replica !== undefined) deps.ports.release(replica.hostPorts.values());
     memory.delete(replicaId);
+    // Of what nobody knows any more it may have been the last thing to do.
+    if (spec?.release.spec.exclusive ?? true) await deps.exclusive.release(asked);
     await publisher.registry.unpublish(asked);
     say(replicaId, 'gone');
     return { replicaId, existed: found.length > 0 };

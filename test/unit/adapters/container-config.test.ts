@@ -110,6 +110,14 @@ test('a limit above what the machine has is what the machine has', () => {
   expect(configOf({ cpus: 64 }).HostConfig?.NanoCpus).toBe(2_000_000_000);
 });
 
+test.each(['always', 'on-failure', 'never'] as const)(
+  'what is exclusive is never started by Docker, which knows nothing of leases: %s',
+  (policy) => {
+    const { HostConfig } = configOf({}, { exclusive: true, restart: { policy } });
+    expect(HostConfig?.RestartPolicy).toEqual({ Name: 'no' });
+  },
+);
+
 test.each([
   ['always', 'always'],
   ['on-failure', 'on-failure'],
