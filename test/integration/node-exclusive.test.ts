@@ -1,4 +1,5 @@
 // Exclusive replicas on real engines with a real Consul: never two at once, whatever is cut, frozen or killed.
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 import type { StartReplica } from '../../contracts/activities';
@@ -58,9 +59,24 @@ const begin = async (machine: NodeMachine, replica = clock()): Promise<StartRepl
   return replica;
 };
 
+const isAlive = (pid: number): boolean => {
+  try {
+    process.kill(pid, 0);
+    // One that has ended is there until it is waited for.
+    return !readFileSync(`/proc/${pid}/stat`, 'utf8').includes(') Z ');
+  } catch {
+    return false;
+  }
+};
 const fileOf = ({ config }: NodeMachine) => join(config.dataDir, 'run', `leases-${config.nodeId}.json`);
 const deadlineOf = (machine: NodeMachine, { replicaId }: StartReplica): number =>
   readDeadlines(fileOf(machine))?.[replicaId] ?? 0;
+/** The process that the file names, once it is there. */
+const guardOf = (machine: NodeMachine): Promise<number> =>
+  eventuallyValue(() => Promise.resolve(Number(readFileSync(`${fileOf(machine)}.guard`, 'utf8'))), isAlive, {
+    describe: 'a guard',
+    timeoutMs: 10_000,
+  });
 const endOf = (replica: StartReplica) =>
   eventuallyValue(
     () => Promise.resolve(runs.runs().find(({ replicaId }) => replicaId === replica.replicaId)),
@@ -124,6 +140,7 @@ test('a start gives way to a holder that goes on renewing, and leaves nothing', 
 
 test('a worker that is killed and started anew keeps the replica, and renews its lease', async () => {
   const replica = await begin(home);
+  const guard = await guardOf(home);
   await home.restartNode();
   const before = deadlineOf(home, replica);
   await eventually(() => expect(deadlineOf(home, replica)).toBeGreaterThan(before + 2 * LEASE_LASTS_MS), {
@@ -131,6 +148,20 @@ test('a worker that is killed and started anew keeps the replica, and renews its
   });
   expect(runs.runs()).toMatchObject([{ replicaId: replica.replicaId }]);
   expect(runs.runs()[0]?.endedAtMs).toBeUndefined();
+  // It has a guard of its own, and there is one at a time; one that is killed is replaced, one that is asked to end stays.
+  const second = await guardOf(home);
+  expect(second).not.toBe(guard);
+  await eventually(() => expect(isAlive(guard)).toBe(false));
+  process.kill(second, 'SIGKILL');
+  const third = await eventuallyValue(
+    () => guardOf(home),
+    (pid) => pid !== second,
+    { describe: 'another guard', timeoutMs: 10_000 },
+  );
+  process.kill(third, 'SIGTERM');
+  const seen = deadlineOf(home, replica);
+  await eventually(() => expect(deadlineOf(home, replica)).toBeGreaterThan(seen), { timeoutMs: 10_000 });
+  expect(isAlive(third)).toBe(true);
 }, 90_000);
 
 test('a worker that hangs is stood in for by the guard, which kills in time', async () => {
