@@ -1,4 +1,5 @@
-// A test on a cluster whose failure shows what was not as desired, and what each node wrote lately.
+// A test on a cluster whose failure shows what was not as desired, what became of the nodes, and what each wrote lately.
+import { events } from '../product';
 import type { Cluster } from './cluster';
 import { findClusterProblems } from './cluster-checker';
 
@@ -23,13 +24,24 @@ export function clusterScenario(
         const problems = await findClusterProblems(running).catch((reason: unknown) => [
           `not to be had: ${String(reason)}`,
         ]);
+        // Of the whole run: where work goes depends on how often a node was lost before.
+        const told = await events(running.instance, 'limit=500').then(
+          (all) => all.filter(({ type }) => type.startsWith('node.')),
+          (reason: unknown) => [{ at: '', message: `not to be had: ${String(reason)}` }],
+        );
         const logs = running.nodes.map(({ name: node, product }) => {
           const lines = product.log().slice(before.get(node)).split('\n').slice(-LOG_LINES_SHOWN);
           return [`--- ${node} wrote ---`, ...lines.map((line) => line.slice(0, LOG_LINE_CHARACTERS))].join(
             '\n',
           );
         });
-        (error as Error).message += ['\n--- not as desired ---', ...problems, ...logs].join('\n');
+        (error as Error).message += [
+          '\n--- not as desired ---',
+          ...problems,
+          '--- nodes ---',
+          ...told.map(({ at, message }) => `${at} ${message}`),
+          ...logs,
+        ].join('\n');
         throw error;
       }
     },
