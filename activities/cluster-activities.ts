@@ -34,6 +34,7 @@ interface Word {
   readonly key: MicroserviceKey;
   readonly reason: string;
   readonly hasRoom: boolean;
+  readonly lostNodes: readonly string[];
 }
 
 export interface ClusterDependencies {
@@ -52,6 +53,8 @@ export interface ClusterDependencies {
   readonly entities: {
     /** @returns whether there is such an entity */
     signal(key: MicroserviceKey, signal: ObservedChangedSignal): Promise<boolean>;
+    /** Microservices of which an operation runs that has work for the node. */
+    operatingOn(nodeId: string): Promise<readonly MicroserviceKey[]>;
     /** Ids of the microservices whose entities run, as `project/name` in lower case. */
     running(): Promise<ReadonlySet<string>>;
     /** Starts the entity from what was published, unless it runs. */
@@ -69,6 +72,8 @@ export interface ClusterDependencies {
 /** Begun anew this often, so that the workflow's history shows a watch that lives. */
 const WATCH_FOR_MS = 12 * 3_600_000;
 const SIGNALS_AT_ONCE = 16;
+/** Which operations have work for a node is known this much later at the latest. */
+const OPERATIONS_KNOWN_AFTER_MS = 2_000;
 
 /** What is wrong with a replica after a change, in words; undefined when nothing is to be mended. */
 const troubleOf = (change: ClusterChange & { kind: 'replica' }): string | undefined => {
@@ -169,26 +174,46 @@ export const createClusterActivities = (deps: ClusterDependencies): ClusterActiv
       const tell = (
         key: MicroserviceKey,
         reason: string,
-        hasRoom = waiting.get(microserviceId(key))?.hasRoom ?? false,
+        about: { readonly hasRoom?: boolean; readonly lostNodes?: readonly string[] } = {},
       ) => {
-        waiting.set(microserviceId(key), { key: { project: key.project, name: key.name }, reason, hasRoom });
+        const id = microserviceId(key);
+        const before = waiting.get(id);
+        waiting.set(id, {
+          key: { project: key.project, name: key.name },
+          reason,
+          hasRoom: about.hasRoom === true || before?.hasRoom === true,
+          lostNodes: [...new Set([...(before?.lostNodes ?? []), ...(about.lostNodes ?? [])])],
+        });
         wake();
       };
-      const tellAll = (reason: string, nodeId?: string) => {
+      const tellAll = (reason: string, nodeId: string) => {
+        for (const replica of deps.view.replicas()) if (replica.nodeId === nodeId) tell(replica, reason);
+      };
+      /** Those that have replicas there, and those whose operations wait for it. */
+      const tellOfLoss = async (nodeId: string) => {
+        const reason = `node ${nodeId} is lost`;
+        const lost = { lostNodes: [nodeId] };
         for (const replica of deps.view.replicas()) {
-          if (nodeId === undefined || replica.nodeId === nodeId) tell(replica, reason);
+          if (replica.nodeId === nodeId) tell(replica, reason, lost);
         }
+        for (const key of await deps.entities.operatingOn(nodeId)) tell(key, reason, lost);
+        await context.sleep(OPERATIONS_KNOWN_AFTER_MS);
+        if (isUp(nodeId)) return;
+        for (const key of await deps.entities.operatingOn(nodeId)) tell(key, reason, lost);
       };
       let housekeepingAtMs = 0;
       /** Those that may have something to gain from a node that can take replicas. */
       const tellOfRoom = async (nodeId: string) => {
         const reason = `node ${nodeId} can take replicas`;
         for (const { value } of await deps.store.list<Microservice>(KV_PREFIX.microservices)) {
-          if (mayUseRoom(value)) tell(value, reason, true);
+          if (mayUseRoom(value)) tell(value, reason, { hasRoom: true });
         }
       };
       const inBackground = (what: string, body: Promise<void>) => {
-        body.catch((error: unknown) => deps.warn(what, error));
+        body.catch((error: unknown) => {
+          // A watch that has ended leaves the rest to the next one.
+          if (!context.cancellationSignal.aborted) deps.warn(what, error);
+        });
       };
       const gainsRoom = (nodeId: string) =>
         inBackground('could not look for microservices that wait for a node', tellOfRoom(nodeId));
@@ -200,6 +225,9 @@ export const createClusterActivities = (deps: ClusterDependencies): ClusterActiv
         housekeepingAtMs = 0;
         gainsRoom(nodeId);
       };
+
+      const isLost = (nodeId: string) =>
+        inBackground(`could not tell operations that node ${nodeId} is lost`, tellOfLoss(nodeId));
 
       const isUp = (nodeId: string): boolean => deps.view.nodes().some(({ id, up }) => id === nodeId && up);
 
@@ -238,7 +266,7 @@ export const createClusterActivities = (deps: ClusterDependencies): ClusterActiv
             else followDrain(change.nodeId);
             return;
           case 'membership':
-            if (!change.up) tellAll(`node ${change.nodeId} is lost`, change.nodeId);
+            if (!change.up) isLost(change.nodeId);
             membership.note(change.nodeId, change.up);
             wake();
             return;
@@ -254,9 +282,10 @@ export const createClusterActivities = (deps: ClusterDependencies): ClusterActiv
         }
       });
 
-      const signalOne = async ({ key, reason, hasRoom }: Word) => {
+      const signalOne = async ({ key, reason, hasRoom, lostNodes }: Word) => {
+        const about = { hasRoom, ...(lostNodes.length === 0 ? {} : { lostNodes }) };
         try {
-          if (await deps.entities.signal(key, { reason, hasRoom })) return;
+          if (await deps.entities.signal(key, { reason, ...about })) return;
           const known = await deps.store.list<Microservice>(
             `${KV_PREFIX.microservices}${microserviceId(key)}`,
           );
@@ -266,7 +295,7 @@ export const createClusterActivities = (deps: ClusterDependencies): ClusterActiv
           if (document) await recoverOne(document);
         } catch (error) {
           deps.warn(`could not tell ${microserviceId(key)} that ${reason}`, error);
-          if (!waiting.has(microserviceId(key))) waiting.set(microserviceId(key), { key, reason, hasRoom });
+          tell(key, waiting.get(microserviceId(key))?.reason ?? reason, about);
           await context.sleep(RETRY.node.initialIntervalMs);
         }
       };
@@ -310,7 +339,10 @@ export const createClusterActivities = (deps: ClusterDependencies): ClusterActiv
             const trouble = troubleOf({ kind: 'replica', after: replica });
             if (trouble !== undefined) tell(replica, trouble);
           }
-          for (const { id } of deps.view.nodes()) followDrain(id);
+          for (const { id, up } of deps.view.nodes()) {
+            if (!up) isLost(id);
+            followDrain(id);
+          }
           while (Date.now() < endsAtMs) {
             const batch = [...waiting.values()].slice(0, SIGNALS_AT_ONCE);
             for (const { key } of batch) waiting.delete(microserviceId(key));

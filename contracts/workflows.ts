@@ -60,6 +60,8 @@ export const UPDATE = {
 export const SIGNAL = {
   /** A replica or node of the microservice has changed: look whether something is to be mended. */
   observedChanged: 'observedChanged',
+  /** To an operation: nodes are lost, do not wait for what they were asked. */
+  nodesLost: 'nodesLost',
 } as const;
 
 /** What every change carries. */
@@ -107,6 +109,12 @@ export interface ObservedChangedSignal {
   readonly reason: string;
   /** There may be room that there was not: what could not be mended may be tried at once, without its back-off. */
   readonly hasRoom?: boolean;
+  /** Nodes that have just been lost: the operation under way does not wait for them any more. */
+  readonly lostNodes?: readonly string[];
+}
+
+export interface NodesLostSignal {
+  readonly nodeIds: readonly string[];
 }
 
 /** Input of the operation workflows. */

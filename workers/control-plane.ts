@@ -7,11 +7,11 @@
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 
-import { Client, WorkflowNotFoundError } from '@temporalio/client';
+import { Client } from '@temporalio/client';
 import type { NativeConnection, WorkerOptions } from '@temporalio/worker';
 import type { Logger } from 'pino';
 
-import { createClusterActivities, type ClusterDependencies } from '../activities/cluster-activities';
+import { createClusterActivities } from '../activities/cluster-activities';
 import { createControlPlaneActivities } from '../activities/control-plane-activities';
 import { createClusterView } from '../adapters/consul/cluster-view';
 import { createConsulClient } from '../adapters/consul/consul-client';
@@ -19,14 +19,13 @@ import { createKeyValueStore } from '../adapters/consul/kv-store';
 import { createKvStore } from '../adapters/consul/watch-kv';
 import { replicasKvPrefix } from '../contracts/kv';
 import { CONTROL_PLANE_QUEUE } from '../contracts/queues';
-import { CLUSTER_WORKFLOW_ID, SIGNAL, WORKFLOW, microserviceWorkflowId } from '../contracts/workflows';
+import { CLUSTER_WORKFLOW_ID, WORKFLOW } from '../contracts/workflows';
 import { ContainerOsError } from '../domain/errors';
 import type { ObservedReplica } from '../domain/model';
-import { stateFromDocument } from '../workflows/entity-state';
-import type { MicroserviceInput } from '../workflows/entity';
 
 import { consulOf } from './cluster/head-files';
 import { temporalAddressOf, type Config } from './config';
+import { entitiesOf } from './entities';
 import { ensureSearchAttributes } from './search-attributes';
 import { installTemporalRuntime, startTemporalWorker } from './temporal-worker';
 
@@ -36,40 +35,6 @@ export interface StoppableRole {
 
 /** Where the build puts the workflows' bundle; this file is dist/workers/control-plane.js then. */
 const WORKFLOW_BUNDLE = join(__dirname, '..', 'workflow-bundle.js');
-
-const entitiesOf = (client: Client): ClusterDependencies['entities'] => ({
-  signal: async (key, signal) => {
-    try {
-      await client.workflow.getHandle(microserviceWorkflowId(key)).signal(SIGNAL.observedChanged, signal);
-      return true;
-    } catch (error) {
-      if (error instanceof WorkflowNotFoundError) return false;
-      throw error;
-    }
-  },
-  running: async () => {
-    const running = new Set<string>();
-    const query = `WorkflowType = '${WORKFLOW.microservice}' AND ExecutionStatus = 'Running'`;
-    for await (const { workflowId } of client.workflow.list({ query })) {
-      running.add(workflowId.slice(workflowId.indexOf(':') + 1));
-    }
-    return running;
-  },
-  recover: async (microservice, releases, newest) => {
-    const input: MicroserviceInput = {
-      project: microservice.project,
-      name: microservice.name,
-      carried: stateFromDocument(microservice, releases, newest),
-    };
-    await client.workflow.start(WORKFLOW.microservice, {
-      workflowId: microserviceWorkflowId(microservice),
-      taskQueue: CONTROL_PLANE_QUEUE,
-      workflowIdConflictPolicy: 'USE_EXISTING',
-      args: [input],
-      staticSummary: `microservice ${microservice.name}`,
-    });
-  },
-});
 
 /**
  * Starts the control plane and returns at once; it connects when Temporal and Consul can be reached.

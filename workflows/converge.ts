@@ -29,6 +29,7 @@ import type { Desired, OperationError, Phase, PlanRequest, Release } from '../do
 import type { ReleaseSpec } from '../domain/spec/schema';
 
 import { localActivities } from './local-activities';
+import { followLostNodes, type LostNodes } from './lost-nodes';
 
 export type Converged =
   { readonly kind: 'done' } | { readonly kind: 'failed'; readonly error: OperationError };
@@ -156,10 +157,11 @@ const runPhase = async (
   phase: Phase,
   request: PlanRequest,
   releases: ReadonlyMap<number, Release>,
+  lostNodes: LostNodes,
 ): Promise<PhaseReport> => {
   const nodeIds = [...new Set(phase.steps.map(({ nodeId }) => nodeId))];
   const results = await Promise.allSettled(
-    nodeIds.map((nodeId) => runOnNode(nodeId, phase, request, releases)),
+    nodeIds.map((nodeId) => lostNodes.unlessLost(nodeId, () => runOnNode(nodeId, phase, request, releases))),
   );
   const refusals: Record<string, string> = {};
   const silent: string[] = [];
@@ -174,6 +176,13 @@ const runPhase = async (
       }
       if (isSilence(result.reason)) silent.push(nodeId);
       else failure ??= errorOf(result.reason);
+      continue;
+    }
+    if (result.value === undefined) {
+      if (CancellationScope.current().consideredCancelled) {
+        throw new CancelledFailure('the operation was cancelled');
+      }
+      silent.push(nodeId);
       continue;
     }
     if (result.value.kind === 'stopped') continue;
@@ -213,10 +222,12 @@ export const converge = async (
       (release) => [release.number, release],
     ),
   );
+  const lostNodes = followLostNodes();
   let refusals: Readonly<Record<string, string>> = {};
 
   for (let attempt = firstAttempt; ; attempt += 1) {
     const request: PlanRequest = { ...input.request, desired, refusals, attempt, nowMs: Date.now() };
+    lostNodes.forget();
     const plan = await localActivities.planOperation.executeWithOptions(
       {
         startToCloseTimeout: TIMEOUT.localStartToCloseMs,
@@ -245,10 +256,15 @@ export const converge = async (
       setCurrentDetails(
         `Plan ${attempt}, phase ${index + 1} of ${plan.phases.length}: ${phase.kind} ${count(phase.steps.length, 'step')}`,
       );
-      const report = await runPhase(phase, request, releases);
+      const report = await runPhase(phase, request, releases, lostNodes);
       if (report.failure) return { kind: 'failed', error: report.failure, attempts: attempt };
       if (Object.keys(report.refusals).length > 0 || report.silent.length > 0) {
         refusals = { ...refusals, ...report.refusals };
+        again = true;
+        break;
+      }
+      // What was planned counted on the replicas of a node that is lost now: what follows may not be what is due.
+      if (lostNodes.any()) {
         again = true;
         break;
       }

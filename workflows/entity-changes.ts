@@ -209,5 +209,10 @@ export const acceptChanges = (entity: Entity): void => {
   setHandler(observedChangedSignal, (signal?: ObservedChangedSignal) => {
     entity.observedChanged = true;
     entity.hasRoom ||= signal?.hasRoom ?? false;
+    const lostNodes = signal?.lostNodes ?? [];
+    if (lostNodes.length === 0 || !patched('lost-nodes')) return;
+    // The loss is none of the failures that are tried again less and less often.
+    entity.hasRoom = true;
+    entity.tellLost?.(lostNodes);
   });
 };

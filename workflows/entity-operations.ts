@@ -8,17 +8,21 @@ import {
   CancellationScope,
   ChildWorkflowCancellationType,
   ParentClosePolicy,
-  executeChild,
   isCancellation,
+  log,
   patched,
   setCurrentDetails,
   sleep,
+  startChild,
+  type ChildWorkflowHandle,
 } from '@temporalio/workflow';
 
 import { RETRY, TIMEOUT } from '../contracts/timeouts';
 import {
   SEARCH_ATTRIBUTE,
+  SIGNAL,
   WORKFLOW,
+  type NodesLostSignal,
   type OperationInput,
   type OperationOutcome,
 } from '../contracts/workflows';
@@ -87,13 +91,26 @@ export const createOperations = (entity: Entity): Operations => {
     seed = operation,
   ): PlanRequest => ({ operation, kind, desired, refusals: {}, attempt: 1, seed, nowMs: Date.now() });
 
-  const runChild = (operation: Operation, request: PlanRequest): Promise<OperationOutcome> => {
+  const tellLostTo =
+    (child: ChildWorkflowHandle<OperationWorkflow>) =>
+    (nodeIds: readonly string[]): void => {
+      CancellationScope.nonCancellable(() =>
+        child.signal<[NodesLostSignal]>(SIGNAL.nodesLost, { nodeIds }),
+      ).catch((error: unknown) => {
+        // It has ended meanwhile: the look that follows sees what is lost.
+        log.debug('an operation could not be told of lost nodes', { error: String(error) });
+      });
+    };
+
+  const runChild = async (operation: Operation, request: PlanRequest): Promise<OperationOutcome> => {
     const fallback = fallbackOf(entity.state);
     const childInput: OperationInput = { operation, request, ...(fallback ? { fallback } : {}) };
     const { release } = request.desired;
     // Until the release has been healthy once, whatever changes can fail it, and has to be able to go back.
     const type = operation.kind === 'scale' && fallback ? WORKFLOW.deploy : CHILD_OF[operation.kind];
-    return executeChild<OperationWorkflow>(type, {
+    const lostEarly: string[] = [];
+    entity.tellLost = (nodeIds) => void lostEarly.push(...nodeIds);
+    const child = await startChild<OperationWorkflow>(type, {
       workflowId: operation.id,
       args: [childInput],
       cancellationType: ChildWorkflowCancellationType.WAIT_CANCELLATION_COMPLETED,
@@ -106,6 +123,10 @@ export const createOperations = (entity: Entity): Operations => {
       staticSummary: `${operation.kind} ${entity.state.name} v${release.number} ${describeDesired(request.desired)}`,
       staticDetails: release.spec.containers.map(({ name, image }) => `- ${name}: \`${image}\``).join('\n'),
     });
+    entity.tellLost = tellLostTo(child);
+    // It may have made its first plan before it could be told.
+    if (lostEarly.length > 0) entity.tellLost(lostEarly);
+    return child.result();
   };
 
   /** What an entity that was lost has begun under the same id may still be ending: it comes first. */
@@ -135,6 +156,7 @@ export const createOperations = (entity: Entity): Operations => {
       return { kind: 'failed', error: errorOfChild(error) };
     } finally {
       entity.running = undefined;
+      entity.tellLost = undefined;
     }
   };
 

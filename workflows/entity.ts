@@ -23,6 +23,8 @@ export interface Entity {
   state: EntityState;
   /** What the operation under way runs in; a newer change cancels it. */
   running: CancellationScope | undefined;
+  /** Tells the operation under way that nodes are lost. */
+  tellLost: ((nodeIds: readonly string[]) => void) | undefined;
   /** Somebody has seen a change of what runs: look whether it has come apart. */
   observedChanged: boolean;
   /** There may be room for what could not be mended: look, whatever the back-off says. */
@@ -61,6 +63,7 @@ export const createEntity = (input: MicroserviceInput): Entity => {
     key,
     state,
     running: undefined,
+    tellLost: undefined,
     observedChanged: input.carried !== undefined,
     hasRoom: false,
     local,

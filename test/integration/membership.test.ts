@@ -42,6 +42,7 @@ test('each change is told once, a second loss makes it unstable, and removal end
           told.push(reason);
           return true;
         },
+        operatingOn: async () => [],
         running: async () => new Set(),
         recover: async () => undefined,
       },

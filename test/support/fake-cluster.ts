@@ -8,6 +8,7 @@
 import { ApplicationFailure, Context } from '@temporalio/activity';
 
 import { createControlPlaneActivities } from '../../activities/control-plane-activities';
+import type { ClusterDependencies } from '../../activities/cluster-activities';
 import { eachReplica } from '../../activities/node-activities';
 import type {
   ControlPlaneActivities,
@@ -16,6 +17,7 @@ import type {
   StartOutcome,
   StartReplica,
 } from '../../contracts/activities';
+import type { ClusterChange } from '../../contracts/cluster';
 import { KV_PREFIX } from '../../contracts/kv';
 import type {
   ClusterEvent,
@@ -53,6 +55,8 @@ export interface FakeCluster {
   readonly controlPlane: ControlPlaneActivities;
   readonly nodeActivities: NodeActivities;
   readonly store: MemoryStore;
+  /** What the watch over the cluster sees of it. */
+  readonly view: ClusterDependencies['view'];
 
   // ---- what the test scripts ----
   addNode(id: string, overrides?: Partial<SnapshotNode>): void;
@@ -60,6 +64,10 @@ export interface FakeCluster {
   removeNode(id: string): void;
   /** What Consul's membership says. */
   setUp(nodeId: string, up: boolean): void;
+  /** The machine loses its power: whatever it is asked or was asked, nobody hears of it again. */
+  kill(nodeId: string): void;
+  /** It has its power again; what it was asked before is gone. */
+  revive(nodeId: string): void;
   /** What an operator says of the node. */
   setAvailability(nodeId: string, availability: NodeAvailability): void;
   /** The node refuses replicas with these words; undefined: it takes them again. */
@@ -92,9 +100,14 @@ export interface FakeCluster {
 const HEARTBEAT_EVERY_MS = 50;
 
 /** Waits, telling Temporal that the activity lives; throws when it is cancelled. */
-export const waitWhile = async (waiting: Promise<void>): Promise<void> => {
+export const waitWhile = async (
+  waiting: Promise<void>,
+  isAlive: () => boolean = () => true,
+): Promise<void> => {
   const context = Context.current();
-  const timer = setInterval(() => context.heartbeat(), HEARTBEAT_EVERY_MS);
+  const timer = setInterval(() => {
+    if (isAlive()) context.heartbeat();
+  }, HEARTBEAT_EVERY_MS);
   try {
     await Promise.race([waiting, context.cancelled]);
   } finally {
@@ -115,6 +128,9 @@ export const createFakeCluster = (nodeIds: readonly string[]): FakeCluster => {
   const images = new Map<string, ImageBehaviour>();
   const refusals = new Map<string, string>();
   const full = new Map<string, string>();
+  /** Of machines without power: what ends the wait for them. */
+  const dead = new Map<string, ReturnType<typeof createHold>>();
+  const listeners = new Set<(change: ClusterChange) => void>();
   const watches: { name: string; fewest: number; most: number }[] = [];
   const journal: string[] = [];
   let starts: ReturnType<typeof createHold> | undefined;
@@ -129,6 +145,18 @@ export const createFakeCluster = (nodeIds: readonly string[]): FakeCluster => {
   const ofName = (name: string) => [...replicas.values()].filter((replica) => isNamed(replica, name));
   const runningOf = (name: string) => ofName(name).filter(({ state }) => state === 'running');
 
+  const tell = (change: ClusterChange) => {
+    for (const listener of listeners) listener(change);
+  };
+
+  /** What a machine without power is asked is never answered; when it has its power again, it knows of nothing. */
+  const powered = async (nodeId: string): Promise<void> => {
+    const hold = dead.get(nodeId);
+    if (hold === undefined) return;
+    await hold.pass();
+    throw new Error(`the node ${nodeId} had no power`);
+  };
+
   const look = () => {
     for (const watch of watches) {
       const { length } = runningOf(watch.name);
@@ -137,20 +165,32 @@ export const createFakeCluster = (nodeIds: readonly string[]): FakeCluster => {
     }
   };
   const put = (replica: ObservedReplica, state: ReplicaState) => {
-    replicas.set(replica.id, { ...replica, state, updatedAtMs: Date.now() });
+    const before = replicas.get(replica.id);
+    const after = { ...replica, state, updatedAtMs: Date.now() };
+    replicas.set(replica.id, after);
+    tell({ kind: 'replica', after, ...(before ? { before } : {}) });
     look();
   };
 
+  const remove = (replicaId: string): boolean => {
+    const before = replicas.get(replicaId);
+    if (before === undefined) return false;
+    replicas.delete(replicaId);
+    tell({ kind: 'replica', before });
+    look();
+    return true;
+  };
+
+  const seenNodes = (): readonly SnapshotNode[] =>
+    snapshotNodes([...nodes.values()], [...replicas.values()], {
+      isUp: (nodeId) => nodeOf(nodeId).up,
+      availabilityOf: (nodeId) => nodeOf(nodeId).availability,
+      unstableUntilMs: (nodeId) => nodeOf(nodeId).unstableUntilMs,
+    });
+
   const readSnapshot = async (key: { name: string }): Promise<Snapshot> => {
     if (store.away) await store.list('');
-    return {
-      nodes: snapshotNodes([...nodes.values()], [...replicas.values()], {
-        isUp: (nodeId) => nodeOf(nodeId).up,
-        availabilityOf: (nodeId) => nodeOf(nodeId).availability,
-        unstableUntilMs: (nodeId) => nodeOf(nodeId).unstableUntilMs,
-      }),
-      replicas: ofName(key.name),
-    };
+    return { nodes: seenNodes(), replicas: ofName(key.name) };
   };
 
   const failureOf = (release: Release): Extract<ImageBehaviour, { kind: 'unhealthy' }> | undefined => {
@@ -204,8 +244,9 @@ export const createFakeCluster = (nodeIds: readonly string[]): FakeCluster => {
       if (replicas.has(replicaId)) put(replica, failure ? (failure.leaves ?? 'unhealthy') : 'running');
     };
     try {
-      if (starts) await waitWhile(starts.pass());
+      if (starts) await waitWhile(starts.pass(), () => !dead.has(nodeId));
     } finally {
+      await powered(nodeId);
       // A node goes on with what it has begun, whether or not anyone waits for it.
       settle();
     }
@@ -239,11 +280,14 @@ export const createFakeCluster = (nodeIds: readonly string[]): FakeCluster => {
       randomSuffix: () => String((suffix += 1)).padStart(12, '0'),
     }),
     nodeActivities: {
-      pullImages: async ({ nodeId, images: asked }) =>
-        Promise.all(asked.map(({ image }) => pullOne(nodeId, image))),
+      pullImages: async ({ nodeId, images: asked }) => {
+        await powered(nodeId);
+        return Promise.all(asked.map(({ image }) => pullOne(nodeId, image)));
+      },
       startReplicas: async (input) => {
         const { nodeId } = input;
         nodeOf(nodeId);
+        await powered(nodeId);
         const settled = await Promise.allSettled(
           eachReplica(input).map((replica) => startOne(nodeId, replica)),
         );
@@ -254,22 +298,48 @@ export const createFakeCluster = (nodeIds: readonly string[]): FakeCluster => {
       },
       stopReplicas: async ({ nodeId, replicas: asked }) => {
         nodeOf(nodeId);
+        await powered(nodeId);
         return asked.map(({ replicaId, reason }) => {
           const replica = replicas.get(replicaId);
           if (replica && replica.nodeId !== nodeId) throw new Error(`${replicaId} is not on ${nodeId}`);
           journal.push(`${nodeId}: stop ${replicaId} ${reason}`);
-          const existed = replicas.delete(replicaId);
-          look();
-          return { replicaId, existed };
+          return { replicaId, existed: remove(replicaId) };
         });
       },
     },
     store,
+    view: {
+      ready: Promise.resolve(),
+      nodes: seenNodes,
+      replicas: () => [...replicas.values()],
+      subscribe: (listener) => {
+        listeners.add(listener);
+        return () => listeners.delete(listener);
+      },
+    },
 
-    addNode: (id, overrides = {}) => void nodes.set(id, buildNode(id, { images: [], ...overrides })),
+    addNode: (id, overrides = {}) => {
+      const isNew = !nodes.has(id);
+      nodes.set(id, buildNode(id, { images: [], ...overrides }));
+      tell({ kind: 'node', nodeId: id, isNew });
+    },
     removeNode: (id) => void nodes.delete(id),
-    setUp: (nodeId, up) => void nodes.set(nodeId, { ...nodeOf(nodeId), up }),
-    setAvailability: (nodeId, availability) => void nodes.set(nodeId, { ...nodeOf(nodeId), availability }),
+    setUp: (nodeId, up) => {
+      nodes.set(nodeId, { ...nodeOf(nodeId), up });
+      tell({ kind: 'membership', nodeId, up });
+    },
+    kill: (nodeId) => {
+      nodeOf(nodeId);
+      if (!dead.has(nodeId)) dead.set(nodeId, createHold());
+    },
+    revive: (nodeId) => {
+      dead.get(nodeId)?.release();
+      dead.delete(nodeId);
+    },
+    setAvailability: (nodeId, availability) => {
+      nodes.set(nodeId, { ...nodeOf(nodeId), availability });
+      tell({ kind: 'availability', nodeId, availability });
+    },
     refuse: (nodeId, reason) => {
       if (reason === undefined) refusals.delete(nodeId);
       else refusals.set(nodeId, reason);
@@ -298,8 +368,7 @@ export const createFakeCluster = (nodeIds: readonly string[]): FakeCluster => {
       put(replica, state);
     },
     loseReplica: (replicaId) => {
-      if (!replicas.delete(replicaId)) throw new Error(`the fake cluster has no replica ${replicaId}`);
-      look();
+      if (!remove(replicaId)) throw new Error(`the fake cluster has no replica ${replicaId}`);
     },
 
     replicas: ofName,

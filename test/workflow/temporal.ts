@@ -205,6 +205,7 @@ export const startTemporal = async (options: TemporalOptions = {}): Promise<Temp
         changes: createTemporalChanges({ client, log: pino({ level: 'silent' }) }),
         close: async () => {
           await terminateAll(name);
+          for (const { id } of cluster.view.nodes()) cluster.revive(id);
           clusters.delete(name);
         },
       };

@@ -72,6 +72,8 @@ const createWatch = (store = createMemoryStore()) => {
   const recovered: Microservice[] = [];
   const warnings: string[] = [];
   const entities = new Set<string>();
+  /** Microservices whose operations have work for a node, by its id. */
+  const operations = new Map<string, readonly MicroserviceKey[]>();
   let listener: (change: ClusterChange) => void = () => undefined;
   let isReady: () => void = () => undefined;
   const activities = createClusterActivities({
@@ -92,6 +94,7 @@ const createWatch = (store = createMemoryStore()) => {
         told.push({ name, ...signal });
         return entities.has(name);
       },
+      operatingOn: async (nodeId) => operations.get(nodeId) ?? [],
       running: async () => entities,
       recover: async (microservice) => {
         recovered.push(microservice);
@@ -113,6 +116,7 @@ const createWatch = (store = createMemoryStore()) => {
     nodes,
     replicas,
     entities,
+    operations,
     told,
     recovered,
     warnings,
@@ -178,7 +182,9 @@ test('replicas of a removed microservice are removed when their node is back, an
   await watch.put(microserviceKvKey(keyOf('web')), documentOf('web'));
   watch.begin();
   watch.change({ kind: 'replica', after: buildReplica('web-2', 'b', { name: 'web', state: 'broken' }) });
-  await eventually(() => expect(watch.told).toHaveLength(1));
+  await eventually(() =>
+    expect(watch.told.map(({ name }) => name).sort()).toEqual(['gone', 'unknown', 'web']),
+  );
   expect(watch.recovered).toEqual([]);
 
   watch.setUp('a', true);
@@ -194,6 +200,32 @@ test('replicas of a removed microservice that were there before the watch began 
   watch.replicas.push(buildReplica('gone-1', 'a', { name: 'gone' }));
   watch.begin();
   await eventually(() => expect(watch.recovered.map(({ name }) => name)).toEqual(['gone']));
+});
+
+test('the loss of a node is told to what has replicas or work there, also when it happened while nobody watched', async () => {
+  for (const name of ['web', 'api', 'late', 'other']) watch.entities.add(name);
+  watch.nodes.set('a', true).set('b', false);
+  watch.replicas.push(
+    buildReplica('web-1', 'a', { name: 'web' }),
+    buildReplica('api-1', 'b', { name: 'api' }),
+    buildReplica('other-1', 'c', { name: 'other' }),
+  );
+  watch.begin();
+  await eventually(() =>
+    expect(watch.told).toEqual([{ name: 'api', reason: 'node b is lost', hasRoom: false, lostNodes: ['b'] }]),
+  );
+  watch.operations.set('a', [keyOf('api')]);
+  watch.setUp('a', false);
+  await eventually(() =>
+    expect(watch.told.slice(1).map(({ name, lostNodes }) => [name, lostNodes])).toEqual([
+      ['web', ['a']],
+      ['api', ['a']],
+    ]),
+  );
+  // What has been given work for it a moment ago is found a moment later.
+  watch.operations.set('a', [keyOf('late')]);
+  await eventually(() => expect(watch.told.at(-1)).toMatchObject({ name: 'late', lostNodes: ['a'] }));
+  expect(watch.told.map(({ name }) => name)).toEqual(['api', 'web', 'api', 'late']);
 });
 
 test('microservices that failed hear of room, and of nothing else than their own replicas otherwise', async () => {

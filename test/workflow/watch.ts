@@ -1,0 +1,34 @@
+/** The real watch over the cluster, over a project's fake one: what it tells entities goes by Temporal. */
+
+import { MockActivityEnvironment } from '@temporalio/testing';
+
+import { createClusterActivities } from '../../activities/cluster-activities';
+import { entitiesOf } from '../../workers/entities';
+
+import type { Project } from './temporal';
+
+export interface Watch {
+  stop(): Promise<void>;
+}
+
+export const startWatch = ({ cluster, client }: Project): Watch => {
+  let suffix = 0;
+  const activities = createClusterActivities({
+    store: cluster.store,
+    view: cluster.view,
+    entities: entitiesOf(client),
+    randomSuffix: () => `watch${String((suffix += 1)).padStart(12, '0')}`,
+    warn: (message, error) => {
+      throw new Error(message, { cause: error });
+    },
+  });
+  const environment = new MockActivityEnvironment();
+  const ended = environment.run(() => activities.watchCluster());
+  ended.catch(() => undefined); // `stop` tells how it ended
+  return {
+    stop: async () => {
+      environment.cancel();
+      await expect(ended).rejects.toMatchObject({ name: 'CancelledFailure' });
+    },
+  };
+};
