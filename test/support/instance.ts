@@ -45,7 +45,9 @@ export interface Instance extends ProductProcess {
   /** Where a port that the product listens on or exposes is reached from the tests. */
   outside(address: string): string;
   api(method: string, path: string, options?: RequestOptions): Promise<HttpAnswer>;
-  /** Consul's HTTP API, with every right; throws unless the answer is good. */
+  /** Consul's HTTP API, with every right. */
+  askConsul(path: string, options?: HttpOptions & { readonly body?: string }): Promise<HttpAnswer>;
+  /** The same: what it answers; throws unless the answer is good. */
   consul<T>(path: string): Promise<T>;
   /** The id in the label `containeros.cluster`. */
   clusterId(): string;
@@ -100,6 +102,12 @@ export async function startInstance(options: InstanceOptions): Promise<Instance>
       ...(body === undefined ? {} : { body: typeof body === 'string' ? body : JSON.stringify(body) }),
     });
 
+  const askConsul: Instance['askConsul'] = (path, options = {}) =>
+    httpRequest(`http://${engine.loopbackAddress}:${ports.consul}${path}`, {
+      ...options,
+      headers: { ...consulTokenHeader(dataDir), ...options.headers },
+    });
+
   const product = await prepareProductProcess({
     machine: engine,
     dataDir,
@@ -127,10 +135,9 @@ export async function startInstance(options: InstanceOptions): Promise<Instance>
     outside: (address) =>
       address.replace(/^(127\.0\.0\.1|localhost|0\.0\.0\.0)(?=:|$)/, engine.loopbackAddress),
     api,
+    askConsul,
     consul: async <T>(path: string) => {
-      const answer = await httpRequest(`http://${engine.loopbackAddress}:${ports.consul}${path}`, {
-        headers: consulTokenHeader(dataDir),
-      });
+      const answer = await askConsul(path);
       if (answer.status !== 200) throw new Error(`Consul: ${answer.status} ${answer.text}`);
       return answer.body as T;
     },
