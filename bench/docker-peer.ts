@@ -4,7 +4,8 @@ import type Docker from 'dockerode';
 import { containerConfig, portKey, type ContainerSettings } from '../adapters/docker/container-config';
 import { LABEL } from '../contracts/docker';
 import type { ReleaseSpec } from '../domain/spec/schema';
-import { releaseSpecOf, type Bed } from './bed';
+import type { DockerEngine } from '../test/support/engine';
+import { findContainers, releaseSpecOf, type Bed } from './bed';
 import { pooled, timed, untilServing, type Deployed, type Peer } from './peer';
 
 /** Apart from ContainerOS's own range, and from the ports that the kernel and Swarm give away. */
@@ -13,6 +14,7 @@ const PORT_COUNT = 9_000;
 const CLUSTER_ID = 'benchmark-of-direct-calls';
 
 interface Running {
+  readonly engine: DockerEngine;
   readonly container: Docker.Container;
   readonly endpoint: string;
 }
@@ -20,17 +22,26 @@ interface Running {
 let portsGiven = 0;
 const nextPort = (): number => FIRST_PORT + (portsGiven++ % PORT_COUNT);
 
-/** @param width how many calls are under way at a time */
+/** @param width how many calls are under way at a time, in equal parts on each engine */
 export const createDockerPeer = (bed: Bed, width: number): Peer => {
-  const { docker } = bed.engine;
-  const settings: ContainerSettings = {
-    clusterId: CLUSTER_ID,
-    nodeId: bed.engine.hostname,
-    advertiseAddress: '127.0.0.1',
-    hostCpus: 1,
-  };
+  const { engines } = bed;
+  const widthOfEach = width / engines.length;
+  if (!Number.isInteger(widthOfEach)) throw new Error(`${width} calls cannot be spread evenly`);
+  let containersGiven = 0;
+  const nextEngine = (): DockerEngine => engines[containersGiven++ % engines.length] ?? engines[0];
 
-  const startOne = async (name: string, replicaId: string, spec: ReleaseSpec): Promise<Running> => {
+  const startOne = async (
+    engine: DockerEngine,
+    name: string,
+    replicaId: string,
+    spec: ReleaseSpec,
+  ): Promise<Running> => {
+    const settings: ContainerSettings = {
+      clusterId: CLUSTER_ID,
+      nodeId: engine.hostname,
+      advertiseAddress: bed.publishAddress(engine),
+      hostCpus: 1,
+    };
     const [container] = spec.containers;
     const [port] = container?.ports ?? [];
     if (container === undefined || port === undefined)
@@ -44,11 +55,20 @@ export const createDockerPeer = (bed: Bed, width: number): Peer => {
       operation: `deploy:default/${name}`,
     };
     const hostPorts = new Map([[portKey(port), hostPort]]);
-    const made = await docker.createContainer(
+    const made = await engine.docker.createContainer(
       containerConfig(replica, container, settings, hostPorts, undefined),
     );
     await made.start();
-    return { container: made, endpoint: bed.outside(`127.0.0.1:${hostPort}`) };
+    return { engine, container: made, endpoint: bed.outside(`${settings.advertiseAddress}:${hostPort}`) };
+  };
+
+  /** All engines work at the same time, each with its part of the calls. */
+  const onEachEngine = async <T extends { readonly engine: DockerEngine }, R>(
+    items: readonly T[],
+    work: (item: T) => Promise<R>,
+  ): Promise<R[]> => {
+    const parts = engines.map((engine) => items.filter((item) => item.engine === engine));
+    return (await Promise.all(parts.map((part) => pooled(part, widthOfEach, work)))).flat();
   };
 
   /** Whoever has started one goes on with the next; that it serves is waited for beside it. */
@@ -56,8 +76,9 @@ export const createDockerPeer = (bed: Bed, width: number): Peer => {
     wanted: readonly { readonly name: string; readonly id: string }[],
   ): Promise<Running[]> => {
     const waits: Promise<void>[] = [];
-    const running = await pooled(wanted, width, async ({ name, id }) => {
-      const one = await startOne(name, id, releaseSpecOf(bed, name));
+    const placed = wanted.map((one) => ({ ...one, engine: nextEngine() }));
+    const running = await onEachEngine(placed, async ({ engine, name, id }) => {
+      const one = await startOne(engine, name, id, releaseSpecOf(bed, name));
       waits.push(untilServing(one.endpoint));
       return one;
     });
@@ -76,7 +97,7 @@ export const createDockerPeer = (bed: Bed, width: number): Peer => {
         running = running.slice(0, count);
         // Waiting for a container to end costs the engine nothing, so all are asked at once; removing does.
         await Promise.all(surplus.map(({ container }) => container.stop()));
-        await pooled(surplus, width, ({ container }) => container.remove({ v: true }));
+        await onEachEngine(surplus, ({ container }) => container.remove({ v: true }));
         running.push(...(await startAll(named(name, running.length, count - running.length))));
       },
       killAndRecover: async () => {
@@ -103,9 +124,10 @@ export const createDockerPeer = (bed: Bed, width: number): Peer => {
       await startAll(names.map((name) => ({ name, id: `${name}-0` })));
     },
     clear: async () => {
-      const filters = { label: [`${LABEL.cluster}=${CLUSTER_ID}`] };
-      const found = await docker.listContainers({ all: true, filters });
-      await pooled(found, 4, ({ Id }) => docker.getContainer(Id).remove({ force: true, v: true }));
+      const found = await findContainers(bed, [`${LABEL.cluster}=${CLUSTER_ID}`]);
+      await onEachEngine(found, ({ engine, container }) =>
+        engine.docker.getContainer(container.Id).remove({ force: true, v: true }),
+      );
     },
   };
 };

@@ -9,26 +9,65 @@ export type Unit = 's' | 'ms' | 'MB' | '% of a core';
 export type Target =
   /** Not more than so many times what the direct calls take, and less than Swarm takes. */
   | { readonly kind: 'near-docker'; readonly timesAtMost: number }
-  | { readonly kind: 'below'; readonly limit: number };
+  /** The median, and where there is a worst value, each single one. */
+  | { readonly kind: 'below'; readonly limit: number; readonly worst?: number };
 
 export interface Metric {
   readonly id: string;
   readonly title: string;
   readonly unit: Unit;
   readonly target?: Target;
+  /** The metric, by its id, that this one tells more about: it is shown beside it, whoever was measured. */
+  readonly beside?: string;
 }
 
-const TIMES_DIRECT_CALLS = 1.3;
-const nearDocker: Target = { kind: 'near-docker', timesAtMost: TIMES_DIRECT_CALLS };
-const below = (limit: number): Target => ({ kind: 'below', limit });
+const nearDocker = (timesAtMost = 1.3): Target => ({ kind: 'near-docker', timesAtMost });
+const below = (limit: number, worst?: number): Target => ({
+  kind: 'below',
+  limit,
+  ...(worst === undefined ? {} : { worst }),
+});
 
 export const METRICS = {
-  deploy: { id: 'deploy', title: 'deploy 6 replicas', unit: 's', target: nearDocker },
-  scaleUp: { id: 'scale-up', title: 'scale from 1 to 30 replicas', unit: 's', target: nearDocker },
-  scaleDown: { id: 'scale-down', title: 'scale from 30 to 1 replica', unit: 's', target: nearDocker },
+  deploy: { id: 'deploy', title: 'deploy 6 replicas', unit: 's', target: nearDocker() },
+  scaleUp: { id: 'scale-up', title: 'scale from 1 to 30 replicas', unit: 's', target: nearDocker() },
+  scaleDown: { id: 'scale-down', title: 'scale from 30 to 1 replica', unit: 's', target: nearDocker() },
   kill: { id: 'kill', title: 'a killed container serves again', unit: 's', target: below(1) },
-  killKnown: { id: 'kill-known', title: '… and Consul shows it passing', unit: 's' },
-  deploys: { id: 'deploys', title: '200 deploys of one replica', unit: 's', target: nearDocker },
+  killKnown: { id: 'kill-known', title: '… and Consul shows it passing', unit: 's', beside: 'kill' },
+  deploys: { id: 'deploys', title: '200 deploys of one replica', unit: 's', target: nearDocker() },
+  clusterDeploy: { id: 'cluster-deploy', title: 'deploy 6 replicas', unit: 's', target: nearDocker() },
+  clusterScaleUp: {
+    id: 'cluster-scale-up',
+    title: 'scale from 6 to 60 replicas',
+    unit: 's',
+    target: nearDocker(1.25),
+  },
+  clusterScaleDown: { id: 'cluster-scale-down', title: 'scale from 60 to 6 replicas', unit: 's' },
+  clusterKill: {
+    id: 'cluster-kill',
+    title: 'a killed container serves again',
+    unit: 's',
+    target: below(1),
+  },
+  clusterKillKnown: {
+    id: 'cluster-kill-known',
+    title: '… and Consul shows it passing',
+    unit: 's',
+    beside: 'cluster-kill',
+  },
+  lossTrafficOff: {
+    id: 'loss-traffic-off',
+    title: 'a node is lost: nobody is led there',
+    unit: 's',
+    target: below(3),
+  },
+  lossServes: {
+    id: 'loss-serves',
+    title: '… all replicas serve on other nodes',
+    unit: 's',
+    target: below(5, 8),
+  },
+  lossReturn: { id: 'loss-return', title: '… it is back: no container is too many', unit: 's' },
 } as const satisfies Record<string, Metric>;
 
 /** Latencies of the API's answers: each round gives one value of each percentile. */
@@ -43,6 +82,18 @@ export const idleMetric = (kind: 'memory' | 'cpu', state: string): Metric =>
   kind === 'memory'
     ? { id: `idle memory, ${state}`, title: `memory in all, ${state}`, unit: 'MB', target: below(400) }
     : { id: `idle cpu, ${state}`, title: `CPU in all, ${state}`, unit: '% of a core', target: below(3) };
+
+/** Of a machine that has joined. Without a target: what runs there besides the worker and the agent is in it too. */
+export const memberMetric = (
+  kind: 'memory' | 'cpu',
+  what: 'worker and Consul agent' | 'in all',
+  where: string,
+): Metric => {
+  const title = `${kind === 'memory' ? 'memory' : 'CPU'}${what === 'in all' ? '' : ' of'} ${what}, ${where}`;
+  const unit = kind === 'memory' ? 'MB' : '% of a core';
+  const target = kind === 'memory' ? below(200) : below(2);
+  return { id: `member ${title}`, title, unit, ...(what === 'in all' ? {} : { target }) };
+};
 
 export interface Measured {
   readonly metric: Metric;

@@ -21,6 +21,28 @@ export interface Deployed {
   killAndRecover(): Promise<KillReport>;
 }
 
+/** A peer that is more than its calls: it keeps replicas running when a machine is lost. */
+export interface Orchestrator extends Peer {
+  deploy(name: string, replicas: number): Promise<Kept>;
+  /** Until every machine counts as there, and nothing is being done; losses until then are forgotten. */
+  untilWhole(): Promise<void>;
+}
+
+export interface Kept extends Deployed {
+  /** A new look each time: directories of different lookers share nothing. */
+  directory(): Directory;
+  /** How many of its containers run on all machines, also on one that is cut off. */
+  runningContainers(): Promise<number>;
+}
+
+/** What leads users to the replicas of a microservice. */
+export interface Directory {
+  /** The endpoints that are given out. May answer only when there are others than it has told before. */
+  look(): Promise<readonly string[]>;
+  /** How long to wait before it is asked again. */
+  readonly pauseMs?: number;
+}
+
 export interface KillReport {
   readonly servesMs: number;
   /** When whoever asks the service registry is led there too. */
@@ -58,6 +80,62 @@ export const until = async (
 
 export const untilServing = (endpoint: string): Promise<void> =>
   until(`${endpoint} serves`, () => isServing(endpoint));
+
+/** Until a directory leads to so many replicas, and each, asked as soon as it is named, has answered. */
+export const untilReplicasServe = async (
+  name: string,
+  directory: Directory,
+  count: number,
+): Promise<void> => {
+  const pages = askForPages();
+  let endpoints: readonly string[] = [];
+  await untilListed(`${count} replicas of ${name} are given out`, directory, (listed) => {
+    endpoints = listed;
+    pages.ask(endpoints);
+    return endpoints.length === count;
+  });
+  await pages.answered(endpoints);
+};
+
+/** Looks into a directory until what it lists is as wanted. */
+export const untilListed = (
+  what: string,
+  directory: Directory,
+  isAsWanted: (listed: readonly string[]) => boolean,
+): Promise<void> => {
+  const { pauseMs } = directory;
+  const options = pauseMs === undefined ? {} : { pauseMs };
+  return until(what, async () => isAsWanted(await directory.look()), options);
+};
+
+export interface PageRequests {
+  /** Those that have not been asked yet. */
+  ask(endpoints: readonly string[]): void;
+  /** Until all of these have answered. */
+  answered(endpoints: readonly string[]): Promise<void>;
+}
+
+/** Asks each endpoint until it serves. That one never does is told to whoever waits for it. */
+export const askForPages = (): PageRequests => {
+  const asked = new Map<string, Promise<void>>();
+  return {
+    ask: (endpoints) => {
+      for (const endpoint of endpoints) {
+        if (asked.has(endpoint)) continue;
+        const answer = untilServing(endpoint);
+        answer.catch(() => undefined); // nobody may wait for it, when it has been replaced
+        asked.set(endpoint, answer);
+      }
+    },
+    answered: async (endpoints) => {
+      await Promise.all(
+        endpoints.map(
+          (endpoint) => asked.get(endpoint) ?? Promise.reject(new Error(`${endpoint} was not asked`)),
+        ),
+      );
+    },
+  };
+};
 
 /** Runs the work with so many at a time. After a failure nothing new is begun. */
 export const pooled = async <T, R>(

@@ -7,7 +7,7 @@ import type Docker from 'dockerode';
 import { projectRoot, runCommand } from '../test/support/process';
 import type { IdleReport } from './cases/idle';
 import type { Measured } from './measurements';
-import { comparisonTable, limitTable, markdownTable, withResults } from './table';
+import { comparisonTable, limitTable, markdownTable, sorted, withResults, type Section } from './table';
 
 export interface Facts {
   readonly date: string;
@@ -24,7 +24,9 @@ export interface Facts {
   readonly loadAfter?: number;
 }
 
+/** Of one run of one section. */
 export interface Results {
+  readonly section: Section;
   readonly facts: Facts;
   readonly measured: readonly Measured[];
   readonly idle: readonly IdleReport[];
@@ -49,29 +51,35 @@ export const gatherFacts = async (docker: Docker, command: string, loadBefore: n
   };
 };
 
-export const toJson = ({ facts, measured, idle }: Results): string =>
+export const toJson = (all: readonly Results[]): string =>
   JSON.stringify(
-    {
+    all.map(({ section, facts, measured, idle }) => ({
+      section,
       facts,
       measurements: measured.map(({ metric, values }) => ({ ...metric, values: Object.fromEntries(values) })),
       idle,
-    },
+    })),
     null,
     2,
   );
 
-export const toMarkdown = ({ facts, measured, idle }: Results): string => {
-  const isCompared = ({ values }: Measured) => values.size > 1;
-  const known = measured.filter(({ metric }) => metric.id === 'kill-known');
-  const compared = measured
-    .filter(isCompared)
-    .flatMap((one) => (one.metric.id === 'kill' ? [one, ...known] : [one]));
-  const alone = measured.filter((one) => !compared.includes(one));
+const HEADINGS: Readonly<Record<Section, { compared: string; alone: string; idle: string }>> = {
+  engine: { compared: 'Changes', alone: 'Reads and idling', idle: 'Each process when idle' },
+  cluster: {
+    compared: 'Changes and losses, three machines',
+    alone: 'Machines that joined, when idle',
+    idle: 'Each process of machines that joined, when idle',
+  },
+};
+
+export const toMarkdown = ({ section, facts, measured, idle }: Results): string => {
+  const { compared, alone } = sorted(measured);
+  const headings = HEADINGS[section];
   return [
     factLines(facts),
-    ...(compared.length === 0 ? [] : ['### Changes', comparisonTable(compared)]),
-    ...(alone.length === 0 ? [] : ['### Reads and idling', limitTable(alone)]),
-    ...(idle.length === 0 ? [] : ['### Each process when idle', idleTable(idle), sharersNote(idle)]),
+    ...(compared.length === 0 ? [] : [`### ${headings.compared}`, comparisonTable(compared)]),
+    ...(alone.length === 0 ? [] : [`### ${headings.alone}`, limitTable(alone)]),
+    ...(idle.length === 0 ? [] : [`### ${headings.idle}`, idleTable(idle), sharersNote(idle)]),
   ].join('\n\n');
 };
 
@@ -118,10 +126,10 @@ const sharersNote = (idle: readonly IdleReport[]): string => {
     : `Up to ${most} other processes on the machine ran the same programs, which makes PSS smaller; memory in all does not depend on it.`;
 };
 
-/** docs/benchmarks.md with these results in place of the last ones. */
+/** docs/benchmarks.md with these results in place of the last ones of their section. */
 export const writeDocument = async (results: Results): Promise<string> => {
   const path = join(projectRoot(), 'docs', 'benchmarks.md');
-  const document = withResults(readFileSync(path, 'utf8'), toMarkdown(results));
+  const document = withResults(readFileSync(path, 'utf8'), results.section, toMarkdown(results));
   writeFileSync(path, await format(document, { ...(await resolveConfig(path)), parser: 'markdown' }));
   return path;
 };

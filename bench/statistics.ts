@@ -48,4 +48,8 @@ export const best = <K>(candidates: ReadonlyMap<K, readonly number[]>): K | unde
 export const orderOf = <T>(peers: readonly T[], round: number): readonly T[] =>
   round % 2 === 0 ? peers : [...peers].reverse();
 
+/** Whether a round is one of those of a peer that has fewer of them than there are: they are spread evenly. */
+export const takesPart = (round: number, rounds: number, ofPeer: number): boolean =>
+  Math.floor(((round + 1) * ofPeer) / rounds) > Math.floor((round * ofPeer) / rounds);
+
 const ascending = (values: readonly number[]): number[] => [...values].sort((a, b) => a - b);

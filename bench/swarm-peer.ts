@@ -1,12 +1,23 @@
-// Docker Swarm on the same engine, with one manager that is the only worker.
+// Docker Swarm on the same engines: the first one's is the manager, and a worker as all of them are.
 // Invariant: it is asked for what ContainerOS is asked for: the same image, limits and labels, and a random host port
 // for every replica (ports in host mode; the routing mesh needs IPVS in the kernel, which not every machine has).
 import type { ServiceSpec } from 'dockerode';
-import { releaseSpecOf, type Bed } from './bed';
-import { isServing, pooled, timed, until, untilServing, type Deployed, type Peer } from './peer';
+import type { DockerEngine } from '../test/support/engine';
+import { findContainers, releaseSpecOf, type Bed } from './bed';
+import {
+  isServing,
+  pooled,
+  timed,
+  until,
+  untilReplicasServe,
+  untilServing,
+  type Directory,
+  type Kept,
+  type Orchestrator,
+} from './peer';
 
 const LABEL = 'benchmark';
-const MANAGER_PORT = 2377;
+const SWARM_PORT = 2377;
 const NANO = 1_000_000_000;
 /** How often Swarm is asked for its tasks; it has no call that waits for a change of them. */
 const LOOK_EVERY_MS = 15;
@@ -16,6 +27,7 @@ const MANY_TIMEOUT_MS = 300_000;
 interface RunningTask {
   readonly ID: string;
   readonly ServiceID: string;
+  readonly NodeID: string;
   readonly Status: {
     readonly State: string;
     readonly ContainerStatus?: { readonly ContainerID?: string };
@@ -23,9 +35,9 @@ interface RunningTask {
   };
 }
 
-export const createSwarmPeer = async (bed: Bed): Promise<Peer & { leave(): Promise<void> }> => {
-  const { docker, address } = bed.engine;
-  await docker.swarmInit({ ListenAddr: `${address}:${MANAGER_PORT}`, AdvertiseAddr: address });
+export const createSwarmPeer = async (bed: Bed): Promise<Orchestrator & { leave(): Promise<void> }> => {
+  const { docker } = bed.engines[0];
+  const machines = await formSwarm(bed);
 
   const serviceSpec = (name: string, replicas: number): ServiceSpec => {
     const [container] = releaseSpecOf(bed, name).containers;
@@ -59,41 +71,34 @@ export const createSwarmPeer = async (bed: Bed): Promise<Peer & { leave(): Promi
     })) as unknown as readonly RunningTask[];
     return tasks.filter((task) => task.Status.State === 'running' && portOf(task) !== undefined);
   };
-  const endpointOf = (task: RunningTask): string => `${address}:${portOf(task)}`;
-
-  /** Each replica is asked for a page as soon as Swarm says that it runs. */
-  const untilReplicasServe = async (name: string, count: number): Promise<void> => {
-    const asked = new Map<string, Promise<void>>();
-    await until(
-      `${count} replicas of ${name} run`,
-      async () => {
-        const tasks = await running(name);
-        for (const task of tasks) {
-          if (!asked.has(task.ID)) asked.set(task.ID, untilServing(endpointOf(task)));
-        }
-        return tasks.length === count;
-      },
-      { pauseMs: LOOK_EVERY_MS },
-    );
-    await Promise.all(asked.values());
+  const engineOf = (task: RunningTask): DockerEngine => {
+    const engine = machines.get(task.NodeID);
+    if (engine === undefined) throw new Error(`the node ${task.NodeID} is none of ours`);
+    return engine;
   };
+  const endpointOf = (task: RunningTask): string => `${engineOf(task).address}:${portOf(task)}`;
 
-  const containers = (name?: string) =>
-    docker.listContainers({
-      all: true,
-      filters: { label: [name === undefined ? LABEL : `${LABEL}=${name}`] },
-    });
+  const directoryOf = (name: string): Directory => ({
+    look: async () => (await running(name)).map(endpointOf),
+    pauseMs: LOOK_EVERY_MS,
+  });
+  const untilServed = (name: string, count: number) => untilReplicasServe(name, directoryOf(name), count);
 
-  const deploy = async (name: string, replicas: number): Promise<Deployed> => {
+  const containers = (name?: string, which?: 'running') =>
+    findContainers(bed, [name === undefined ? LABEL : `${LABEL}=${name}`], which);
+
+  const deploy = async (name: string, replicas: number): Promise<Kept> => {
     const made = await docker.createService(serviceSpec(name, replicas));
     const service = docker.getService(made.id);
     let current = replicas;
-    await untilReplicasServe(name, replicas);
+    await untilServed(name, replicas);
     return {
+      directory: () => directoryOf(name),
+      runningContainers: async () => (await containers(name, 'running')).length,
       scale: async (count) => {
         const seen = (await service.inspect()) as { Version: { Index: number } };
         await service.update({ ...serviceSpec(name, count), version: seen.Version.Index });
-        if (count > current) await untilReplicasServe(name, count);
+        if (count > current) await untilServed(name, count);
         else {
           await until(`${count} containers are left`, async () => (await containers(name)).length === count, {
             pauseMs: 50,
@@ -104,15 +109,16 @@ export const createSwarmPeer = async (bed: Bed): Promise<Peer & { leave(): Promi
       killAndRecover: async () => {
         const [victim] = await running(name);
         const containerId = victim?.Status.ContainerStatus?.ContainerID;
-        if (containerId === undefined) throw new Error('nothing runs');
+        if (victim === undefined || containerId === undefined) throw new Error('nothing runs');
+        const { docker: victims } = engineOf(victim);
         return {
           servesMs: await timed(async () => {
-            await docker.getContainer(containerId).kill();
+            await victims.getContainer(containerId).kill();
             await until(
               'another task serves',
               async () => {
                 const [task] = await running(name);
-                if (task === undefined || task.ID === victim?.ID) return false;
+                if (task === undefined || task.ID === victim.ID) return false;
                 return isServing(endpointOf(task));
               },
               { pauseMs: LOOK_EVERY_MS },
@@ -153,12 +159,43 @@ export const createSwarmPeer = async (bed: Bed): Promise<Peer & { leave(): Promi
       await Promise.all([sent, begun]);
       await Promise.all(asked.values());
     },
+    untilWhole: () =>
+      until('every machine is ready', async () => {
+        const nodes = (await docker.listNodes()) as readonly { Status: { State: string } }[];
+        return nodes.length === machines.size && nodes.every(({ Status }) => Status.State === 'ready');
+      }),
     clear: removeServices,
     leave: async () => {
       await removeServices();
-      await docker.swarmLeave({ force: true });
+      // The manager last: it hears that the others leave.
+      for (const engine of [...bed.engines].reverse()) await engine.docker.swarmLeave({ force: true });
     },
   };
+};
+
+/** @returns the engines by the ids that Swarm gives to them */
+const formSwarm = async ({ engines }: Bed): Promise<ReadonlyMap<string, DockerEngine>> => {
+  const [manager, ...workers] = engines;
+  const ownAddress = ({ address }: DockerEngine) => ({
+    ListenAddr: `${address}:${SWARM_PORT}`,
+    AdvertiseAddr: address,
+  });
+  await manager.docker.swarmInit(ownAddress(manager));
+  const { JoinTokens } = (await manager.docker.swarmInspect()) as { JoinTokens: { Worker: string } };
+  for (const worker of workers) {
+    await worker.docker.swarmJoin({
+      ...ownAddress(worker),
+      RemoteAddrs: [`${manager.address}:${SWARM_PORT}`],
+      JoinToken: JoinTokens.Worker,
+    });
+  }
+  const ids = await Promise.all(
+    engines.map(async (engine) => {
+      const { Swarm } = (await engine.docker.info()) as { Swarm: { NodeID: string } };
+      return [Swarm.NodeID, engine] as const;
+    }),
+  );
+  return new Map(ids);
 };
 
 const portOf = (task: RunningTask): number | undefined => task.Status.PortStatus?.Ports?.[0]?.PublishedPort;

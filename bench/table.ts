@@ -47,7 +47,7 @@ export const isMet = (
 ): boolean | undefined => {
   switch (target.kind) {
     case 'below':
-      return summary.median < target.limit;
+      return summary.median < target.limit && (target.worst === undefined || summary.max < target.worst);
     case 'near-docker':
       if (toDocker === undefined || toSwarm === undefined) return undefined;
       return toDocker <= target.timesAtMost && toSwarm < 1;
@@ -69,7 +69,7 @@ const formatTarget = (target: Target | undefined, unit: Unit): string => {
   if (target === undefined) return '';
   switch (target.kind) {
     case 'below':
-      return `under ${target.limit} ${unit}`;
+      return `under ${target.limit} ${unit}${target.worst === undefined ? '' : `, each under ${target.worst} ${unit}`}`;
     case 'near-docker':
       return `at most ${target.timesAtMost} × Docker API, faster than Swarm`;
   }
@@ -123,13 +123,37 @@ const spread = ({ min, max }: Summary, unit: Unit): string =>
 
 const verdict = (met: boolean | undefined): string => (met === undefined ? '' : met ? 'yes' : '**no**');
 
-export const BEGIN_MARK = '<!-- results: begin; written by npm run bench -->';
-export const END_MARK = '<!-- results: end -->';
+export type Section = 'engine' | 'cluster';
 
-/** The document with what is between the marks replaced. */
-export const withResults = (document: string, results: string): string => {
-  const begin = document.indexOf(BEGIN_MARK);
-  const end = document.indexOf(END_MARK);
-  if (begin === -1 || end < begin) throw new Error('the document has no place for results');
-  return `${document.slice(0, begin + BEGIN_MARK.length)}\n\n${results.trim()}\n\n${document.slice(end)}`;
+/** Between which lines of the document the results of a section stand. */
+export const MARKS: Readonly<Record<Section, { readonly begin: string; readonly end: string }>> = {
+  engine: {
+    begin: '<!-- results: begin; written by npm run bench -->',
+    end: '<!-- results: end -->',
+  },
+  cluster: {
+    begin: '<!-- results of three machines: begin; written by npm run bench -->',
+    end: '<!-- results of three machines: end -->',
+  },
+};
+
+/** The document with what is between the section's marks replaced. */
+export const withResults = (document: string, section: Section, results: string): string => {
+  const marks = MARKS[section];
+  const begin = document.indexOf(marks.begin);
+  const end = document.indexOf(marks.end);
+  if (begin === -1 || end < begin) throw new Error(`the document has no place for results of the ${section}`);
+  return `${document.slice(0, begin + marks.begin.length)}\n\n${results.trim()}\n\n${document.slice(end)}`;
+};
+
+/** What is compared, each with what tells more about it, and what only the product is measured at. */
+export const sorted = (
+  measured: readonly Measured[],
+): { readonly compared: readonly Measured[]; readonly alone: readonly Measured[] } => {
+  const isBesideAnother = ({ metric: { beside } }: Measured): boolean =>
+    measured.some(({ metric, values }) => metric.id === beside && values.size > 1);
+  const compared = measured
+    .filter((one) => one.values.size > 1 && !isBesideAnother(one))
+    .flatMap((one) => [one, ...measured.filter(({ metric }) => metric.beside === one.metric.id)]);
+  return { compared, alone: measured.filter((one) => !compared.includes(one)) };
 };

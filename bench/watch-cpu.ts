@@ -1,7 +1,6 @@
 // Where the CPU goes while a peer works: how much each process that outlives the work has used. Unlike times, this
 // hardly depends on what else the machine does, so it tells where to look when a target is missed.
 import { readFileSync } from 'node:fs';
-import { ROLES, type Role } from '../test/support/instance';
 import type { Bed } from './bed';
 import { readCpuSeconds } from './processes';
 
@@ -10,14 +9,17 @@ const LEAST_SHOWN_SECONDS = 0.05;
 
 /** @returns a function that begins to watch, and returns one that tells what was used since */
 export const watchCpu =
-  ({ engine, instance }: Pick<Bed, 'engine' | 'instance'>): (() => () => string) =>
+  ({ installations }: Pick<Bed, 'installations'>): (() => () => string) =>
   () => {
     const pids = new Map<string, number>();
-    for (const pid of engine.hostPids()) {
-      const name = nameOf(pid);
-      if (name !== undefined && ENGINE_PROGRAMS.includes(name)) pids.set(name, pid);
+    for (const { engine, product, roles } of installations) {
+      const nameHere = (name: string) => (installations.length === 1 ? name : `${engine.hostname} ${name}`);
+      for (const pid of engine.hostPids()) {
+        const name = nameOf(pid);
+        if (name !== undefined && ENGINE_PROGRAMS.includes(name)) pids.set(nameHere(name), pid);
+      }
+      for (const role of roles) pids.set(nameHere(role), product.pid(role));
     }
-    for (const role of ['supervisor', ...ROLES] satisfies Role[]) pids.set(role, instance.pid(role));
     const before = new Map([...pids].map(([name, pid]) => [name, readCpuSeconds(pid)]));
     const own = process.cpuUsage();
     return () => {

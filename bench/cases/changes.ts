@@ -1,7 +1,7 @@
 // The cases in which all peers do the same: deploy, scale, kill, and many deploys.
 // Invariants: one peer works at a time, and everything that it made is gone before the next one's turn; the order of
 // the peers turns round in every round; the warm-up round is not counted.
-import { METRICS, isDirect, type Measurements, type PeerId } from '../measurements';
+import { METRICS, isDirect, type Measurements, type Metric, type PeerId } from '../measurements';
 import { timed, type Peer } from '../peer';
 import { best, orderOf } from '../statistics';
 
@@ -16,8 +16,25 @@ export interface ChangeCaseOptions {
 
 type Body = (peer: Peer, name: string, measurements: Measurements) => Promise<void>;
 
-const REPLICAS = 6;
-const MANY_REPLICAS = 30;
+/** What is asked for, and as what it is measured: it differs with the number of machines. */
+export interface ChangeSizes {
+  readonly deploy: { readonly replicas: number; readonly metric: Metric };
+  readonly scale: { readonly from: number; readonly to: number; readonly up: Metric; readonly down: Metric };
+  readonly kill: { readonly metric: Metric; readonly known: Metric };
+}
+
+export const ON_ONE_ENGINE: ChangeSizes = {
+  deploy: { replicas: 6, metric: METRICS.deploy },
+  scale: { from: 1, to: 30, up: METRICS.scaleUp, down: METRICS.scaleDown },
+  kill: { metric: METRICS.kill, known: METRICS.killKnown },
+};
+
+export const ON_THREE_ENGINES: ChangeSizes = {
+  deploy: { replicas: 6, metric: METRICS.clusterDeploy },
+  scale: { from: 6, to: 60, up: METRICS.clusterScaleUp, down: METRICS.clusterScaleDown },
+  kill: { metric: METRICS.clusterKill, known: METRICS.clusterKillKnown },
+};
+
 const MANY_SERVICES = 200;
 const WARM_UP_SERVICES = 40;
 const REQUESTS_AT_ONCE = 16;
@@ -47,27 +64,36 @@ const inRounds = async (
   }
 };
 
-export const deployCase = (options: ChangeCaseOptions): Promise<void> =>
+export const deployCase = (
+  options: ChangeCaseOptions,
+  { replicas, metric }: ChangeSizes['deploy'],
+): Promise<void> =>
   inRounds(options, 'deploy', async (peer, name, { add }) => {
-    add(METRICS.deploy, peer.id, await timed(() => peer.deploy(name, REPLICAS)));
+    add(metric, peer.id, await timed(() => peer.deploy(name, replicas)));
   });
 
-export const scaleCase = (options: ChangeCaseOptions): Promise<void> =>
+export const scaleCase = (
+  options: ChangeCaseOptions,
+  { from, to, up, down }: ChangeSizes['scale'],
+): Promise<void> =>
   inRounds(options, 'scale', async (peer, name, { add }) => {
-    const deployed = await peer.deploy(name, 1);
-    add(METRICS.scaleUp, peer.id, await timed(() => deployed.scale(MANY_REPLICAS)));
-    add(METRICS.scaleDown, peer.id, await timed(() => deployed.scale(1)));
+    const deployed = await peer.deploy(name, from);
+    add(up, peer.id, await timed(() => deployed.scale(to)));
+    add(down, peer.id, await timed(() => deployed.scale(from)));
   });
 
-export const killCase = (options: ChangeCaseOptions): Promise<void> => {
+export const killCase = (
+  options: ChangeCaseOptions,
+  { metric, known }: ChangeSizes['kill'],
+): Promise<void> => {
   // One container: how many calls are made at a time makes no difference.
   const [direct] = options.peers.filter(({ id }) => isDirect(id));
   const peers = options.peers.filter((peer) => !isDirect(peer.id) || peer === direct);
   return inRounds({ ...options, peers }, 'kill', async (peer, name, { add }) => {
     const deployed = await peer.deploy(name, 1);
     const { servesMs, knownMs } = await deployed.killAndRecover();
-    add(METRICS.kill, peer.id, servesMs);
-    if (knownMs !== undefined) add(METRICS.killKnown, peer.id, knownMs);
+    add(metric, peer.id, servesMs);
+    if (knownMs !== undefined) add(known, peer.id, knownMs);
   });
 };
 

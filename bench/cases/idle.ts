@@ -1,8 +1,8 @@
 // What ContainerOS costs when nobody asks for anything, process by process.
 // Invariant: CPU is what the kernel has accounted over a whole minute at least; memory is read at its end.
 import { setTimeout as delay } from 'node:timers/promises';
-import { ROLES, type Role } from '../../test/support/instance';
-import type { Bed } from '../bed';
+import type { Role } from '../../test/support/product-process';
+import type { Bed, Installation } from '../bed';
 import { idleMetric, type Measurements } from '../measurements';
 import type { Peer } from '../peer';
 import {
@@ -17,7 +17,6 @@ const SETTLE_MS = 20_000;
 const MEASURE_MS = 60_000;
 const FEW = 3;
 const REPLICAS = 2;
-const ALL: readonly Role[] = ['supervisor', ...ROLES];
 
 export interface IdleProcess extends ProcessMemory {
   readonly role: Role;
@@ -43,21 +42,12 @@ export const idleCase = async (options: {
   const { bed, peer, measurements, say } = options;
   const reports: IdleReport[] = [];
   const look = async (state: string): Promise<void> => {
-    say(`${state}: settling for ${SETTLE_MS / 1000} s, measuring for ${MEASURE_MS / 1000} s`);
-    await delay(SETTLE_MS);
-    const report = await observe(bed, state);
-    reports.push(report);
-    const sum = (pick: (each: IdleProcess) => number) =>
-      report.processes.reduce((total, each) => total + pick(each), 0);
-    measurements.add(idleMetric('memory', state), peer.id, report.togetherBytes / 1e6);
-    measurements.add(
-      idleMetric('cpu', state),
-      peer.id,
-      sum(({ cpuPercent }) => cpuPercent),
-    );
-    for (const { role, cpuPercent, pssBytes, anonymousBytes } of report.processes) {
-      const memory = `${(pssBytes / 1e6).toFixed(0)} MB (${(anonymousBytes / 1e6).toFixed(0)} MB anonymous)`;
-      say(`  ${role.padEnd(14)} ${cpuPercent.toFixed(2)}%  ${memory}`);
+    await settle(state, say);
+    for (const report of await observe(bed.installations, () => state)) {
+      reports.push(report);
+      measurements.add(idleMetric('memory', state), peer.id, report.togetherBytes / 1e6);
+      measurements.add(idleMetric('cpu', state), peer.id, cpuOf(report.processes));
+      sayProcesses(report, say);
     }
   };
   await look('no microservice');
@@ -78,19 +68,44 @@ export const idleCase = async (options: {
   return reports;
 };
 
-const observe = async ({ instance }: Bed, state: string): Promise<IdleReport> => {
-  const pids = ALL.map((role) => ({ role, pid: instance.pid(role) }));
+/** Looks at several machines over the same minute. */
+export const observe = async (
+  installations: readonly Installation[],
+  stateOf: (installation: Installation) => string,
+): Promise<readonly IdleReport[]> => {
+  const watched = installations.map((installation) => ({
+    state: stateOf(installation),
+    pids: installation.roles.map((role) => ({ role, pid: installation.product.pid(role) })),
+  }));
   const startedAt = performance.now();
-  const before = pids.map(({ pid }) => readCpuSeconds(pid));
+  const before = watched.map(({ pids }) => pids.map(({ pid }) => readCpuSeconds(pid)));
   await delay(MEASURE_MS);
   const seconds = (performance.now() - startedAt) / 1000;
-  const processes = pids.map(({ role, pid }, index) => ({
-    role,
-    cpuPercent: ((readCpuSeconds(pid) - (before[index] ?? 0)) / seconds) * 100,
-    ...readMemory(pid),
+  const ours = [process.pid, ...watched.flatMap(({ pids }) => pids.map(({ pid }) => pid))];
+  return watched.map(({ state, pids }, machine) => ({
+    state,
+    seconds,
+    processes: pids.map(({ role, pid }, index) => ({
+      role,
+      cpuPercent: ((readCpuSeconds(pid) - (before[machine]?.[index] ?? 0)) / seconds) * 100,
+      ...readMemory(pid),
+    })),
+    sharers: ['node', 'temporal', 'consul'].reduce((sum, name) => sum + countOthers(name, ours), 0),
+    togetherBytes: readMemoryTogether(pids.map(({ pid }) => pid)),
   }));
-  const ours = [process.pid, ...pids.map(({ pid }) => pid)];
-  const sharers = ['node', 'temporal', 'consul'].reduce((sum, name) => sum + countOthers(name, ours), 0);
-  const togetherBytes = readMemoryTogether(pids.map(({ pid }) => pid));
-  return { state, seconds, processes, togetherBytes, sharers };
 };
+
+export const settle = async (what: string, say: (line: string) => void): Promise<void> => {
+  say(`${what}: settling for ${SETTLE_MS / 1000} s, measuring for ${MEASURE_MS / 1000} s`);
+  await delay(SETTLE_MS);
+};
+
+export const sayProcesses = ({ processes }: IdleReport, say: (line: string) => void): void => {
+  for (const { role, cpuPercent, pssBytes, anonymousBytes } of processes) {
+    const memory = `${(pssBytes / 1e6).toFixed(0)} MB (${(anonymousBytes / 1e6).toFixed(0)} MB anonymous)`;
+    say(`  ${role.padEnd(14)} ${cpuPercent.toFixed(2)}%  ${memory}`);
+  }
+};
+
+export const cpuOf = (processes: readonly IdleProcess[]): number =>
+  processes.reduce((total, { cpuPercent }) => total + cpuPercent, 0);

@@ -102,7 +102,7 @@ const get = (bed: Bed, agent: Agent, path: string): Promise<void> =>
     const outgoing = request(
       {
         agent,
-        host: bed.engine.loopbackAddress,
+        host: bed.instance.engine.loopbackAddress,
         port: bed.instance.apiPort,
         path,
         headers: { host: `127.0.0.1:${bed.instance.apiPort}`, authorization: 'Bearer dev' },

@@ -1,5 +1,5 @@
 // The benchmarks' figures are only as good as this arithmetic.
-import { best, median, orderOf, percentile, ratio, summarise } from '../../../bench/statistics';
+import { best, median, orderOf, percentile, ratio, summarise, takesPart } from '../../../bench/statistics';
 
 test.each([
   [[3], 3],
@@ -56,4 +56,14 @@ test('the best has the smallest median, not the smallest value', () => {
 test('the order of the peers turns round in every round', () => {
   const peers = ['a', 'b', 'c'];
   expect([0, 1, 2].map((round) => orderOf(peers, round).join(''))).toEqual(['abc', 'cba', 'abc']);
+});
+
+test('who has fewer rounds gets exactly so many, spread over all', () => {
+  const rounds = (ofPeer: number, all: number) =>
+    Array.from({ length: all }, (_, round) => round).filter((round) => takesPart(round, all, ofPeer));
+  expect(rounds(5, 20)).toEqual([3, 7, 11, 15, 19]);
+  expect(rounds(2, 5)).toEqual([2, 4]);
+  expect(rounds(3, 3)).toEqual([0, 1, 2]);
+  for (let all = 1; all < 30; all += 1)
+    for (let own = 0; own <= all; own += 1) expect(rounds(own, all)).toHaveLength(own);
 });

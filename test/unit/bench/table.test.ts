@@ -1,14 +1,10 @@
 // What the tables of the benchmarks claim: who is compared with whom, and when a target counts as met.
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { createMeasurements, METRICS, type Metric } from '../../../bench/measurements';
-import {
-  BEGIN_MARK,
-  END_MARK,
-  comparisonTable,
-  isMet,
-  limitTable,
-  rowsOf,
-  withResults,
-} from '../../../bench/table';
+import { SECTIONS } from '../../../bench/options';
+import { MARKS, comparisonTable, isMet, limitTable, rowsOf, sorted, withResults } from '../../../bench/table';
+import { projectRoot } from '../../support/process';
 
 const measuredDeploys = (own: readonly number[], swarm: readonly number[] = [4, 4, 4]) => {
   const measurements = createMeasurements();
@@ -61,8 +57,48 @@ test('the tables', () => {
   );
 });
 
-test('results replace what is between the marks, and nothing else', () => {
-  const document = `# Title\n\n${BEGIN_MARK}\n\nold\n\n${END_MARK}\n\nafter\n`;
-  expect(withResults(document, 'new\n')).toBe(`# Title\n\n${BEGIN_MARK}\n\nnew\n\n${END_MARK}\n\nafter\n`);
-  expect(() => withResults('# Title', 'new')).toThrow('no place for results');
+test('where each single value counts, one bad value is enough', () => {
+  const target = { kind: 'below', limit: 5, worst: 8 } as const;
+  const summary = { median: 4, min: 1, max: 7.9, count: 3 };
+  expect(isMet(target, { summary })).toBe(true);
+  expect(isMet(target, { summary: { ...summary, max: 8 } })).toBe(false);
+  expect(isMet(target, { summary: { ...summary, median: 5 } })).toBe(false);
+  const measurements = createMeasurements();
+  measurements.add(METRICS.lossServes, 'containeros', 4);
+  expect(limitTable(measurements.all())).toContain('| under 5 s, each under 8 s | 0.80 | yes |');
+});
+
+test('what tells more about a comparison stands under it, whoever was measured', () => {
+  const measurements = createMeasurements();
+  measurements.add(METRICS.clusterKillKnown, 'containeros', 1);
+  measurements.add(METRICS.clusterKill, 'containeros', 1);
+  measurements.add(METRICS.clusterDeploy, 'containeros', 1);
+  const ids = ({ compared, alone }: ReturnType<typeof sorted>) =>
+    [compared, alone].map((list) => list.map(({ metric }) => metric.id));
+  expect(ids(sorted(measurements.all()))).toEqual([
+    [],
+    ['cluster-kill-known', 'cluster-kill', 'cluster-deploy'],
+  ]);
+  measurements.add(METRICS.clusterKill, 'swarm', 2);
+  measurements.add(METRICS.lossServes, 'swarm', 2);
+  measurements.add(METRICS.lossServes, 'containeros', 2);
+  expect(ids(sorted(measurements.all()))).toEqual([
+    ['cluster-kill', 'cluster-kill-known', 'loss-serves'],
+    ['cluster-deploy'],
+  ]);
+});
+
+test('results replace what is between the marks of their section, and nothing else', () => {
+  const { engine, cluster } = MARKS;
+  const written = (one: string, three: string) =>
+    `# Title\n\n${engine.begin}\n\n${one}\n\n${engine.end}\n\nbetween\n\n${cluster.begin}\n\n${three}\n\n${cluster.end}\n\nafter\n`;
+  const document = written('old', 'old');
+  expect(withResults(document, 'engine', 'new\n')).toBe(written('new', 'old'));
+  expect(withResults(document, 'cluster', 'new\n')).toBe(written('old', 'new'));
+  expect(() => withResults('# Title', 'cluster', 'new')).toThrow('no place for results of the cluster');
+});
+
+test('the document has a place for every section', () => {
+  const document = readFileSync(join(projectRoot(), 'docs', 'benchmarks.md'), 'utf8');
+  for (const section of SECTIONS) expect(withResults(document, section, 'new')).toContain('new');
 });
