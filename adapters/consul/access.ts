@@ -134,3 +134,26 @@ export const revokeNodeAccess = async (consul: ConsulClient, nodeId: string): Pr
   // Last, so that what fails half-way is found again; a token that was made meanwhile has no rights left.
   await consul.request({ method: 'DELETE', path: `/acl/policy/${policy.ID}` });
 };
+
+/** Consul's own token for requests that carry none, and its name for it. */
+const ANONYMOUS_ACCESSOR = '00000000-0000-0000-0000-000000000002';
+const READING_POLICY = 'containeros-reading';
+const READING = `
+node_prefix "" { policy = "read" }
+service_prefix "" { policy = "read" }`;
+
+/**
+ * Lets whoever reaches the loopback interface of the server's machine look services up, by DNS and over HTTP, as before
+ * there was a network. Others reach no server without a certificate, and on a node its agent's token reads.
+ *
+ * @param consul with a token that may write ACLs
+ * @throws {ContainerOsError} as createNodeAccess
+ */
+export const allowReadingServices = async (consul: ConsulClient): Promise<void> => {
+  const policy = await ensurePolicy(consul, READING_POLICY, READING);
+  await consul.request({
+    method: 'PUT',
+    path: `/acl/token/${ANONYMOUS_ACCESSOR}`,
+    body: { AccessorID: ANONYMOUS_ACCESSOR, Policies: [{ ID: policy.ID }] },
+  });
+};

@@ -3,10 +3,16 @@
  * write services of any one name, a lot. The second half holds Consul's own behaviour, on which the first is decided.
  */
 
-import { createNodeAccess, revokeNodeAccess, type NodeAccess } from '../../adapters/consul/access';
+import {
+  allowReadingServices,
+  createNodeAccess,
+  revokeNodeAccess,
+  type NodeAccess,
+} from '../../adapters/consul/access';
 import { createConsulAgent } from '../../adapters/consul/consul-agent';
-import type { ConsulClient } from '../../adapters/consul/consul-client';
+import { createConsulClient, type ConsulClient } from '../../adapters/consul/consul-client';
 import { startGuardedConsul, type GuardedConsul } from '../support/consul';
+import { eventually } from '../support/wait';
 
 /** What is written to an answer of 403, or in a transaction's. */
 const DENIED = 'Permission denied';
@@ -254,5 +260,30 @@ describe.each([
     expect(await betaState()).toMatchObject({
       checks: ['serfHealth critical alpha.web', 'web-1:0 passing web'],
     });
+  });
+});
+
+describe('a request without a token', () => {
+  test('looks services up once it may, and can do nothing else', async () => {
+    const client = createConsulClient({ address: consul.server.address });
+    const servicesOn = async (node: string) =>
+      (
+        await client.request<readonly object[]>({
+          path: '/health/service/web',
+          query: { filter: `Node.Node == ${node}` },
+        })
+      ).body.length;
+    try {
+      await seedBeta();
+      expect(await servicesOn('beta')).toBe(0);
+      await allowReadingServices(management);
+      await allowReadingServices(management);
+      await eventually(async () => expect(await servicesOn('beta')).toBe(1));
+      expect(await attempt(client, 'PUT', '/catalog/deregister', { Node: 'beta' })).toBe(DENIED);
+      expect(await attempt(client, 'GET', '/kv/containeros/nodes/beta')).toBe(DENIED);
+      expect(await attempt(client, 'GET', '/acl/tokens')).toBe(DENIED);
+    } finally {
+      client.close();
+    }
   });
 });

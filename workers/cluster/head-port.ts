@@ -8,7 +8,7 @@
 
 import type { Logger } from 'pino';
 
-import { createNodeAccess } from '../../adapters/consul/access';
+import { allowReadingServices, createNodeAccess } from '../../adapters/consul/access';
 import type { ConsulClient } from '../../adapters/consul/consul-client';
 import { createConsulLeases } from '../../adapters/consul/leases';
 import { createRejoin } from '../../adapters/consul/rejoin';
@@ -145,6 +145,9 @@ export const startHeadPort = async (
   let problem: string | undefined = 'the cluster port waits for Consul';
   const listen = async (): Promise<void> => {
     await revocations.ready;
+    await allowReadingServices(consul).catch((error: unknown) =>
+      log.error({ err: error }, 'services cannot be looked up in Consul without a token'),
+    );
     while (!closing.signal.aborted && port === undefined) {
       try {
         port = await open();
