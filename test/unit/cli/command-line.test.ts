@@ -26,7 +26,10 @@ describe('the commands', () => {
   test('stand in docs/cli.md, and nothing else does', () => {
     const page = readFileSync(join(__dirname, '../../../docs/cli.md'), 'utf8');
     const headings = [...page.matchAll(/^### `containeros ([^`]*)`$/gm)].map(([, usage]) => usage);
-    expect(headings).toEqual(
+    // Two run on the machine itself, and are no clients of the API.
+    const own = ['join ADDRESS --token TOKEN', 'leave [--force]'];
+    expect(headings).toEqual(expect.arrayContaining(own));
+    expect(headings.filter((usage) => !own.includes(usage ?? ''))).toEqual(
       COMMANDS.map(({ name, arguments: names, flags }) =>
         [
           name,

@@ -8,11 +8,7 @@ interface Read {
   readonly env: NodeJS.ProcessEnv;
 }
 
-async function read(
-  argv: readonly string[],
-  env: NodeJS.ProcessEnv = {},
-  command = 'up',
-): Promise<Read> {
+async function read(argv: readonly string[], env: NodeJS.ProcessEnv = {}, command = 'up'): Promise<Read> {
   const sandbox = makeSandbox();
   const module = JSON.stringify(join(projectRoot, 'scripts', 'set-up', 'up-flags.mjs'));
   const script = `
