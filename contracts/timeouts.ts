@@ -42,5 +42,7 @@ export const TIMEOUT = {
 export const RETRY = {
   /** First retry after `initialIntervalMs`, then doubled up to `maximumIntervalMs`. */
   node: { initialIntervalMs: 200, maximumIntervalMs: 5 * SECOND },
+  /** How often a node tries to get an image for a replica that has to be brought back, before another node may. */
+  pullsBeforeElsewhere: 3,
   local: { initialIntervalMs: 100, maximumIntervalMs: 2 * SECOND },
 } as const;

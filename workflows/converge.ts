@@ -1,5 +1,5 @@
 /**
- * Interprets plans: runs their phases, one activity per node and phase, and plans again when a node refuses.
+ * Interprets plans: runs their phases, one activity per node and phase, and plans again when a node refuses or is lost.
  *
  * Invariants: makes no choice of its own, every step comes from a plan; what a node answers is reported as data;
  * cancellation ends it after the activities under way have ended.
@@ -44,7 +44,11 @@ interface PhaseReport {
 
 const nodeActivities = (
   nodeId: string,
-  limits: { readonly startToCloseMs: number; readonly scheduleToCloseMs: number },
+  limits: {
+    readonly startToCloseMs: number;
+    readonly scheduleToCloseMs: number;
+    readonly maximumAttempts?: number;
+  },
   summary: string,
 ) =>
   proxyActivities<NodeActivities>({
@@ -57,6 +61,7 @@ const nodeActivities = (
     retry: {
       initialInterval: RETRY.node.initialIntervalMs,
       maximumInterval: RETRY.node.maximumIntervalMs,
+      ...(limits.maximumAttempts === undefined ? {} : { maximumAttempts: limits.maximumAttempts }),
     },
     summary,
   });
@@ -82,16 +87,30 @@ const isSilence = (thrown: unknown): boolean =>
   thrown.cause instanceof TimeoutFailure &&
   thrown.cause.timeoutType === 'SCHEDULE_TO_START';
 
+const isPull = (thrown: unknown): boolean =>
+  thrown instanceof ActivityFailure && thrown.activityType === 'pullImages';
+
 type NodeOutcome =
   | { readonly kind: 'pulled'; readonly outcomes: readonly PullOutcome[] }
   | { readonly kind: 'started'; readonly outcomes: readonly StartOutcome[] }
   | { readonly kind: 'stopped' };
 
+/** What the steps of one plan are run with. */
+interface PhaseContext {
+  readonly request: PlanRequest;
+  readonly releases: ReadonlyMap<number, Release>;
+  readonly lostNodes: LostNodes;
+  /**
+   * Replicas are brought back: where a node cannot get an image, another one may have it, and no replica waits for the
+   * image of another one.
+   */
+  readonly healsByNode: boolean;
+}
+
 const runOnNode = async (
   nodeId: string,
   phase: Phase,
-  request: PlanRequest,
-  releases: ReadonlyMap<number, Release>,
+  { request, releases, healsByNode }: PhaseContext,
 ): Promise<NodeOutcome> => {
   const { project, name, release } = request.desired;
   const mine = phase.steps.filter((step) => step.nodeId === nodeId);
@@ -103,7 +122,14 @@ const runOnNode = async (
       const images = mine.flatMap((step) => (step.kind === 'pull' ? step.images : []));
       const outcomes = await nodeActivities(
         nodeId,
-        { startToCloseMs: TIMEOUT.pullStartToCloseMs, scheduleToCloseMs: TIMEOUT.pullScheduleToCloseMs },
+        {
+          startToCloseMs: TIMEOUT.pullStartToCloseMs,
+          scheduleToCloseMs: TIMEOUT.pullScheduleToCloseMs,
+          // Once only: the other node may not have the image either, and then the registry has to be waited for.
+          ...(healsByNode && Object.keys(request.refusals).length === 0
+            ? { maximumAttempts: RETRY.pullsBeforeElsewhere }
+            : {}),
+        },
         `${nodeId}: pull ${images.join(', ')}`,
       ).pullImages({
         nodeId,
@@ -153,15 +179,32 @@ const runOnNode = async (
   }
 };
 
-const runPhase = async (
-  phase: Phase,
-  request: PlanRequest,
-  releases: ReadonlyMap<number, Release>,
-  lostNodes: LostNodes,
-): Promise<PhaseReport> => {
-  const nodeIds = [...new Set(phase.steps.map(({ nodeId }) => nodeId))];
+const hasFallenShort = (outcome: NodeOutcome): boolean =>
+  outcome.kind !== 'stopped' && outcome.outcomes.some(({ kind }) => kind === 'failed' || kind === 'refused');
+
+/** Does the node's part of one phase after the other; begins none after one that it could not do. */
+const runStageOnNode = async (
+  nodeId: string,
+  stage: readonly Phase[],
+  context: PhaseContext,
+): Promise<readonly NodeOutcome[]> => {
+  const outcomes: NodeOutcome[] = [];
+  for (const phase of stage) {
+    if (!phase.steps.some((step) => step.nodeId === nodeId)) continue;
+    const outcome = await runOnNode(nodeId, phase, context);
+    outcomes.push(outcome);
+    if (hasFallenShort(outcome)) break;
+  }
+  return outcomes;
+};
+
+/** Runs phases of which each node may begin the next when it is done with the one before, whatever the others do. */
+const runStage = async (stage: readonly Phase[], context: PhaseContext): Promise<PhaseReport> => {
+  const nodeIds = [...new Set(stage.flatMap(({ steps }) => steps.map(({ nodeId }) => nodeId)))];
   const results = await Promise.allSettled(
-    nodeIds.map((nodeId) => lostNodes.unlessLost(nodeId, () => runOnNode(nodeId, phase, request, releases))),
+    nodeIds.map((nodeId) =>
+      context.lostNodes.unlessLost(nodeId, () => runStageOnNode(nodeId, stage, context)),
+    ),
   );
   const refusals: Record<string, string> = {};
   const silent: string[] = [];
@@ -175,6 +218,8 @@ const runPhase = async (
         throw new CancelledFailure('the operation was cancelled');
       }
       if (isSilence(result.reason)) silent.push(nodeId);
+      else if (context.healsByNode && isPull(result.reason))
+        refusals[nodeId] = errorOf(result.reason).message;
       else failure ??= errorOf(result.reason);
       continue;
     }
@@ -185,10 +230,15 @@ const runPhase = async (
       silent.push(nodeId);
       continue;
     }
-    if (result.value.kind === 'stopped') continue;
-    for (const outcome of result.value.outcomes) {
+    for (const outcome of result.value.flatMap<PullOutcome | StartOutcome>((one) =>
+      one.kind === 'stopped' ? [] : one.outcomes,
+    )) {
       if (outcome.kind === 'refused') refusals[nodeId] = outcome.reason;
       if (outcome.kind !== 'failed') continue;
+      if (context.healsByNode && 'image' in outcome) {
+        refusals[nodeId] = outcome.reason;
+        continue;
+      }
       // It found no room on the way (a full disk, no free port): another node may have it.
       if (outcome.code === 'no_capacity' && patched('full-on-the-way')) {
         refusals[nodeId] = outcome.reason;
@@ -202,6 +252,24 @@ const runPhase = async (
     }
   }
   return { ...(failure ? { failure } : {}), refusals, silent };
+};
+
+interface Stage {
+  readonly stage: readonly Phase[];
+  /** Number of its first phase. */
+  readonly number: number;
+}
+
+/** Phases that are run one after the other; when healing, the starts on a node follow the pulls on that node. */
+const stagesOf = (phases: readonly Phase[], healsByNode: boolean): readonly Stage[] => {
+  const [pull, start, ...rest] = phases;
+  if (healsByNode && pull?.kind === 'pull' && start?.kind === 'start') {
+    return [
+      { stage: [pull, start], number: 1 },
+      ...rest.map((phase, index) => ({ stage: [phase], number: index + 3 })),
+    ];
+  }
+  return phases.map((phase, index) => ({ stage: [phase], number: index + 1 }));
 };
 
 /**
@@ -251,12 +319,17 @@ export const converge = async (
     const nodes = [...new Set(plan.phases.flatMap((phase) => phase.steps.map((step) => step.nodeId)))].sort();
     upsertSearchAttributes({ [SEARCH_ATTRIBUTE.nodes]: nodes });
 
+    const healsByNode =
+      request.kind === 'reschedule' && plan.phases[0]?.kind === 'pull' && patched('heal-node-by-node');
+    const context: PhaseContext = { request, releases, lostNodes, healsByNode };
     let again = false;
-    for (const [index, phase] of plan.phases.entries()) {
+    for (const { stage, number } of stagesOf(plan.phases, healsByNode)) {
       setCurrentDetails(
-        `Plan ${attempt}, phase ${index + 1} of ${plan.phases.length}: ${phase.kind} ${count(phase.steps.length, 'step')}`,
+        `Plan ${attempt}, phase ${number} of ${plan.phases.length}: ${stage
+          .map(({ kind, steps }) => `${kind} ${count(steps.length, 'step')}`)
+          .join(' and ')}`,
       );
-      const report = await runPhase(phase, request, releases, lostNodes);
+      const report = await runStage(stage, context);
       if (report.failure) return { kind: 'failed', error: report.failure, attempts: attempt };
       if (Object.keys(report.refusals).length > 0 || report.silent.length > 0) {
         refusals = { ...refusals, ...report.refusals };

@@ -5,7 +5,7 @@ import { GOOD_IMAGE, specOf, type Subject } from '../workflow/subject';
 import type { Project } from '../workflow/temporal';
 
 import { CONTROL_PLANE_QUEUE } from '../../contracts/queues';
-import { CLUSTER_WORKFLOW_ID, WORKFLOW, microserviceWorkflowId } from '../../contracts/workflows';
+import { CLUSTER_WORKFLOW_ID, SIGNAL, WORKFLOW, microserviceWorkflowId } from '../../contracts/workflows';
 
 export interface Scenario {
   readonly run: (subject: Subject, project: Project) => Promise<void>;
@@ -120,6 +120,45 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
       project.cluster.loseReplica(subject.replicas()[0]?.id ?? '');
       await subject.signal();
       await eventually(() => expect(subject.running()).toHaveLength(2));
+      await subject.steady(2, 1);
+    },
+  },
+  'node-lost': {
+    run: async (subject, project) => {
+      const { cluster, client } = project;
+      await subject.applied();
+      await subject.steady(1, 1);
+      const hold = await holdingStarts(project, () => subject.apply({ image: 'shop:2' }));
+      const lost = subject.replicas().find(({ release }) => release === 2)?.nodeId ?? '';
+      cluster.setUp(lost, false);
+      const key = { project: project.name, name: subject.name };
+      await client.workflow
+        .getHandle(microserviceWorkflowId(key))
+        .signal(SIGNAL.observedChanged, { reason: `node ${lost} is lost`, lostNodes: [lost] });
+      await eventuallyValue(
+        () => hold.waiting,
+        (waiting) => waiting > 1,
+      );
+      hold.release();
+      await eventually(() => expect(subject.operations().at(-1)).toMatchObject({ state: 'succeeded' }));
+      cluster.setUp(lost, true);
+      await subject.signal();
+      await subject.steady(1, 2);
+    },
+  },
+  'healed-elsewhere': {
+    run: async (subject, project) => {
+      const { cluster } = project;
+      cluster.setUp('c', false);
+      await subject.applied({ scale: 2 });
+      await subject.steady(2, 1);
+      cluster.setUp('c', true);
+      cluster.setImage(GOOD_IMAGE, { kind: 'unreachable' });
+      cluster.setUp('a', false);
+      await subject.signal();
+      await eventually(() => expect(subject.running()).toHaveLength(3));
+      cluster.setUp('a', true);
+      await subject.signal();
       await subject.steady(2, 1);
     },
   },

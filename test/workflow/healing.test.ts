@@ -70,6 +70,59 @@ test('a signal during an operation is not forgotten', async () => {
   await subject.steady(2, 1);
 });
 
+test('a replica whose image its new node cannot get goes to a node that has it', async () => {
+  const { cluster } = use.project;
+  const subject = createSubject(use.project);
+  cluster.setUp('c', false);
+  await subject.applied({ scale: 2 });
+  await subject.steady(2, 1);
+  cluster.setUp('c', true);
+  cluster.setImage(GOOD_IMAGE, { kind: 'unreachable' });
+  cluster.setUp('a', false);
+  await subject.signal();
+  // The first choice is the node that runs none of it.
+  await eventually(() =>
+    expect(
+      subject
+        .running()
+        .map(({ nodeId }) => nodeId)
+        .sort(),
+    ).toEqual(['a', 'b', 'b']),
+  );
+  expect(cluster.journal.filter((line) => line === `c: pull ${GOOD_IMAGE}`)).toHaveLength(3);
+  await eventually(() =>
+    expect(subject.operations().at(-1)).toMatchObject({ kind: 'reschedule', state: 'succeeded' }),
+  );
+});
+
+test('no replica that comes back waits for the image of another one', async () => {
+  const { cluster } = use.project;
+  const subject = createSubject(use.project);
+  cluster.setUp('c', false);
+  await subject.applied({ scale: 2 });
+  await subject.steady(2, 1);
+  cluster.setUp('c', true);
+  let answer: () => void = () => undefined;
+  const after = new Promise<void>((resolve) => {
+    answer = resolve;
+  });
+  cluster.setImage(GOOD_IMAGE, { kind: 'unreachable', after });
+  const before = subject.replicas().map(({ id }) => id);
+  for (const id of before) cluster.setReplica(id, 'broken');
+  cluster.setUp('a', false);
+  await subject.signal();
+  const running = () =>
+    subject
+      .running()
+      .filter(({ id }) => !before.includes(id))
+      .map(({ nodeId }) => nodeId);
+  await eventually(() => expect(running()).toEqual(['b']));
+  expect(cluster.journal).toContain(`c: pull ${GOOD_IMAGE}`);
+  cluster.setImage(GOOD_IMAGE, { kind: 'healthy' });
+  answer();
+  await eventually(() => expect(running()).toEqual(['b', 'c']));
+});
+
 test('replicas of a lost node start elsewhere, and the surplus stops when it is back', async () => {
   const subject = createSubject(use.project);
   await subject.applied({ scale: 3 });

@@ -11,6 +11,6 @@ export const TIMEOUT = {
 } as const;
 
 export const RETRY = {
-  node: REAL_RETRY.node,
+  ...REAL_RETRY,
   local: { ...REAL_RETRY.local, maximumIntervalMs: 200 },
 } as const;
