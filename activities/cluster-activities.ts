@@ -1,6 +1,6 @@
 /**
  * The watch over the cluster: tells entities when something of theirs has come apart, records what becomes of nodes,
- * brings entities back that Temporal has lost, and keeps house.
+ * brings entities back that Temporal has lost, has images pulled ahead, and keeps house.
  *
  * Invariants: it plans nothing, entities look for themselves; a word too many costs one look, a word lost is made
  * good by the entity's own periodic look.
@@ -27,6 +27,7 @@ import {
 } from '../domain/model';
 
 import { createHousekeeping } from './housekeeping';
+import type { ImagesAhead } from './images-ahead';
 import { createMembershipRecord } from './membership-record';
 
 /** What an entity is to be told. */
@@ -64,6 +65,7 @@ export interface ClusterDependencies {
       newest: Operation | undefined,
     ): Promise<void>;
   };
+  readonly imagesAhead: ImagesAhead;
   readonly warn: (message: string, error: unknown) => void;
   /** At least eight characters of chance. */
   readonly randomSuffix: () => string;
@@ -248,6 +250,7 @@ export const createClusterActivities = (deps: ClusterDependencies): ClusterActiv
       };
 
       const unsubscribe = deps.view.subscribe((change) => {
+        deps.imagesAhead.note(change);
         switch (change.kind) {
           case 'replica': {
             const trouble = troubleOf(change);
@@ -315,6 +318,16 @@ export const createClusterActivities = (deps: ClusterDependencies): ClusterActiv
           });
       };
 
+      let pullingAhead: Promise<void> | undefined;
+      const pullAhead = () => {
+        pullingAhead ??= deps.imagesAhead
+          .keep()
+          .catch((error: unknown) => deps.warn('could not have images pulled ahead', error))
+          .finally(() => {
+            pullingAhead = undefined;
+          });
+      };
+
       // Beside the words too: Consul may be slow to write while entities can be told.
       let recording: Promise<void> | undefined;
       const recordMembership = () => {
@@ -351,6 +364,7 @@ export const createClusterActivities = (deps: ClusterDependencies): ClusterActiv
             recordMembership();
             if (waiting.size > 0 && batch.length > 0) continue;
             keepHouse();
+            pullAhead();
             await Promise.race([
               new Promise<void>((resolve) => {
                 wake = resolve;
@@ -362,7 +376,7 @@ export const createClusterActivities = (deps: ClusterDependencies): ClusterActiv
         });
       } finally {
         unsubscribe();
-        await Promise.all([keeping, recording]);
+        await Promise.all([keeping, recording, pullingAhead]);
       }
     },
   };

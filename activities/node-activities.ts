@@ -10,6 +10,7 @@ import { Context } from '@temporalio/activity';
 
 import type {
   NodeActivities,
+  PullAheadOutcome,
   PullImages,
   PullOutcome,
   StartOutcome,
@@ -34,9 +35,16 @@ export interface NodeActivityDeps {
       signal: AbortSignal,
       onProgress: (words: string) => void,
     ): Promise<PullOutcome>;
+    pullAhead(
+      image: string,
+      signal: AbortSignal,
+      onProgress: (words: string) => void,
+    ): Promise<PullAheadOutcome>;
   };
   /** A pull has failed in a way that passes, and is tried again; or, after that, has succeeded. */
   readonly onPull: (asked: PullImages, error: ContainerOsError | undefined) => void;
+  /** An image is there that nobody has waited for. */
+  readonly onPulledAhead: (image: string) => void;
   readonly replicas: {
     start(
       replicas: readonly StartReplica[],
@@ -51,7 +59,12 @@ export interface NodeActivityDeps {
   };
 }
 
-export const createNodeActivities = ({ images, replicas, onPull }: NodeActivityDeps): NodeActivities => ({
+export const createNodeActivities = ({
+  images,
+  replicas,
+  onPull,
+  onPulledAhead,
+}: NodeActivityDeps): NodeActivities => ({
   pullImages: (input) =>
     withHeartbeats(async (signal, onProgress) => {
       try {
@@ -66,6 +79,18 @@ export const createNodeActivities = ({ images, replicas, onPull }: NodeActivityD
         if (error instanceof ContainerOsError) onPull(input, error);
         throw error;
       }
+    }),
+  pullAhead: (input) =>
+    withHeartbeats(async (signal, onProgress) => {
+      const outcomes: PullAheadOutcome[] = [];
+      for (const image of input.images) {
+        const outcome = await images.pullAhead(image, signal, (words) => onProgress(image, words));
+        outcomes.push(outcome);
+        if (outcome.kind === 'pulled') onPulledAhead(image);
+        // The others are asked for again, when there is time.
+        if (outcome.kind === 'gave_way') break;
+      }
+      return outcomes;
     }),
   startReplicas: (input) =>
     withHeartbeats((signal, onProgress) => replicas.start(eachReplica(input), signal, onProgress)),

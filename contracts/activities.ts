@@ -28,6 +28,18 @@ export type PullOutcome =
   | { readonly kind: 'pulled' | 'present'; readonly image: string; readonly imageId: string }
   | { readonly kind: 'failed'; readonly image: string; readonly code: ErrorCode; readonly reason: string };
 
+/** Images that a node may need soon. */
+export interface PullAhead {
+  readonly nodeId: string;
+  readonly images: readonly string[];
+}
+
+export type PullAheadOutcome =
+  | { readonly kind: 'pulled' | 'present'; readonly image: string }
+  /** Something that is needed now was to be pulled. */
+  | { readonly kind: 'gave_way'; readonly image: string }
+  | { readonly kind: 'failed'; readonly image: string; readonly reason: string };
+
 /** What a node needs to know of one replica. */
 export interface StartReplica extends MicroserviceKey {
   readonly replicaId: string;
@@ -74,6 +86,8 @@ export interface StopOutcome {
 export interface NodeActivities {
   /** Pulls each image once, however many ask at the same time. Network trouble is thrown as `pull_failed` (retryable). */
   pullImages(input: PullImages): Promise<readonly PullOutcome[]>;
+  /** Pulls one image after the other for as long as nothing is pulled that is needed now. Fails of nothing. */
+  pullAhead(input: PullAhead): Promise<readonly PullAheadOutcome[]>;
   /** Creates, starts and registers replicas, and returns when each is ready, refused or failed. */
   startReplicas(input: StartReplicas): Promise<readonly StartOutcome[]>;
   /** Deregisters replicas, waits for their stop grace, and removes their containers. */

@@ -39,6 +39,23 @@ export const TIMEOUT = {
   watcherHeartbeatMs: 10 * SECOND,
 } as const;
 
+/** Images that are pulled before they are needed (activities/images-ahead.ts): all of it can wait. */
+export const AHEAD = {
+  /** Changes mostly come several at a time: looked at so much later. */
+  settleMs: 10 * SECOND,
+  /** A look reads every microservice: not sooner than this after the one before. */
+  noSoonerMs: 30 * SECOND,
+  /** Looks also when nothing has changed. */
+  everyMs: 5 * MINUTE,
+  /** After a node was asked for an image that it still does not have, doubled each time up to the limit. */
+  backoffMs: MINUTE,
+  maxBackoffMs: 60 * MINUTE,
+  /** How many images a node is asked for at a time. */
+  maxImages: 10,
+  /** All of them together; what is not there by then is asked for again. */
+  pullsStartToCloseMs: 30 * MINUTE,
+} as const;
+
 export const RETRY = {
   /** First retry after `initialIntervalMs`, then doubled up to `maximumIntervalMs`. */
   node: { initialIntervalMs: 200, maximumIntervalMs: 5 * SECOND },

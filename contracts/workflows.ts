@@ -20,9 +20,13 @@ export const WORKFLOW = {
   scale: 'scale',
   reschedule: 'reschedule',
   remove: 'remove',
+  pullAhead: 'pullAhead',
 } as const;
 
 export const CLUSTER_WORKFLOW_ID = 'cluster';
+
+/** One at a time for each node. */
+export const pullAheadWorkflowId = (nodeId: string): string => `pull-ahead:${nodeId}`;
 
 export const microserviceWorkflowId = (key: MicroserviceKey): string => `microservice:${microserviceId(key)}`;
 

@@ -13,6 +13,7 @@ import type { Logger } from 'pino';
 
 import { createClusterActivities } from '../activities/cluster-activities';
 import { createControlPlaneActivities } from '../activities/control-plane-activities';
+import { createImagesAhead } from '../activities/images-ahead';
 import { createClusterView } from '../adapters/consul/cluster-view';
 import { createConsulClient } from '../adapters/consul/consul-client';
 import { createKeyValueStore } from '../adapters/consul/kv-store';
@@ -25,7 +26,7 @@ import type { ObservedReplica } from '../domain/model';
 
 import { consulOf } from './cluster/head-files';
 import { temporalAddressOf, type Config } from './config';
-import { entitiesOf } from './entities';
+import { entitiesOf, pullsAheadBy } from './entities';
 import { ensureSearchAttributes } from './search-attributes';
 import { installTemporalRuntime, startTemporalWorker } from './temporal-worker';
 
@@ -89,6 +90,7 @@ export const startControlPlane = (
       store,
       view,
       entities: entitiesOf(client),
+      imagesAhead: createImagesAhead({ store, view, pullAhead: pullsAheadBy(client), nowMs: Date.now }),
       randomSuffix,
       warn: (message, error) => logger.warn({ err: error }, message),
     });

@@ -1,8 +1,9 @@
-/** How the watch over the cluster reaches entities: by Temporal's client. */
+/** How the watch over the cluster reaches entities and nodes: by Temporal's client. */
 
-import { WorkflowNotFoundError, type Client } from '@temporalio/client';
+import { WorkflowExecutionAlreadyStartedError, WorkflowNotFoundError, type Client } from '@temporalio/client';
 
 import type { ClusterDependencies } from '../activities/cluster-activities';
+import type { PullAhead } from '../contracts/activities';
 import { CONTROL_PLANE_QUEUE } from '../contracts/queues';
 import {
   SEARCH_ATTRIBUTE,
@@ -10,6 +11,7 @@ import {
   WORKFLOW,
   microserviceWorkflowId,
   parseOperationId,
+  pullAheadWorkflowId,
 } from '../contracts/workflows';
 import type { MicroserviceKey } from '../domain/model';
 import type { MicroserviceInput } from '../workflows/entity';
@@ -57,3 +59,22 @@ export const entitiesOf = (client: Client): ClusterDependencies['entities'] => (
     });
   },
 });
+
+/** Asks a node for images that it may need soon. @returns false when it is still at what it was asked for before */
+export const pullsAheadBy =
+  (client: Client) =>
+  async (nodeId: string, images: readonly string[]): Promise<boolean> => {
+    const input: PullAhead = { nodeId, images };
+    try {
+      await client.workflow.start(WORKFLOW.pullAhead, {
+        workflowId: pullAheadWorkflowId(nodeId),
+        taskQueue: CONTROL_PLANE_QUEUE,
+        args: [input],
+        staticSummary: `node ${nodeId} pulls ahead ${images.join(', ')}`,
+      });
+      return true;
+    } catch (error) {
+      if (error instanceof WorkflowExecutionAlreadyStartedError) return false;
+      throw error;
+    }
+  };

@@ -2,12 +2,12 @@
  * Pulls images. Each is pulled once however many ask at the same time.
  *
  * Invariants: what repeating cannot mend is an outcome, what it can is thrown; a pull without progress is given up;
- * a pull goes on as long as anyone who asked for it waits.
+ * a pull goes on as long as anyone who asked for it waits; what is pulled ahead gives way to what is needed now.
  */
 
 import type Docker from 'dockerode';
 
-import type { PullOutcome } from '../../contracts/activities';
+import type { PullAheadOutcome, PullOutcome } from '../../contracts/activities';
 import { ContainerOsError, type ErrorCode } from '../../domain/errors';
 import { dockerMessage, dockerStatus, isEngineAway } from './docker-error';
 import { inspectImage } from './engine-info';
@@ -26,6 +26,15 @@ export interface ImagePuller {
     signal: AbortSignal,
     onProgress: (words: string) => void,
   ): Promise<PullOutcome>;
+  /**
+   * Gets an image that nobody waits for, unless something is pulled that is needed now, and only until then.
+   * Whatever keeps it from that is an outcome.
+   */
+  pullAhead(
+    image: string,
+    signal: AbortSignal,
+    onProgress: (words: string) => void,
+  ): Promise<PullAheadOutcome>;
 }
 
 interface PullProgress {
@@ -53,6 +62,10 @@ export const createImagePuller = (deps: {
 }): ImagePuller => {
   const { docker, authFor, stallMs = STALL_MS } = deps;
   const flights = new Map<string, Flight>();
+  /** How many wait for images that are needed now. */
+  let needed = 0;
+  /** What is pulled ahead, by its image: how it is told to give way. */
+  const ahead = new Map<string, AbortController>();
 
   const imageId = async (image: string): Promise<string | undefined> =>
     (await inspectImage(docker, image))?.Id;
@@ -114,7 +127,34 @@ export const createImagePuller = (deps: {
     }
   };
 
+  /** Pulls what is needed now. Of what is pulled ahead, only the same image goes on: both wait for it. */
+  const joinNow: typeof join = async (image, signal, onProgress) => {
+    needed += 1;
+    for (const [other, controller] of ahead) if (other !== image) controller.abort(new GaveWay());
+    try {
+      await join(image, signal, onProgress);
+    } finally {
+      needed -= 1;
+    }
+  };
+
   return {
+    pullAhead: async (image, signal, onProgress) => {
+      if (needed > 0 || ahead.has(image)) return { kind: 'gave_way', image };
+      const controller = new AbortController();
+      ahead.set(image, controller);
+      try {
+        if ((await imageId(image)) !== undefined) return { kind: 'present', image };
+        await join(image, AbortSignal.any([signal, controller.signal]), onProgress);
+        return { kind: 'pulled', image };
+      } catch (error) {
+        signal.throwIfAborted();
+        if (controller.signal.aborted) return { kind: 'gave_way', image };
+        return { kind: 'failed', image, reason: classifyPullFailure(error).reason };
+      } finally {
+        ahead.delete(image);
+      }
+    },
     pull: async (image, policy, signal, onProgress) => {
       if (policy !== 'always') {
         const id = await imageId(image);
@@ -125,7 +165,7 @@ export const createImagePuller = (deps: {
         }
       }
       try {
-        await join(image, signal, onProgress);
+        await joinNow(image, signal, onProgress);
       } catch (error) {
         signal.throwIfAborted();
         const failure = classifyPullFailure(error);
@@ -150,6 +190,12 @@ export const createImagePuller = (deps: {
     },
   };
 };
+
+class GaveWay extends Error {
+  constructor() {
+    super('an image that is needed now is pulled first');
+  }
+}
 
 class Stalled extends Error {
   constructor(stallMs: number) {

@@ -96,3 +96,31 @@ test('a pull that is cancelled leaves nothing behind that would keep the next on
   registry.setFault(undefined);
   expect(await pull(image)).toMatchObject({ kind: 'pulled' });
 }, 60_000);
+
+test('what is pulled ahead gives way to what is needed now, and is there before it is needed', async () => {
+  const { nodeId } = machine.config;
+  const [later, now] = [await registry.push(await webImage('v5')), await registry.push(await webImage('v6'))];
+  registry.resetRequests();
+  registry.setFault({ kind: 'hold' });
+  const ahead = machine.activities.pullAhead({ nodeId, images: [later, `${registry.host}/nothing:v1`] });
+  await eventually(() => expect(registry.requestCount(/v5/)).toBeGreaterThan(0));
+  const needed = pull(now);
+  expect(await ahead).toEqual([{ kind: 'gave_way', image: later }]);
+  expect(await machine.activities.pullAhead({ nodeId, images: [later] })).toEqual([
+    { kind: 'gave_way', image: later },
+  ]);
+  registry.setFault(undefined);
+  expect(await needed).toMatchObject({ kind: 'pulled' });
+
+  const missing = `${registry.host}/nothing:v1`;
+  expect(await machine.activities.pullAhead({ nodeId, images: [missing, later] })).toEqual([
+    { kind: 'failed', image: missing, reason: 'the registry does not have it' },
+    { kind: 'pulled', image: later },
+  ]);
+  registry.resetRequests();
+  expect(await machine.activities.pullAhead({ nodeId, images: [later] })).toEqual([
+    { kind: 'present', image: later },
+  ]);
+  expect(await pull(later, 'missing')).toMatchObject({ kind: 'present' });
+  expect(registry.requestCount(/./)).toBe(0);
+}, 60_000);

@@ -46,6 +46,7 @@ test('each change is told once, a second loss makes it unstable, and removal end
         running: async () => new Set(),
         recover: async () => undefined,
       },
+      imagesAhead: { note: () => undefined, keep: () => Promise.resolve() },
       warn,
       randomSuffix,
     });

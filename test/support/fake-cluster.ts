@@ -13,6 +13,7 @@ import { eachReplica } from '../../activities/node-activities';
 import type {
   ControlPlaneActivities,
   NodeActivities,
+  PullAheadOutcome,
   PullOutcome,
   StartOutcome,
   StartReplica,
@@ -56,7 +57,7 @@ export interface FakeCluster {
   readonly nodeActivities: NodeActivities;
   readonly store: MemoryStore;
   /** What the watch over the cluster sees of it. */
-  readonly view: ClusterDependencies['view'];
+  readonly view: ClusterDependencies['view'] & { nodes(): readonly SnapshotNode[] };
 
   // ---- what the test scripts ----
   addNode(id: string, overrides?: Partial<SnapshotNode>): void;
@@ -283,6 +284,16 @@ export const createFakeCluster = (nodeIds: readonly string[]): FakeCluster => {
       pullImages: async ({ nodeId, images: asked }) => {
         await powered(nodeId);
         return Promise.all(asked.map(({ image }) => pullOne(nodeId, image)));
+      },
+      pullAhead: async ({ nodeId, images: asked }) => {
+        await powered(nodeId);
+        const outcomes: PullAheadOutcome[] = [];
+        for (const image of asked) {
+          journal.push(`${nodeId}: pull ahead ${image}`);
+          const outcome = await pullOne(nodeId, image);
+          outcomes.push(outcome.kind === 'failed' ? outcome : { kind: outcome.kind, image });
+        }
+        return outcomes;
       },
       startReplicas: async (input) => {
         const { nodeId } = input;

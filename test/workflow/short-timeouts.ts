@@ -1,6 +1,6 @@
 /** Time limits of contracts/timeouts, shortened where a test would have to wait for them. */
 
-import { RETRY as REAL_RETRY, TIMEOUT as REAL_TIMEOUT } from '../../contracts/timeouts';
+import { AHEAD as REAL_AHEAD, RETRY as REAL_RETRY, TIMEOUT as REAL_TIMEOUT } from '../../contracts/timeouts';
 
 export const TIMEOUT = {
   ...REAL_TIMEOUT,
@@ -9,6 +9,8 @@ export const TIMEOUT = {
   rescheduleBackoffMs: 200,
   rescheduleMaxBackoffMs: 1_600,
 } as const;
+
+export const AHEAD = REAL_AHEAD;
 
 export const RETRY = {
   ...REAL_RETRY,

@@ -106,6 +106,12 @@ const createDispatchers = (clusters: ReadonlyMap<string, FakeCluster>) => {
   };
   const node: NodeActivities = {
     pullImages: (input) => find(keyOf(input)).nodeActivities.pullImages(input),
+    // It belongs to no project: what is tried of it is tried in one that is alone.
+    pullAhead: (input) => {
+      const [cluster, ...others] = clusters.values();
+      if (!cluster || others.length > 0) throw new Error('which cluster the node is of cannot be told');
+      return cluster.nodeActivities.pullAhead(input);
+    },
     startReplicas: (input) => find(keyOf(input)).nodeActivities.startReplicas(input),
     stopReplicas: (input) => find(keyOf(input.replicas[0])).nodeActivities.stopReplicas(input),
   };

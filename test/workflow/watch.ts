@@ -17,6 +17,7 @@ export const startWatch = ({ cluster, client }: Project): Watch => {
     store: cluster.store,
     view: cluster.view,
     entities: entitiesOf(client),
+    imagesAhead: { note: () => undefined, keep: () => Promise.resolve() },
     randomSuffix: () => `watch${String((suffix += 1)).padStart(12, '0')}`,
     warn: (message, error) => {
       throw new Error(message, { cause: error });

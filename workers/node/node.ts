@@ -259,6 +259,12 @@ export const createNode = (config: NodeConfig, logger: Logger, onState: (state: 
         { key: `image.pull_failed/${operation}/${message}` },
       );
     },
+    onPulledAhead: (image) =>
+      eventLog.append({
+        level: 'info',
+        type: 'image.pulled_ahead',
+        message: `Node ${nodeId} has pulled ${image}, in case that it has to take over from another node.`,
+      }),
   });
 
   return {

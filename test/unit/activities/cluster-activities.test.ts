@@ -101,6 +101,8 @@ const createWatch = (store = createMemoryStore()) => {
         entities.add(microservice.name);
       },
     },
+    // What it does is told by images-ahead.test.ts.
+    imagesAhead: { note: () => undefined, keep: () => Promise.resolve() },
     warn: (message) => warnings.push(message),
     randomSuffix: () => String((suffix += 1)).padStart(12, '0'),
   });
