@@ -1,0 +1,158 @@
+// Nodes of a real cluster that are cut off, alone or together, and in the middle of work: what they ran is replaced
+// elsewhere without a moment at which nobody answers; when they are back, what is too much stops.
+import { startCluster, type Cluster } from '../support/cluster/cluster';
+import { assertClusterConverged } from '../support/cluster/cluster-checker';
+import {
+  answering,
+  containersOn,
+  replicasByNode,
+  restoreCluster,
+  untilHealth,
+} from '../support/cluster/faults';
+import { clusterScenario } from '../support/cluster/scenario';
+import {
+  apply,
+  applyAsync,
+  change,
+  ended,
+  removeAllBut,
+  replicas,
+  serving,
+  webSpec,
+} from '../support/product';
+import { eventually } from '../support/wait';
+
+const SERVICE = 'steady';
+const SCALE = 4;
+
+let cluster: Cluster;
+
+beforeAll(async () => {
+  cluster = await startCluster({ nodes: 4 });
+  await apply(cluster.instance, webSpec(SERVICE, await cluster.web('v1'), { scale: SCALE }));
+  await cluster.web('v2');
+}, 180_000);
+
+// What a failed test left must not fail those after it.
+beforeEach(async () => {
+  await restoreCluster(cluster);
+  await removeAllBut(cluster.instance, SERVICE);
+  await assertClusterConverged(cluster);
+}, 120_000);
+
+afterAll(() => cluster?.dispose(), 60_000);
+
+clusterScenario(
+  'a node that is cut off gets no traffic and is replaced; when it is back, its surplus stops',
+  () => cluster,
+  async ({ instance }) => {
+    const lost = cluster.node('node-3');
+    await answering(cluster, SERVICE, async () => {
+      const old = await containersOn(cluster, lost, SERVICE);
+      expect(old.length).toBeGreaterThan(0);
+      await lost.cut();
+      await untilHealth(cluster, lost.name, 'lost');
+      await serving(instance, SERVICE, SCALE, 'web v1');
+      await assertClusterConverged(cluster, { without: [lost.name] });
+      await lost.heal();
+      await assertClusterConverged(cluster);
+    });
+  },
+);
+
+clusterScenario(
+  'two nodes that are lost at once are replaced by the others',
+  () => cluster,
+  async ({ instance }) => {
+    const lost = [cluster.node('node-2'), cluster.node('node-4')];
+    await answering(cluster, SERVICE, async () => {
+      await Promise.all(lost.map((each) => each.cut()));
+      await Promise.all(lost.map(({ name }) => untilHealth(cluster, name, 'lost')));
+      await serving(instance, SERVICE, SCALE, 'web v1');
+      await assertClusterConverged(cluster, { without: lost.map(({ name }) => name) });
+      await Promise.all(lost.map((each) => each.heal()));
+      await assertClusterConverged(cluster);
+    });
+  },
+);
+
+clusterScenario(
+  'a node that is lost in the middle of a deploy does not keep it from ending well',
+  () => cluster,
+  async ({ instance, web }) => {
+    const lost = cluster.node('node-2');
+    await apply(instance, webSpec('moving', await web('v1'), { scale: SCALE }));
+    await answering(cluster, 'moving', async () => {
+      const { id } = await applyAsync(instance, webSpec('moving', await web('v2'), { scale: SCALE }));
+      await eventually(
+        async () => {
+          const started = (await replicas(instance, 'moving')).filter(({ release }) => release === 2);
+          if (started.length === 0) throw new Error('nothing of it runs');
+        },
+        { intervalMs: 10, describe: 'the deploy is in its middle' },
+      );
+      await lost.cut();
+      const operation = await ended(instance, id, 90_000);
+      expect([operation.state, operation.message]).toEqual(['succeeded', expect.anything()]);
+      await serving(instance, 'moving', SCALE, 'web v2');
+      await assertClusterConverged(cluster, { without: [lost.name] });
+      await lost.heal();
+      await assertClusterConverged(cluster);
+      await serving(instance, 'moving', SCALE, 'web v2');
+    });
+  },
+);
+
+clusterScenario(
+  'a node that is lost in the middle of its drain comes back empty, and takes replicas when it may again',
+  () => cluster,
+  async ({ instance, web }) => {
+    const lost = cluster.node('node-3');
+    await answering(cluster, SERVICE, async () => {
+      expect((await instance.api('POST', `/v1/nodes/${lost.name}/drain`)).status).toBe(200);
+      await lost.cut();
+      await untilHealth(cluster, lost.name, 'lost');
+      await assertClusterConverged(cluster, { without: [lost.name] });
+      await lost.heal();
+      await untilHealth(cluster, lost.name, 'healthy');
+      await assertClusterConverged(cluster);
+      expect(await containersOn(cluster, lost, SERVICE)).toEqual([]);
+      expect((await instance.api('POST', `/v1/nodes/${lost.name}/uncordon`)).status).toBe(200);
+      // It was lost several times lately, so that nothing is moved there for its own sake: a daemon belongs everywhere.
+      await apply(instance, { ...webSpec('everywhere', await web('v1')), daemon: true });
+      expect((await replicasByNode(cluster, 'everywhere')).get(lost.name)).toBe(1);
+      await assertClusterConverged(cluster);
+    });
+  },
+);
+
+clusterScenario(
+  'a node that comes back with containers of what was changed or removed meanwhile keeps none of them',
+  () => cluster,
+  async ({ instance, web }) => {
+    const lost = cluster.node('node-4');
+    await apply(instance, webSpec('changed', await web('v1'), { scale: SCALE }));
+    await apply(instance, webSpec('removed', await web('v1'), { scale: SCALE }));
+    await apply(instance, webSpec('shrunk', await web('v1'), { scale: SCALE }));
+    await apply(instance, webSpec('again', await web('v1'), { scale: SCALE }));
+    for (const name of ['changed', 'removed', 'shrunk', 'again'])
+      expect((await replicasByNode(cluster, name)).get(lost.name)).toBeGreaterThan(0);
+    await lost.cut();
+    await untilHealth(cluster, lost.name, 'lost');
+    await Promise.all([
+      apply(instance, webSpec('changed', await web('v2'), { scale: SCALE })),
+      change(instance, 'DELETE', '/v1/microservices/removed'),
+      change(instance, 'PATCH', '/v1/microservices/shrunk', { scale: 0 }),
+      change(instance, 'DELETE', '/v1/microservices/again').then(async () =>
+        apply(instance, webSpec('again', await web('v2'), { scale: 1 })),
+      ),
+    ]);
+    await serving(instance, 'changed', SCALE, 'web v2');
+    await lost.heal();
+    await assertClusterConverged(cluster);
+    expect(await containersOn(cluster, lost, 'removed')).toEqual([]);
+    expect(await containersOn(cluster, lost, 'shrunk')).toEqual([]);
+    await serving(instance, 'changed', SCALE, 'web v2');
+    await serving(instance, 'again', 1, 'web v2');
+  },
+);

@@ -1,0 +1,131 @@
+// What tests of faults on a cluster share: a watch over a service that must never stop answering, what runs where, and the
+// way back from whatever was done to the nodes.
+import { setTimeout as delay } from 'node:timers/promises';
+import { LABEL } from '../../../contracts/docker';
+import { httpRequest } from '../http';
+import { endpoints, read, replicas } from '../product';
+import { ROLES } from '../product-process';
+import { eventually } from '../wait';
+import type { Cluster } from './cluster';
+import type { ClusterNode } from './cluster-node';
+
+const PROBE_INTERVAL_MS = 50;
+/** A page is a few milliseconds' work; so long may a busy machine take. */
+const PROBE_TIMEOUT_MS = 5_000;
+
+/**
+ * Asks all replicas of a service for a page, again and again, while something is done, as somebody who knows their
+ * addresses: there must be one that answers at any time. Addresses are those that Consul gave when it was last asked.
+ *
+ * @throws when there was a moment at which none answered
+ */
+export async function answering(cluster: Cluster, service: string, body: () => Promise<void>): Promise<void> {
+  const { instance } = cluster;
+  const startedAt = performance.now();
+  const gaps: string[] = [];
+  let known = await endpoints(instance, service);
+  let rounds = 0;
+  let isOver = false;
+  const ask = async (address: string): Promise<void> => {
+    const url = `http://${instance.outside(address)}/`;
+    const { status } = await httpRequest(url, { timeoutMs: PROBE_TIMEOUT_MS });
+    if (status !== 200) throw new Error(`${status}`);
+  };
+  const askAll = async (): Promise<void> => {
+    while (!isOver) {
+      const asked = known;
+      try {
+        await Promise.any(asked.map(ask));
+      } catch (error) {
+        const seconds = ((performance.now() - startedAt) / 1000).toFixed(1);
+        const reasons = (error as AggregateError).errors.map(String).join(', ');
+        gaps.push(`after ${seconds} s none of [${asked.join(' ')}] answered: ${reasons}`);
+      }
+      rounds += 1;
+      await delay(PROBE_INTERVAL_MS);
+    }
+  };
+  const follow = async (): Promise<void> => {
+    while (!isOver) {
+      // While Consul's server is away nobody is told of other addresses.
+      const found = await endpoints(instance, service).catch(() => []);
+      if (found.length > 0) known = found;
+      await delay(PROBE_INTERVAL_MS);
+    }
+  };
+  const ended = Promise.all([askAll(), follow()]);
+  try {
+    await body();
+  } finally {
+    isOver = true;
+    await ended;
+  }
+  expect(rounds).toBeGreaterThan(0);
+  expect(gaps).toEqual([]);
+}
+
+/** Ids of the containers that a microservice has on a node, running or not, without those that only hold a network. */
+export async function containersOn(
+  cluster: Cluster,
+  node: ClusterNode,
+  microservice: string,
+): Promise<readonly string[]> {
+  const label = [`${LABEL.cluster}=${cluster.instance.clusterId()}`, `${LABEL.microservice}=${microservice}`];
+  const all = await node.engine.docker.listContainers({ all: true, filters: JSON.stringify({ label }) });
+  return all
+    .filter((each) => each.Labels[LABEL.role] !== 'sandbox')
+    .map(({ Id }) => Id)
+    .sort();
+}
+
+/** The same for all nodes, as `node: id`. */
+export async function containersEverywhere(
+  cluster: Cluster,
+  microservice: string,
+): Promise<readonly string[]> {
+  const perNode = await Promise.all(
+    cluster.nodes.map(async (node) =>
+      (await containersOn(cluster, node, microservice)).map((id) => `${node.name}: ${id}`),
+    ),
+  );
+  return perNode.flat();
+}
+
+/** How many replicas of a microservice each node has, as the API shows them. */
+export async function replicasByNode(
+  cluster: Cluster,
+  microservice: string,
+): Promise<ReadonlyMap<string, number>> {
+  const counts = new Map<string, number>();
+  for (const { node } of await replicas(cluster.instance, microservice))
+    counts.set(node, (counts.get(node) ?? 0) + 1);
+  return counts;
+}
+
+/** Waits until the API shows a node with this health. */
+export const untilHealth = (cluster: Cluster, name: string, wanted: string, timeoutMs = 60_000) =>
+  eventually(
+    async () => {
+      const { health } = await read<{ readonly health: string }>(cluster.instance, `/v1/nodes/${name}`);
+      if (health !== wanted) throw new Error(health);
+    },
+    { timeoutMs, describe: `${name} is ${wanted}` },
+  );
+
+/** Takes back every fault: whole network, power, engines, ContainerOS everywhere, nothing frozen. */
+export async function restoreCluster(cluster: Cluster): Promise<void> {
+  await cluster.healNetwork();
+  const on = await Promise.allSettled(
+    cluster.nodes.map(async (node) => {
+      for (const role of ['supervisor', ...ROLES] as const) {
+        try {
+          node.thaw(role);
+        } catch {
+          // it does not run
+        }
+      }
+      await node.powerOn(); // does nothing that is done
+    }),
+  );
+  for (const outcome of on) if (outcome.status === 'rejected') throw outcome.reason;
+}
