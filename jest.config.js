@@ -8,6 +8,8 @@ const project = (name, extra = {}) => ({
   displayName: name,
   testMatch: [`<rootDir>/test/${name}/**/*.test.ts`],
   testEnvironment: 'node',
+  // What is loaded only where it is needed is imported as what it is after the build.
+  moduleNameMapper: { '^((?:\\.\\./)+adapters/.*)\\.js$': '$1' },
   transform: { '^.+\\.ts$': ['@swc/jest', swc] },
   ...extra,
 });

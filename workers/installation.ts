@@ -56,7 +56,8 @@ export const keepSecret = (
 
 export const runDirectory = (config: Pick<Config, 'dataDir'>): string => join(config.dataDir, 'run');
 
-const unusable = (config: Pick<Config, 'dataDir'>, error: unknown) =>
+/** What an error in writing there means, for people. */
+export const unusable = (config: Pick<Config, 'dataDir'>, error: unknown) =>
   new ContainerOsError(
     'invalid',
     `The data directory ${config.dataDir} cannot be used: ${(error as Error).message}. Make it writable, or choose another with --data-dir.`,

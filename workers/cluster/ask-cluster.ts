@@ -23,6 +23,46 @@ const unreachable = (address: string, why: string, cause?: unknown) =>
     { cause },
   );
 
+const WORDS: Readonly<Record<string, string>> = {
+  ECONNREFUSED: 'nothing listens there',
+  EHOSTUNREACH: 'no such machine answers on the network',
+  ENETUNREACH: 'there is no way to that network',
+  ETIMEDOUT: 'nobody answers there',
+  ENOTFOUND: 'there is no machine of that name',
+  EAI_AGAIN: 'the name cannot be looked up now',
+  ECONNRESET: 'what answers there hangs up',
+  EPROTO: 'what answers there does not speak as a cluster port does (TLS 1.3)',
+};
+
+/** What sockets say, for people; the rest in their own words. */
+const inWords = (error: NodeJS.ErrnoException): string => {
+  const code = error.code ?? '';
+  return WORDS[code.startsWith('ERR_SSL_') ? 'EPROTO' : code] ?? error.message;
+};
+
+const wrongClock = (address: string, validity: string, cause?: unknown) =>
+  new ContainerOsError(
+    'invalid',
+    `The clock of this machine says ${new Date(Date.now()).toISOString()}, at which the certificate of the cluster at ${address} does not count${validity}. Set the clock of this machine (for example by NTP), or that of the cluster if it is the wrong one, and try again.`,
+    [],
+    { cause },
+  );
+
+/** What a request that was not answered failed of. */
+const failure = (address: string, error: NodeJS.ErrnoException): ContainerOsError =>
+  error.code === 'CERT_NOT_YET_VALID' || error.code === 'CERT_HAS_EXPIRED'
+    ? wrongClock(address, '', error)
+    : unreachable(address, inWords(error), error);
+
+/** @throws {ContainerOsError} `invalid` when the certificate does not count by this machine's clock */
+const assertValidNow = (address: string, certificate: X509Certificate): void => {
+  const [fromMs, toMs] = [Date.parse(certificate.validFrom), Date.parse(certificate.validTo)];
+  const now = Date.now();
+  if (now >= fromMs && now < toMs) return;
+  const [from, to] = [fromMs, toMs].map((ms) => new Date(ms).toISOString());
+  throw wrongClock(address, ` (it does from ${from} to ${to})`);
+};
+
 const hostOf = (address: string): string => new URL(`https://${address}`).hostname.replace(/^\[|\]$/g, '');
 const portOf = (address: string): number => Number(new URL(`https://${address}`).port || 443);
 
@@ -32,9 +72,14 @@ const portOf = (address: string): number => Number(new URL(`https://${address}`)
  * @param address host:port
  * @param fingerprint SHA-256 of the authority's certificate, in hex, as a join token has it
  * @returns PEM of that authority, which the request itself is then made with
- * @throws {ContainerOsError} `forbidden` when it is another one; `unavailable` when nobody answers
+ * @throws {ContainerOsError} `forbidden` when it is another one; `invalid` when this machine's clock is wrong;
+ *   `unavailable` when nobody answers
  */
-export const fetchAuthority = (address: string, fingerprint: string): Promise<string> =>
+export const fetchAuthority = (
+  address: string,
+  fingerprint: string,
+  timeoutMs = TIMEOUT_MS,
+): Promise<string> =>
   new Promise((resolve, reject) => {
     const socket: TLSSocket = connect({
       host: hostOf(address),
@@ -43,38 +88,52 @@ export const fetchAuthority = (address: string, fingerprint: string): Promise<st
       rejectUnauthorized: false,
       servername: SERVER_NAME,
       minVersion: 'TLSv1.3',
-      timeout: TIMEOUT_MS,
     });
-    const fail = (why: string, cause?: unknown) => {
+    const end = () => {
+      clearTimeout(timer);
       socket.destroy();
-      reject(unreachable(address, why, cause));
     };
-    socket.once('timeout', () => fail(`no answer in ${TIMEOUT_MS / 1_000} s`));
-    socket.once('error', (error: Error) => fail(error.message, error));
+    const fail = (error: ContainerOsError) => {
+      end();
+      reject(error);
+    };
+    // Of the whole: what says a little now and then says nothing.
+    const timer = setTimeout(
+      () => fail(unreachable(address, `no answer in ${timeoutMs / 1_000} s`)),
+      timeoutMs,
+    );
+    socket.on('error', (error: Error) => fail(failure(address, error)));
     socket.once('secureConnect', () => {
-      const found = authorityOf(socket, fingerprint);
-      socket.destroy();
-      if (found !== undefined) resolve(found);
-      else {
-        reject(
-          new ContainerOsError(
+      try {
+        const found = authorityOf(socket, fingerprint);
+        if (found === undefined) {
+          throw new ContainerOsError(
             'forbidden',
             `The cluster at ${address} is not the one that the join token is for: its certificate is of another authority. Check the address; if it is right, somebody else answers there.`,
-          ),
-        );
+          );
+        }
+        const shown = socket.getPeerX509Certificate();
+        for (const certificate of [found, ...(shown === undefined ? [] : [shown])]) {
+          assertValidNow(address, certificate);
+        }
+        resolve(found.toString());
+      } catch (error) {
+        reject(error instanceof Error ? error : new Error(String(error)));
+      } finally {
+        end();
       }
     });
   });
 
 const sha256 = (bytes: Buffer): string => createHash('sha256').update(bytes).digest('hex');
 
-const authorityOf = (socket: TLSSocket, fingerprint: string): string | undefined => {
+const authorityOf = (socket: TLSSocket, fingerprint: string): X509Certificate | undefined => {
   // The last of a chain is its own issuer; of none at all there is an empty object.
   const seen = new Set<DetailedPeerCertificate>();
   let at: DetailedPeerCertificate | undefined = socket.getPeerCertificate(true);
   while (at?.raw !== undefined && !seen.has(at)) {
     seen.add(at);
-    if (sha256(at.raw) === fingerprint) return new X509Certificate(at.raw).toString();
+    if (sha256(at.raw) === fingerprint) return new X509Certificate(at.raw);
     at = at.issuerCertificate;
   }
   return undefined;
@@ -112,15 +171,18 @@ export const askCluster = <T>({
       ...(keyPem === undefined ? {} : { key: keyPem }),
       servername: SERVER_NAME,
       minVersion: 'TLSv1.3',
-      timeout: timeoutMs,
       headers: { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) },
     });
-    request.on('timeout', () => request.destroy(new Error(`no answer in ${timeoutMs / 1_000} s`)));
-    request.on('error', (error) => reject(unreachable(address, error.message, error)));
+    const timer = setTimeout(() => {
+      reject(unreachable(address, `no answer in ${timeoutMs / 1_000} s`));
+      request.destroy();
+    }, timeoutMs);
+    request.on('close', () => clearTimeout(timer));
+    request.on('error', (error) => reject(failure(address, error)));
     request.on('response', (response) => {
       const chunks: Buffer[] = [];
       let bytes = 0;
-      response.on('error', (error) => reject(unreachable(address, error.message, error)));
+      response.on('error', (error) => reject(failure(address, error)));
       response.on('data', (chunk: Buffer) => {
         bytes += chunk.length;
         if (bytes > MAX_ANSWER_BYTES) response.destroy(new Error('its answer has no end'));

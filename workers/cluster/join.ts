@@ -3,7 +3,8 @@
  *
  * Invariants: nothing is sent before the cluster has shown the authority that the token names; the key is kept before
  * its request is sent, so that a join whose answer was lost is the same join again; a data directory is a control
- * plane's, a member's, or nobody's.
+ * plane's, a member's, or nobody's, and one process at a time joins with it; no token is used by a machine of which it
+ * can be told beforehand that it could not be a node.
  */
 
 import { existsSync } from 'node:fs';
@@ -16,16 +17,20 @@ import { JOIN_PATH, type JoinAnswer, type JoinRequest } from '../../contracts/jo
 import { ContainerOsError } from '../../domain/errors';
 import { parseJoinToken } from '../../domain/join-token';
 import { DEFAULT_CLUSTER_PORT, type Config } from '../config';
+import { openRunDirectory, unusable } from '../installation';
+import { lockDataDirectory } from '../up/supervise';
 import { version } from '../version';
 
 import { askCluster, fetchAuthority } from './ask-cluster';
 import {
+  memberTlsFiles,
   readMemberKey,
   readMembership,
   writeMemberKey,
   writeMembership,
   type Membership,
 } from './membership';
+import { assertReachable } from './run-member';
 
 export interface JoinTarget {
   /** host:port of the cluster port. */
@@ -86,14 +91,43 @@ export const readJoinArguments = (
 
 const readDocker = async (socketPath: string): Promise<{ version: string; architecture: string }> => {
   try {
-    return await readEngineInfo(new Docker({ socketPath }));
+    const { version: found, architecture } = await readEngineInfo(new Docker({ socketPath }));
+    if (typeof found === 'string' && typeof architecture === 'string')
+      return { version: found, architecture };
+    throw new Error('what answers is no Docker Engine');
   } catch (error) {
     throw new ContainerOsError(
       'unavailable',
-      `The Docker Engine at ${socketPath} does not answer, and a node needs one: ${(error as Error).message}. Start it, or name its socket with --docker-socket.`,
+      `The Docker Engine at ${socketPath} cannot be used, and a node needs one: ${(error as Error).message}. Start it, or name its socket with --docker-socket.`,
       [],
       { cause: error },
     );
+  }
+};
+
+const openSigningRequest = async (config: Config) => {
+  const { createSigningRequest } = await import('../../adapters/certificates/authority.js');
+  const keyPem = readMemberKey(config);
+  try {
+    return await createSigningRequest(config.nodeId, keyPem);
+  } catch (error) {
+    const { keyFile } = memberTlsFiles(config);
+    throw new ContainerOsError(
+      'invalid',
+      `The key in ${keyFile}, with which this machine began to join before, cannot be read: ${(error as Error).message}. Remove the file, and join again; if the cluster has node ${config.nodeId} meanwhile, have it removed there (containeros remove ${config.nodeId} --force).`,
+      [],
+      { cause: error },
+    );
+  }
+};
+
+/** @throws {ContainerOsError} `invalid` when nothing can be written there */
+const kept = <T>(config: Config, write: () => T): T => {
+  try {
+    return write();
+  } catch (error) {
+    if (error instanceof ContainerOsError) throw error;
+    throw unusable(config, error);
   }
 };
 
@@ -101,8 +135,10 @@ const readDocker = async (socketPath: string): Promise<{ version: string; archit
  * @returns the membership, also when the machine had joined this cluster before
  * @throws {ContainerOsError} what keeps it from joining, in words
  */
-export const joinCluster = async (config: Config, { address, token }: JoinTarget): Promise<Membership> => {
-  const { id, secret, authorityFingerprint } = parseJoinToken(token);
+export const joinCluster = async (config: Config, target: JoinTarget): Promise<Membership> => {
+  assertReachable(config);
+  const { authorityFingerprint } = parseJoinToken(target.token);
+  openRunDirectory(config);
   const known = readMembership(config);
   if (known?.authorityFingerprint === authorityFingerprint) return known;
   if (known !== undefined) {
@@ -117,11 +153,20 @@ export const joinCluster = async (config: Config, { address, token }: JoinTarget
       `The data directory ${config.dataDir} has a control plane of its own, which containeros up has made. Choose another with --data-dir; or, if nothing of it is needed any more, remove the directory.`,
     );
   }
+  const unlock = kept(config, () => lockDataDirectory(config));
+  try {
+    return await askToJoin(config, target);
+  } finally {
+    unlock();
+  }
+};
+
+const askToJoin = async (config: Config, { address, token }: JoinTarget): Promise<Membership> => {
+  const { id, secret, authorityFingerprint } = parseJoinToken(token);
   const authorityPem = await fetchAuthority(address, authorityFingerprint);
   const docker = await readDocker(config.dockerSocket);
-  const { createSigningRequest } = await import('../../adapters/certificates/authority.js');
-  const { keyPem, signingRequestPem } = await createSigningRequest(config.nodeId, readMemberKey(config));
-  writeMemberKey(config, keyPem);
+  const { keyPem, signingRequestPem } = await openSigningRequest(config);
+  kept(config, () => writeMemberKey(config, keyPem));
   const request: JoinRequest = {
     tokenId: id,
     secret,
@@ -146,6 +191,6 @@ export const joinCluster = async (config: Config, { address, token }: JoinTarget
     temporalNamespace: answer.temporalNamespace,
     consul: answer.consul,
   };
-  writeMembership(config, membership, { ...answer, authorityPem });
+  kept(config, () => writeMembership(config, membership, { ...answer, authorityPem }));
   return membership;
 };

@@ -5,12 +5,14 @@
  * not; the certificate is replaced whole. The private key never leaves the machine.
  */
 
+import { X509Certificate, createPrivateKey } from 'node:crypto';
 import { mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 
 import type { NodeCredentials } from '../../adapters/cluster-port/documents';
 import type { ConsulMembership, JoinAnswer } from '../../contracts/join';
 import { ContainerOsError } from '../../domain/errors';
+import { mismatch, type Shape } from '../../domain/shape';
 import type { Config } from '../config';
 import { readIfThere } from '../installation';
 import type { ConsulTlsFiles } from '../up/consul-settings';
@@ -40,6 +42,22 @@ export const memberTlsFiles = (place: Place): ConsulTlsFiles => ({
   keyFile: join(directoryOf(place), 'node-key.pem'),
 });
 
+const SHAPE: Shape<Membership> = {
+  nodeId: 'text',
+  clusterId: 'text',
+  clusterAddress: 'text',
+  authorityFingerprint: 'text',
+  temporalNamespace: 'text',
+  consul: { gossipKey: 'text', serverAddress: 'text', token: 'text' },
+};
+
+const parseMembership = (text: string): Membership => {
+  const value: unknown = JSON.parse(text);
+  const problem = mismatch<Membership>(value, SHAPE);
+  if (problem !== undefined) throw new Error(problem);
+  return value as Membership;
+};
+
 /**
  * @returns undefined when the machine has not joined
  * @throws {ContainerOsError} `invalid` when the files cannot be read
@@ -48,11 +66,37 @@ export const readMembership = (place: Place): Membership | undefined => {
   const file = settingsFile(place);
   try {
     const text = readIfThere(file);
-    return text === undefined ? undefined : (JSON.parse(text) as Membership);
+    return text === undefined ? undefined : parseMembership(text);
+  } catch (error) {
+    // The key beside it stays: with it the machine may have its name again.
+    throw new ContainerOsError(
+      'invalid',
+      `The membership in ${file} cannot be read: ${(error as Error).message}. Mend the file, or remove it and join again with a new token.`,
+      [],
+      { cause: error },
+    );
+  }
+};
+
+/**
+ * Looks whether a member has what it shows to the cluster.
+ *
+ * @throws {ContainerOsError} `invalid` when it cannot show it
+ */
+export const assertCredentials = (place: Place, { nodeId }: Membership): void => {
+  try {
+    const { authorityPem, certificatePem, keyPem } = readCredentials(place);
+    const certificate = new X509Certificate(certificatePem);
+    if (!certificate.verify(new X509Certificate(authorityPem).publicKey)) {
+      throw new Error('the certificate is not one of the authority');
+    }
+    if (!certificate.checkPrivateKey(createPrivateKey(keyPem))) {
+      throw new Error('the key is not that of the certificate');
+    }
   } catch (error) {
     throw new ContainerOsError(
       'invalid',
-      `The membership in ${file} cannot be read: ${(error as Error).message}. Mend the file, or remove the folder ${directoryOf(place)} and join again with a new token.`,
+      `The certificate and the key of node ${nodeId} in ${directoryOf(place)} cannot be used: ${(error as Error).message}. Put the files back if there is a copy; or remove that folder, have the node removed (containeros remove ${nodeId} --force), and join again with a new token.`,
       [],
       { cause: error },
     );

@@ -9,9 +9,10 @@ import { consulMemberCommand } from '../up/engines';
 import { supervise } from '../up/supervise';
 import { consulPortNeeds } from '../up/up';
 
-import type { Membership } from './membership';
+import { assertCredentials, type Membership } from './membership';
 
-const assertReachable = ({ dev, advertiseAddress }: Config): void => {
+/** @throws {ContainerOsError} `invalid` for a machine that others cannot reach */
+export const assertReachable = ({ dev, advertiseAddress }: Config): void => {
   if (!dev && !isLoopback(advertiseAddress)) return;
   throw new ContainerOsError(
     'invalid',
@@ -25,7 +26,7 @@ const assertReachable = ({ dev, advertiseAddress }: Config): void => {
  * @param argv flags as given, passed on to the roles
  * @param entry file that starts a role by its name
  * @returns the exit code
- * @throws {ContainerOsError} `invalid` for an address that others cannot reach
+ * @throws {ContainerOsError} `invalid` for an address that others cannot reach, or without a usable certificate
  */
 export const runMember = async (
   given: Config,
@@ -35,6 +36,7 @@ export const runMember = async (
   logger: Logger,
 ): Promise<number> => {
   assertReachable(given);
+  assertCredentials(given, membership);
   // The name is in the certificate.
   const config: Config = { ...given, nodeId: membership.nodeId };
   openRunDirectory(config);

@@ -5,7 +5,7 @@
  * before it knows that every port that it needs is free; those that use an engine stop before it does.
  */
 
-import { rmSync, readFileSync, writeFileSync } from 'node:fs';
+import { linkSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 
@@ -85,18 +85,36 @@ export const supervisorOf = (config: Pick<Config, 'dataDir'>): number | undefine
   }
 };
 
-/** @throws ContainerOsError `conflict` when another supervisor uses the data directory */
-const lockDataDirectory = (config: Config): (() => void) => {
-  const pid = supervisorOf(config);
-  if (pid !== undefined && pid !== process.pid) {
-    throw new ContainerOsError(
-      'conflict',
-      `ContainerOS runs already with the data directory ${config.dataDir} (process ${pid}). Stop it, or choose another with --data-dir.`,
-    );
-  }
+/**
+ * Of two processes that take it at once, one does.
+ *
+ * @returns how to give it back
+ * @throws ContainerOsError `conflict` when another process uses the data directory
+ */
+export const lockDataDirectory = (config: Pick<Config, 'dataDir'>): (() => void) => {
   const file = join(runDirectory(config), 'supervisor.pid');
-  writeFileSync(file, `${process.pid} ${processStart(process.pid) ?? ''}`);
-  return () => rmSync(file, { force: true });
+  const draft = `${file}.${process.pid}`;
+  writeFileSync(draft, `${process.pid} ${processStart(process.pid) ?? ''}`);
+  try {
+    for (;;) {
+      try {
+        linkSync(draft, file);
+        return () => rmSync(file, { force: true });
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+      }
+      const pid = supervisorOf(config);
+      if (pid !== undefined && pid !== process.pid) {
+        throw new ContainerOsError(
+          'conflict',
+          `ContainerOS runs already with the data directory ${config.dataDir} (process ${pid}). Stop it, or choose another with --data-dir.`,
+        );
+      }
+      rmSync(file, { force: true }); // of one that runs no more
+    }
+  } finally {
+    rmSync(draft, { force: true });
+  }
 };
 
 /** Severities that engines log with, as pino's levels. */

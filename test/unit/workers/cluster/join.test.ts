@@ -1,9 +1,12 @@
 // What stands on the command line of `containeros join`, and the directories that cannot join.
-import { mkdirSync, mkdtempSync, rmSync, statSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
+import pino from 'pino';
+
 import { formatJoinToken } from '../../../../domain/join-token';
+import { runMember } from '../../../../workers/cluster/run-member';
 import { joinCluster, parseClusterAddress, readJoinArguments } from '../../../../workers/cluster/join';
 import {
   memberTlsFiles,
@@ -13,6 +16,7 @@ import {
   writeMembership,
 } from '../../../../workers/cluster/membership';
 import { parseConfig } from '../../../../workers/config';
+import { createTestAuthority } from '../../../support/certificates';
 
 test.each([
   ['192.168.1.10', '192.168.1.10:7443'],
@@ -98,5 +102,41 @@ describe('data directories', () => {
     await expect(joinCluster(config(), { address, token: 'secret' })).rejects.toMatchObject({
       code: 'invalid',
     });
+  });
+
+  test.each([
+    ['', undefined],
+    ['{', /cannot be read: .*JSON.*join again with a new token/],
+    ['null', /cannot be read: it is not an object/],
+    ['{}', /cannot be read: \/nodeId is missing/],
+    [
+      JSON.stringify({ ...membership, consul: { token: 1 } }),
+      /cannot be read: \/consul\/gossipKey is missing/,
+    ],
+  ])('a membership that says %j is not one', (text, message) => {
+    writeMemberKey(config(), 'key');
+    writeFileSync(join(dataDir, 'membership', 'membership.json'), text);
+    if (message === undefined) expect(readMembership(config())).toBeUndefined();
+    else expect(() => readMembership(config())).toThrow(message);
+  });
+
+  test('a node without what it shows is not started', async () => {
+    const run = () => runMember(config(), membership, [], '', pino({ level: 'silent' }));
+    await expect(run()).rejects.toThrow(/certificate and the key of node two .* cannot be used: ENOENT/);
+    const authority = createTestAuthority('c');
+    const [one, other] = [1, 2].map(() => authority.issue({ commonName: 'two', organisation: 'c' }));
+    const { certificatePem: authorityPem } = authority;
+    authority.dispose();
+    if (one === undefined || other === undefined) throw new Error('no certificates');
+    writeMemberKey(config(), other.keyPem);
+    writeMembership(config(), membership, { certificatePem: one.certificatePem, authorityPem });
+    await expect(run()).rejects.toThrow(
+      /the key is not that of the certificate. .*containeros remove two --force/,
+    );
+    writeMembership(config(), membership, {
+      certificatePem: one.certificatePem,
+      authorityPem: other.certificatePem,
+    });
+    await expect(run()).rejects.toThrow(/the certificate is not one of the authority/);
   });
 });
