@@ -19,7 +19,7 @@ import { runDirectory } from '../installation';
 import type { RoleMessage, RolesStatus } from '../role';
 
 import type { EngineCommand } from './engines';
-import { endOrphan, superviseProcess, type SupervisedProcess } from './supervised-process';
+import { endOrphan, processStart, superviseProcess, type SupervisedProcess } from './supervised-process';
 
 /** Roles that are processes of our own; also the subcommands that start them. */
 export const ROLES = ['control-plane', 'node', 'api'] as const;
@@ -61,15 +61,6 @@ const checkPorts = async (needs: readonly PortNeed[]): Promise<void> => {
       'conflict',
       `ContainerOS cannot start, because of its ports:\n${problems.join('\n')}`,
     );
-  }
-};
-
-const processStart = (pid: number): string | undefined => {
-  try {
-    // The 22nd field, counted after the name in parentheses (proc(5)): start time in clock ticks since boot.
-    return readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ')[19];
-  } catch {
-    return undefined;
   }
 };
 

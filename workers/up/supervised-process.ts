@@ -102,6 +102,16 @@ const commandLine = (pid: number): string => {
   }
 };
 
+/** When a process was started; undefined when it is gone. Two of one number are told apart by it. */
+export const processStart = (pid: number): string | undefined => {
+  try {
+    // The 22nd field, counted after the name in parentheses (proc(5)): start time in clock ticks since boot.
+    return readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ')[19];
+  } catch {
+    return undefined;
+  }
+};
+
 const untilGone = async (pid: number, limitMs: number): Promise<boolean> => {
   const endMs = performance.now() + limitMs;
   while (isAlive(pid)) {
@@ -120,13 +130,17 @@ export const endOrphan = async (
   spec: Pick<ProcessSpec, 'role' | 'runDirectory'> & { readonly mark: string },
   logger: Logger,
 ): Promise<void> => {
-  let pid: number;
+  let known: string;
   try {
-    pid = Number(readFileSync(join(spec.runDirectory, `${spec.role}.pid`), 'utf8'));
+    known = readFileSync(join(spec.runDirectory, `${spec.role}.pid`), 'utf8').trim();
   } catch {
     return;
   }
+  const [number = '', start] = known.split(' ');
+  const pid = Number(number);
   if (!Number.isInteger(pid) || pid <= 1 || !isAlive(pid) || !commandLine(pid).includes(spec.mark)) return;
+  // After a power cut the number is another process's, maybe this one's; earlier versions wrote no time beside it.
+  if (pid === process.pid || (start !== undefined && processStart(pid) !== start)) return;
   logger.info(`ending the ${spec.role} process ${pid} that an earlier start left running`);
   process.kill(pid, 'SIGTERM');
   if (!(await untilGone(pid, STOP_GRACE_MS))) {
@@ -166,7 +180,9 @@ export const superviseProcess = (spec: ProcessSpec, logger: Logger): SupervisedP
         env: spec.env,
       });
       child = started;
-      if (started.pid !== undefined) writeFileSync(pidFile, String(started.pid));
+      if (started.pid !== undefined) {
+        writeFileSync(pidFile, `${started.pid} ${processStart(started.pid) ?? ''}`.trimEnd());
+      }
       const { onLine } = spec;
       if (onLine) {
         forwardLines(started, (line) => {

@@ -1,11 +1,14 @@
-// A process that hangs is ended and started again; one that never spoke, or speaks on, is left alone.
-import { mkdtempSync, rmSync } from 'node:fs';
+// A process that hangs is ended and started again; one that never spoke, or speaks on, is left alone. What an earlier
+// supervisor left is ended; a process that only has its number is not.
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 import pino from 'pino';
 
-import { superviseProcess } from '../../../../workers/up/supervised-process';
+import { endOrphan, processStart, superviseProcess } from '../../../../workers/up/supervised-process';
 import { eventually } from '../../../support/wait';
 
 const SILENCE_MS = 400;
@@ -59,4 +62,44 @@ test('one that speaks on, or has not spoken yet, is left alone', async () => {
   expect(speaking.ends).toEqual([]);
   expect(starting.ends).toEqual([]);
   await Promise.all([speaking, starting, hanging].map(({ supervised }) => supervised.stop()));
+});
+
+describe('what an earlier start left', () => {
+  const MARK = 'the-data-directory';
+  const end = () => endOrphan({ role: 'consul', runDirectory, mark: MARK }, pino({ level: 'silent' }));
+  const writePid = (text: string) => writeFileSync(join(runDirectory, 'consul.pid'), text);
+  const startOther = async () => {
+    const child = spawn(process.execPath, ['--eval', 'console.log(1); setInterval(() => 0, 1000)', MARK]);
+    await once(child.stdout, 'data');
+    return { child, pid: child.pid ?? 0 };
+  };
+
+  test.each([true, false])('is ended, whether its start is known or not (%s)', async (isKnown) => {
+    const { child, pid } = await startOther();
+    const gone = once(child, 'exit');
+    writePid(isKnown ? `${pid} ${processStart(pid) ?? ''}` : String(pid));
+    await end();
+    expect((await gone)[1]).toBe('SIGTERM');
+  });
+
+  test('is not another process of that number, as after a power cut', async () => {
+    const { child, pid } = await startOther();
+    writePid(`${pid} ${Number(processStart(pid)) - 1}`);
+    await end();
+    expect(child.exitCode ?? child.signalCode).toBeNull();
+    expect(process.kill(pid, 0)).toBe(true);
+    child.kill('SIGKILL');
+    await once(child, 'exit');
+  });
+
+  test('is never the supervisor itself', async () => {
+    writePid(String(process.pid));
+    let isTold = false;
+    const told = () => (isTold = true);
+    process.once('SIGTERM', told);
+    // The command line of this very process has it.
+    await endOrphan({ role: 'consul', runDirectory, mark: 'node' }, pino({ level: 'silent' }));
+    process.off('SIGTERM', told);
+    expect(isTold).toBe(false);
+  });
 });
