@@ -61,6 +61,9 @@ export const MAX_NODE_EVENTS_PER_MINUTE = 600;
 export const MAX_NODE_SERVICES = 2_000;
 export const MAX_SERVICE_CHECKS = 16;
 export const MAX_CHECK_OUTPUT_CHARACTERS = 4_000;
+/** In the document of a node, with this many characters altogether: it has to fit in a request. */
+export const MAX_NODE_IMAGES = 4_000;
+export const MAX_NODE_IMAGE_CHARACTERS = 200_000;
 /** A node says that it lives more often than that, or counts as dead. */
 export const NODE_SILENCE_MS = 20_000;
 

@@ -2,7 +2,7 @@
  * What a node publishes, checked against whose certificate sent it, and written in one transaction.
  *
  * Invariants: a node writes its own document, its own replicas, services of those (./node-services) and events that
- * name it, and nothing else; what stands under a key and is of another node is never replaced, whoever is quicker; one
+ * name it, and nothing else, each as it can be (./node-claims); what stands under a key and is of another node is never replaced, whoever is quicker; one
  * wrong write refuses all of them.
  */
 
@@ -25,6 +25,7 @@ import { nodeAliveCheckId } from '../../contracts/services';
 import { ContainerOsError } from '../../domain/errors';
 import type { ObservedNode } from '../../domain/model';
 
+import { assertPossible } from './node-claims';
 import type { NodeLiveness } from './node-liveness';
 import {
   assertOwnService,
@@ -114,21 +115,21 @@ const assertOwn = (write: NodeDocumentWrite, nodeId: string, nowMs: number): voi
   };
   if (key.startsWith(KV_PREFIX.nodes)) {
     if (key !== nodeKvKey(nodeId)) own(undefined);
-    if (write.kind === 'put') documentOf(key, checkDocument('nodes', key, write.document));
+    if (write.kind === 'put') {
+      assertPossible('nodes', key, documentOf(key, checkDocument('nodes', key, write.document)));
+    }
   } else if (key.startsWith(KV_PREFIX.replicas)) {
     if (write.kind === 'remove') return; // whose it is stands in the store
-    const {
-      project,
-      name,
-      id,
-      nodeId: owner,
-    } = documentOf(key, checkDocument('replicas', key, write.document));
+    const replica = documentOf(key, checkDocument('replicas', key, write.document));
+    const { project, name, id, nodeId: owner } = replica;
     if (![project, name, id].every((part) => PART.test(part))) throw wrong(key, 'its names are not valid');
     own(owner);
+    assertPossible('replicas', key, replica);
   } else if (key.startsWith(KV_PREFIX.events)) {
     if (write.kind === 'remove') throw foreign(key, 'events are kept');
     const event = documentOf(key, checkDocument('events', key, write.document));
     own(event.node);
+    assertPossible('events', key, event);
     const [, suffix = ''] = /-([0-9a-f]{8,64})$/.exec(key) ?? [];
     if (key !== eventKvKey(event.atMs, suffix) || event.atMs < 0)
       throw wrong(key, 'it belongs under another key');

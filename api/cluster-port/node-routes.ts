@@ -64,13 +64,16 @@ const MAX_REQUEST_BYTES = 16_384;
 const certificateRequest = z.strictObject({ signingRequestPem: z.string() });
 /** Consul's space has eight dimensions. */
 const DIMENSIONS = 8;
+/** Farther than anything on the earth: what says more says nothing. */
+const MAX_SECONDS = 60;
+const seconds = z.number().min(-MAX_SECONDS).max(MAX_SECONDS);
 const coordinateReport = z.strictObject({
   coordinate: z
     .object({
-      Vec: z.array(z.number()).length(DIMENSIONS),
-      Height: z.number().min(0),
-      Adjustment: z.number(),
-      Error: z.number().min(0),
+      Vec: z.array(seconds).length(DIMENSIONS),
+      Height: seconds.min(0),
+      Adjustment: seconds,
+      Error: seconds.min(0),
     })
     .optional(),
 });

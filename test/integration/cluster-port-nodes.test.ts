@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import type { IncomingMessage } from 'node:http';
 
 import { createClusterPortWriter, type ClusterPortWriter } from '../../adapters/cluster-port/documents';
+import { nodeCoordinatePath } from '../../contracts/gossip';
 import { KV_PREFIX, eventKvKey, nodeKvKey, replicaKvKey } from '../../contracts/kv';
 import { MAX_NODE_EVENTS_PER_MINUTE } from '../../contracts/node-documents';
 import { nodeRequestsPath, nodeStreamPath, type LogLine } from '../../contracts/node-stream';
@@ -83,7 +84,7 @@ test('a node writes its own documents, many at once, again and again, and remove
     ...ids.map((id) => writer.put(replicaKey(id), replica(id, 'a'))),
   ]);
   expect(keys(KV_PREFIX.replicas)).toHaveLength(100);
-  const first = await writer.put(replicaKey('r1'), { ...replica('r1', 'a'), state: 'stopped' });
+  const first = await writer.put(replicaKey('r1'), { ...replica('r1', 'a'), state: 'stopping' });
   const second = await writer.put(replicaKey('r1'), replica('r1', 'a'));
   expect(second.index).toBeGreaterThan(first.index);
   await target.restart(); // what it knew of who owns what is gone
@@ -131,6 +132,100 @@ test('what is of another node, or of no node, is refused whole, and told once', 
   await expect(writerOf('a', 'b').put(nodeKvKey('b'), node('b'))).rejects.toMatchObject({
     code: 'forbidden',
   });
+});
+
+test.each<readonly [string, Partial<Record<keyof ObservedNode, unknown>>, RegExp]>([
+  ['less than no room', { capacity: { cpus: -4, memoryBytes: 1, diskBytes: 1 } }, /capacity\/cpus/],
+  ['no processor', { capacity: { cpus: 0, memoryBytes: 1, diskBytes: 1 } }, /capacity\/cpus/],
+  ['room without end', { memoryAvailableBytes: 1e300 }, /memoryAvailableBytes/],
+  ['less than no disk', { diskFreeBytes: -1 }, /diskFreeBytes/],
+  ['a load that is none', { cpuPercent: -1 }, /cpuPercent/],
+  ['a health of its own', { health: 'splendid' }, /health/],
+  ['a novel', { architecture: 'x'.repeat(10_000) }, /architecture/],
+  ['novels', { reasons: Array.from({ length: 100 }, () => 'x'.repeat(1_000)) }, /reasons/],
+  ['thousands of images', { images: Array.from({ length: 9_000 }, (_, at) => `a:${at}`) }, /images/],
+  ['an image that is a novel', { images: ['x'.repeat(100_000)] }, /images\/0/],
+  [
+    'thousands of labels',
+    { labels: Object.fromEntries(Array.from({ length: 999 }, (_, at) => [`l${at}`, ''])) },
+    /labels/,
+  ],
+])('a node that says of itself %s is refused, and told', async (_what, change, words) => {
+  const writer = writerOf('a');
+  await writer.put(nodeKvKey('a'), node('a'));
+  await expect(writer.put(nodeKvKey('a'), { ...node('a'), ...change })).rejects.toMatchObject({
+    code: 'invalid',
+    message: expect.stringMatching(words) as string,
+  });
+  expect(target.store.peek(nodeKvKey('a'))).toMatchObject([{ value: node('a') }]);
+  const told = target.store.peek<ClusterEvent>(KV_PREFIX.events).map(({ value }) => value);
+  expect(told).toMatchObject([{ type: 'node.refused', node: 'a' }]);
+  expect(told[0]?.message.length).toBeLessThan(1_000);
+});
+
+test('numbers that JSON has no word for are refused', async () => {
+  const session = await dial(target, target.certificateOf('a'));
+  const put = { ':method': 'PUT', ':path': '/internal/v1/nodes/a/documents' };
+  for (const number of ['NaN', 'Infinity', '1e999', '-1e999', '"4"', 'null', '{}', '[]']) {
+    const document = JSON.stringify(node('a')).replace('"cpuPercent":0', `"cpuPercent":${number}`);
+    const body = `{"writes":[{"kind":"put","key":"${nodeKvKey('a')}","document":${document}}]}`;
+    expect([number, (await ask(session, put, body)).headers[':status']]).toEqual([number, 400]);
+  }
+  session.close();
+  expect(keys(KV_PREFIX.nodes)).toEqual([]);
+});
+
+test('a place that is nowhere is refused', async () => {
+  const session = await dial(target, target.certificateOf('a'));
+  const post = { ':method': 'POST', ':path': nodeCoordinatePath('a') };
+  for (const change of [{ Height: -1 }, { Vec: Array(8).fill(1e300) }, { Vec: [] }, { Error: '1' }]) {
+    const coordinate = { Vec: Array(8).fill(0), Height: 1e-5, Adjustment: 0, Error: 1.5, ...change };
+    expect((await ask(session, post, JSON.stringify({ coordinate }))).headers[':status']).toBe(400);
+  }
+  session.close();
+});
+
+test.each<readonly [string, Partial<Record<keyof ObservedReplica, unknown>>, RegExp]>([
+  ['a state of its own', { state: 'glorious' }, /state/],
+  ['more room than there is', { memoryReservedBytes: -1e12 }, /memoryReservedBytes/],
+  ['half a release', { release: 1.5 }, /release/],
+  [
+    'a port that is none',
+    {
+      ports: [
+        {
+          container: 'c',
+          port: 1e9,
+          protocol: 'tcp',
+          address: '',
+          hostPort: 1,
+          serviceId: '',
+          hostnames: [],
+        },
+      ],
+    },
+    /ports\/0\/port/,
+  ],
+  ['a reason without end', { reason: 'x'.repeat(100_000) }, /reason/],
+])('a node that says of its replica %s is refused', async (_what, change, words) => {
+  await expect(writerOf('a').put(replicaKey('r'), { ...replica('r', 'a'), ...change })).rejects.toMatchObject(
+    { code: 'invalid', message: expect.stringMatching(words) as string },
+  );
+  expect(keys(KV_PREFIX.replicas)).toEqual([]);
+});
+
+test('what the cluster tells of nodes no node tells of itself', async () => {
+  const at = Date.now();
+  for (const change of [
+    { type: 'node.removed' },
+    { type: 'node.drained' },
+    { level: 'fatal' },
+    { type: 'a b' },
+  ]) {
+    await expect(
+      writerOf('a').put(eventKvKey(at, '0123456789'), { ...event('a', at), ...change }),
+    ).rejects.toMatchObject({ code: 'invalid' });
+  }
 });
 
 test('a node that floods the events is stopped', async () => {

@@ -24,6 +24,7 @@ import {
 } from '../../contracts/services';
 import type { ObservedNode } from '../../domain/model';
 import type { EventLog } from './event-log';
+import { tellableImages } from './known-images';
 import { healthReasons, isMaterialChange } from './node-health';
 import type { NodeConfig } from './node-config';
 
@@ -165,7 +166,7 @@ export const createNodePublisher = (deps: {
     imagesTimer = setTimeout(() => {
       listImageReferences(docker).then(
         (found) => {
-          images = found;
+          images = tellableImages(found);
           look();
         },
         (error: unknown) => logger.debug({ err: error }, 'could not list images'),

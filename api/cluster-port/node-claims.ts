@@ -1,0 +1,124 @@
+/**
+ * What a node may say of itself and of its replicas, beyond the shape of a document: everybody who plans, shows or
+ * stores goes by it. Pure.
+ *
+ * Invariants: every number is one that a machine can have, and every text and list has an end; of a fixed set of words
+ * nothing else is taken; what the cluster says of nodes no node says of itself; what is not named here is left alone, as
+ * later versions may say more.
+ */
+
+import { z } from 'zod';
+
+import { MAX_NODE_IMAGES } from '../../contracts/node-documents';
+import { ContainerOsError } from '../../domain/errors';
+import type { ClusterEvent, ObservedNode, ReplicaState } from '../../domain/model';
+
+/** More than any machine has; disks that are in a network say up to 2^63. */
+const MAX_CPUS = 65_536;
+const MAX_BYTES = 2 ** 64;
+const MAX_COUNT = 1_000_000_000;
+
+const text = (characters: number) => z.string().max(characters);
+const share = z.number().min(0).max(MAX_CPUS);
+const bytes = z.number().min(0).max(MAX_BYTES);
+const count = z.int().min(0).max(MAX_COUNT);
+const image = text(1_024);
+
+/** As the command line takes labels. */
+const MAX_LABEL_CHARACTERS = 256;
+const labels = z
+  .record(text(MAX_LABEL_CHARACTERS), text(MAX_LABEL_CHARACTERS))
+  .refine((all) => Object.keys(all).length <= 256, { message: 'may have 256 keys at most' });
+
+const node = z.looseObject({
+  address: z.string().min(1).max(255),
+  architecture: text(64),
+  dockerVersion: text(128),
+  // What a share of it is, is a division.
+  capacity: z.looseObject({ cpus: share.gt(0), memoryBytes: bytes, diskBytes: bytes }),
+  cpuPercent: share,
+  memoryAvailableBytes: bytes,
+  diskFreeBytes: bytes,
+  health: z.enum(['healthy', 'degraded']),
+  reasons: z.array(text(4_096)).max(32),
+  images: z.array(image).max(MAX_NODE_IMAGES),
+  labels,
+}) satisfies z.ZodType<Partial<ObservedNode>>;
+
+const STATES: Readonly<Record<ReplicaState, true>> = {
+  starting: true,
+  running: true,
+  unhealthy: true,
+  restarting: true,
+  crash_looping: true,
+  paused: true,
+  stopping: true,
+  exited: true,
+  broken: true,
+};
+
+const replica = z.looseObject({
+  release: count,
+  operation: text(512),
+  state: z.enum(Object.keys(STATES) as ReplicaState[]),
+  reason: text(16_384).nullish(),
+  containers: z
+    .array(
+      z.looseObject({
+        name: text(256),
+        containerId: text(128),
+        image,
+        imageId: text(256),
+        restartCount: count,
+        exitCode: z.int().min(-MAX_COUNT).max(MAX_COUNT).nullish(),
+      }),
+    )
+    .max(1_000),
+  ports: z
+    .array(
+      z.looseObject({
+        container: text(256),
+        port: z.int().min(1).max(65_535),
+        protocol: z.enum(['tcp', 'udp']),
+        address: text(255),
+        hostPort: z.int().min(0).max(65_535),
+        serviceId: text(256),
+        hostnames: z.array(text(255)).max(1_000),
+      }),
+    )
+    .max(10_000),
+  restartCount: count,
+  cpusReserved: share,
+  memoryReservedBytes: bytes,
+});
+
+/** Told by the control plane, which nobody may pose as. */
+const TOLD_OF_NODES: ReadonlySet<string> = new Set([
+  ...['node.joined', 'node.join_refused', 'node.refused', 'node.removed', 'node.drained'],
+  ...['node.lost', 'node.returned', 'node.unstable', 'node.stable'],
+]);
+
+const event = z.looseObject({
+  level: z.enum(['info', 'warning', 'error']) satisfies z.ZodType<ClusterEvent['level']>,
+  type: z
+    .string()
+    .max(64)
+    .regex(/^[a-z]+(?:[._][a-z]+){0,8}$/)
+    .refine((type) => !TOLD_OF_NODES.has(type), { message: 'is told by the cluster, and not by a node' }),
+});
+
+const CLAIMS = { nodes: node, replicas: replica, events: event };
+
+/**
+ * @param document of the right shape
+ * @throws {ContainerOsError} `invalid`
+ */
+export const assertPossible = (kind: keyof typeof CLAIMS, key: string, document: unknown): void => {
+  const parsed = CLAIMS[kind].safeParse(document);
+  if (parsed.success) return;
+  const [issue] = parsed.error.issues;
+  throw new ContainerOsError(
+    'invalid',
+    `The write of ${key} is refused: /${(issue?.path ?? []).map(String).join('/').slice(0, 200)}: ${issue?.message ?? 'is not possible'}.`,
+  );
+};
