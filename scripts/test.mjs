@@ -32,7 +32,7 @@ const STAGES = {
   workflow: { limitMs: 10 * MINUTE_MS },
   replay: { limitMs: 5 * MINUTE_MS },
   integration: { limitMs: 20 * MINUTE_MS, needsRoot: true },
-  e2e: { limitMs: 25 * MINUTE_MS, needsRoot: true, needsBuild: true },
+  e2e: { limitMs: 38 * MINUTE_MS, needsRoot: true, needsBuild: true },
 };
 
 await runEntry(async () => {
