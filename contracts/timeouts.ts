@@ -10,6 +10,8 @@ export const TIMEOUT = {
   nodeHeartbeatMs: 5 * SECOND,
   /** A node that takes longer than this to begin is away or overloaded: plan again with what Consul says of it then. */
   nodeScheduleToStartMs: 30 * SECOND,
+  /** When a node is lost, what an operation waits for on other nodes may end within this; then it plans again. */
+  lossPatienceMs: 5 * SECOND,
   /** Pulls of large images over slow links; also how long a registry may be away before an operation gives up. */
   pullScheduleToCloseMs: 15 * MINUTE,
   /** One attempt of one pull. */

@@ -201,17 +201,25 @@ const runStageOnNode = async (
 /** Runs phases of which each node may begin the next when it is done with the one before, whatever the others do. */
 const runStage = async (stage: readonly Phase[], context: PhaseContext): Promise<PhaseReport> => {
   const nodeIds = [...new Set(stage.flatMap(({ steps }) => steps.map(({ nodeId }) => nodeId)))];
-  const results = await Promise.allSettled(
-    nodeIds.map((nodeId) =>
-      context.lostNodes.unlessLost(nodeId, () => runStageOnNode(nodeId, stage, context)),
-    ),
-  );
+  const runAll = () =>
+    Promise.allSettled(
+      nodeIds.map((nodeId) =>
+        context.lostNodes.unlessLost(nodeId, () => runStageOnNode(nodeId, stage, context)),
+      ),
+    );
+  // What was pulled half would have to be pulled again, before anything else.
+  const mayBeInterrupted = stage.some(({ kind }) => kind !== 'pull');
+  const { value: results, isInterrupted } = mayBeInterrupted
+    ? await context.lostNodes.interruptedByLoss(runAll)
+    : { value: await runAll(), isInterrupted: false };
   const refusals: Record<string, string> = {};
   const silent: string[] = [];
   let failure: OperationError | undefined;
   for (const [index, result] of results.entries()) {
     const nodeId = nodeIds[index] ?? '';
     if (result.status === 'rejected') {
+      // Its node goes on with it; the next plan sees how far it is.
+      if (isInterrupted && !CancellationScope.current().consideredCancelled) continue;
       if (isCancellation(result.reason)) throw result.reason;
       // What an activity fails of once it was told to give up says nothing of the release.
       if (CancellationScope.current().consideredCancelled && patched('failed-when-cancelled')) {
@@ -290,7 +298,7 @@ export const converge = async (
       (release) => [release.number, release],
     ),
   );
-  const lostNodes = followLostNodes();
+  const lostNodes = followLostNodes(TIMEOUT.lossPatienceMs);
   let refusals: Readonly<Record<string, string>> = {};
 
   for (let attempt = firstAttempt; ; attempt += 1) {

@@ -146,6 +146,32 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
       await subject.steady(1, 2);
     },
   },
+  'interrupted-by-loss': {
+    run: async (subject, project) => {
+      const { cluster, client } = project;
+      await subject.applied({ scale: 3 });
+      await subject.steady(3, 1);
+      const lose = async (nodeId: string) => {
+        cluster.setUp(nodeId, false);
+        await client.workflow
+          .getHandle(microserviceWorkflowId({ project: project.name, name: subject.name }))
+          .signal(SIGNAL.observedChanged, { reason: `node ${nodeId} is lost`, lostNodes: [nodeId] });
+      };
+      cluster.setAvailability('c', 'cordoned');
+      const hold = await holdingStarts(project, () => lose('a'));
+      cluster.setAvailability('c', 'active');
+      await lose('c');
+      await eventuallyValue(
+        () => hold.waiting,
+        (waiting) => waiting === 2,
+      );
+      hold.release();
+      await eventually(() => expect(subject.running()).toHaveLength(5));
+      for (const nodeId of ['a', 'c']) cluster.setUp(nodeId, true);
+      await subject.signal();
+      await subject.steady(3, 1);
+    },
+  },
   'healed-elsewhere': {
     run: async (subject, project) => {
       const { cluster } = project;
