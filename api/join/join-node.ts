@@ -35,6 +35,8 @@ export interface JoinDeps {
   readonly store: KeyValueStore;
   readonly authority: Authority;
   readonly clusterId: string;
+  /** The machine with the control plane, which is a node without having joined. */
+  readonly headNodeId: string;
   readonly limiter: AttemptLimiter;
   readonly refusals: Refusals;
   readonly nowMs: () => number;
@@ -106,7 +108,7 @@ const assertDocker = (version: string): void => {
 export const createJoinNode = (
   deps: JoinDeps,
 ): ((request: JoinRequest, source: string) => Promise<Admission>) => {
-  const { store, authority, clusterId, limiter, refusals, nowMs } = deps;
+  const { store, authority, clusterId, headNodeId, limiter, refusals, nowMs } = deps;
 
   const takenBy = (nodeId: string) =>
     new Refusal(
@@ -151,9 +153,17 @@ export const createJoinNode = (
         'The name of the node must be a DNS label in lower case, and not localhost. Choose another with --node-name.',
       );
     }
+    // Also before it has said for the first time that it is a node.
+    if (nodeId === headNodeId) {
+      throw new Refusal(
+        'conflict',
+        'name',
+        `The machine with the control plane is the node ${nodeId}. Join under another name with --node-name.`,
+      );
+    }
     if (known !== undefined && identity === undefined) throw takenBy(nodeId); // unreadable: not ours to replace
     if (identity !== undefined && isLive(identity, atMs) && !isOwner) throw takenBy(nodeId);
-    // The first machine is a node without having joined.
+    // There is a node of that name, however it came to be.
     if (known === undefined && (await store.get(nodeKvKey(nodeId))) !== undefined) throw takenBy(nodeId);
 
     const issued = await authority.issueNodeCertificate({

@@ -53,6 +53,7 @@ test('of many joins at once as many succeed as the token has uses, and the view 
         store: one,
         authority,
         clusterId: CLUSTER,
+        headNodeId: 'first',
         limiter: createAttemptLimiter(),
         refusals: createRefusals(),
         nowMs: Date.now,

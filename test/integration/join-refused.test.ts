@@ -98,6 +98,7 @@ beforeEach(async () => {
       store,
       authority,
       clusterId: CLUSTER,
+      headNodeId: 'first',
       limiter: createAttemptLimiter(),
       refusals: createRefusals(),
       nowMs: Date.now,

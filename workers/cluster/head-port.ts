@@ -119,6 +119,7 @@ export const startHeadPort = async (
       handleOpen: createJoinRoute({
         join: createJoinNode({
           ...identity,
+          headNodeId: config.nodeId,
           limiter: createAttemptLimiter(),
           refusals: createJoinRefusals(),
           onEventLost: (error) => log.warn({ err: error }, 'an event about a machine that joins was lost'),

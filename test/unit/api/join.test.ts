@@ -47,6 +47,7 @@ const createWorld = () => {
     store,
     authority,
     clusterId: CLUSTER,
+    headNodeId: 'node-1',
     limiter: createAttemptLimiter(),
     refusals: createRefusals(),
     nowMs,
@@ -157,7 +158,14 @@ const REFUSED: readonly [
   ['a name that is none', () => undefined, { nodeId: '../x' }, 'invalid', /DNS label/],
   ['the name localhost', () => undefined, { nodeId: 'localhost' }, 'invalid', /localhost/],
   [
-    'the name of the first machine',
+    'the name of the first machine, before that has said anything',
+    () => undefined,
+    { nodeId: 'node-1' },
+    'conflict',
+    /machine with the control plane.*--node-name/,
+  ],
+  [
+    'a name that a document has',
     ({ store }) => void store.transact([{ kind: 'set', key: nodeKvKey('node-2'), value: {} }]),
     {},
     'conflict',
