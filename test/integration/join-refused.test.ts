@@ -234,7 +234,12 @@ test.each(['TLSv1.2', 'TLSv1.3'] as const)('a server of others with %s is sent n
 });
 
 test.each([
-  ['behind', -5 * HOUR_MS, /clock of this machine says .* does not count \(it does from .* Set the clock/],
+  ['behind', -5 * HOUR_MS, /5 hours behind that of the cluster.* Set the clock/],
+  [
+    'months behind',
+    -2_000 * HOUR_MS,
+    /clock of this machine says .* does not count \(it does from .* Set the clock/,
+  ],
   ['ahead', 5 * HOUR_MS, /5 hours ahead of that of the cluster.* Set the clock/],
   [
     'years ahead',
