@@ -114,10 +114,15 @@ test('a spare that has its images gets the replacements of a lost node, whatever
         expect(find(nodes.toReversed(), replicas.toReversed())).toEqual(spares);
         expect(spares.length).toBeLessThanOrEqual(MAX_SPARES);
 
-        const ready = nodes.map((node) => {
-          const images = spares.find(({ nodeId }) => nodeId === node.id)?.images ?? [];
-          return { ...node, images: [...node.images, ...images] };
-        });
+        // Who has the images is preferred, so that another one may come next; it ends, as each look is for new nodes.
+        let ready = nodes;
+        for (let look = 0; look < count; look += 1) {
+          const found = find(ready, replicas);
+          ready = ready.map((node) => {
+            const images = found.find(({ nodeId }) => nodeId === node.id)?.images ?? [];
+            return { ...node, images: [...node.images, ...images] };
+          });
+        }
         expect(find(ready, replicas).flatMap(({ images }) => images)).toEqual([]);
         const lost = [...hosts][lostIndex % hosts.size];
         const missing = replicas.filter(({ nodeId }) => nodeId === lost).length;
