@@ -65,6 +65,15 @@ export const unusable = (config: Pick<Config, 'dataDir'>, error: unknown) =>
     { cause: error },
   );
 
+/** On a disk that takes nothing, making parents too would say that they are not there. */
+const makeDirectory = (path: string): void => {
+  try {
+    mkdirSync(path, { mode: 0o700 });
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+  }
+};
+
 /**
  * Makes the data directory and its folder of pids, where they are missing.
  *
@@ -73,7 +82,7 @@ export const unusable = (config: Pick<Config, 'dataDir'>, error: unknown) =>
 export const openRunDirectory = (config: Pick<Config, 'dataDir'>): void => {
   try {
     mkdirSync(config.dataDir, { recursive: true, mode: 0o700 });
-    mkdirSync(runDirectory(config), { recursive: true, mode: 0o700 });
+    makeDirectory(runDirectory(config));
   } catch (error) {
     throw unusable(config, error);
   }
