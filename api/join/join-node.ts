@@ -29,7 +29,9 @@ const ATTEMPTS = 200;
 const RESERVED_IDS = ['localhost'];
 
 /** What a machine that was let in is given; the rest of a JoinAnswer is how it reaches the other parts. */
-export type Admission = Pick<JoinAnswer, 'certificatePem' | 'authorityPem' | 'clusterId'>;
+export interface Admission extends Pick<JoinAnswer, 'certificatePem' | 'authorityPem' | 'clusterId'> {
+  readonly nodeId: string;
+}
 
 export interface JoinDeps {
   readonly store: KeyValueStore;
@@ -104,10 +106,14 @@ const assertDocker = (version: string): void => {
   );
 };
 
+/**
+ * @param read the request; what it throws is a refusal like others
+ * @param source address of the machine
+ */
+export type JoinNode = (read: () => JoinRequest, source: string) => Promise<Admission>;
+
 /** Makes the function that answers joins. */
-export const createJoinNode = (
-  deps: JoinDeps,
-): ((request: JoinRequest, source: string) => Promise<Admission>) => {
+export const createJoinNode = (deps: JoinDeps): JoinNode => {
   const { store, authority, clusterId, headNodeId, limiter, refusals, nowMs } = deps;
 
   const takenBy = (nodeId: string) =>
@@ -221,22 +227,30 @@ export const createJoinNode = (
     }
   };
 
-  return async (request, source) => {
+  return async (read, source) => {
     const startedAtMs = nowMs();
     const waitMs = limiter.waitMs(source, startedAtMs);
     if (waitMs > 0) {
       const seconds = Math.ceil(waitMs / 1_000);
-      throw new ProblemError(
+      const error = new ProblemError(
         'rate_limited',
         `Too many joins from ${source} were refused. Try again in ${seconds} s.`,
         { headers: { 'retry-after': String(seconds) } },
       );
+      await tellRefusal(error, source, startedAtMs);
+      throw error;
     }
     try {
+      const request = read();
       for (let count = 0; count < ATTEMPTS; count += 1) {
         const issued = await attempt(request, nowMs());
         if (issued === undefined) continue;
-        return { certificatePem: issued.certificatePem, authorityPem: authority.certificatePem, clusterId };
+        return {
+          nodeId: request.nodeId,
+          certificatePem: issued.certificatePem,
+          authorityPem: authority.certificatePem,
+          clusterId,
+        };
       }
     } catch (error) {
       if (error instanceof ContainerOsError && error.code !== 'unavailable') {

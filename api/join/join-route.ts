@@ -14,9 +14,12 @@ import { answerJson, readPortBody } from '../cluster-port/answers';
 import type { PortRequest, PortResponse } from '../cluster-port/cluster-port';
 import { parseJsonText } from '../json-text';
 
-import type { Admission } from './join-node';
+import type { JoinNode } from './join-node';
 
 const MAX_BODY_BYTES = 16_384;
+/** Of what is wrong with a request, which whoever sends it decides on. */
+const MAX_PROBLEMS = 4;
+const MAX_PROBLEM_CHARACTERS = 500;
 const text = z.string().max(8_192);
 
 const joinRequest = z.strictObject({
@@ -31,7 +34,7 @@ const joinRequest = z.strictObject({
 });
 
 export interface JoinRouteDeps {
-  readonly join: (request: JoinRequest, source: string) => Promise<Admission>;
+  readonly join: JoinNode;
   /** What has been given out counts once this has resolved. */
   readonly refreshIdentities: () => Promise<void>;
   /** Gives a node its access to Consul; the last one given holds. */
@@ -45,7 +48,7 @@ const parseRequest = (body: Buffer): JoinRequest => {
   const problems = parsed.error.issues.map(({ path, message }) => `/${path.join('/')} ${message}`);
   throw new ContainerOsError(
     'invalid',
-    `This is no request to join (${problems.join('; ')}). Use \`containeros join\` of the version that the cluster has.`,
+    `This is no request to join (${problems.slice(0, MAX_PROBLEMS).join('; ').slice(0, MAX_PROBLEM_CHARACTERS)}). Use \`containeros join\` of the version that the cluster has.`,
   );
 };
 
@@ -56,9 +59,10 @@ export const createJoinRoute =
     if (request.method !== 'POST') {
       throw new ContainerOsError('method_not_allowed', `${JOIN_PATH} takes POST only.`);
     }
-    const asked = parseRequest(await readPortBody(request, MAX_BODY_BYTES));
-    const admission = await deps.join(asked, request.socket.remoteAddress ?? 'an unknown address');
-    const consul = await deps.giveConsulAccess(asked.nodeId);
+    const source = request.socket.remoteAddress ?? 'an unknown address';
+    const body = await readPortBody(request, MAX_BODY_BYTES);
+    const { nodeId, ...admission } = await deps.join(() => parseRequest(body), source);
+    const consul = await deps.giveConsulAccess(nodeId);
     await deps.refreshIdentities();
     const answer: JoinAnswer = { ...admission, temporalNamespace: deps.temporalNamespace, consul };
     answerJson(response, 200, answer);

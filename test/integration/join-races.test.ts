@@ -79,7 +79,7 @@ test('of many joins at once as many succeed as the token has uses, and the view 
         })),
       );
       const outcomes = await Promise.allSettled(
-        requests.map(async (request, at) => joins[at % joins.length]?.(request, `192.0.2.${at}`)),
+        requests.map(async (request, at) => joins[at % joins.length]?.(() => request, `192.0.2.${at}`)),
       );
       const refused = outcomes.flatMap((one) => (one.status === 'rejected' ? [one.reason as unknown] : []));
       expect(refused).toHaveLength(JOINS - uses);

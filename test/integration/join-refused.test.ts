@@ -346,3 +346,29 @@ test('whose answer is lost joins again with the same token, and is one node', as
   expect(events().map(({ type }) => type)).toEqual(['node.joined']);
   expect(await tokens.list()).toMatchObject([{ usesLeft: 0, usedBy: ['two'] }]);
 });
+
+test('what is no request to join is refused, told in the cluster, and slowed down', async () => {
+  const ask = (body: object) =>
+    askCluster({
+      address: port.address,
+      path: JOIN_PATH,
+      body,
+      credentials: { authorityPem: authority.certificatePem },
+    });
+  const refusals = () => events().filter(({ type }) => type === 'node.join_refused');
+  await expect(ask({ token: 'of another version' })).rejects.toMatchObject({
+    code: 'invalid',
+    message: expect.stringMatching(/no request to join .*of the version that the cluster has/) as string,
+  });
+  expect(refusals()).toMatchObject([
+    { message: expect.stringMatching(/127\.0\.0\.1 .*no request to join/) as string },
+  ]);
+  const wide = Object.fromEntries(Array.from({ length: 900 }, (_, at) => [`field${at}`, 1]));
+  const outcomes: string[] = [];
+  for (let count = 0; count < 120; count += 1) {
+    outcomes.push(await ask(wide).then(String, (error: { code: string }) => error.code));
+  }
+  expect(new Set(outcomes)).toEqual(new Set(['invalid', 'rate_limited']));
+  expect(refusals()).toHaveLength(2);
+  for (const { message } of refusals()) expect(message.length).toBeLessThan(1_000);
+});

@@ -73,7 +73,7 @@ const createWorld = () => {
   const events = () => store.peek<ClusterEvent>(KV_PREFIX.events).map(({ value }) => value);
   const identity = (nodeId = 'node-2') => store.peek<NodeIdentity>(identityKvKey(nodeId))[0]?.value;
   const token = (id: string) => store.peek<JoinToken>(joinTokenKvKey(id))[0]?.value;
-  const join = (one: JoinRequest, source = '192.0.2.9') => joinFrom(one, source);
+  const join = (one: JoinRequest, source = '192.0.2.9') => joinFrom(() => one, source);
   const identities = createIdentities({ store, authority, clusterId: CLUSTER, nowMs });
   return { clock, store, tokens, join, request, events, identity, token, identities };
 };
@@ -241,7 +241,7 @@ test('a revoked token gives nothing again either, nor does a revoked node', asyn
 });
 
 test('who fails too often waits, also with the right token', async () => {
-  const { tokens, join, request } = createWorld();
+  const { tokens, join, request, events } = createWorld();
   const made = await tokens.create({});
   const wrong = await request(made.token, { secret: 'y'.repeat(32) });
   for (let count = 0; count < 10; count += 1) {
@@ -249,6 +249,9 @@ test('who fails too often waits, also with the right token', async () => {
   }
   const right = await request(made.token);
   await expect(join(right)).rejects.toMatchObject({ code: 'rate_limited' });
+  expect(events().map(({ message }) => message)).toContainEqual(
+    expect.stringMatching(/192\.0\.2\.9 was not let in as a node: Too many joins/),
+  );
   await expect(join(right, '192.0.2.10')).resolves.toBeDefined();
 });
 
