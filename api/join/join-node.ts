@@ -145,7 +145,10 @@ export const createJoinNode = (deps: JoinDeps): JoinNode => {
       return read?.publicKeyHash === identity.publicKeyHash;
     };
     const isOwner = await isSameKey();
-    const isAgain = isOwner && identity?.joinedWith === tokenId && token.usedBy.includes(nodeId);
+    const isWithSameToken = isOwner && identity?.joinedWith === tokenId && token.usedBy.includes(nodeId);
+    // Who has been a node has the answer: what comes now was recorded, and would replace what the node shows.
+    const isNode = isWithSameToken && (await store.get(nodeKvKey(nodeId))) !== undefined;
+    const isAgain = isWithSameToken && !isNode;
 
     // The answer to a join may have been lost: what the node has used counts as left for that node.
     const unusable = whyUnusable(isAgain ? { ...token, usesLeft: 1 } : token, atMs);
@@ -157,6 +160,13 @@ export const createJoinNode = (deps: JoinDeps): JoinNode => {
         'invalid',
         'node_id',
         'The name of the node must be a DNS label in lower case, and not localhost. Choose another with --node-name.',
+      );
+    }
+    if (isNode) {
+      throw new Refusal(
+        'conflict',
+        'again',
+        `Node ${nodeId} has joined with this token already, and was at work since. If that machine has lost its membership, join again with another token.`,
       );
     }
     // Also before it has said for the first time that it is a node.

@@ -210,6 +210,32 @@ test('a join whose answer was lost gets a certificate again, and uses the token 
   expect(identity()?.previousSerial).toBe(serialOf(new X509Certificate(first.certificatePem)));
 });
 
+test('a join that is replayed when its node has been at work changes nothing', async () => {
+  for (const [uses, code] of [
+    [1, 'unauthenticated'],
+    [2, 'conflict'],
+  ] as const) {
+    const { tokens, join, request, identity, store, token } = createWorld();
+    const made = await tokens.create({ uses });
+    const one = await request(made.token);
+    await join(one);
+    await store.transact([{ kind: 'create', key: nodeKvKey('node-2'), value: {} }]);
+    const before = [identity(), token(made.id)];
+    await expect(join(one)).rejects.toMatchObject({ code });
+    expect([identity(), token(made.id)]).toEqual(before);
+    // A machine that has lost all but its key.
+    await expect(
+      join({
+        ...one,
+        ...(await tokens
+          .create({})
+          .then(({ token: other }) => request(other))
+          .then(({ tokenId, secret }) => ({ tokenId, secret }))),
+      }),
+    ).resolves.toBeDefined();
+  }
+});
+
 test('a replayed join with another key is refused, with a token that has uses left and with one that has none', async () => {
   for (const [uses, code] of [
     [1, 'unauthenticated'],
