@@ -2,13 +2,19 @@
  * What the watch over the cluster does now and then: deletes what is old, and has removals taken up again that could
  * not reach all replicas.
  *
- * Invariant: it takes a microservice for removed only where it is written that it was; that nothing is known of one
+ * Invariants: nobody's events push out those of everybody else; it takes a microservice for removed only where it is written that it was; that nothing is known of one
  * says nothing.
  */
 
 import type { KeyValueStore } from '../contracts/key-value-store';
 import { KEPT_EVENTS, KEPT_REMOVED, KV_PREFIX } from '../contracts/kv';
-import { microserviceId, type Microservice, type ObservedReplica, type Operation } from '../domain/model';
+import {
+  microserviceId,
+  type ClusterEvent,
+  type Microservice,
+  type ObservedReplica,
+  type Operation,
+} from '../domain/model';
 
 import { deleteAll } from './delete-all';
 
@@ -24,6 +30,31 @@ export interface HousekeepingDependencies {
 
 const KEPT_AFTER_REMOVAL_MS = 24 * 3_600_000;
 
+/**
+ * The oldest of those of whom there are most: a node that tells very much pushes out what it told itself, and not what
+ * is told of others.
+ *
+ * @param events in the order of their times
+ * @returns their keys
+ */
+export const forgettableEvents = (
+  events: readonly { readonly key: string; readonly value: Pick<ClusterEvent, 'node'> | null }[],
+  kept = KEPT_EVENTS,
+): readonly string[] => {
+  const ofNodes = new Map<string, string[]>();
+  for (const { key, value } of events) {
+    const node = value?.node ?? '';
+    const keys = ofNodes.get(node) ?? [];
+    if (keys.length === 0) ofNodes.set(node, keys);
+    keys.push(key);
+  }
+  const all = [...ofNodes.values()];
+  const keptOfEach = (most: number) => all.reduce((sum, { length }) => sum + Math.min(length, most), 0);
+  let most = Math.max(0, ...all.map(({ length }) => length));
+  while (keptOfEach(most) > kept) most -= 1;
+  return all.flatMap((keys) => keys.slice(0, Math.max(0, keys.length - most)));
+};
+
 /** @returns a function that does it all once */
 export const createHousekeeping = ({ store, view, removeAgain }: HousekeepingDependencies) => {
   const removeOrphans = async (removed: readonly Microservice[]) => {
@@ -37,11 +68,7 @@ export const createHousekeeping = ({ store, view, removeAgain }: HousekeepingDep
   };
 
   const forgetEvents = async () => {
-    const events = await store.list(KV_PREFIX.events);
-    await deleteAll(
-      store,
-      events.slice(0, Math.max(0, events.length - KEPT_EVENTS)).map(({ key }) => key),
-    );
+    await deleteAll(store, forgettableEvents(await store.list<ClusterEvent>(KV_PREFIX.events)));
   };
 
   const forgetOperations = async () => {
