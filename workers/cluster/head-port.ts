@@ -2,8 +2,8 @@
  * Opens the cluster port on the head node, puts it together from its parts, and renews what its servers show.
  *
  * Invariants: the API does not wait for it, as it can be of use without Consul and without nodes; it listens only when
- * it knows who is revoked; a certificate is renewed when a third of its time is left,
- * for the port and for Consul alike.
+ * it knows who is revoked; a certificate is renewed when a third of its time is left, for the port and for Consul
+ * alike.
  */
 
 import type { Logger } from 'pino';
@@ -167,11 +167,17 @@ export const startHeadPort = async (
   const listening = listen();
   listening.catch((error: unknown) => log.error({ err: error }, 'the cluster port failed'));
 
+  /** Whether there is a certificate that Consul has not read yet. */
+  let isReloadDue = false;
   const renew = async () => {
-    if (!isDueForRenewal(shown.certificatePem, Date.now())) return;
-    shown = await writeServerCertificate(config, clusterId, authority);
-    port?.renew(shown);
+    if (isDueForRenewal(shown.certificatePem, Date.now())) {
+      shown = await writeServerCertificate(config, clusterId, authority);
+      port?.renew(shown);
+      isReloadDue = true;
+    }
+    if (!isReloadDue) return;
     await consul.request({ method: 'PUT', path: '/agent/reload' });
+    isReloadDue = false;
     log.info('the certificate of the cluster port and of Consul was renewed');
   };
   const timer = setInterval(() => {

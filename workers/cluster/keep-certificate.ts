@@ -21,7 +21,7 @@ export interface CertificateKeeper {
   stop(): void;
 }
 
-/** @param onRenewed called when there is a new certificate; the Consul agent has it by then */
+/** @param onRenewed called when there is a new certificate; the Consul agent may not have it yet */
 export const keepCertificate = (
   config: Config,
   membership: Membership,
@@ -29,8 +29,21 @@ export const keepCertificate = (
   onRenewed: () => void,
 ): CertificateKeeper => {
   const { nodeId, clusterAddress } = membership;
+  /** Whether there is a certificate that the agent has not read yet. */
+  let isReloadDue = false;
+
+  const reload = async (): Promise<void> => {
+    const consul = createConsulClient({ address: consulAddressOf(config), token: membership.consul.token });
+    try {
+      await consul.request({ method: 'PUT', path: '/agent/reload' });
+      isReloadDue = false;
+    } finally {
+      consul.close();
+    }
+  };
 
   const look = async (): Promise<void> => {
+    if (isReloadDue) await reload();
     const credentials = readCredentials(config);
     if (!isDueForRenewal(credentials.certificatePem, Date.now())) return;
     const { createSigningRequest } = await import('../../adapters/certificates/authority.js');
@@ -42,20 +55,18 @@ export const keepCertificate = (
       credentials,
     });
     writeMemberCertificate(config, certificatePem);
-    const consul = createConsulClient({ address: consulAddressOf(config), token: membership.consul.token });
-    try {
-      await consul.request({ method: 'PUT', path: '/agent/reload' });
-    } finally {
-      consul.close();
-      onRenewed();
-    }
+    isReloadDue = true;
+    onRenewed();
+    await reload();
     logger.info(`the certificate of node ${nodeId} was renewed`);
   };
   const lookAndTell = () => {
     look().catch((error: unknown) =>
       logger.error(
         { err: error },
-        'the certificate of this node could not be renewed; trying again in an hour',
+        isReloadDue
+          ? 'the Consul agent could not be told of the new certificate of this node; trying again in an hour'
+          : 'the certificate of this node could not be renewed; trying again in an hour',
       ),
     );
   };
