@@ -181,8 +181,14 @@ export const supervise = async (supervision: Supervision): Promise<number> => {
   const setGossip = (timing: GossipTiming) => {
     if (timing === readGossipTiming(config)) return;
     logger.info(`restarting the Consul agent with the gossip timing "${timing}"`);
-    writeGossipTiming(config, timing);
-    supervision.engines();
+    try {
+      writeGossipTiming(config, timing);
+      supervision.engines();
+    } catch (error) {
+      // A full disk, mostly: the agent goes on with the timing that it has.
+      logger.error({ err: error }, 'the gossip timing could not be written down');
+      return;
+    }
     engines.find(({ role }) => role === 'consul')?.restart();
   };
 

@@ -166,6 +166,16 @@ export const superviseProcess = (spec: ProcessSpec, logger: Logger): SupervisedP
   let isStopping = false;
   const abort = new AbortController();
 
+  /** On a disk that is full, whatever runs goes on; only an orphan of it would not be found. */
+  const notePid = (pid: number | undefined): void => {
+    try {
+      if (pid === undefined) rmSync(pidFile, { force: true });
+      else writeFileSync(pidFile, `${pid} ${processStart(pid) ?? ''}`.trimEnd());
+    } catch (error) {
+      logger.warn({ err: error }, `${pidFile} could not be changed`);
+    }
+  };
+
   /** What it said last: the reason of its end is among it. */
   let lastWords: string[] = [];
 
@@ -180,9 +190,7 @@ export const superviseProcess = (spec: ProcessSpec, logger: Logger): SupervisedP
         env: spec.env,
       });
       child = started;
-      if (started.pid !== undefined) {
-        writeFileSync(pidFile, `${started.pid} ${processStart(started.pid) ?? ''}`.trimEnd());
-      }
+      notePid(started.pid);
       const { onLine } = spec;
       if (onLine) {
         forwardLines(started, (line) => {
@@ -208,7 +216,7 @@ export const superviseProcess = (spec: ProcessSpec, logger: Logger): SupervisedP
       const startedAtMs = performance.now();
       const how = await runOnce();
       child = undefined;
-      rmSync(pidFile, { force: true });
+      notePid(undefined);
       spec.onExit?.(how);
       if (isStopping) return;
       if (performance.now() - startedAtMs > STABLE_MS) restartMs = RESTART_FIRST_MS;

@@ -2,7 +2,7 @@
 // supervisor left is ended; a process that only has its number is not.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -102,4 +102,13 @@ describe('what an earlier start left', () => {
     process.off('SIGTERM', told);
     expect(isTold).toBe(false);
   });
+});
+
+test('one whose number cannot be written down runs, and is started again', async () => {
+  // A folder can neither be written over nor taken away like a file, whoever tries.
+  mkdirSync(join(runDirectory, 'node.pid'));
+  const { supervised, messages, ends } = supervise(`process.send({ kind: 'status', ready: true });`);
+  await eventually(() => expect(ends.length).toBeGreaterThan(1), { timeoutMs: 20_000 });
+  await eventually(() => expect(messages.length).toBeGreaterThan(1), { timeoutMs: 20_000 });
+  await supervised.stop();
 });
