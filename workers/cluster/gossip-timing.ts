@@ -6,6 +6,7 @@
  * head goes first, as it is its word that has replicas moved, and last on the way back.
  */
 
+import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 
 import type { Logger } from 'pino';
@@ -33,6 +34,10 @@ export const readGossipTiming = (config: Pick<Config, 'dataDir'>): GossipTiming 
 
 export const writeGossipTiming = (config: Pick<Config, 'dataDir'>, timing: GossipTiming): void =>
   writePrivateFile(fileOf(config), `${timing}\n`);
+
+/** What one cluster has decided on says nothing of another. */
+export const forgetGossipTiming = (config: Pick<Config, 'dataDir'>): void =>
+  rmSync(fileOf(config), { force: true });
 
 export interface GossipTimer {
   stop(): void;

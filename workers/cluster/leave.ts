@@ -17,6 +17,7 @@ import type { Config } from '../config';
 import { supervisorOf } from '../up/supervise';
 
 import { askCluster } from './ask-cluster';
+import { forgetGossipTiming } from './gossip-timing';
 import { readCredentials, readMembership, removeMembership, type Membership } from './membership';
 
 /** More than the cluster waits before it answers. */
@@ -112,6 +113,7 @@ export const leaveCluster = async (
   }
   await stopSupervisor(config);
   const containers = await removeContainers(config, membership);
+  forgetGossipTiming(config);
   removeMembership(config);
   write(
     `Node ${nodeId} has left the cluster at ${membership.clusterAddress}.${containers === 0 ? '' : ` ${containers} of its containers were removed here; named volumes stay.`}`,

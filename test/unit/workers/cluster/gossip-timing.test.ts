@@ -9,6 +9,7 @@ import type { ConsulClient, ConsulRequest, ConsulResponse } from '../../../../ad
 import { MEASUREMENTS_TO_LAN, type GossipTiming } from '../../../../domain/gossip-profile';
 import {
   decideGossipTiming,
+  forgetGossipTiming,
   readGossipTiming,
   writeGossipTiming,
 } from '../../../../workers/cluster/gossip-timing';
@@ -67,7 +68,7 @@ test('a far member turns the timing at once on the head, and a near one turns it
   }
 });
 
-test('what was decided outlives a restart', () => {
+test('what was decided outlives a restart, until the cluster is left', () => {
   expect(readGossipTiming({ dataDir })).toBe('lan');
   writeGossipTiming({ dataDir }, 'wan');
   expect(readGossipTiming({ dataDir })).toBe('wan');
@@ -80,4 +81,6 @@ test('what was decided outlives a restart', () => {
   );
   expect(decider.timing()).toBe('wan');
   decider.stop();
+  forgetGossipTiming({ dataDir });
+  expect(readGossipTiming({ dataDir })).toBe('lan');
 });
