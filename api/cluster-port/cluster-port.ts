@@ -25,7 +25,7 @@ import type { Logger } from 'pino';
 
 import { ContainerOsError } from '../../domain/errors';
 
-import { answerProblem } from './answers';
+import { answerProblem, bodyStreamOf } from './answers';
 import { createConnections, type Connection, type ConnectionLimits } from './connections';
 import { assertPeer, type PeerIdentity, type PeerRules } from './peer-identity';
 import { GRPC } from './temporal-calls';
@@ -161,7 +161,7 @@ export const startClusterPort = async (deps: ClusterPortDeps): Promise<ClusterPo
         await deps.handleNode(assertPeer(connection.peer, rules), request, response);
         return;
       }
-      const timer = setTimeout(() => request.destroy(), limits.openRequestMs);
+      const timer = setTimeout(() => bodyStreamOf(request).destroy(), limits.openRequestMs);
       response.once('close', () => clearTimeout(timer));
       await deps.handleOpen(request, response);
     } catch (error) {

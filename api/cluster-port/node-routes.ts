@@ -1,6 +1,6 @@
 /**
- * What nodes use over HTTP at the cluster port: contracts/node-stream and contracts/node-documents, each under the
- * identity of the certificate.
+ * What nodes use over HTTP at the cluster port (streams, documents, leases, certificates, coordinates, leaving), each
+ * under the identity of the certificate.
  *
  * Invariant: a path that names a node is for that node alone, and a stream is taken only from the node that was asked.
  */
@@ -15,7 +15,7 @@ import {
   nodeDocumentsPath,
   type NodeDocumentsAnswer,
 } from '../../contracts/node-documents';
-import type { CoordinateAnswer, CoordinateReport } from '../../contracts/gossip';
+import { nodeCoordinatePath, type CoordinateAnswer, type CoordinateReport } from '../../contracts/gossip';
 import {
   nodeCertificatePath,
   nodeLeavePath,
@@ -187,7 +187,14 @@ export const createNodeRoutes = (deps: NodeRoutesDeps): NodeRoutes => {
       await takeStream(nodeId, requestId, request);
       if (!response.headersSent && !response.destroyed) (response as ServerResponse).writeHead(204).end();
     } else {
-      const paths = [nodeRequestsPath, nodeDocumentsPath, nodeLeasesPath, nodeCertificatePath, nodeLeavePath]
+      const paths = [
+        nodeRequestsPath,
+        nodeDocumentsPath,
+        nodeLeasesPath,
+        nodeCertificatePath,
+        nodeLeavePath,
+        nodeCoordinatePath,
+      ]
         .map((path) => path(nodeId))
         .join(', ');
       throw new ContainerOsError(
