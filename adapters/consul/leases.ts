@@ -122,10 +122,11 @@ export const createConsulLeases = (
   /** The session, which lasts from after the call on: one that is found, or a new one. */
   const open = async (): Promise<string> => {
     session ??= await find();
-    if (session !== undefined && !(await renewSession(session))) session = await find();
+    if (session !== undefined && (await renewSession(session))) return session;
     // One that another process has made meanwhile.
-    if (session !== undefined && !(await renewSession(session))) session = undefined;
-    session ??= await make();
+    session = await find();
+    if (session !== undefined && (await renewSession(session))) return session;
+    session = await make();
     return session;
   };
 
