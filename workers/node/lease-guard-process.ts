@@ -40,7 +40,12 @@ export const createLeaseGuard = (options: {
       const ended = (): void => {
         if (running === child) running = undefined;
       };
-      child.on('exit', ended);
+      child.on('exit', (code) => {
+        ended();
+        // It ends by itself, with 0, when there is nothing to guard.
+        if (code !== 0)
+          logger.warn({ code }, 'the guard of exclusive replicas ended; the next renewal starts it again');
+      });
       child.on('error', (error) => {
         ended();
         logger.error({ err: error }, 'the guard of exclusive replicas could not be started');
