@@ -210,7 +210,6 @@ const SHAPES: { readonly [K in DocumentKind]: Shape<Documents[K]> } = {
     issuedAtMs: 'time',
     expiresAtMs: 'time',
     revokedAtMs: ['optional', 'time'],
-    consulAccessor: ['optional', 'text'],
   },
 };
 

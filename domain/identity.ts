@@ -32,8 +32,6 @@ export interface NodeIdentity {
   readonly issuedAtMs: number;
   readonly expiresAtMs: number;
   readonly revokedAtMs?: number;
-  /** Accessor id of the node's Consul token. */
-  readonly consulAccessor?: string;
 }
 
 /** Whether the text can be the id of a node: a DNS label in lower case, because it is a host name and a part of keys. */

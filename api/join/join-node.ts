@@ -196,9 +196,6 @@ export const createJoinNode = (deps: JoinDeps): JoinNode => {
       joinedWith: tokenId,
       issuedAtMs: atMs,
       expiresAtMs: issued.expiresAtMs,
-      ...(isOwner && identity?.consulAccessor !== undefined
-        ? { consulAccessor: identity.consulAccessor }
-        : {}),
     };
     const event: ClusterEvent = {
       atMs,

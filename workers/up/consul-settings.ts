@@ -7,7 +7,7 @@
  * leaving takes its services out of the catalogue. The settings hold secrets: their file is for its owner alone.
  */
 
-export type GossipProfile = keyof typeof GOSSIP_PROFILE;
+import type { GossipTiming } from '../../domain/gossip-profile';
 
 /**
  * How soon a silent node is held for failed. `lan` finds a cut link in about three seconds; `wan` has Consul's own
@@ -16,7 +16,7 @@ export type GossipProfile = keyof typeof GOSSIP_PROFILE;
 export const GOSSIP_PROFILE = {
   lan: { probe_interval: '500ms', probe_timeout: '250ms', suspicion_mult: 3 },
   wan: { probe_interval: '1s', probe_timeout: '500ms', suspicion_mult: 4 },
-} as const;
+} as const satisfies Readonly<Record<GossipTiming, object>>;
 
 export interface ConsulTlsFiles {
   /** The authority of the cluster, whose certificates and no others are believed. */
@@ -45,7 +45,7 @@ interface NetworkedAgent extends Agent {
    * one here from then on; keys are changed with its keyring.
    */
   readonly gossipKey: string;
-  readonly gossip: GossipProfile;
+  readonly gossip: GossipTiming;
   readonly tls: ConsulTlsFiles;
   /** What the agent registers its own node with. */
   readonly agentToken: string;
