@@ -2,7 +2,8 @@
  * Writes a node's documents and services through the cluster port, where they are checked against the node's
  * certificate.
  *
- * Invariants: the same batches as those that go to Consul itself; the server has to show a certificate of the
+ * Invariants: the same batches as those that go to Consul itself, but that events go apart from all else: who has told
+ * too many of them may still say how it is; the server has to show a certificate of the
  * cluster's authority; a refusal keeps its code and its words, and whatever else goes wrong is `unavailable`, so that
  * callers need not know the words of sockets.
  */
@@ -16,6 +17,7 @@ import {
   type NodeDocumentsAnswer,
   type NodeServiceWrite,
 } from '../../contracts/node-documents';
+import { KV_PREFIX } from '../../contracts/kv';
 import { ContainerOsError, isErrorCode } from '../../domain/errors';
 import { createBatcher, type WriteWeight } from '../batcher';
 import {
@@ -63,6 +65,8 @@ const BYTES_BESIDE_AN_OPERATION = 1_000;
 type Write = DocumentWrite | NodeServiceWrite;
 
 const isDocument = (write: Write): write is DocumentWrite => write.kind === 'put' || write.kind === 'remove';
+
+const isEvent = (write: Write): boolean => isDocument(write) && write.key.startsWith(KV_PREFIX.events);
 
 const weigh = (write: Write): WriteWeight =>
   isDocument(write)
@@ -154,7 +158,9 @@ export const createClusterPortWriter = (options: ClusterPortWriterOptions): Clus
       request.end(body);
     });
 
-  const add = createBatcher(weigh, (writes: readonly Write[]) => send(bodyOf(writes)));
+  const createLane = () => createBatcher(weigh, (writes: readonly Write[]) => send(bodyOf(writes)));
+  const [addEvent, addOther] = [createLane(), createLane()];
+  const add = (write: Write) => (isEvent(write) ? addEvent(write) : addOther(write));
 
   return {
     ...documentWriterOver(add),

@@ -98,14 +98,19 @@ test('a node writes its own documents, many at once, again and again, and remove
 test('what is of another node, or of no node, is refused whole, and told once', async () => {
   await writerOf('b').put(replicaKey('of-b'), replica('of-b', 'b'));
   const before = target.store.peek('');
+  const now = Date.now();
   const refuses = async (code: string, key: string, document?: unknown) => {
     const writer = writerOf('a');
-    const own = writer.put(replicaKey('own'), replica('own', 'a')).catch((error: unknown) => error);
+    // With it in one request.
+    const own = (
+      key.startsWith(KV_PREFIX.events)
+        ? writer.put(eventKvKey(now, 'aaaaaaaaaa'), event('a', now))
+        : writer.put(replicaKey('own'), replica('own', 'a'))
+    ).catch((error: unknown) => error);
     const other = document === undefined ? writer.remove(key) : writer.put(key, document);
     await expect(other).rejects.toMatchObject({ code });
     expect(await own).toMatchObject({ code });
   };
-  const now = Date.now();
   await refuses('forbidden', nodeKvKey('b'), node('b'));
   await refuses('forbidden', nodeKvKey('b'));
   await refuses('invalid', nodeKvKey('a'), node('b'));
@@ -239,6 +244,10 @@ test('a node that floods the events is stopped', async () => {
   );
   const results = await Promise.all(all);
   expect(results).toContain('rate_limited');
+  const late = writer.put(eventKvKey(now, '9999999999'), event('a', now));
+  const refusedLate = expect(late).rejects.toMatchObject({ code: 'rate_limited' });
+  await writer.put(nodeKvKey('a'), node('a'));
+  await refusedLate;
   expect(keys(KV_PREFIX.events).length).toBeLessThanOrEqual(MAX_NODE_EVENTS_PER_MINUTE + 1); // and that it was refused
 });
 
