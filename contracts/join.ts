@@ -66,3 +66,6 @@ export interface LeaveAnswer {
   readonly replicas: number;
   readonly microservices: readonly string[];
 }
+
+/** In the words of the cluster port to a node that it does not know, or not any more; those of other refusals lack it. */
+export const REVOKED_WORDS = 'was revoked';

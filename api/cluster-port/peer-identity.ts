@@ -7,6 +7,7 @@
 
 import type { TLSSocket } from 'node:tls';
 
+import { REVOKED_WORDS } from '../../contracts/join';
 import { ContainerOsError } from '../../domain/errors';
 
 export interface PeerIdentity {
@@ -60,7 +61,7 @@ export const lapse = (
   { nodeId, serial, expiresAtMs }: PeerIdentity,
   rules: PeerRules,
 ): string | undefined => {
-  if (rules.isRevoked(nodeId, serial)) return `the certificate of the node ${nodeId} was revoked`;
+  if (rules.isRevoked(nodeId, serial)) return `the certificate of the node ${nodeId} ${REVOKED_WORDS}`;
   if (rules.nowMs() >= expiresAtMs) return `the certificate of the node ${nodeId} has expired`;
   return undefined;
 };

@@ -146,9 +146,6 @@ export const startHeadPort = async (
   let problem: string | undefined = 'the cluster port waits for Consul';
   const listen = async (): Promise<void> => {
     await revocations.ready;
-    await allowReadingServices(consul).catch((error: unknown) =>
-      log.error({ err: error }, 'services cannot be looked up in Consul without a token'),
-    );
     while (!closing.signal.aborted && port === undefined) {
       try {
         port = await open();
@@ -164,7 +161,18 @@ export const startHeadPort = async (
     liveness.stop();
     await port?.close();
   };
-  const listening = listen();
+  const letServicesBeRead = async (): Promise<void> => {
+    await revocations.ready;
+    while (!closing.signal.aborted) {
+      try {
+        return await allowReadingServices(consul);
+      } catch (error) {
+        log.debug({ err: error }, 'services cannot be looked up in Consul without a token yet; trying again');
+        await pause(RETRY_MS, closing.signal);
+      }
+    }
+  };
+  const listening = Promise.all([listen(), letServicesBeRead()]);
   listening.catch((error: unknown) => log.error({ err: error }, 'the cluster port failed'));
 
   /** Whether there is a certificate that Consul has not read yet. */

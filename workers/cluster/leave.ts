@@ -11,7 +11,7 @@ import Docker from 'dockerode';
 import type { Logger } from 'pino';
 
 import { createEngineContainers } from '../../adapters/docker/engine-containers';
-import { nodeLeavePath, type LeaveAnswer } from '../../contracts/join';
+import { REVOKED_WORDS, nodeLeavePath, type LeaveAnswer } from '../../contracts/join';
 import { ContainerOsError } from '../../domain/errors';
 import type { Config } from '../config';
 import { supervisorOf } from '../up/supervise';
@@ -46,7 +46,8 @@ const ask = async (
     });
   } catch (error) {
     if (!(error instanceof ContainerOsError)) throw error;
-    if (error.code === 'forbidden') return LEFT;
+    // Any other refusal, as of a certificate that has run out, says nothing of whether the node is still counted on.
+    if (error.code === 'forbidden' && error.message.includes(REVOKED_WORDS)) return LEFT;
     if (error.code !== 'unavailable' || attempts <= 1) throw error;
     await delay(RETRY_MS);
     return ask(config, membership, force, attempts - 1);

@@ -52,13 +52,22 @@ const killReplica = async (socketPath: string, clusterId: string, replicaId: str
   return running.length > 0;
 };
 
+/** Whether another guard has taken over, or the folder is gone; a file that cannot be read for a moment says neither. */
+const isReplaced = (own: string): boolean => {
+  try {
+    return readFileSync(own, 'utf8') !== String(process.pid);
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'ENOENT';
+  }
+};
+
 const guard = async (file: string, socketPath: string, clusterId: string): Promise<void> => {
   const own = `${file}.guard`;
   writeFileSync(own, String(process.pid));
   let deadlines: Readonly<Record<string, number>> = {};
   let idleSince = machineClockMs();
   for (;;) {
-    if (readFileSync(own, 'utf8') !== String(process.pid)) return;
+    if (isReplaced(own)) return;
     // In the middle of a write the one before counts.
     deadlines = readDeadlines(file) ?? deadlines;
     const now = machineClockMs();

@@ -5,7 +5,7 @@
  * before it knows that every port that it needs is free; those that use an engine stop before it does.
  */
 
-import { linkSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { linkSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 
@@ -15,7 +15,7 @@ import { ContainerOsError } from '../../domain/errors';
 import type { GossipTiming } from '../../domain/gossip-profile';
 import { readGossipTiming, writeGossipTiming } from '../cluster/gossip-timing';
 import type { Config } from '../config';
-import { runDirectory } from '../installation';
+import { readIfThere, runDirectory } from '../installation';
 import type { RoleMessage, RolesStatus } from '../role';
 
 import type { EngineCommand } from './engines';
@@ -64,17 +64,15 @@ const checkPorts = async (needs: readonly PortNeed[]): Promise<void> => {
   }
 };
 
-/** The process that supervises the data directory; undefined when none does. */
-export const supervisorOf = (config: Pick<Config, 'dataDir'>): number | undefined => {
-  try {
-    const file = join(runDirectory(config), 'supervisor.pid');
-    const [pid = '', start] = readFileSync(file, 'utf8').trim().split(' ');
-    return start !== undefined && processStart(Number(pid)) === start ? Number(pid) : undefined;
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
-    throw error;
-  }
+/** The process that a lock names, while it runs. */
+const supervisorIn = (file: string): number | undefined => {
+  const [pid = '', start] = (readIfThere(file) ?? '').split(' ');
+  return start !== undefined && processStart(Number(pid)) === start ? Number(pid) : undefined;
 };
+
+/** The process that supervises the data directory; undefined when none does. */
+export const supervisorOf = (config: Pick<Config, 'dataDir'>): number | undefined =>
+  supervisorIn(join(runDirectory(config), 'supervisor.pid'));
 
 /**
  * Of two processes that take it at once, one does.
@@ -85,12 +83,15 @@ export const supervisorOf = (config: Pick<Config, 'dataDir'>): number | undefine
 export const lockDataDirectory = (config: Pick<Config, 'dataDir'>): (() => void) => {
   const file = join(runDirectory(config), 'supervisor.pid');
   const draft = `${file}.${process.pid}`;
-  writeFileSync(draft, `${process.pid} ${processStart(process.pid) ?? ''}`);
+  const own = `${process.pid} ${processStart(process.pid) ?? ''}`;
+  writeFileSync(draft, own);
   try {
     for (;;) {
       try {
         linkSync(draft, file);
-        return () => rmSync(file, { force: true });
+        return () => {
+          if (readIfThere(file) === own.trim()) rmSync(file, { force: true });
+        };
       } catch (error) {
         if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
       }
@@ -101,11 +102,25 @@ export const lockDataDirectory = (config: Pick<Config, 'dataDir'>): (() => void)
           `ContainerOS runs already with the data directory ${config.dataDir} (process ${pid}). Stop it, or choose another with --data-dir.`,
         );
       }
-      rmSync(file, { force: true }); // of one that runs no more
+      removeStaleLock(file);
     }
   } finally {
     rmSync(draft, { force: true });
   }
+};
+
+/** Of one that runs no more, unless somebody has taken it in this very moment: then it is put back. */
+const removeStaleLock = (file: string): void => {
+  const aside = `${file}.${process.pid}.stale`;
+  try {
+    renameSync(file, aside);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return; // somebody else was quicker
+    throw error;
+  }
+  const pid = supervisorIn(aside);
+  if (pid !== undefined && pid !== process.pid) linkSync(aside, file);
+  rmSync(aside, { force: true });
 };
 
 /** Severities that engines log with, as pino's levels. */
