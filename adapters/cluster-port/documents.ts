@@ -2,13 +2,9 @@
  * Writes a node's documents and services through the cluster port, where they are checked against the node's
  * certificate.
  *
- * Invariants: the same batches as those that go to Consul itself, but that events go apart from all else: who has told
- * too many of them may still say how it is; the server has to show a certificate of the
- * cluster's authority; a refusal keeps its code and its words, and whatever else goes wrong is `unavailable`, so that
- * callers need not know the words of sockets.
+ * Invariants: as of port-client; the same batches as those that go to Consul itself, but that events go apart from all
+ * else: who has told too many of them may still say how it is. Writing the same twice does no harm.
  */
-
-import { Agent, request as httpsRequest } from 'node:https';
 
 import {
   nodeDocumentsPath,
@@ -18,7 +14,6 @@ import {
   type NodeServiceWrite,
 } from '../../contracts/node-documents';
 import { KV_PREFIX } from '../../contracts/kv';
-import { ContainerOsError, isErrorCode } from '../../domain/errors';
 import { createBatcher, type WriteWeight } from '../batcher';
 import {
   documentBytes,
@@ -27,24 +22,7 @@ import {
   type DocumentWriter,
 } from '../document-writer';
 
-/** PEM texts. */
-export interface NodeCredentials {
-  readonly certificatePem: string;
-  readonly keyPem: string;
-  readonly authorityPem: string;
-}
-
-export interface ClusterPortWriterOptions {
-  /** Like https://10.0.0.1:7443. */
-  readonly url: string;
-  readonly nodeId: string;
-  /** Asked for each request, so that a renewed certificate is used from then on. */
-  credentials(): NodeCredentials;
-  /** The name in the server's certificate, where it is not the one that is dialled. */
-  readonly serverName?: string;
-  /** Limit of one request, in milliseconds. */
-  readonly timeoutMs?: number;
-}
+import { createPortClient, type ClusterPortOptions } from './port-client';
 
 export interface ClusterPortWriter extends DocumentWriter {
   /**
@@ -58,7 +36,7 @@ export interface ClusterPortWriter extends DocumentWriter {
 }
 
 const TIMEOUT_MS = 10_000;
-const MAX_ANSWER_BYTES = 64_000;
+const MAX_ANSWER_CHARACTERS = 64_000;
 /** A check in a transaction of Consul repeats ids and names of its service. */
 const BYTES_BESIDE_AN_OPERATION = 1_000;
 
@@ -89,74 +67,22 @@ const bodyOf = (writes: readonly Write[]): string => {
   return `{"writes":[${items.join(',')}]}`;
 };
 
-const read = (text: string): Readonly<Record<string, unknown>> => {
-  try {
-    const value: unknown = JSON.parse(text);
-    return typeof value === 'object' && value !== null ? { ...value } : {};
-  } catch {
-    return {};
-  }
-};
-
 /** @returns a writer whose promises reject with ContainerOsError: the server's own, or `unavailable` */
-export const createClusterPortWriter = (options: ClusterPortWriterOptions): ClusterPortWriter => {
-  const url = new URL(nodeDocumentsPath(options.nodeId), options.url);
-  const timeoutMs = options.timeoutMs ?? TIMEOUT_MS;
-  const agent = new Agent({ keepAlive: true, maxSockets: 1 });
-  const away = (why: string, cause?: unknown) =>
-    new ContainerOsError(
-      'unavailable',
-      `The cluster port at ${url.host} does not take what the node writes: ${why}.`,
-      [],
-      {
-        cause,
-      },
-    );
+export const createClusterPortWriter = (options: ClusterPortOptions): ClusterPortWriter => {
+  const client = createPortClient(options, {
+    method: 'PUT',
+    path: nodeDocumentsPath(options.nodeId),
+    timeoutMs: TIMEOUT_MS,
+    maxAnswerCharacters: MAX_ANSWER_CHARACTERS,
+    maxSockets: 1,
+    failing: 'does not take what the node writes',
+  });
 
-  const send = (body: string, isRepeated = false): Promise<NodeDocumentsAnswer> =>
-    new Promise((resolve, reject) => {
-      const { certificatePem, keyPem, authorityPem } = options.credentials();
-      const request = httpsRequest(url, {
-        method: 'PUT',
-        agent,
-        cert: certificatePem,
-        key: keyPem,
-        ca: authorityPem,
-        minVersion: 'TLSv1.3',
-        ...(options.serverName === undefined ? {} : { servername: options.serverName }),
-        headers: { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) },
-      });
-      const timer = setTimeout(() => request.destroy(new Error(`no answer in ${timeoutMs} ms`)), timeoutMs);
-      const fail = (error: Error) => {
-        clearTimeout(timer);
-        reject(error instanceof ContainerOsError ? error : away(error.message, error));
-      };
-      request.on('error', (error: NodeJS.ErrnoException) => {
-        // The server ended the connection while it was idle; writing the same documents twice does no harm.
-        if (error.code !== 'ECONNRESET' || !request.reusedSocket || isRepeated) return fail(error);
-        clearTimeout(timer);
-        return resolve(send(body, true));
-      });
-      request.on('response', (response) => {
-        let text = '';
-        response.setEncoding('utf8');
-        response.on('data', (chunk: string) => {
-          text += chunk;
-          if (text.length > MAX_ANSWER_BYTES) response.destroy(new Error('its answer has no end'));
-        });
-        response.on('error', fail);
-        response.on('end', () => {
-          clearTimeout(timer);
-          const { index, absent, code, detail } = read(text);
-          if (response.statusCode === 200 && typeof index === 'number')
-            resolve({ index, absent: Array.isArray(absent) ? absent.map(String) : [] });
-          else if (isErrorCode(code) && typeof detail === 'string')
-            reject(new ContainerOsError(code, detail));
-          else fail(new Error(`it says ${response.statusCode ?? 0}`));
-        });
-      });
-      request.end(body);
-    });
+  const send = async (body: string): Promise<NodeDocumentsAnswer> => {
+    const { index, absent } = ((await client.send(body)) ?? {}) as Readonly<Record<string, unknown>>;
+    if (typeof index !== 'number') throw client.away('it says 200');
+    return { index, absent: Array.isArray(absent) ? absent.map(String) : [] };
+  };
 
   const createLane = () => createBatcher(weigh, (writes: readonly Write[]) => send(bodyOf(writes)));
   const [addEvent, addOther] = [createLane(), createLane()];
@@ -175,6 +101,6 @@ export const createClusterPortWriter = (options: ClusterPortWriterOptions): Clus
           return !absent.includes(write.serviceId);
       }
     },
-    close: () => agent.destroy(),
+    close: () => client.close(),
   };
 };

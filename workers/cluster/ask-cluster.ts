@@ -8,7 +8,7 @@ import { X509Certificate, createHash } from 'node:crypto';
 import { request as httpsRequest } from 'node:https';
 import { connect, type DetailedPeerCertificate, type TLSSocket } from 'node:tls';
 
-import type { NodeCredentials } from '../../adapters/cluster-port/documents';
+import type { NodeCredentials } from '../../adapters/cluster-port/port-client';
 import { SERVER_NAME } from '../../contracts/authority';
 import { ContainerOsError, isErrorCode } from '../../domain/errors';
 

@@ -9,7 +9,7 @@ import { X509Certificate, createPrivateKey } from 'node:crypto';
 import { mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 
-import type { NodeCredentials } from '../../adapters/cluster-port/documents';
+import type { NodeCredentials } from '../../adapters/cluster-port/port-client';
 import type { ConsulMembership, JoinAnswer } from '../../contracts/join';
 import { ContainerOsError } from '../../domain/errors';
 import { mismatch, type Shape } from '../../domain/shape';

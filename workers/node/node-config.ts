@@ -1,6 +1,6 @@
 /** What a node worker has to know. */
 
-import type { NodeCredentials } from '../../adapters/cluster-port/documents';
+import type { NodeCredentials } from '../../adapters/cluster-port/port-client';
 
 export interface NodeConfig {
   readonly nodeId: string;

@@ -7,7 +7,7 @@
 import type { NativeConnectionOptions } from '@temporalio/worker';
 import type { Logger } from 'pino';
 
-import type { NodeCredentials } from '../../adapters/cluster-port/documents';
+import type { NodeCredentials } from '../../adapters/cluster-port/port-client';
 import { SERVER_NAME } from '../../contracts/authority';
 import { nodeQueue } from '../../contracts/queues';
 import { installTemporalRuntime, startTemporalWorker } from '../temporal-worker';
