@@ -133,7 +133,7 @@ export const runApiRole = async (config: Config, logger: Logger): Promise<void> 
     },
     notReady: async () => [
       ...rolesNotReady,
-      ...(head?.notReady() === undefined ? [] : [head.notReady() ?? '']),
+      ...[head?.notReady()].filter((problem) => problem !== undefined),
       ...(await Promise.all([temporalNotReady(), consulNotReady()])).flat(),
     ],
     log: logger,

@@ -16,10 +16,9 @@ import { measureFarthest, ownCoordinate } from '../../adapters/consul/round-trip
 import { nodeCoordinatePath, type CoordinateAnswer, type CoordinateReport } from '../../contracts/gossip';
 import { FIRST_DECISION, decideGossip, type GossipTiming } from '../../domain/gossip-profile';
 import { consulAddressOf, type Config } from '../config';
-import { readIfThere } from '../installation';
+import { readIfThere, writePrivateFile } from '../installation';
 
 import { askCluster } from './ask-cluster';
-import { writePrivateFile } from './head-files';
 import { readCredentials, type Membership } from './membership';
 
 const MINUTE_MS = 60_000;

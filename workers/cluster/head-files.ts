@@ -7,13 +7,13 @@
  */
 
 import { randomBytes, randomUUID } from 'node:crypto';
-import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 
 import type { Authority } from '../../contracts/authority';
 import { consulAddressOf, isJoinable, type Config } from '../config';
-import { keepSecret, readIfThere } from '../installation';
+import { keepSecret, readIfThere, writePrivateFile } from '../installation';
 import type { ConsulTlsFiles } from '../up/consul-settings';
 
 const directoryOf = ({ dataDir }: Pick<Config, 'dataDir'>): string => join(dataDir, 'cluster');
@@ -21,13 +21,6 @@ const authorityFilesOf = (config: Pick<Config, 'dataDir'>) => ({
   certificate: join(directoryOf(config), 'authority.pem'),
   key: join(directoryOf(config), 'authority-key.pem'),
 });
-
-/** Written whole or not at all. */
-export const writePrivateFile = (file: string, text: string): void => {
-  const draft = `${file}.${process.pid}`;
-  writeFileSync(draft, text, { mode: 0o600 });
-  renameSync(draft, file);
-};
 
 /** The files that Consul reads; `writeServerCertificate` makes them. */
 export const serverTlsFiles = (config: Config): ConsulTlsFiles => ({

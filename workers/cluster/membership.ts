@@ -14,10 +14,8 @@ import type { ConsulMembership, JoinAnswer } from '../../contracts/join';
 import { ContainerOsError } from '../../domain/errors';
 import { mismatch, type Shape } from '../../domain/shape';
 import type { Config } from '../config';
-import { readIfThere } from '../installation';
+import { readIfThere, writePrivateFile } from '../installation';
 import type { ConsulTlsFiles } from '../up/consul-settings';
-
-import { writePrivateFile } from './head-files';
 
 type Place = Pick<Config, 'dataDir'>;
 
