@@ -2,7 +2,7 @@
 # Base images are pinned by their exact tag; docs/packaging.md says how to pin them by digest, too.
 ARG NODE_IMAGE=node:20.20.2-bookworm-slim
 
-# ---- Temporal and Consul: the same pinned, checked releases that `npm start` fetches ----
+# ---- Temporal, Consul and Caddy: the same pinned, checked releases that `npm start` fetches ----
 FROM ${NODE_IMAGE} AS engines
 ARG CONTAINEROS_DOWNLOAD_BASE=
 WORKDIR /src
@@ -35,7 +35,8 @@ ENV NODE_ENV=production \
   CONTAINEROS_DATA_DIR=/var/lib/containeros \
   CONTAINEROS_DOCKER_SOCKET=/var/run/docker.sock \
   CONTAINEROS_TEMPORAL_BIN=/usr/local/bin/temporal \
-  CONTAINEROS_CONSUL_BIN=/usr/local/bin/consul
+  CONTAINEROS_CONSUL_BIN=/usr/local/bin/consul \
+  CONTAINEROS_CADDY_BIN=/usr/local/bin/caddy
 VOLUME /var/lib/containeros
 
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s \

@@ -42,6 +42,7 @@ export interface Config {
   readonly consulToken: string | undefined;
   readonly temporalBinary: string;
   readonly consulBinary: string;
+  readonly caddyBinary: string;
   readonly logLevel: string;
   readonly logFormat: 'pretty' | 'json';
 }
@@ -339,6 +340,7 @@ export const parseConfig = (
     consulToken,
     temporalBinary: environment['CONTAINEROS_TEMPORAL_BIN'] ?? 'temporal',
     consulBinary: environment['CONTAINEROS_CONSUL_BIN'] ?? 'consul',
+    caddyBinary: environment['CONTAINEROS_CADDY_BIN'] ?? 'caddy',
     logLevel,
     logFormat: logFormat === 'pretty' ? 'pretty' : 'json',
   };

@@ -1,4 +1,4 @@
-// Finds the engines that ContainerOS runs (Temporal and Consul), or installs them into the cache.
+// Finds the engines that ContainerOS runs (Temporal, Consul and Caddy), or installs them into the cache.
 // Order: the path in the engine's variable; a fitting version on the PATH; the cache; the pinned official release; a
 // build from the pinned Go modules.
 // Invariants: an engine's folder in the cache appears by one rename, after the binary in it has been synced to disk

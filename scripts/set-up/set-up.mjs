@@ -53,7 +53,7 @@ async function setUpPrograms(env) {
 
 async function setUpEngines(env, names = Object.keys(ENGINES)) {
   if (names.length === 0) return {};
-  const { engines } = await step('Temporal and Consul', async () => {
+  const { engines } = await step('engines', async () => {
     const located = await ensureEngines({ env, names });
     const list = Object.entries(located).map(
       ([name, { from }]) => `${name} ${ENGINES[name].version} (${from})`,

@@ -4,7 +4,8 @@ import { parseArgs } from 'node:util';
 import { ENGINES } from './engine-releases.mjs';
 
 /** What a node of another machine's cluster runs. */
-const MEMBER_ENGINES = ['consul'];
+const MEMBER_ENGINES = ['consul', 'caddy'];
+/** The flags that name an engine which runs elsewhere. Every node has a Caddy of its own. */
 const EXTERNAL = { temporal: 'temporal-address', consul: 'consul-address' };
 
 /** @returns {{ asksOnly: boolean, engineNames: string[], env: Record<string, string | undefined> }} */
@@ -25,13 +26,12 @@ export function readUpFlags(command, argv, env = process.env) {
     if (typeof value === 'string') return value;
     return env[`CONTAINEROS_${flag.toUpperCase().replaceAll('-', '_')}`] || undefined;
   };
+  const runsElsewhere = (name) => EXTERNAL[name] !== undefined && given(EXTERNAL[name]) !== undefined;
   const socket = given('docker-socket');
   return {
     asksOnly: values.help === true,
     engineNames:
-      command === 'join'
-        ? MEMBER_ENGINES
-        : Object.keys(ENGINES).filter((name) => given(EXTERNAL[name]) === undefined),
+      command === 'join' ? MEMBER_ENGINES : Object.keys(ENGINES).filter((name) => !runsElsewhere(name)),
     env: socket === undefined ? env : { ...env, DOCKER_HOST: `unix://${socket}` },
   };
 }

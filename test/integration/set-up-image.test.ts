@@ -43,6 +43,8 @@ afterAll(async () => {
 
 // ---- the base image ----
 
+const ENGINES = ['temporal', 'consul', 'caddy'];
+const engineVariable = (name: string): string => `CONTAINEROS_${name.toUpperCase()}_BIN`;
 const PROGRAMS = ['sh', 'env', 'cat', 'chown', 'id', 'ln', 'ls', 'mkdir', 'rm', 'setpriv', 'stat', 'uname'];
 
 async function importBaseImage(): Promise<void> {
@@ -66,12 +68,13 @@ async function importBaseImage(): Promise<void> {
     'root:x:0:0::/root:/bin/sh\nnode:x:1000:1000::/home/node:/bin/sh\n',
   );
   writeFileSync(join(rootfs, 'etc/group'), 'root:x:0:\nnode:x:1000:\n');
-  const { CONTAINEROS_TEMPORAL_BIN = '', CONTAINEROS_CONSUL_BIN = '' } = engineVariables();
+  const engines = engineVariables();
   const programs = [...PROGRAMS.map((name) => findProgram(name)), process.execPath];
   for (const program of programs) cpSync(realpathSync(program), join(rootfs, 'usr/bin', basename(program)));
   for (const library of librariesOf([...programs, ...nativeModules()])) copyLibrary(library, rootfs);
-  cpSync(CONTAINEROS_TEMPORAL_BIN, join(rootfs, 'usr/bin/temporal'));
-  cpSync(CONTAINEROS_CONSUL_BIN, join(rootfs, 'usr/bin/consul'));
+  for (const name of ENGINES) {
+    cpSync(engines[engineVariable(name)] ?? '', join(rootfs, 'usr/bin', name));
+  }
 
   const npmCli = realpathSync(findProgram('npm'));
   cpSync(dirname(dirname(npmCli)), join(rootfs, 'usr/lib/node_modules/npm'), { recursive: true });
@@ -216,6 +219,11 @@ it(
       'containeros',
     );
     await ready('containeros');
+    const version = (name: string): Promise<string> =>
+      docker('exec', 'containeros', 'sh', '-c', `"$${engineVariable(name)}" --version`);
+    expect(await version('temporal')).toContain('Server 1.29.');
+    expect(await version('consul')).toMatch(/^Consul v1\.20\./);
+    expect(await version('caddy')).toMatch(/^v2\.11\./);
     const image = await loadInto(engine, await webImage('v1'));
     const answer = await request('POST', '/v1/microservice?password=dev&wait=60s', {
       name: 'hello',

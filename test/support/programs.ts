@@ -29,11 +29,12 @@ export function findUnpacked(name: string): string {
   return found;
 }
 
-/** The variables that tell ContainerOS where Temporal and Consul are. */
+/** The variables that tell ContainerOS where Temporal, Consul and Caddy are. */
 export function engineVariables(): Record<string, string> {
   return {
     CONTAINEROS_TEMPORAL_BIN: process.env['CONTAINEROS_TEMPORAL_BIN'] ?? findEngine('temporal'),
     CONTAINEROS_CONSUL_BIN: process.env['CONTAINEROS_CONSUL_BIN'] ?? findEngine('consul'),
+    CONTAINEROS_CADDY_BIN: process.env['CONTAINEROS_CADDY_BIN'] ?? findEngine('caddy'),
   };
 }
 

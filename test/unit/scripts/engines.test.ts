@@ -1,5 +1,5 @@
 // Engines come whole or not at all, from whichever way works, and what did not work is told.
-import { mkdirSync, statSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import {
@@ -7,6 +7,7 @@ import {
   enginesIn,
   makeSandbox,
   pinRelease,
+  projectRoot,
   sha256,
   stalled,
   startReleaseSite,
@@ -53,6 +54,12 @@ const install = (digest = sha256(archive), needsBytes?: number, env: NodeJS.Proc
     },
   );
 
+const installCaddy = (digest = sha256(archive), env: NodeJS.ProcessEnv = {}) =>
+  sandbox.run(
+    ['scripts/engines.mjs', '--only', 'caddy', '--releases', pinRelease(sandbox, 'caddy', digest)],
+    { CONTAINEROS_DOWNLOAD_BASE: site.base, ...env },
+  );
+
 describe('the pinned release', () => {
   it('is downloaded once, and then taken from the cache', async () => {
     const first = await install().ended;
@@ -77,6 +84,25 @@ describe('the pinned release', () => {
       CONTAINEROS_DOWNLOAD_BASE: `${site.base}/`,
     });
     expect((await run.ended).output).toMatch(/^temporal\trelease\t/m);
+  });
+
+  it('may be of Caddy, which tells its version together with the checksum of its module', async () => {
+    const content = Buffer.from(
+      '#!/bin/sh\necho "v2.11.7 h1:yj0Y4fYZGPkSvibBJ1sTWE33xC0fxztVyXEW5iIdUT4="\n',
+    );
+    const tar = tarGzOf([
+      ['LICENSE', Buffer.alloc(10_000, 'x')],
+      ['README.md', Buffer.alloc(3_000, 'x')],
+      ['caddy', content],
+    ]);
+    site.answer = whole(tar);
+    // Debian's, which is on some machines.
+    sandbox.addProgram('caddy', 'echo 2.6.2');
+    const { code, output } = await installCaddy(sha256(tar)).ended;
+    expect(output).toMatch(/^caddy\trelease\t/m);
+    expect(code).toBe(0);
+    expect(site.requests).toEqual(['/caddy.tar.gz']);
+    expect(enginesIn(sandbox)).toEqual([expect.stringMatching(/^caddy-2\.11\.7-linux-(amd64|arm64)$/)]);
   });
 
   it.each<[string, () => void, RegExp]>([
@@ -169,6 +195,14 @@ describe('the pinned release', () => {
   });
 });
 
+/** Go that makes the program this one line, whatever it is asked to build; `first` may read its arguments. */
+const goThatBuilds = (line: string, first = ''): string =>
+  `if [ "$1" = env ]; then echo go1.26.0; exit 0; fi
+   ${first}
+   out=
+   while [ $# -gt 0 ]; do if [ "$1" = -o ]; then out=$2; fi; shift; done
+   printf '#!/bin/sh\\n%s\\n' "${line.replaceAll('"', '\\"')}" > "$out"; /bin/chmod +x "$out"`;
+
 describe('other ways', () => {
   it('take the path in the variable without asking', async () => {
     const path = sandbox.addProgram('my-consul', 'exit 1');
@@ -196,17 +230,47 @@ describe('other ways', () => {
     expect(output).toContain(`consul\t${from}\t`);
   });
 
+  it.each([
+    ['v2.11.7 h1:yj0Y4fYZGPkSvibBJ1sTWE33xC0fxztVyXEW5iIdUT4=', 'PATH'],
+    ['v2.11.9', 'PATH'],
+    ['v2.12.0', 'release'],
+    ['2.6.2', 'release'],
+    ['v2.11.8-beta.1', 'release'],
+    ['unknown', 'release'],
+  ])('take a Caddy on the PATH that says %s: from %s', async (said, from) => {
+    const tar = tarGzOf([['caddy', Buffer.from('#!/bin/sh\necho v2.11.7\n')]]);
+    site.answer = whole(tar);
+    sandbox.addProgram('caddy', `echo "${said}"`);
+    const { output } = await installCaddy(sha256(tar)).ended;
+    expect(output).toContain(`caddy\t${from}\t`);
+  });
+
+  it('take the Caddy that the variable names', async () => {
+    const path = sandbox.addProgram('my-caddy', 'exit 1');
+    const { output } = await installCaddy(undefined, { CONTAINEROS_CADDY_BIN: path }).ended;
+    expect(output).toBe(`caddy\tCONTAINEROS_CADDY_BIN\t${path}\n`);
+  });
+
   it('build from Go modules when the release cannot be had', async () => {
     site.answer = (_request, response) => response.writeHead(503).end();
-    sandbox.addProgram(
-      'go',
-      `if [ "$1" = env ]; then echo go1.26.0; exit 0; fi
-       out=
-       while [ $# -gt 0 ]; do if [ "$1" = -o ]; then out=$2; fi; shift; done
-       printf '#!/bin/sh\\n${CONSUL}\\n' > "$out"; /bin/chmod +x "$out"`,
-    );
+    sandbox.addProgram('go', goThatBuilds(CONSUL));
     const { code, output } = await install().ended;
     expect(output).toMatch(/^consul\tGo\t/m);
+    expect(code).toBe(0);
+  });
+
+  it('give a Caddy that is built from Go modules its version', async () => {
+    site.answer = (_request, response) => response.writeHead(503).end();
+    // Like the real one, it builds a program that knows no version but the one that it is told.
+    sandbox.addProgram(
+      'go',
+      goThatBuilds(
+        'echo "$version"',
+        'version=$(echo "$*" | /bin/sed -n "s/.*CustomVersion=\\([^ ]*\\).*/\\1/p")',
+      ),
+    );
+    const { code, output } = await installCaddy().ended;
+    expect(output).toMatch(/^caddy\tGo\t/m);
     expect(code).toBe(0);
   });
 
@@ -239,5 +303,55 @@ describe('other ways', () => {
     const { code, output } = await install().ended;
     expect(output).toMatch(/cache .*engines: /);
     expect(code).toBe(1);
+  });
+});
+
+describe('every pinned engine', () => {
+  interface Pinned {
+    readonly name: string;
+    readonly title: string;
+    readonly version: string;
+    readonly binVariable: string;
+    readonly fits: { readonly version: string };
+    readonly releases: Record<'amd64' | 'arm64', { readonly url: string; readonly sha256: string }>;
+    readonly go: { readonly modFile: readonly string[] };
+  }
+
+  async function pinnedEngines(): Promise<readonly Pinned[]> {
+    const module = JSON.stringify(join(projectRoot, 'scripts', 'set-up', 'engine-releases.mjs'));
+    const script = `import { ENGINES } from ${module}; console.log(JSON.stringify(Object.values(ENGINES)));`;
+    const { output } = await sandbox.run(['--input-type=module', '--eval', script]).ended;
+    return JSON.parse(output) as Pinned[];
+  }
+
+  const read = (...path: string[]): string => readFileSync(join(projectRoot, ...path), 'utf8');
+
+  it('is one version, by whichever way it comes', async () => {
+    const engines = await pinnedEngines();
+    expect(engines.map(({ name }) => name)).toEqual(['temporal', 'consul', 'caddy']);
+    for (const { version, releases, go } of engines) {
+      for (const architecture of ['amd64', 'arm64'] as const) {
+        const { url, sha256: digest } = releases[architecture];
+        expect(url).toMatch(new RegExp(`_${version}_linux_${architecture}\\.(zip|tar\\.gz)$`));
+        expect(digest).toMatch(/^[0-9a-f]{64}$/);
+      }
+      expect(go.modFile.join('\n')).toContain(` v${version}`);
+    }
+  });
+
+  it('is in the image and in the documentation', async () => {
+    const [readme, dockerfile, decision] = [
+      read('README.md'),
+      read('Dockerfile'),
+      read('docs', 'decisions', 'set-up-engines.md'),
+    ];
+    for (const { name, title, version, binVariable, fits, releases } of await pinnedEngines()) {
+      expect(dockerfile).toContain(`${binVariable}=/usr/local/bin/${name}`);
+      expect(read('docs', 'packaging.md')).toContain(title);
+      for (const text of [readme, decision]) expect(text).toContain(`\`${binVariable}\``);
+      expect(readme).toContain(`${fits.version} or a`);
+      expect(decision).toMatch(new RegExp(`${title}.* ${version.replaceAll('.', '\\.')} `));
+      expect(decision).toContain(`\`${releases.amd64.url.split('/').at(-1)}\``);
+    }
   });
 });

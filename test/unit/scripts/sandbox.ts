@@ -147,11 +147,11 @@ export const sha256 = (content: Buffer): string => createHash('sha256').update(c
 /** Writes a file that replaces the pinned release of an engine by this archive, for both architectures. */
 export function pinRelease(
   sandbox: Sandbox,
-  engine: 'consul' | 'temporal',
+  engine: 'caddy' | 'consul' | 'temporal',
   digest: string,
   needsBytes = 1_000,
 ): string {
-  const fileName = engine === 'consul' ? 'consul.zip' : 'temporal.tar.gz';
+  const fileName = engine === 'consul' ? 'consul.zip' : `${engine}.tar.gz`;
   const release = { url: `https://releases.invalid/${fileName}`, sha256: digest };
   const path = join(sandbox.folder, 'releases.json');
   mkdirSync(dirname(path), { recursive: true });

@@ -19,26 +19,26 @@ async function read(argv: readonly string[], env: NodeJS.ProcessEnv = {}, comman
   return JSON.parse(output) as Read;
 }
 
-it('runs both engines by default', async () => {
+it('runs all engines by default', async () => {
   expect(await read(['--dev', '--api-port', '9000'])).toEqual({
     asksOnly: false,
-    engineNames: ['temporal', 'consul'],
+    engineNames: ['temporal', 'consul', 'caddy'],
     env: {},
   });
 });
 
 it('leaves out an engine that runs elsewhere', async () => {
   const byFlag = await read(['--temporal-address=db:7233']);
-  expect(byFlag.engineNames).toEqual(['consul']);
+  expect(byFlag.engineNames).toEqual(['consul', 'caddy']);
   const byVariable = await read([], {
     CONTAINEROS_CONSUL_ADDRESS: 'http://c:8500',
     CONTAINEROS_TEMPORAL_ADDRESS: '',
   });
-  expect(byVariable.engineNames).toEqual(['temporal']);
+  expect(byVariable.engineNames).toEqual(['temporal', 'caddy']);
 });
 
-it('runs only Consul on a machine that joins', async () => {
-  expect((await read(['10.0.0.1', '--token', 'x'], {}, 'join')).engineNames).toEqual(['consul']);
+it('runs no Temporal on a machine that joins', async () => {
+  expect((await read(['10.0.0.1', '--token', 'x'], {}, 'join')).engineNames).toEqual(['consul', 'caddy']);
 });
 
 it('looks for the Docker Engine where the flag says', async () => {
