@@ -25,13 +25,12 @@ export const ENGINES = {
       },
     },
     go: {
-      args: [
-        'build',
+      packagePath: 'github.com/temporalio/cli/cmd/temporal',
+      flags: [
         '-mod=mod',
         '-trimpath',
         '-ldflags',
         '-s -w -X github.com/temporalio/cli/temporalcli.Version=1.5.1',
-        'github.com/temporalio/cli/cmd/temporal',
       ],
       modFile: ['require github.com/temporalio/cli v1.5.1'],
       needsBytes: 4_000 * MB,
@@ -56,7 +55,8 @@ export const ENGINES = {
       },
     },
     go: {
-      args: ['build', '-mod=mod', '-trimpath', '-ldflags', '-s -w', 'github.com/hashicorp/consul'],
+      packagePath: 'github.com/hashicorp/consul',
+      flags: ['-mod=mod', '-trimpath', '-ldflags', '-s -w'],
       // Consul's own go.mod replaces and excludes modules, which Go honours only in the main module: they are said
       // again here.
       modFile: [
@@ -92,9 +92,9 @@ export const ENGINES = {
       },
     },
     go: {
+      packagePath: 'github.com/caddyserver/caddy/v2/cmd/caddy',
       // The tags are the official release's: they leave out databases that Caddy's own certificate authority could use.
-      args: [
-        'build',
+      flags: [
         '-mod=mod',
         '-trimpath',
         '-tags',
@@ -102,7 +102,6 @@ export const ENGINES = {
         '-ldflags',
         // Caddy reads its version from the list of modules that it was built with, where the main one is not.
         '-s -w -X github.com/caddyserver/caddy/v2.CustomVersion=v2.11.7',
-        'github.com/caddyserver/caddy/v2/cmd/caddy',
       ],
       modFile: ['require github.com/caddyserver/caddy/v2 v2.11.7'],
       needsBytes: 2_000 * MB,

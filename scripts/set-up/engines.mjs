@@ -39,7 +39,7 @@ export async function ensureEngines({
 } = {}) {
   const found = await locateEngines({ names, engines, env });
   const missing = names.filter((name) => found[name].path === undefined);
-  // Downloads run side by side; builds take every core, so they queue.
+  // Downloads run side by side, of Go modules too; builds take every core, so they queue, the first to be ready first.
   let builds = Promise.resolve();
   const inTurn = (work) => {
     const result = builds.then(work);
@@ -141,7 +141,7 @@ async function install(engine, attempts, env, inTurn) {
     removeDeadWork(folder);
     const ways = [
       { from: 'release', take: (work) => takeRelease(engine, work, env) },
-      { from: 'Go', take: (work) => inTurn(() => buildFromModules(engine, work, env)) },
+      { from: 'Go', take: (work) => buildFromModules(engine, work, env, inTurn) },
     ];
     for (const { from, take } of ways) {
       const work = join(folder, `.work-${processIdentity(process.pid)}-${engine.name}`);
@@ -222,7 +222,7 @@ async function takeRelease(engine, work, env) {
   await extractFile(archive, engine.name, join(work, 'whole', engine.name));
 }
 
-async function buildFromModules(engine, work, env) {
+async function buildFromModules(engine, work, env, inTurn) {
   const go = findOnPath('go', env);
   if (go === undefined) throw new Error('there is no go on the PATH to build it with');
   const told = await run(go, ['env', 'GOVERSION'], { env, timeoutMs: VERSION_LIMIT_MS });
@@ -233,8 +233,6 @@ async function buildFromModules(engine, work, env) {
     );
   }
   requireRoom(work, engine.go.needsBytes);
-  say(`${engine.title} ${engine.version}: building it from its Go modules, which takes minutes`);
-  const begin = performance.now();
   const module = join(work, 'module');
   mkdirSync(module);
   mkdirSync(join(work, 'tmp'));
@@ -244,16 +242,25 @@ async function buildFromModules(engine, work, env) {
   );
   const buildEnv = { ...env, CGO_ENABLED: '0', GOOS: 'linux', GOWORK: 'off', GOTMPDIR: join(work, 'tmp') };
   delete buildEnv.GOARCH;
-  const [command, ...rest] = engine.go.args;
-  const built = await run(go, [command, '-o', join(work, 'whole', engine.name), ...rest], {
-    cwd: module,
-    env: buildEnv,
-    timeoutMs: BUILD_LIMIT_MS,
+  const runGo = async (what, args) => {
+    const { code, timedOut, output } = await run(go, args, {
+      cwd: module,
+      env: buildEnv,
+      timeoutMs: BUILD_LIMIT_MS,
+    });
+    if (timedOut) throw new Error(`${what} took longer than ${BUILD_LIMIT_MS / 60_000} minutes`);
+    if (code !== 0) throw new Error(`${what} failed:\n${output.split('\n').slice(-6).join('\n')}`);
+  };
+  const { packagePath, flags } = engine.go;
+  say(`${engine.title} ${engine.version}: downloading its Go modules`);
+  // Finding out what the program is made of downloads just the modules that it needs.
+  await runGo('the download of its modules', ['list', '-deps', ...flags, packagePath]);
+  await inTurn(async () => {
+    say(`${engine.title} ${engine.version}: building it from its Go modules, which takes minutes`);
+    const begin = performance.now();
+    await runGo('the build', ['build', '-o', join(work, 'whole', engine.name), ...flags, packagePath]);
+    say(`${engine.title} ${engine.version}: built in ${formatSeconds(performance.now() - begin)}`);
   });
-  if (built.timedOut) throw new Error(`the build took longer than ${BUILD_LIMIT_MS / 60_000} minutes`);
-  if (built.code !== 0)
-    throw new Error(`the build failed:\n${built.output.split('\n').slice(-6).join('\n')}`);
-  say(`${engine.title} ${engine.version}: built in ${formatSeconds(performance.now() - begin)}`);
 }
 
 function unobtainable(engine, attempts) {

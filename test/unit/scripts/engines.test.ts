@@ -197,7 +197,7 @@ describe('the pinned release', () => {
 
 /** Go that makes the program this one line, whatever it is asked to build; `first` may read its arguments. */
 const goThatBuilds = (line: string, first = ''): string =>
-  `if [ "$1" = env ]; then echo go1.26.0; exit 0; fi
+  `case "$1" in env) echo go1.26.0; exit 0 ;; list) exit 0 ;; build) ;; *) exit 9 ;; esac
    ${first}
    out=
    while [ $# -gt 0 ]; do if [ "$1" = -o ]; then out=$2; fi; shift; done
@@ -274,6 +274,47 @@ describe('other ways', () => {
     expect(code).toBe(0);
   });
 
+  it('build one engine at a time, and download the modules of the others meanwhile', async () => {
+    site.answer = (_request, response) => response.writeHead(503).end();
+    sandbox.addProgram(
+      'go',
+      `PATH=/usr/bin:/bin; cd "${sandbox.folder}" || exit 9
+       case "$*" in *caddy*) name=caddy says=v2.11.7 ;; *) name=consul says="Consul v1.20.1" ;; esac
+       case "$1" in
+         env) echo go1.26.0; exit 0 ;;
+         list) touch "modules-of-$name"; exit 0 ;;
+         build) ;;
+         *) exit 9 ;;
+       esac
+       mkdir building || { echo "two builds at once" >&2; exit 1; }
+       for attempt in $(seq 400); do
+         if [ -e modules-of-caddy ] && [ -e modules-of-consul ]; then break; fi
+         sleep 0.05
+       done
+       [ -e modules-of-caddy ] && [ -e modules-of-consul ] || { echo "no modules meanwhile" >&2; exit 1; }
+       while [ $# -gt 0 ]; do if [ "$1" = -o ]; then out=$2; fi; shift; done
+       printf '#!/bin/sh\necho "%s"\n' "$says" > "$out" && chmod +x "$out"
+       rmdir building`,
+    );
+    const run = sandbox.run(['scripts/engines.mjs', '--only', 'consul', '--only', 'caddy'], {
+      CONTAINEROS_DOWNLOAD_BASE: site.base,
+    });
+    const { code, output } = await run.ended;
+    expect(output).toMatch(/^consul\tGo\t.*\ncaddy\tGo\t/m);
+    expect(code).toBe(0);
+  });
+
+  it('say why a build failed', async () => {
+    site.answer = (_request, response) => response.writeHead(503).end();
+    sandbox.addProgram(
+      'go',
+      'case "$1" in env) echo go1.26.0 ;; list) ;; *) echo "link: signal: killed" >&2; exit 1 ;; esac',
+    );
+    const { code, output } = await install().ended;
+    expect(output).toMatch(/Go modules: the build failed:\s+link: signal: killed/);
+    expect(code).toBe(1);
+  });
+
   it('tell all that was tried when nothing works', async () => {
     site.answer = (_request, response) => response.writeHead(503).end();
     sandbox.addProgram('consul', 'echo "Consul v1.9.0"');
@@ -286,7 +327,7 @@ describe('other ways', () => {
     for (const said of [
       /PATH: .*consul is Consul 1\.9\.0; Consul 1\.20\.1 or a later patch of it is needed/,
       /release: .*the server answered 503/,
-      /Go modules: the build failed:\s+proxy: no such host/,
+      /Go modules: the download of its modules failed:\s+proxy: no such host/,
       /Ways out, any one of them:/,
       /CONTAINEROS_CONSUL_BIN/,
       /CONTAINEROS_DOWNLOAD_BASE/,
