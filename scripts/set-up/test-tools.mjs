@@ -13,7 +13,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { delimiter, join } from 'node:path';
+import { basename, delimiter, join } from 'node:path';
 import {
   installCommand,
   installPackages,
@@ -42,15 +42,22 @@ const PROGRAMS = {
 
 /**
  * Unpacked into the cache rather than installed: the package docker-registry would start a service on port 5000, and
- * nobody asked for a busybox on their system.
+ * nobody asked for a busybox on their system. A file that is not in the same place everywhere has several places.
+ * `oldest` is the version of the package that the tests need at least, for a program that cannot tell its own.
  */
 const UNPACKED = {
-  'docker-registry': ['usr/bin/docker-registry'],
-  'busybox-static': ['bin/busybox', 'usr/bin/busybox'],
-  libfaketime: [
-    'usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1',
-    'usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1',
-  ],
+  'docker-registry': { files: [['usr/bin/docker-registry']] },
+  'busybox-static': { files: [['bin/busybox', 'usr/bin/busybox']] },
+  libfaketime: {
+    files: [
+      [
+        'usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1',
+        'usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1',
+      ],
+    ],
+  },
+  /** An authority that issues certificates by ACME, and a DNS server that answers it as a test wants. */
+  pebble: { oldest: '2.4.0', files: [['usr/bin/pebble'], ['usr/bin/pebble-challtestsrv']] },
 };
 
 const SBIN = ['/usr/local/sbin', '/usr/sbin', '/sbin'];
@@ -110,11 +117,13 @@ export async function ensureUnpackedPackages(env = process.env) {
       const fresh = `${target}.${process.pid}.new`;
       rmSync(fresh, { recursive: true, force: true });
       mkdirSync(fresh, { recursive: true });
-      for (const [name, places] of Object.entries(UNPACKED)) {
-        const place = places.map((path) => join(work, 'out', path)).find((path) => existsSync(path));
-        if (place === undefined)
-          throw new SetUpError(`The package ${name} has none of ${places.join(', ')}.`);
-        cpSync(place, join(fresh, place.split('/').pop()));
+      for (const [name, { files }] of Object.entries(UNPACKED)) {
+        for (const places of files) {
+          const place = places.map((path) => join(work, 'out', path)).find((path) => existsSync(path));
+          if (place === undefined)
+            throw new SetUpError(`The package ${name} has none of ${places.join(', ')}.`);
+          cpSync(place, join(fresh, basename(place)));
+        }
       }
       renameSync(fresh, target);
       return { path: target, found: `unpacked ${Object.keys(UNPACKED).join(', ')}` };
@@ -136,10 +145,26 @@ async function fetchDebs(work) {
   }
   if (result.code !== 0) return result.output.slice(-1_000);
   for (const file of readdirSync(work).filter((name) => name.endsWith('.deb'))) {
+    await requireVersion(file, options);
     const unpacked = await run('dpkg-deb', ['-x', file, 'out'], options);
     if (unpacked.code !== 0) return unpacked.output.slice(-1_000);
   }
   return undefined;
+}
+
+/** @throws {SetUpError} when the package is older than what the tests need */
+async function requireVersion(file, options) {
+  const told = async (field) => (await run('dpkg-deb', ['--field', file, field], options)).output.trim();
+  const [name, version] = [await told('Package'), await told('Version')];
+  const oldest = UNPACKED[name]?.oldest;
+  if (oldest === undefined) return;
+  const { code } = await run('dpkg', ['--compare-versions', version, 'ge', oldest], options);
+  if (code === 0) return;
+  throw new SetUpError(
+    `The package ${name} of this distribution is ${version || 'of no version'}; the tests need ${oldest} or later.`,
+    [],
+    ['Run the tests on Debian 12 or a later one, or on an Ubuntu with as late a package.'],
+  );
 }
 
 /**

@@ -1,11 +1,11 @@
 // Set-up against what only root can make: a full disk, an engine of another user, and a machine on which a Docker Engine
-// is installed but does not run.
-import { spawn } from 'node:child_process';
+// is installed but does not run; and against real Debian packages.
+import { execFileSync, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { chmodSync, cpSync } from 'node:fs';
+import { chmodSync, cpSync, existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { startMachine } from '../support/machine';
 import {
   makeSandbox,
@@ -65,6 +65,70 @@ describe('a full disk', () => {
     expect(before).toMatch(/make room, or set CONTAINEROS_CACHE_DIR/);
     expect(before).toMatch(/status 1\n\.locks$/);
     expect(after).toMatch(/^consul\trelease\t.*\nstatus 0$/m);
+  });
+});
+
+const onDebian = existsSync('/usr/bin/dpkg-deb') ? describe : describe.skip;
+
+/** Where there are no Debian packages, set-up leaves these programs out. */
+onDebian('the programs of packages that are only unpacked', () => {
+  const LIBFAKETIME = `usr/lib/${process.arch === 'x64' ? 'x86_64' : 'aarch64'}-linux-gnu/faketime/libfaketimeMT.so.1`;
+
+  function makePackage(name: string, version: string, files: readonly string[]): void {
+    const tree = join(sandbox.folder, 'trees', name);
+    for (const file of ['DEBIAN/control', ...files])
+      mkdirSync(dirname(join(tree, file)), { recursive: true });
+    const fields = {
+      Package: name,
+      Version: version,
+      Architecture: 'all',
+      Maintainer: 'test',
+      Description: 'test',
+    };
+    const control = Object.entries(fields).map(([field, value]) => `${field}: ${value}\n`);
+    writeFileSync(join(tree, 'DEBIAN/control'), control.join(''));
+    for (const file of files) writeFileSync(join(tree, file), '#!/bin/sh\n', { mode: 0o755 });
+    mkdirSync(join(sandbox.folder, 'debs'), { recursive: true });
+    execFileSync('dpkg-deb', ['--build', tree, join(sandbox.folder, 'debs')]);
+  }
+
+  /** With an archive that has these packages. */
+  async function unpack(pebbleVersion: string): Promise<string> {
+    makePackage('docker-registry', '2.8.2', ['usr/bin/docker-registry']);
+    makePackage('busybox-static', '1.35.0', ['bin/busybox']);
+    makePackage('libfaketime', '0.9.10', [LIBFAKETIME]);
+    makePackage('pebble', pebbleVersion, ['usr/bin/pebble', 'usr/bin/pebble-challtestsrv']);
+    sandbox.addProgram(
+      'apt-get',
+      `[ "$1" = download ] || { echo "unexpected: apt-get $*" >&2; exit 100; }
+       shift; for name; do cp "${sandbox.folder}/debs/$name"_*.deb . || exit 100; done`,
+    );
+    const script = `
+      import { runEntry } from './scripts/set-up/failure.mjs';
+      import { ensureUnpackedPackages } from './scripts/set-up/test-tools.mjs';
+      await runEntry(async () => void console.log((await ensureUnpackedPackages()).found));`;
+    const PATH = `${sandbox.env['PATH']}:/usr/bin:/bin`;
+    const { output } = await sandbox.run(['--input-type=module', '--eval', script], { PATH }).ended;
+    return output;
+  }
+
+  const unpacked = (): string[] => {
+    const folder = join(String(sandbox.env['CONTAINEROS_CACHE_DIR']), 'test-programs');
+    return existsSync(folder) ? readdirSync(folder).flatMap((key) => readdirSync(join(folder, key))) : [];
+  };
+
+  it('are all put into one folder, once', async () => {
+    expect(await unpack('2.4.0+ds1-2+b4')).toMatch(/^unpacked .*pebble$/m);
+    const programs = ['busybox', 'docker-registry', 'libfaketimeMT.so.1', 'pebble', 'pebble-challtestsrv'];
+    expect(unpacked().sort()).toEqual(programs);
+    expect(await unpack('2.4.0+ds1-2+b4')).toBe('up to date\n');
+  });
+
+  it('are refused when they are older than what the tests need', async () => {
+    const output = await unpack('2.4.0~rc1-1');
+    expect(output).toMatch(/pebble of this distribution is 2\.4\.0~rc1-1; the tests need 2\.4\.0 or later/);
+    expect(output).toMatch(/Way out:/);
+    expect(unpacked()).toEqual([]);
   });
 });
 
