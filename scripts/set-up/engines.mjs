@@ -20,6 +20,7 @@ import { extractFile } from './archive.mjs';
 import { download } from './download.mjs';
 import { ENGINES, releaseArchitecture, versionFits } from './engine-releases.mjs';
 import { describeSystemError, SetUpError } from './failure.mjs';
+import { removeFolder } from './folders.mjs';
 import { withLock } from './lock.mjs';
 import { cachePath } from './paths.mjs';
 import { findOnPath, isExecutableFile, isStopping, onStop, processIdentity, run } from './processes.mjs';
@@ -145,8 +146,7 @@ async function install(engine, attempts, env, inTurn) {
     ];
     for (const { from, take } of ways) {
       const work = join(folder, `.work-${processIdentity(process.pid)}-${engine.name}`);
-      // A write under way may make one more file in the folder while it is removed.
-      const remove = () => rmSync(work, { recursive: true, force: true, maxRetries: 10 });
+      const remove = () => removeFolder(work);
       const forget = onStop(remove);
       try {
         remove();
