@@ -21,7 +21,7 @@ import {
   replicasKvPrefix,
 } from '../contracts/kv';
 import { ContainerOsError } from '../domain/errors';
-import { instabilityInWords, isUnstable, type NodeStability } from '../domain/flapping';
+import { instabilityInWords, isUnstable, returnOf, type NodeStability } from '../domain/flapping';
 import {
   microserviceId,
   type Microservice,
@@ -400,6 +400,10 @@ export const createReadModel = ({ kv, watchMembers, log, nowMs }: ReadModelDeps)
       isUp,
       availabilityOf,
       unstableUntilMs: (nodeId) => stabilityOf(nodeId)?.unstableUntilMs,
+      returnedAtMs: (nodeId) => {
+        const known = stabilityOf(nodeId);
+        return known && returnOf(known);
+      },
     }),
     replicas: replicasByOwner.of(replicasKvPrefix(key)),
   });

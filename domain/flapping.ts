@@ -98,6 +98,27 @@ export const isUnstable = (
   nowMs: number,
 ): boolean => unstableUntilMs !== undefined && unstableUntilMs > nowMs;
 
+/** When a node was back after its last loss; undefined of one that was never lost, and of one that is. */
+export const returnOf = ({ up, losses, changedAtMs }: NodeStability): number | undefined =>
+  up && losses > 0 ? changedAtMs : undefined;
+
+/** For how long what a node brings back with it counts as what others have replaced; every look is within it. */
+const RETURN_MS = 15 * MINUTE_MS;
+
+/**
+ * Whether a replica was on its node when that was lost, and has just come back with it.
+ *
+ * @param createdAtMs when the replica was made, by the clock of the node
+ */
+export const hasReturnedWith = (
+  node: { readonly returnedAtMs?: number | undefined } | undefined,
+  createdAtMs: number,
+  nowMs: number,
+): boolean =>
+  node?.returnedAtMs !== undefined &&
+  createdAtMs < node.returnedAtMs &&
+  nowMs - node.returnedAtMs < RETURN_MS;
+
 /** "45 s", "5 min", "3 h". */
 export const durationInWords = (ms: number): string => {
   const seconds = Math.max(0, Math.round(ms / 1_000));

@@ -149,6 +149,8 @@ export interface SnapshotNode extends ObservedNode {
   readonly availability: NodeAvailability;
   /** It comes and goes: until then it is used only where no other will do. Left out when it is calm. */
   readonly unstableUntilMs?: number;
+  /** When it was back after its last loss. Left out when it was not lost, as far as that is remembered. */
+  readonly returnedAtMs?: number;
   /** A move there for the sake of balance has come to nothing: until then none is tried again. */
   readonly noMovesUntilMs?: number;
   /** How many replicas of each microservice are there, by `project/name` in lower case. */

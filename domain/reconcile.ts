@@ -7,7 +7,7 @@
  */
 
 import { scaleOf } from './exclusive';
-import { isUnstable } from './flapping';
+import { hasReturnedWith, isUnstable } from './flapping';
 import { isOfRelease, type ObservedReplica, type PlanRequest, type Snapshot, type StopReason } from './model';
 import { daemonNodes, daemonScale } from './placement/daemon';
 import { needsOf } from './placement/needs';
@@ -65,28 +65,61 @@ const STOP_RANK: Readonly<Record<ObservedReplica['state'], number>> = {
   running: 7,
 };
 
+/** Orders replicas by what should go first: less than 0 when the left one should. */
+type Order = (left: ObservedReplica, right: ObservedReplica) => number;
+
+const byUse: Order = (left, right) => STOP_RANK[left.state] - STOP_RANK[right.state];
+
+const byAge: Order = (left, right) => left.createdAtMs - right.createdAtMs;
+
+const byRank =
+  (rankOf: (replica: ObservedReplica) => number): Order =>
+  (left, right) =>
+    rankOf(left) - rankOf(right);
+
 /**
- * Chooses what goes: those that do not run first, then those on nodes that are being drained, then those on nodes that
- * come and go, then those on the node that has most, then the newest, or the oldest when a node has come back (the
- * newest placement stays).
+ * In which order replicas go that are too many. What does not run always goes first, so that no newer replica takes
+ * the place of one that serves before it serves itself.
+ *
+ * What a user scales down is taken from nodes that are being drained, then from those that come and go, then from the
+ * one that has most, the newest first. Otherwise there are too many because others have taken the place of what is back
+ * now: the newest placement stays, so what has come back with its node goes first, and then the oldest; where replicas
+ * stand decides only between those of one age.
  */
+const surplusOrder = (
+  request: PlanRequest,
+  { nodes }: Snapshot,
+  crowdOn: (nodeId: string) => number,
+): readonly Order[] => {
+  const { kind, nowMs } = request;
+  const nodesById = new Map(nodes.map((node) => [node.id, node]));
+  const unlessDrained = byRank(({ nodeId }) => (nodesById.get(nodeId)?.availability === 'draining' ? 0 : 1));
+  const unlessUnstable = byRank(({ nodeId }) => (isUnstable(nodesById.get(nodeId) ?? {}, nowMs) ? 0 : 1));
+  const byCrowd = byRank(({ nodeId }) => -crowdOn(nodeId));
+  const unlessReturned = byRank(({ nodeId, createdAtMs }) =>
+    hasReturnedWith(nodesById.get(nodeId), createdAtMs, nowMs) ? 0 : 1,
+  );
+  return kind === 'scale'
+    ? [byUse, unlessDrained, unlessUnstable, byCrowd, (left, right) => byAge(right, left)]
+    : [byUse, unlessDrained, unlessReturned, byAge, unlessUnstable, byCrowd];
+};
+
+/** Chooses what goes, in the order in which it should. */
 const chooseSurplus = (
   replicas: readonly ObservedReplica[],
   count: number,
-  oldestFirst: boolean,
-  leaveRankOf: (nodeId: string) => number,
+  request: PlanRequest,
+  snapshot: Snapshot,
 ): readonly ObservedReplica[] => {
   if (count <= 0) return [];
   const crowd = new Map<string, number>();
   for (const { nodeId } of replicas) crowd.set(nodeId, (crowd.get(nodeId) ?? 0) + 1);
+  const orders = surplusOrder(request, snapshot, (nodeId) => crowd.get(nodeId) ?? 0);
   const isBefore = (left: ObservedReplica, right: ObservedReplica): boolean => {
-    const [leftRank, rightRank] = [STOP_RANK[left.state], STOP_RANK[right.state]];
-    if (leftRank !== rightRank) return leftRank < rightRank;
-    const [leftLeaves, rightLeaves] = [leaveRankOf(left.nodeId), leaveRankOf(right.nodeId)];
-    if (leftLeaves !== rightLeaves) return leftLeaves < rightLeaves;
-    const [leftCrowd, rightCrowd] = [crowd.get(left.nodeId) ?? 0, crowd.get(right.nodeId) ?? 0];
-    if (leftCrowd !== rightCrowd) return leftCrowd > rightCrowd;
-    if (left.createdAtMs !== right.createdAtMs) return left.createdAtMs < right.createdAtMs === oldestFirst;
+    for (const order of orders) {
+      const difference = order(left, right);
+      if (difference !== 0) return difference < 0;
+    }
     return left.id < right.id;
   };
   // Within a node the order never changes, so only the first of each node has to be compared.
@@ -130,14 +163,6 @@ const brings = ({ kind }: PlanRequest): boolean =>
 
 const drainingNodes = ({ nodes }: Snapshot): ReadonlySet<string> =>
   new Set(nodes.filter(({ availability }) => availability === 'draining').map(({ id }) => id));
-
-/** What is to be left first: nodes that are being drained, then those that come and go. */
-const leaveRanks = ({ nowMs }: PlanRequest, { nodes }: Snapshot): ((nodeId: string) => number) => {
-  const ranks = new Map(
-    nodes.map((node) => [node.id, node.availability === 'draining' ? 0 : isUnstable(node, nowMs) ? 1 : 2]),
-  );
-  return (nodeId) => ranks.get(nodeId) ?? 2;
-};
 
 const isDone = ({ state }: ObservedReplica): boolean => state === 'running' || state === 'exited';
 
@@ -265,12 +290,7 @@ export const reconcile = (request: PlanRequest, snapshot: Snapshot): Buckets => 
 
   const { outdated, broken, current } = sorted;
   const draining = drainingNodes(snapshot);
-  const tooMany = chooseSurplus(
-    current,
-    current.length - scale,
-    request.kind === 'reschedule',
-    leaveRanks(request, snapshot),
-  );
+  const tooMany = chooseSurplus(current, current.length - scale, request, snapshot);
   const leaving = new Set(tooMany);
   const left = current.filter((replica) => !leaving.has(replica));
   const moves = movesFrom(request, draining);

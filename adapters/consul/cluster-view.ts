@@ -11,6 +11,7 @@ import type { ClusterChange, MembersWatch } from '../../contracts/cluster';
 import { createDocumentReader, type Documents } from '../../contracts/documents';
 import { KV_PREFIX } from '../../contracts/kv';
 import type { KvStore, KvWatch } from '../../contracts/kv-store';
+import { returnOf, type NodeStability } from '../../domain/flapping';
 import type { NodeAvailability, ObservedNode, ObservedReplica, SnapshotNode } from '../../domain/model';
 import { snapshotNodes } from '../../domain/placement/snapshot';
 import { sameJson } from '../../domain/spec/diff';
@@ -37,8 +38,8 @@ export const createClusterView = (
   const replicas = new Map<string, ObservedReplica>();
   const settings = new Map<string, NodeAvailability>();
   const availabilityOf = (nodeId: string) => settings.get(nodeId);
-  /** Until when they are, of nodes that come and go. */
-  const unstable = new Map<string, number>();
+  /** By node: whether it comes and goes. */
+  const stability = new Map<string, NodeStability>();
   let members: ReadonlyMap<string, boolean> = new Map();
   const listeners = new Set<(change: ClusterChange) => void>();
   const tell = (change: ClusterChange) => {
@@ -102,11 +103,8 @@ export const createClusterView = (
 
   const stabilityFollowed = follow(
     'nodeStability',
-    (_key, { id, unstableUntilMs }) => {
-      if (unstableUntilMs === undefined) unstable.delete(id);
-      else unstable.set(id, unstableUntilMs);
-    },
-    (key) => unstable.delete(key.slice(KV_PREFIX.nodeStability.length)),
+    (_key, known) => void stability.set(known.id, known),
+    (key) => stability.delete(key.slice(KV_PREFIX.nodeStability.length)),
   );
 
   const replicasFollowed = follow(
@@ -153,7 +151,11 @@ export const createClusterView = (
       snapshotNodes([...nodes.values()], [...replicas.values()], {
         isUp: (nodeId) => members.get(nodeId) === true,
         availabilityOf,
-        unstableUntilMs: (nodeId) => unstable.get(nodeId),
+        unstableUntilMs: (nodeId) => stability.get(nodeId)?.unstableUntilMs,
+        returnedAtMs: (nodeId) => {
+          const known = stability.get(nodeId);
+          return known && returnOf(known);
+        },
       }),
     replicas: () => [...replicas.values()],
     subscribe: (listener) => {

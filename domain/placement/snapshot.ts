@@ -16,6 +16,8 @@ export interface NodeKnowledge {
   readonly availabilityOf: (nodeId: string) => NodeAvailability | undefined;
   /** Until when it counts as one that comes and goes, milliseconds since the epoch; undefined when it is calm. */
   readonly unstableUntilMs: (nodeId: string) => number | undefined;
+  /** When it was back after its last loss, milliseconds since the epoch; undefined when none is remembered. */
+  readonly returnedAtMs: (nodeId: string) => number | undefined;
 }
 
 interface Sums {
@@ -52,11 +54,13 @@ export const snapshotNodes = (
   return nodes.map((node) => {
     const sum = sums.get(node.id) ?? noSums();
     const unstableUntilMs = known.unstableUntilMs(node.id);
+    const returnedAtMs = known.returnedAtMs(node.id);
     return {
       ...node,
       up: known.isUp(node.id),
       availability: known.availabilityOf(node.id) ?? 'active',
       ...(unstableUntilMs === undefined ? {} : { unstableUntilMs }),
+      ...(returnedAtMs === undefined ? {} : { returnedAtMs }),
       cpusReserved: sum.cpus,
       memoryReservedBytes: sum.memoryBytes,
       replicaCount: sum.count,

@@ -187,6 +187,7 @@ export const createFakeCluster = (nodeIds: readonly string[]): FakeCluster => {
       isUp: (nodeId) => nodeOf(nodeId).up,
       availabilityOf: (nodeId) => nodeOf(nodeId).availability,
       unstableUntilMs: (nodeId) => nodeOf(nodeId).unstableUntilMs,
+      returnedAtMs: (nodeId) => nodeOf(nodeId).returnedAtMs,
     });
 
   const readSnapshot = async (key: { name: string }): Promise<Snapshot> => {
@@ -336,7 +337,9 @@ export const createFakeCluster = (nodeIds: readonly string[]): FakeCluster => {
     },
     removeNode: (id) => void nodes.delete(id),
     setUp: (nodeId, up) => {
-      nodes.set(nodeId, { ...nodeOf(nodeId), up });
+      const before = nodeOf(nodeId);
+      const isBack = up && !before.up;
+      nodes.set(nodeId, { ...before, up, ...(isBack ? { returnedAtMs: Date.now() } : {}) });
       tell({ kind: 'membership', nodeId, up });
     },
     kill: (nodeId) => {

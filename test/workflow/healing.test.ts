@@ -123,16 +123,22 @@ test('no replica that comes back waits for the image of another one', async () =
   await eventually(() => expect(running()).toEqual(['b', 'c']));
 });
 
-test('replicas of a lost node start elsewhere, and the surplus stops when it is back', async () => {
+test('replicas of a lost node start elsewhere, and those that it brings back stop', async () => {
+  const { cluster } = use.project;
   const subject = createSubject(use.project);
   await subject.applied({ scale: 3 });
   await subject.steady(3);
-  use.project.cluster.setUp('a', false);
+  const [old] = subject.replicas().filter(({ nodeId }) => nodeId === 'a');
+  cluster.setUp('a', false);
   await subject.signal();
   await eventually(() => expect(subject.running().filter(({ nodeId }) => nodeId !== 'a')).toHaveLength(3));
-  use.project.cluster.setUp('a', true);
+  const watched = cluster.watchRunning(subject.name);
+  cluster.setUp('a', true);
   await subject.signal();
   await subject.steady(3, 1);
+  const stopped = cluster.journal.filter((line) => line.includes(': stop ') && line.endsWith(' surplus'));
+  expect(stopped).toEqual([`a: stop ${old?.id ?? ''} surplus`]);
+  expect(watched.fewest).toBeGreaterThanOrEqual(3);
 });
 
 test('of a replica that was replaced and whose node is back, the newest stays', async () => {
@@ -164,7 +170,7 @@ test('a node that comes and goes does not win its replicas back, and gets some w
   cluster.setUp('a', false);
   await subject.signal();
   await eventually(() => expect(nodesOf().filter((nodeId) => nodeId !== 'a')).toHaveLength(3));
-  cluster.addNode('a', { unstableUntilMs: Date.now() + 3_600_000 });
+  cluster.addNode('a', { returnedAtMs: Date.now(), unstableUntilMs: Date.now() + 3_600_000 });
   await subject.signal();
   await subject.steady(3, 1);
   expect(nodesOf()).not.toContain('a');

@@ -484,3 +484,109 @@ test('scaling down stops exactly the surplus, in one phase', () => {
     }),
   );
 });
+
+describe('when a lost node is back with its replicas', () => {
+  const oldArbitrary = fc.array(
+    fc.record({ nodeId: fc.constantFrom(...nodeIds), ageMs: fc.integer({ min: 100_000, max: 9_000_000 }) }),
+    { minLength: 1, maxLength: 10 },
+  );
+  const arbitrary = fc.record({
+    olds: oldArbitrary,
+    /** The node of each replacement, as far as there are replicas to be replaced, and whether it serves yet. */
+    replacements: fc.array(
+      fc.record({
+        nodeId: fc.constantFrom('b', 'c', 'd'),
+        state: fc.constantFrom<ObservedReplica['state']>('running', 'running', 'starting', 'unhealthy'),
+      }),
+      { minLength: 10, maxLength: 10 },
+    ),
+    unstable: fc.subarray(nodeIds),
+  });
+  type Input = typeof arbitrary extends fc.Arbitrary<infer T> ? T : never;
+  const situationOf = ({ olds, replacements, unstable }: Input) => {
+    const old = olds.map(({ nodeId, ageMs }, index) =>
+      buildReplica(`web-old${index}`, nodeId, { createdAtMs: NOW_MS - ageMs }),
+    );
+    const away = old.filter(({ nodeId }) => nodeId === 'a');
+    const fresh = replacements
+      .slice(0, away.length)
+      .map(({ nodeId, state }, index) =>
+        buildReplica(`web-new${index}`, nodeId, { createdAtMs: NOW_MS - 20_000 + index, state }),
+      );
+    const nodes = nodeIds.map((id) =>
+      buildNode(id, {
+        ...(id === 'a' ? { returnedAtMs: NOW_MS - 500 } : {}),
+        ...(unstable.includes(id) ? { unstableUntilMs: NOW_MS + 60_000 } : {}),
+      }),
+    );
+    const request = buildRequest({ kind: 'reschedule', scale: old.length });
+    return { away, fresh, request, snapshot: buildSnapshot(nodes, [...old, ...fresh]) };
+  };
+
+  test('those that serve in their place stay, and as many of its own stop', () => {
+    fc.assert(
+      fc.property(arbitrary, (input) => {
+        const { away, fresh, request, snapshot } = situationOf(input);
+        fc.pre(away.length > 0);
+        const { surplus } = reconcile(request, snapshot);
+        const going = new Set(surplus.map(({ replica }) => replica.id));
+        const serving = fresh.filter(({ state }) => state === 'running');
+        const idle = fresh.filter(({ state }) => state !== 'running');
+        expect(going.size).toBe(away.length);
+        expect(serving.filter(({ id }) => going.has(id))).toEqual([]);
+        expect(idle.filter(({ id }) => !going.has(id))).toEqual([]);
+        expect(away.filter(({ id }) => going.has(id))).toHaveLength(serving.length);
+      }),
+      { numRuns: RUNS },
+    );
+  });
+
+  test('no fewer serve at any time than are desired', () => {
+    fc.assert(
+      fc.property(arbitrary, (input) => {
+        const { request, snapshot } = situationOf(input);
+        const plan = computePlan(request, snapshot);
+        plan.phases.forEach((_, index) => {
+          const { replicas } = applyPlan(plan, request, snapshot, index + 1);
+          const running = replicas.filter(({ state }) => state === 'running');
+          expect(running.length).toBeGreaterThanOrEqual(request.desired.scale);
+        });
+      }),
+      { numRuns: RUNS },
+    );
+  });
+});
+
+test('of what is too many for no user, no newer replica goes before one of the same use that is older', () => {
+  const arbitrary = fc.record({
+    scale: fc.integer({ min: 1, max: 6 }),
+    replicas: fc.array(
+      fc.record({
+        nodeId: fc.constantFrom(...nodeIds),
+        createdAtMs: fc.integer({ min: NOW_MS - 8, max: NOW_MS }),
+        state: fc.constantFrom<ObservedReplica['state']>('running', 'running', 'starting', 'unhealthy'),
+      }),
+      { minLength: 2, maxLength: 10 },
+    ),
+    unstable: fc.subarray(nodeIds),
+    kind: fc.constantFrom<OperationKind>('reschedule', 'deploy', 'rollback'),
+  });
+  fc.assert(
+    fc.property(arbitrary, ({ scale, replicas, unstable, kind }) => {
+      fc.pre(replicas.length > scale);
+      const snapshot = buildSnapshot(
+        nodeIds.map((id) => buildNode(id, unstable.includes(id) ? { unstableUntilMs: NOW_MS + 60_000 } : {})),
+        replicas.map(({ nodeId, ...rest }, index) => buildReplica(`web-${index}`, nodeId, rest)),
+      );
+      const { surplus, keep, starting } = reconcile(buildRequest({ kind, scale }), snapshot);
+      const staying = [...keep, ...starting];
+      for (const { replica } of surplus) {
+        for (const other of staying.filter(({ state }) => state === replica.state)) {
+          expect(other.createdAtMs).toBeGreaterThanOrEqual(replica.createdAtMs);
+        }
+      }
+      expect(surplus).toHaveLength(replicas.length - scale);
+    }),
+    { numRuns: RUNS },
+  );
+});

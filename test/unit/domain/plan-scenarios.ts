@@ -115,9 +115,35 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
     ),
   },
   'node-returned': {
-    title: 'A lost node is back with its replica: one on the most crowded node is surplus, the newest stays.',
+    title:
+      'A lost node is back with its replica: that one is surplus, wherever the one in its place has started.',
     request: buildRequest({ kind: 'reschedule', scale: 3 }),
-    snapshot: buildSnapshot(three, [...onePerNode, buildReplica('web-new', 'a', { createdAtMs: NOW_MS })]),
+    snapshot: buildSnapshot(
+      [buildNode('a'), buildNode('b', { returnedAtMs: NOW_MS - 1_000 }), buildNode('c')],
+      [...onePerNode, buildReplica('web-new', 'a', { createdAtMs: NOW_MS - 10_000 })],
+    ),
+  },
+  'node-returned-early': {
+    title: 'A lost node is back before the replica in place of its own serves: the one that serves stays.',
+    request: buildRequest({ kind: 'reschedule', scale: 3 }),
+    snapshot: buildSnapshot(
+      [buildNode('a'), buildNode('b', { returnedAtMs: NOW_MS - 1_000 }), buildNode('c')],
+      [...onePerNode, buildReplica('web-new', 'a', { createdAtMs: NOW_MS - 10_000, state: 'starting' })],
+    ),
+  },
+  'node-returned-late': {
+    title:
+      'A node was back long ago, and there is one too many: the oldest goes, not one on the fullest node.',
+    request: buildRequest({ kind: 'reschedule', scale: 3 }),
+    snapshot: buildSnapshot(
+      [buildNode('a'), buildNode('b', { returnedAtMs: NOW_MS - 3_600_000 }), buildNode('c')],
+      [
+        buildReplica('web-1', 'a', { createdAtMs: NOW_MS - 50_000 }),
+        buildReplica('web-2', 'a', { createdAtMs: NOW_MS - 40_000 }),
+        buildReplica('web-3', 'b', { createdAtMs: NOW_MS - 7_200_000 }),
+        buildReplica('web-4', 'c', { createdAtMs: NOW_MS - 9_000_000 }),
+      ],
+    ),
   },
   broken: {
     title:
