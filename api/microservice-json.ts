@@ -7,6 +7,7 @@
 
 import { scaleOf } from '../domain/exclusive';
 import type { Microservice } from '../domain/model';
+import { withMissingBuilds } from '../domain/placement/builds';
 import { daemonScale } from '../domain/placement/daemon';
 
 import type { Page } from './page';
@@ -34,7 +35,10 @@ export const createMicroserviceJson = (readModel: ReadModel, webUi: WebUiLink): 
   const counted = (microservice: Microservice): Microservice => {
     const { release, scale } = microservice;
     if (release.spec.daemon === true) {
-      return { ...microservice, scale: daemonScale(release, readModel.snapshot(microservice)) };
+      return {
+        ...microservice,
+        scale: daemonScale(release, withMissingBuilds(readModel.snapshot(microservice), release)),
+      };
     }
     const scaled = scaleOf(release.spec, scale);
     return scaled === scale ? microservice : { ...microservice, scale: scaled };

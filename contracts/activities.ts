@@ -10,6 +10,7 @@ import type {
   ClusterEvent,
   Microservice,
   MicroserviceKey,
+  MissingBuild,
   ObservedPort,
   Operation,
   Plan,
@@ -26,7 +27,14 @@ export interface PullImages extends MicroserviceKey {
 
 export type PullOutcome =
   | { readonly kind: 'pulled' | 'present'; readonly image: string; readonly imageId: string }
-  | { readonly kind: 'failed'; readonly image: string; readonly code: ErrorCode; readonly reason: string };
+  | {
+      readonly kind: 'failed';
+      readonly image: string;
+      readonly code: ErrorCode;
+      readonly reason: string;
+      /** Only for the architecture of this node it cannot be had. */
+      readonly missingBuild?: MissingBuild;
+    };
 
 /** Images that a node may need soon. */
 export interface PullAhead {
@@ -57,8 +65,14 @@ export interface StartReplicas extends MicroserviceKey {
 
 export type StartOutcome =
   | { readonly kind: 'ready'; readonly replicaId: string; readonly ports: readonly ObservedPort[] }
-  /** The node has no room for it; nothing of it was left behind. */
-  | { readonly kind: 'refused'; readonly replicaId: string; readonly reason: string }
+  /** The node has no room for it, or cannot run it; nothing of it was left behind. */
+  | {
+      readonly kind: 'refused';
+      readonly replicaId: string;
+      readonly reason: string;
+      /** Why it cannot, when its image is made for another architecture. */
+      readonly missingBuild?: MissingBuild;
+    }
   /** It was started and did not become healthy, or could not be started. It is left as it is for the caller to stop. */
   | {
       readonly kind: 'failed';

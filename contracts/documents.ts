@@ -168,6 +168,7 @@ const SHAPES: { readonly [K in DocumentKind]: Shape<Documents[K]> } = {
     health: 'text',
     reasons: TEXTS,
     images: TEXTS,
+    missingBuilds: ['optional', ['list', { image: 'text', available: TEXTS, seenAtMs: 'time' }]],
     labels: ['map', 'text'],
     updatedAtMs: 'time',
   },

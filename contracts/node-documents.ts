@@ -64,6 +64,9 @@ export const MAX_CHECK_OUTPUT_CHARACTERS = 4_000;
 /** In the document of a node, with this many characters altogether: it has to fit in a request. */
 export const MAX_NODE_IMAGES = 4_000;
 export const MAX_NODE_IMAGE_CHARACTERS = 200_000;
+/** Images of other architectures that a node tells of, and architectures that it tells of each. */
+export const MAX_MISSING_BUILDS = 64;
+export const MAX_AVAILABLE_BUILDS = 32;
 /** A node says that it lives more often than that, or counts as dead. */
 export const NODE_SILENCE_MS = 20_000;
 

@@ -111,6 +111,16 @@ export interface NodeCapacity {
   readonly diskBytes: number;
 }
 
+/** An image that a node could not get for its processor architecture, or could not run because it is for another one. */
+export interface MissingBuild {
+  /** As a specification names it. */
+  readonly image: string;
+  /** The architectures that there are builds for (`amd64`), sorted; none when that is not known. */
+  readonly available: readonly string[];
+  /** When the node found out. */
+  readonly seenAtMs: number;
+}
+
 /** What a node says of itself; published by its node worker when it changes. */
 export interface ObservedNode {
   readonly id: string;
@@ -126,6 +136,8 @@ export interface ObservedNode {
   readonly reasons: readonly string[];
   /** Images that the engine has, by the reference that a specification uses. */
   readonly images: readonly string[];
+  /** What it lately found out about images for other architectures. Left out when nothing. */
+  readonly missingBuilds?: readonly MissingBuild[];
   readonly labels: Readonly<Record<string, string>>;
   readonly updatedAtMs: number;
 }
@@ -184,6 +196,8 @@ export interface PlanRequest {
   readonly desired: Desired;
   /** Nodes that refused a replica in this operation, with their words. */
   readonly refusals: Readonly<Record<string, string>>;
+  /** What nodes have found out in this operation about images for other architectures, by node. */
+  readonly missingBuilds?: Readonly<Record<string, readonly MissingBuild[]>>;
   /** Counts the plans of one operation, from 1; replica ids differ between attempts. */
   readonly attempt: number;
   readonly seed: string;
@@ -221,6 +235,8 @@ export interface NodeRejection {
   readonly nodeId: string;
   /** One line for people: "needs 2 CPUs, 0.5 are free". */
   readonly reason: string;
+  /** It is for the architecture of the node that there is no build of an image; left out otherwise. */
+  readonly noBuild?: true;
 }
 
 export interface Plan {

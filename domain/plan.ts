@@ -6,6 +6,7 @@
  */
 
 import type { ObservedReplica, Plan, PlanRequest, Snapshot, SnapshotNode, Step, StopReason } from './model';
+import { withMissingBuilds } from './placement/builds';
 import { needsOf } from './placement/needs';
 import { createPlacer, type Placer } from './placement/placer';
 import { reconcile, type Buckets } from './reconcile';
@@ -99,10 +100,13 @@ const levelOut = (request: PlanRequest, buckets: Buckets, createAccount: () => P
 
 /**
  * @param request what is desired, and by which operation
- * @param snapshot what is observed: all nodes, and all replicas of the microservice
+ * @param observed what is observed: all nodes, and all replicas of the microservice
  * @returns the steps in phases; when some replicas found no node, also why each node would not take them
  */
-export const computePlan = (request: PlanRequest, snapshot: Snapshot): Plan => {
+export const computePlan = (request: PlanRequest, observed: Snapshot): Plan => {
+  // Who restarts what runs wants what there is now.
+  const asksAnew = request.kind === 'restart';
+  const snapshot = withMissingBuilds(observed, request.desired.release, request.missingBuilds, asksAnew);
   const observedBuckets = reconcile(request, snapshot);
   const needs = needsOf(request.desired.release.spec, request.desired.project);
   const lost = new Set(observedBuckets.lost);

@@ -25,7 +25,7 @@ import { nodeQueue } from '../contracts/queues';
 import { RETRY, TIMEOUT } from '../contracts/timeouts';
 import { SEARCH_ATTRIBUTE, type OperationInput } from '../contracts/workflows';
 import { isErrorCode } from '../domain/errors';
-import type { Desired, OperationError, Phase, PlanRequest, Release } from '../domain/model';
+import type { Desired, MissingBuild, OperationError, Phase, PlanRequest, Release } from '../domain/model';
 import type { ReleaseSpec } from '../domain/spec/schema';
 
 import { localActivities } from './local-activities';
@@ -38,6 +38,8 @@ interface PhaseReport {
   readonly failure?: OperationError;
   /** Why a node refused, by node id. */
   readonly refusals: Readonly<Record<string, string>>;
+  /** Images that nodes cannot have for their architecture, by node id. */
+  readonly missingBuilds: Readonly<Record<string, readonly MissingBuild[]>>;
   /** Nodes that did not take the work: plan again, Consul says whether they are up. */
   readonly silent: readonly string[];
 }
@@ -213,6 +215,7 @@ const runStage = async (stage: readonly Phase[], context: PhaseContext): Promise
     ? await context.lostNodes.interruptedByLoss(runAll)
     : { value: await runAll(), isInterrupted: false };
   const refusals: Record<string, string> = {};
+  const missingBuilds: Record<string, readonly MissingBuild[]> = {};
   const silent: string[] = [];
   let failure: OperationError | undefined;
   for (const [index, result] of results.entries()) {
@@ -241,8 +244,16 @@ const runStage = async (stage: readonly Phase[], context: PhaseContext): Promise
     for (const outcome of result.value.flatMap<PullOutcome | StartOutcome>((one) =>
       one.kind === 'stopped' ? [] : one.outcomes,
     )) {
-      if (outcome.kind === 'refused') refusals[nodeId] = outcome.reason;
-      if (outcome.kind !== 'failed') continue;
+      if (outcome.kind !== 'failed' && outcome.kind !== 'refused') continue;
+      // Nodes of another architecture may run it; the planner keeps away from those of this one.
+      if ('missingBuild' in outcome && outcome.missingBuild !== undefined && patched('no-build-for-a-node')) {
+        missingBuilds[nodeId] = [...(missingBuilds[nodeId] ?? []), outcome.missingBuild];
+        continue;
+      }
+      if (outcome.kind === 'refused') {
+        refusals[nodeId] = outcome.reason;
+        continue;
+      }
       if (context.healsByNode && 'image' in outcome) {
         refusals[nodeId] = outcome.reason;
         continue;
@@ -259,8 +270,18 @@ const runStage = async (stage: readonly Phase[], context: PhaseContext): Promise
       }
     }
   }
-  return { ...(failure ? { failure } : {}), refusals, silent };
+  return { ...(failure ? { failure } : {}), refusals, missingBuilds, silent };
 };
+
+const mergeBuilds = (
+  before: PhaseReport['missingBuilds'],
+  now: PhaseReport['missingBuilds'],
+): PhaseReport['missingBuilds'] => ({
+  ...before,
+  ...Object.fromEntries(
+    Object.entries(now).map(([nodeId, found]) => [nodeId, [...(before[nodeId] ?? []), ...found]]),
+  ),
+});
 
 interface Stage {
   readonly stage: readonly Phase[];
@@ -300,9 +321,17 @@ export const converge = async (
   );
   const lostNodes = followLostNodes(TIMEOUT.lossPatienceMs);
   let refusals: Readonly<Record<string, string>> = {};
+  let missingBuilds: PhaseReport['missingBuilds'] = {};
 
   for (let attempt = firstAttempt; ; attempt += 1) {
-    const request: PlanRequest = { ...input.request, desired, refusals, attempt, nowMs: Date.now() };
+    const request: PlanRequest = {
+      ...input.request,
+      desired,
+      refusals,
+      ...(Object.keys(missingBuilds).length === 0 ? {} : { missingBuilds }),
+      attempt,
+      nowMs: Date.now(),
+    };
     lostNodes.forget();
     const plan = await localActivities.planOperation.executeWithOptions(
       {
@@ -311,13 +340,18 @@ export const converge = async (
       },
       [{ request, record: input.operation }],
     );
-    const unplaced = (): OperationError => ({
-      code: 'no_capacity',
-      message: `${count(plan.unplaced, 'replica')} of ${desired.name} found no node: ${
-        plan.rejections.map(({ nodeId, reason }) => `${nodeId} ${reason}`).join('; ') || 'there is no node'
-      }. Free capacity, add a node, or ask for less.`,
-      logTail: [],
-    });
+    const unplaced = (): OperationError => {
+      // Room would not help.
+      const isUnbuilt =
+        plan.rejections.length > 0 && plan.rejections.every(({ noBuild }) => noBuild === true);
+      return {
+        code: isUnbuilt ? 'image_not_found' : 'no_capacity',
+        message: `${count(plan.unplaced, 'replica')} of ${desired.name} found no node: ${
+          plan.rejections.map(({ nodeId, reason }) => `${nodeId} ${reason}`).join('; ') || 'there is no node'
+        }. ${isUnbuilt ? 'Build the image for the architecture of the nodes and deploy it again, or add a node that it is built for.' : 'Free capacity, add a node, or ask for less.'}`,
+        logTail: [],
+      };
+    };
     if (plan.phases.length === 0) {
       return plan.unplaced > 0
         ? { kind: 'failed', error: unplaced(), attempts: attempt }
@@ -339,8 +373,10 @@ export const converge = async (
       );
       const report = await runStage(stage, context);
       if (report.failure) return { kind: 'failed', error: report.failure, attempts: attempt };
-      if (Object.keys(report.refusals).length > 0 || report.silent.length > 0) {
+      const answers = [report.refusals, report.missingBuilds].flatMap((one) => Object.keys(one));
+      if (answers.length > 0 || report.silent.length > 0) {
         refusals = { ...refusals, ...report.refusals };
+        missingBuilds = mergeBuilds(missingBuilds, report.missingBuilds);
         again = true;
         break;
       }

@@ -48,6 +48,9 @@ export const isStillInUse = (error: unknown): boolean =>
 export const isPortConflict = (error: unknown): boolean =>
   /port is already allocated|address already in use|failed to bind (host )?port/i.test(dockerMessage(error));
 
+/** Whether the kernel says that a program is for another processor architecture, and nothing emulates that. */
+export const isForeignProgram = (message: string): boolean => /exec format error/i.test(message);
+
 /** Docker's long wrapping ("OCI runtime create failed: … : exec: …") down to what helps a person. */
 export const startFailureReason = (error: unknown): string => {
   const message = dockerMessage(error);
@@ -60,7 +63,7 @@ export const startFailureReason = (error: unknown): string => {
       ? `the command "${missing[1]}" is not executable in the image`
       : `the command "${missing[1]}" does not exist in the image`;
   }
-  if (/exec format error/i.test(message)) return 'the image is made for another processor architecture';
+  if (isForeignProgram(message)) return 'the image is made for another processor architecture';
   if (/no command specified/i.test(message)) return 'the image has no command, and none was given';
   if (/unable to find user ([^:]*)/i.test(message)) {
     return `the user ${/unable to find user ([^:]*)/i.exec(message)?.[1] ?? ''} does not exist in the image`;

@@ -74,6 +74,68 @@ export const inspectImage = async (docker: Docker, image: string): Promise<Image
   }
 };
 
+/**
+ * What an image of the engine says that it is for.
+ *
+ * @returns undefined when it says nothing, or is not there
+ * @throws {ContainerOsError} `unavailable` when the engine does not answer
+ */
+export const readImageArchitecture = async (docker: Docker, image: string): Promise<string | undefined> => {
+  const found = await inspectImage(docker, image);
+  return found === undefined || found.Architecture === '' ? undefined : found.Architecture;
+};
+
+interface Platform {
+  readonly architecture?: string;
+  readonly os?: string;
+  readonly variant?: string;
+}
+
+/** "amd64", "arm/v7", "windows/amd64"; undefined of what is no program, as the papers of a build are. */
+const platformWords = ({ architecture = '', os = '', variant = '' }: Platform): string | undefined => {
+  if (architecture === '' || architecture === 'unknown') return undefined;
+  return `${os === '' || os === 'linux' ? '' : `${os}/`}${architecture}${architecture === 'arm' && variant !== '' ? `/${variant}` : ''}`;
+};
+
+/**
+ * Has the engine ask the registry for which platforms there are builds of an image.
+ *
+ * @param image with its tag or digest
+ * @returns their architectures as words, sorted, each once
+ * @throws when the engine or the registry does not answer, or does not have it
+ */
+export const readPlatforms = async (
+  docker: Docker,
+  image: string,
+  auth: object | undefined,
+  signal: AbortSignal,
+): Promise<readonly string[]> => {
+  const { abortSignal } = quickLimit();
+  const answer = await new Promise<{ readonly Platforms?: readonly Platform[] | null }>((resolve, reject) => {
+    docker.modem.dial(
+      {
+        path: `/distribution/${image}/json`,
+        method: 'GET',
+        ...(auth === undefined ? {} : { authconfig: auth }),
+        abortSignal: AbortSignal.any([abortSignal, signal]),
+        statusCodes: {
+          200: true,
+          401: 'no access',
+          403: 'no access',
+          404: 'no such image',
+          500: 'server error',
+        },
+      },
+      (error: Error | null, found: unknown) => {
+        if (error === null) resolve(found as { readonly Platforms?: readonly Platform[] | null });
+        else reject(error);
+      },
+    );
+  });
+  const words = (answer.Platforms ?? []).map(platformWords).filter((one) => one !== undefined);
+  return [...new Set(words)].sort();
+};
+
 /** Every reference that names an image of the engine; `name:latest` also as `name`. */
 export const listImageReferences = async (docker: Docker): Promise<string[]> => {
   const images = await docker.listImages(quickLimit());

@@ -10,7 +10,8 @@ import type Docker from 'dockerode';
 import type { PullAheadOutcome, PullOutcome } from '../../contracts/activities';
 import { ContainerOsError, type ErrorCode } from '../../domain/errors';
 import { dockerMessage, dockerStatus, isEngineAway } from './docker-error';
-import { inspectImage } from './engine-info';
+import type { MissingBuild } from '../../domain/model';
+import { inspectImage, readPlatforms } from './engine-info';
 
 export interface RegistryCredentials {
   readonly username: string;
@@ -56,11 +57,16 @@ const STALL_MS = 60_000;
 
 export const createImagePuller = (deps: {
   readonly docker: Docker;
+  /** What is known of images for other architectures. */
+  readonly builds: {
+    note(image: string, available: readonly string[]): MissingBuild;
+    forget(image: string): void;
+  };
   /** Credentials for the registry of an image; undefined: none. */
   readonly authFor: (image: string) => Promise<RegistryCredentials | undefined>;
   readonly stallMs?: number;
 }): ImagePuller => {
-  const { docker, authFor, stallMs = STALL_MS } = deps;
+  const { docker, builds, authFor, stallMs = STALL_MS } = deps;
   const flights = new Map<string, Flight>();
   /** How many wait for images that are needed now. */
   let needed = 0;
@@ -127,6 +133,15 @@ export const createImagePuller = (deps: {
     }
   };
 
+  /** Only asked when a pull has failed for it, and only for the words: whatever keeps it from an answer is none. */
+  const noteMissingBuild = async (image: string, signal: AbortSignal): Promise<MissingBuild> => {
+    const available = await readPlatforms(docker, withTag(image), await authFor(image), signal).catch(
+      () => [],
+    );
+    signal.throwIfAborted();
+    return builds.note(image, available);
+  };
+
   /** Pulls what is needed now. Of what is pulled ahead, only the same image goes on: both wait for it. */
   const joinNow: typeof join = async (image, signal, onProgress) => {
     needed += 1;
@@ -146,11 +161,14 @@ export const createImagePuller = (deps: {
       try {
         if ((await imageId(image)) !== undefined) return { kind: 'present', image };
         await join(image, AbortSignal.any([signal, controller.signal]), onProgress);
+        builds.forget(image);
         return { kind: 'pulled', image };
       } catch (error) {
         signal.throwIfAborted();
         if (controller.signal.aborted) return { kind: 'gave_way', image };
-        return { kind: 'failed', image, reason: classifyPullFailure(error).reason };
+        const { reason, isForAnother } = classifyPullFailure(error);
+        if (isForAnother) await noteMissingBuild(image, signal);
+        return { kind: 'failed', image, reason };
       } finally {
         ahead.delete(image);
       }
@@ -173,7 +191,11 @@ export const createImagePuller = (deps: {
           const isUnknown = failure.code === 'image_not_found';
           const local = isUnknown && policy === 'always' ? await imageId(image) : undefined;
           if (local !== undefined) return { kind: 'present', image, imageId: local };
-          return { kind: 'failed', image, code: failure.code, reason: `${image}: ${failure.reason}` };
+          const reason = `${image}: ${failure.reason}`;
+          return {
+            ...{ kind: 'failed', image, code: failure.code, reason },
+            ...(failure.isForAnother ? { missingBuild: await noteMissingBuild(image, signal) } : {}),
+          };
         }
         throw new ContainerOsError(
           failure.code,
@@ -184,6 +206,7 @@ export const createImagePuller = (deps: {
           },
         );
       }
+      builds.forget(image);
       const id = await imageId(image);
       if (id !== undefined) return { kind: 'pulled', image, imageId: id };
       throw new ContainerOsError('pull_failed', `The image ${image} was removed just after it was pulled.`);
@@ -215,6 +238,8 @@ interface PullFailure {
   readonly reason: string;
   /** Whether the same pull cannot succeed without somebody doing something. */
   readonly isFinal: boolean;
+  /** Whether there is such an image, but for other processor architectures. */
+  readonly isForAnother?: true;
 }
 
 /** Docker tells failures of a pull by their words only. */
@@ -222,8 +247,9 @@ export const classifyPullFailure = (error: unknown): PullFailure => {
   const message = dockerMessage(error);
   const final = (code: ErrorCode, reason: string): PullFailure => ({ code, reason, isFinal: true });
   if (/no space left on device/i.test(message)) return final('no_capacity', 'the disk of the node is full');
-  if (/no matching manifest for/i.test(message)) {
-    return final('image_not_found', 'the image is not made for the processor architecture of the node');
+  if (/no matching manifest for|no match for platform in manifest/i.test(message)) {
+    const reason = 'the image is not made for the processor architecture of the node';
+    return { ...final('image_not_found', reason), isForAnother: true };
   }
   if (/manifest unknown|manifest for .* not found|name unknown|not found: manifest/i.test(message)) {
     return final('image_not_found', 'the registry does not have it');

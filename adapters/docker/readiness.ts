@@ -35,6 +35,8 @@ export type Readiness =
       readonly code: ErrorCode;
       readonly reason: string;
       readonly logTail: readonly string[];
+      /** The kernel does not run a program of it on this machine. */
+      readonly isForeign?: true;
     };
 
 export interface ReadinessDeps {
@@ -135,6 +137,7 @@ const awaitContainer = async (
     return logTail.some((line) => line.endsWith('exec format error'))
       ? {
           ...failure,
+          isForeign: true,
           code: 'start_failed',
           reason: `container ${container.name}: the image is made for another processor architecture`,
         }

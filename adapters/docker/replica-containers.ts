@@ -29,6 +29,7 @@ import {
   dockerMessage,
   dockerStatus,
   isEngineAway,
+  isForeignProgram,
   isNotFound,
   isPortConflict,
   startFailureReason,
@@ -88,6 +89,8 @@ export class StartFailure extends Error {
     readonly code: 'start_failed' | 'image_not_found' | 'no_capacity',
     message: string,
     readonly containerId?: string,
+    /** The kernel does not run its program on this machine. */
+    readonly isForeign = false,
   ) {
     super(message);
   }
@@ -336,5 +339,6 @@ const failureOf = (error: unknown, containerId?: string): unknown => {
   if (/no space left on device/i.test(dockerMessage(error))) {
     return new StartFailure('no_capacity', 'the disk of the node is full', containerId);
   }
-  return new StartFailure('start_failed', startFailureReason(error), containerId);
+  const isForeign = isForeignProgram(dockerMessage(error));
+  return new StartFailure('start_failed', startFailureReason(error), containerId, isForeign);
 };

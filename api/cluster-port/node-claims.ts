@@ -9,7 +9,7 @@
 
 import { z } from 'zod';
 
-import { MAX_NODE_IMAGES } from '../../contracts/node-documents';
+import { MAX_AVAILABLE_BUILDS, MAX_MISSING_BUILDS, MAX_NODE_IMAGES } from '../../contracts/node-documents';
 import { ContainerOsError } from '../../domain/errors';
 import type { ClusterEvent, ObservedNode, ReplicaState } from '../../domain/model';
 
@@ -17,6 +17,8 @@ import type { ClusterEvent, ObservedNode, ReplicaState } from '../../domain/mode
 const MAX_CPUS = 65_536;
 const MAX_BYTES = 2 ** 64;
 const MAX_COUNT = 1_000_000_000;
+/** The last that a date can hold. */
+const MAX_TIME_MS = 8.64e15;
 
 const text = (characters: number) => z.string().max(characters);
 const share = z.number().min(0).max(MAX_CPUS);
@@ -42,8 +44,18 @@ const node = z.looseObject({
   health: z.enum(['healthy', 'degraded']),
   reasons: z.array(text(4_096)).max(32),
   images: z.array(image).max(MAX_NODE_IMAGES),
+  missingBuilds: z
+    .array(
+      z.looseObject({
+        image,
+        available: z.array(text(64)).max(MAX_AVAILABLE_BUILDS),
+        seenAtMs: z.number().min(0).max(MAX_TIME_MS),
+      }),
+    )
+    .max(MAX_MISSING_BUILDS)
+    .optional(),
   labels,
-}) satisfies z.ZodType<Partial<ObservedNode>>;
+}) satisfies z.ZodType<Partial<Omit<ObservedNode, 'missingBuilds'>>>;
 
 const STATES: Readonly<Record<ReplicaState, true>> = {
   starting: true,

@@ -1,5 +1,6 @@
 /** Where a microservice's replicas could run, and why not elsewhere. */
 
+import { withMissingBuilds } from '../../domain/placement/builds';
 import { explainPlacement } from '../../domain/placement/explain';
 import { emptyQuery } from '../../openapi/parameters';
 import type { RouteDeps } from '../api-deps';
@@ -13,7 +14,7 @@ export const placementRoutes = ({ readModel, nowMs }: RouteDeps): readonly Route
     const microservice = findMicroservice(readModel, pathParameter(exchange, 'name'));
     const verdicts = explainPlacement(
       microservice.release.spec,
-      readModel.snapshot(microservice),
+      withMissingBuilds(readModel.snapshot(microservice), microservice.release),
       nowMs(),
       microservice.project,
     );

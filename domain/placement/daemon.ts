@@ -7,7 +7,9 @@
 
 import type { Release, Snapshot, SnapshotNode } from '../model';
 import type { ReleaseSpec } from '../spec/schema';
+import { lackingBuilds } from './builds';
 import { unmetConstraints } from './constraints';
+import { needsOf } from './needs';
 
 /**
  * Whether a daemon has to have a replica on the node.
@@ -30,16 +32,19 @@ const wants = (spec: ReleaseSpec, node: SnapshotNode, hasReplica: boolean): bool
 
 /** @returns ids of the nodes that have, or are to have, a replica of the daemon, in their order */
 export const daemonNodes = (
-  { spec }: Pick<Release, 'spec'>,
+  { spec, number }: Pick<Release, 'spec' | 'number'>,
   { nodes, replicas }: Snapshot,
 ): readonly string[] => {
   const has = new Set(replicas.filter(({ state }) => state !== 'stopping').map(({ nodeId }) => nodeId));
-  return nodes
-    .filter((node) => wants(spec, node, has.has(node.id)))
-    .map(({ id }) => id)
-    .sort();
+  const { images } = needsOf(spec);
+  const wanting = nodes.filter((node) => wants(spec, node, has.has(node.id)));
+  // A node that it has no build for does without it. But no release takes it from a node that an earlier one runs on,
+  // and when there is no node left, somebody has to be told why.
+  const runs = new Set(replicas.filter(({ release }) => release <= number).map(({ nodeId }) => nodeId));
+  const able = wanting.filter((node) => runs.has(node.id) || lackingBuilds(node, images).length === 0);
+  return (able.length === 0 ? wanting : able).map(({ id }) => id).sort();
 };
 
 /** What is shown as the scale of a daemon: how many nodes have, or are to have, a replica of it. */
-export const daemonScale = (release: Pick<Release, 'spec'>, snapshot: Snapshot): number =>
+export const daemonScale = (release: Pick<Release, 'spec' | 'number'>, snapshot: Snapshot): number =>
   daemonNodes(release, snapshot).length;

@@ -7,6 +7,7 @@
  */
 
 import type { SnapshotNode } from '../model';
+import { lackingBuilds, missingBuildInWords } from './builds';
 import { unmetConstraints } from './constraints';
 import type { Neighbour, ReplicaNeeds } from './needs';
 
@@ -65,6 +66,15 @@ export const formatBytes = (bytes: number): string =>
 const isUp: Filter = {
   passes: ({ node }) => node.up,
   reason: () => 'is not reachable',
+};
+
+/** Whether the images are to be had for the architecture of the node, as far as that is known. */
+export const isBuilt: Filter = {
+  passes: ({ node }, { images }) => lackingBuilds(node, images).length === 0,
+  reason: ({ node }, { images }) =>
+    `cannot run it: ${lackingBuilds(node, images)
+      .map((one) => missingBuildInWords(one, node.architecture))
+      .join('; ')}`,
 };
 
 const hasNotRefused: Filter = {
@@ -148,6 +158,7 @@ const hasHostPorts: Filter = {
 /** What no step of a plan can change, from the most telling reason to the least. */
 export const FIXED_FILTERS: readonly Filter[] = [
   isUp,
+  isBuilt,
   hasNotRefused,
   isOpen,
   meetsConstraints,
@@ -157,7 +168,7 @@ export const FIXED_FILTERS: readonly Filter[] = [
 ];
 
 /** Those for a replica that is renewed on its own node, where it may stay whatever else is said of new ones. */
-export const RENEWAL_FILTERS: readonly Filter[] = [isUp, hasNotRefused, hasDisk];
+export const RENEWAL_FILTERS: readonly Filter[] = [isUp, isBuilt, hasNotRefused, hasDisk];
 
 /** What each step may change: asked anew for every replica. */
 export const ROOM_FILTERS: readonly Filter[] = [fitsCpus, fitsMemory, hasMemoryAvailable, hasHostPorts];

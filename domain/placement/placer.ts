@@ -14,6 +14,7 @@ import {
   ROOM_FILTERS,
   allocatableCpus,
   allocatableMemoryBytes,
+  isBuilt,
   isOpen,
   type Candidate,
   type Filter,
@@ -317,7 +318,13 @@ export const createPlacer = (input: PlacerInput): Placer => {
             candidate.fixed ?? [isOpen, ...ROOM_FILTERS].find((filter) => !filter.passes(candidate, needs));
           return filter === undefined
             ? []
-            : [{ nodeId: candidate.node.id, reason: filter.reason(candidate, needs) }];
+            : [
+                {
+                  nodeId: candidate.node.id,
+                  reason: filter.reason(candidate, needs),
+                  ...(filter === isBuilt ? { noBuild: true as const } : {}),
+                },
+              ];
         })
         .sort((left, right) => (left.nodeId < right.nodeId ? -1 : 1)),
     merits: () =>

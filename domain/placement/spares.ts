@@ -7,6 +7,7 @@
 
 import { isUnstable } from '../flapping';
 import { isOfRelease, type Desired, type ObservedReplica, type Snapshot } from '../model';
+import { withMissingBuilds } from './builds';
 import { needsOf } from './needs';
 import { createPlacer } from './placer';
 
@@ -31,12 +32,13 @@ const serves = ({ state }: ObservedReplica): boolean =>
  */
 export const findSpares = (
   { project, release, scale }: Desired,
-  { nodes, replicas }: Snapshot,
+  snapshot: Snapshot,
   seed: string,
   nowMs: number,
 ): readonly Spare[] => {
   // A daemon belongs to its node: nothing of it starts elsewhere.
   if (scale === 0 || release.spec.daemon === true) return [];
+  const { nodes, replicas } = withMissingBuilds(snapshot, release);
   const up = nodes.filter((node) => node.up);
   if (up.length < 2) return [];
   const upIds = new Set(up.map(({ id }) => id));

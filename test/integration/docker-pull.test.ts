@@ -3,8 +3,11 @@ import { CancelledFailure } from '@temporalio/common';
 import { MockActivityEnvironment } from '@temporalio/testing';
 
 import type { PullOutcome } from '../../contracts/activities';
-import { bigImage, loadInto, webImage } from '../support/images';
+import { OWN_ARCHITECTURE, bigImage, loadInto, webImage } from '../support/images';
 import { startRegistry, type Registry } from '../support/registry';
+import { KV_PREFIX } from '../../contracts/kv';
+import { createKeyValueStore } from '../../adapters/consul/kv-store';
+import type { MissingBuild, ObservedNode } from '../../domain/model';
 import { eventually } from '../support/wait';
 import { startNodeMachine, type NodeMachine } from './node-machine';
 
@@ -124,3 +127,44 @@ test('what is pulled ahead gives way to what is needed now, and is there before 
   expect(await pull(later, 'missing')).toMatchObject({ kind: 'present' });
   expect(registry.requestCount(/./)).toBe(0);
 }, 60_000);
+
+describe('an image that is made for other architectures', () => {
+  const missingBuilds = async (): Promise<readonly MissingBuild[]> => {
+    const store = createKeyValueStore({ address: machine.config.consulUrl }, (message) => {
+      throw new Error(message);
+    });
+    const nodes = await store.list<ObservedNode>(KV_PREFIX.nodes);
+    return nodes.flatMap(({ value }) => value.missingBuilds ?? []);
+  };
+  const others = ['riscv64', 's390x'];
+
+  test('is told as such, with what there is, until there is a build for this one', async () => {
+    const web = { ...(await webImage('v7')), repository: 'elsewhere' };
+    const image = await registry.pushFor(web, others.toReversed());
+    const missing = { image, available: others };
+    for (const _time of [1, 2]) {
+      expect(await pull(image)).toMatchObject({
+        kind: 'failed',
+        code: 'image_not_found',
+        reason: expect.stringMatching(/architecture/) as string,
+        missingBuild: missing,
+      });
+      await eventually(async () => expect(await missingBuilds()).toMatchObject([missing]));
+    }
+    await registry.pushFor(web, [...others, OWN_ARCHITECTURE]);
+    expect(await pull(image)).toMatchObject({ kind: 'pulled' });
+    await eventually(async () => expect(await missingBuilds()).toEqual([]));
+  }, 60_000);
+
+  test('is found by a pull ahead, too, which asks for nothing more when all is well', async () => {
+    const image = await registry.pushFor({ ...(await webImage('v9')), repository: 'ahead' }, others);
+    const { nodeId } = machine.config;
+    const [outcome] = await machine.activities.pullAhead({ nodeId, images: [image] });
+    expect(outcome).toMatchObject({ kind: 'failed', image });
+    await eventually(async () => expect((await missingBuilds()).map((one) => one.image)).toContain(image));
+    const good = await registry.push(await webImage('v10'));
+    registry.resetRequests();
+    await pull(good);
+    expect(registry.requestCount(/manifests\/v10/)).toBeLessThanOrEqual(2);
+  }, 60_000);
+});

@@ -103,6 +103,35 @@ test('a container that cannot start says why', async () => {
   }
 });
 
+test('an image of another architecture is refused when the machine does not run it, and nothing of it is left', async () => {
+  const image = await loadInto(machine.engine, {
+    ...(await wrongArchitectureImage()),
+    repository: 'foreign',
+    architecture: 's390x',
+  });
+  const replica = buildStart({ containers: { app: { image, ports: [80] } } });
+  for (const _time of [1, 2]) {
+    expect(await startOne(machine, replica)).toMatchObject({
+      kind: 'refused',
+      reason: expect.stringMatching(/^the image foreign:v1 has no build for \w+; it has s390x$/) as string,
+      missingBuild: { image, available: ['s390x'] },
+    });
+    expect(await machine.document(replica)).toBeUndefined();
+    expect(await machine.engine.docker.listContainers({ all: true })).toEqual([]);
+  }
+});
+
+test('an image that only says that it is for another architecture runs', async () => {
+  const image = await loadInto(machine.engine, {
+    ...(await webImage('v1')),
+    repository: 'mislabelled',
+    architecture: 's390x',
+  });
+  const replica = buildStart({ containers: { app: { ...app, image } } });
+  expect(await startOne(machine, replica)).toMatchObject({ kind: 'ready' });
+  await stopOne(machine, replica);
+});
+
 test('a container without ports that crashes at its start is not ready between two runs', async () => {
   const { ports: _ports, ...bare } = app;
   const replica = buildStart({ containers: { app: { ...bare, env: { CRASH_AT_START: 'no database' } } } });

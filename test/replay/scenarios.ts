@@ -113,6 +113,17 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
       await subject.steady(1, 1);
     },
   },
+  'no-build': {
+    run: async (subject, project) => {
+      const { cluster } = project;
+      for (const node of ['a', 'b']) cluster.addNode(node, { architecture: 'arm64' });
+      cluster.setImage('shop:amd64', { kind: 'built-for', architectures: ['amd64'] });
+      cluster.setImage('shop:silent', { kind: 'runs-on', architecture: 'amd64' });
+      await subject.applied({ scale: 3, image: 'shop:amd64' });
+      await subject.applied({ scale: 3, image: 'shop:silent' });
+      await subject.steady(3, 2);
+    },
+  },
   healed: {
     run: async (subject, project) => {
       await subject.applied({ scale: 2 });

@@ -23,6 +23,7 @@ import { KV_PREFIX } from '../../contracts/kv';
 import type {
   ClusterEvent,
   Microservice,
+  MissingBuild,
   NodeAvailability,
   ObservedReplica,
   Operation,
@@ -47,6 +48,10 @@ export type ImageBehaviour =
       /** What its replicas are seen as; `unhealthy` when left out. */
       readonly leaves?: ReplicaState;
     }
+  /** There are builds for these processor architectures only, which the registry tells. */
+  | { readonly kind: 'built-for'; readonly architectures: readonly string[] }
+  /** It is there for any node, and its program runs on this architecture only. */
+  | { readonly kind: 'runs-on'; readonly architecture: string }
   /** The registry does not have it. */
   | { readonly kind: 'missing' }
   /** The registry does not answer: pulls fail, whatever becomes of who asked, at once or after this. */
@@ -195,6 +200,15 @@ export const createFakeCluster = (nodeIds: readonly string[]): FakeCluster => {
     return { nodes: seenNodes(), replicas: ofName(key.name) };
   };
 
+  /** A node tells what it has found out before it answers. */
+  const noteMissingBuild = (nodeId: string, image: string, available: readonly string[]): MissingBuild => {
+    const found: MissingBuild = { image, available, seenAtMs: Date.now() };
+    const { missingBuilds = [], ...node } = nodeOf(nodeId);
+    const others = missingBuilds.filter((one) => one.image !== image);
+    nodes.set(nodeId, { ...node, missingBuilds: [...others, found] });
+    return found;
+  };
+
   const failureOf = (release: Release): Extract<ImageBehaviour, { kind: 'unhealthy' }> | undefined => {
     for (const { image } of release.spec.containers) {
       const behaviour = images.get(image);
@@ -240,6 +254,12 @@ export const createFakeCluster = (nodeIds: readonly string[]): FakeCluster => {
       put(replica, 'broken');
       return { kind: 'failed', replicaId, code: 'no_capacity', reason: lack, logTail: [] };
     }
+    for (const { image } of release.spec.containers) {
+      const behaviour = images.get(image);
+      if (behaviour?.kind !== 'runs-on' || behaviour.architecture === nodeOf(nodeId).architecture) continue;
+      const missingBuild = noteMissingBuild(nodeId, image, [behaviour.architecture]);
+      return { kind: 'refused', replicaId, reason: `${image} does not run here`, missingBuild };
+    }
     if (replica.state !== 'running') put(replica, 'starting');
     const settle = () => {
       const failure = failureOf(release);
@@ -269,6 +289,16 @@ export const createFakeCluster = (nodeIds: readonly string[]): FakeCluster => {
       return { kind: 'failed', image, code: 'image_not_found', reason: `there is no image ${image}` };
     }
     const node = nodeOf(nodeId);
+    if (behaviour?.kind === 'built-for' && !behaviour.architectures.includes(node.architecture)) {
+      const missingBuild = noteMissingBuild(nodeId, image, behaviour.architectures);
+      return {
+        kind: 'failed',
+        image,
+        code: 'image_not_found',
+        reason: `${image}: not made for it`,
+        missingBuild,
+      };
+    }
     nodes.set(nodeId, { ...node, images: [...new Set([...node.images, image])] });
     return { kind: 'pulled', image, imageId: `sha256:${image}` };
   };

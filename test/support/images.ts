@@ -30,6 +30,8 @@ export interface Image {
   /** Tar archives, lowest first. */
   readonly layers: readonly Layer[];
   readonly config: ImageConfig;
+  /** What it says that it is for; this machine's when left out. */
+  readonly architecture?: string;
 }
 
 export interface Layer {
@@ -42,6 +44,9 @@ interface ImageConfig {
   readonly Env: readonly string[];
   readonly ExposedPorts: Readonly<Record<string, object>>;
 }
+
+/** Of the machine, as images name it. */
+export const OWN_ARCHITECTURE = process.arch === 'arm64' ? 'arm64' : 'amd64';
 
 const PATH_ENV = 'PATH=/bin';
 const APPLETS = [
@@ -173,7 +178,7 @@ export async function pullImage(docker: Docker, reference: string): Promise<void
 
 export function imageConfigJson(image: Image): string {
   return JSON.stringify({
-    architecture: process.arch === 'arm64' ? 'arm64' : 'amd64',
+    architecture: image.architecture ?? OWN_ARCHITECTURE,
     os: 'linux',
     config: image.config,
     rootfs: { type: 'layers', diff_ids: image.layers.map((each) => `sha256:${sha256(each.tar)}`) },

@@ -31,6 +31,8 @@ export interface Registry {
   readonly host: string;
   /** Pushes an image and returns its reference. */
   push(image: Image): Promise<string>;
+  /** Pushes a list of manifests, with one manifest for each of these architectures: the same image under all of them. */
+  pushFor(image: Image, architectures: readonly string[]): Promise<string>;
   /** Only for pulls whose path matches, if a pattern is given. */
   setFault(fault: RegistryFault | undefined, pathPattern?: RegExp): void;
   /** How many requests of pulls there were, by method and path. */
@@ -45,6 +47,7 @@ export interface Registry {
 }
 
 const MANIFEST_TYPE = 'application/vnd.docker.distribution.manifest.v2+json';
+const LIST_TYPE = 'application/vnd.docker.distribution.manifest.list.v2+json';
 const FIRST_PORT = 5000;
 const THROTTLE_STEPS_PER_SECOND = 20;
 
@@ -153,6 +156,10 @@ export async function startRegistry(): Promise<Registry> {
       await pushTo(`http://${backend.host}:${backend.port}/v2/${image.repository}`, image);
       return `${host}/${image.repository}:${image.tag}`;
     },
+    pushFor: async (image, architectures) => {
+      await pushListTo(`http://${backend.host}:${backend.port}/v2/${image.repository}`, image, architectures);
+      return `${host}/${image.repository}:${image.tag}`;
+    },
     setFault: (next, pattern = /./) => changeFault(next === undefined ? undefined : { fault: next, pattern }),
     requestCount: (pattern) => requests.filter((each) => pattern.test(each)).length,
     resetRequests: () => requests.splice(0),
@@ -190,8 +197,23 @@ function throttle(bytesPerSecond: number): (source: AsyncIterable<Buffer>) => As
   };
 }
 
-/** Docker Registry HTTP API v2: blobs first, then the manifest that names them. */
-async function pushTo(url: string, image: Image): Promise<void> {
+async function pushListTo(url: string, image: Image, architectures: readonly string[]): Promise<void> {
+  const manifests: object[] = [];
+  for (const architecture of architectures) {
+    const manifest = await pushTo(url, { ...image, architecture, tag: `${image.tag}-${architecture}` });
+    manifests.push({
+      mediaType: MANIFEST_TYPE,
+      size: manifest.length,
+      digest: digestOf(manifest),
+      platform: { architecture, os: 'linux' },
+    });
+  }
+  const list = { schemaVersion: 2, mediaType: LIST_TYPE, manifests };
+  await send('PUT', `${url}/manifests/${image.tag}`, LIST_TYPE, JSON.stringify(list));
+}
+
+/** Docker Registry HTTP API v2: blobs first, then the manifest that names them, which is returned. */
+async function pushTo(url: string, image: Image): Promise<Buffer> {
   const configJson = Buffer.from(imageConfigJson(image));
   for (const blob of [configJson, ...image.layers.map((each) => each.gzip)]) await pushBlob(url, blob);
   const manifest = {
@@ -208,7 +230,9 @@ async function pushTo(url: string, image: Image): Promise<void> {
       digest: digestOf(gzip),
     })),
   };
-  await send('PUT', `${url}/manifests/${image.tag}`, MANIFEST_TYPE, JSON.stringify(manifest));
+  const body = Buffer.from(JSON.stringify(manifest));
+  await send('PUT', `${url}/manifests/${image.tag}`, MANIFEST_TYPE, body);
+  return body;
 }
 
 async function pushBlob(url: string, blob: Buffer): Promise<void> {

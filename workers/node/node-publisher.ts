@@ -22,7 +22,7 @@ import {
   nodeAliveCheckId,
   nodeServiceId,
 } from '../../contracts/services';
-import type { ObservedNode } from '../../domain/model';
+import type { MissingBuild, ObservedNode } from '../../domain/model';
 import type { EventLog } from './event-log';
 import { tellableImages } from './known-images';
 import { healthReasons, isMaterialChange } from './node-health';
@@ -41,6 +41,8 @@ export interface NodePublisher {
   /** The engine was reached, or reached again. */
   setEngine(engine: EngineInfo): void;
   setEngineAway(): void;
+  /** What is told of the node has changed. */
+  tell(): void;
   /** Consul may have lost what was written. */
   writeAgain(): void;
   stop(): void;
@@ -53,6 +55,7 @@ export const createNodePublisher = (deps: {
   readonly agent: ConsulAgent;
   readonly documents: DocumentWriter;
   readonly hostStats: HostStatsReader;
+  readonly missingBuilds: () => readonly MissingBuild[];
   readonly eventLog: EventLog;
   readonly logger: Logger;
   /** The node's document has been written. */
@@ -81,6 +84,7 @@ export const createNodePublisher = (deps: {
       memoryAvailableBytes: stats.memoryAvailableBytes,
       diskFreeBytes: stats.diskFreeBytes,
     };
+    const missingBuilds = deps.missingBuilds();
     const now = [...(isEngineAway ? [ENGINE_REASON] : []), ...healthReasons(measured, reasons)];
     return {
       id: config.nodeId,
@@ -92,6 +96,7 @@ export const createNodePublisher = (deps: {
       health: now.length === 0 ? 'healthy' : 'degraded',
       reasons: now,
       images,
+      ...(missingBuilds.length === 0 ? {} : { missingBuilds }),
       labels: config.labels ?? {},
       updatedAtMs: Date.now(),
     };
@@ -191,6 +196,7 @@ export const createNodePublisher = (deps: {
       isEngineAway = true;
       look();
     },
+    tell: look,
     writeAgain: () => {
       written = undefined;
       isServiceRegistered = false;

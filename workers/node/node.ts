@@ -22,6 +22,7 @@ import { createReplicaRegistry } from '../../adapters/consul/replica-registry';
 import { createEngineContainers } from '../../adapters/docker/engine-containers';
 import { createEngineEvents } from '../../adapters/docker/engine-events';
 import { createHostPortChooser, isListeningOn } from '../../adapters/docker/host-ports';
+import { readImageArchitecture } from '../../adapters/docker/engine-info';
 import { createImagePuller } from '../../adapters/docker/image-puller';
 import { createLimiter } from '../../domain/limiter';
 import { createReplicaContainers } from '../../adapters/docker/replica-containers';
@@ -38,6 +39,7 @@ import { createLeaseGuard, LEASE_GUARD_PROGRAM } from './lease-guard-process';
 import { createLogStreams } from './log-streams';
 import type { NodeConfig } from './node-config';
 import type { NodeMemory } from './node-memory';
+import { createMissingBuilds } from './missing-builds';
 import { createNodePublisher } from './node-publisher';
 import { createReplicaKeeper } from './replica-keeper';
 import { createReplicaPublisher } from './replica-publisher';
@@ -114,6 +116,7 @@ export const createNode = (config: NodeConfig, logger: Logger, onState: (state: 
     onState(state);
   };
 
+  const builds = createMissingBuilds({ nowMs: Date.now, onChange: () => publisher.tell() });
   const publisher = createNodePublisher({
     config,
     docker,
@@ -121,6 +124,7 @@ export const createNode = (config: NodeConfig, logger: Logger, onState: (state: 
     agent,
     documents,
     hostStats: createHostStatsReader(diskPaths),
+    missingBuilds: () => builds.all(),
     eventLog,
     logger,
     onPublished: () => {
@@ -230,6 +234,9 @@ export const createNode = (config: NodeConfig, logger: Logger, onState: (state: 
     agent,
     ports,
     hostStats: createHostStatsReader(diskPaths),
+    builds,
+    architecture: () => keeper.engine()?.architecture,
+    imageArchitecture: (image) => readImageArchitecture(docker, image),
     adopted: () => keeper.adopted(),
     logger,
   });
@@ -241,7 +248,7 @@ export const createNode = (config: NodeConfig, logger: Logger, onState: (state: 
     logger,
     onRefused: (refusal) => setState({ refusal }),
   });
-  const images = createImagePuller({ docker, authFor: () => Promise.resolve(undefined) });
+  const images = createImagePuller({ docker, builds, authFor: () => Promise.resolve(undefined) });
   const activities = createNodeActivities({
     images,
     replicas: runner,

@@ -34,9 +34,11 @@ import type { StartOutcome, StartReplica, StopOutcome, StopReplicas } from '../.
 import { SERVICE_META } from '../../contracts/docker';
 import { allOrFirstError } from '../../domain/all-or-first-error';
 import type { NodeCapacity } from '../../domain/model';
+import { missingBuildInWords } from '../../domain/placement/builds';
 import { addReservations, whyRefused, type Reservation } from './admission';
 import type { CheckFeeder } from './check-feeder';
 import type { ExclusiveKeeper } from './exclusive-keeper';
+import type { MissingBuilds } from './missing-builds';
 import {
   groupByReplica,
   rememberReplica,
@@ -60,6 +62,11 @@ export interface ReplicaRunnerDeps {
   readonly agent: ConsulAgent;
   readonly ports: HostPortChooser;
   readonly hostStats: HostStatsReader;
+  readonly builds: Pick<MissingBuilds, 'note'>;
+  /** Of the engine; undefined until it was reached once. */
+  readonly architecture: () => string | undefined;
+  /** What an image on the node says that it is for; undefined when it says nothing, or is not there. */
+  readonly imageArchitecture: (image: string) => Promise<string | undefined>;
   /** Waits until the engine was reached once, and everything on it is in the memory. */
   readonly adopted: () => Promise<{ readonly cpus: number; readonly memoryBytes: number }>;
   readonly logger: Logger;
@@ -128,13 +135,13 @@ export const createReplicaRunner = (deps: ReplicaRunnerDeps): ReplicaRunner => {
     });
   };
 
-  /** Somebody else goes on with the lease: nothing is left here, so that a new plan sees what is so. */
+  /** Another node goes on with it: nothing is left here, so that a new plan sees what is so. */
   const giveWay = async (
     replica: NodeReplica,
     found: readonly FoundContainer[],
     signal: AbortSignal,
     reason: string,
-  ): Promise<StartOutcome> => {
+  ): Promise<Extract<StartOutcome, { kind: 'refused' }>> => {
     const { replicaId } = replica.spec;
     await containers.removeAll(found, signal);
     deps.ports.release(replica.hostPorts.values());
@@ -167,13 +174,19 @@ export const createReplicaRunner = (deps: ReplicaRunnerDeps): ReplicaRunner => {
       replica.networkOwnerId = networkOwner(started)?.Id;
     } catch (error) {
       if (!(error instanceof StartFailure)) throw error;
+      const refusal = error.isForeign ? await refuseForeign(replica, signal) : undefined;
+      if (refusal !== undefined) return refusal;
       const logTail =
         error.containerId === undefined ? [] : await containers.logTail(error.containerId, LOG_TAIL_LINES);
       return fail(replica, undefined, { kind: 'failed', code: error.code, reason: error.message, logTail });
     }
     say(replicaId, 'waiting for its checks');
     const readiness = await awaitReady(deps.readiness, replica.spec, started, signal);
-    if (readiness.kind === 'failed') return fail(replica, started, readiness);
+    if (readiness.kind === 'failed') {
+      const { isForeign, ...failed } = readiness;
+      const refusal = isForeign === true ? await refuseForeign(replica, signal) : undefined;
+      return refusal ?? fail(replica, started, failed);
+    }
     replica.isJustSeen = true;
     say(replicaId, 'registering');
     const { inspected } = readiness;
@@ -191,6 +204,29 @@ export const createReplicaRunner = (deps: ReplicaRunnerDeps): ReplicaRunner => {
     ]);
     say(replicaId, 'ready');
     return { kind: 'ready', replicaId, ports: publisher.ports(replica) };
+  };
+
+  /**
+   * Where the kernel does not run a program, and its image says that it is for another architecture, a node of that one
+   * may run it. Only the kernel decides: there are images that say what they are not, and machines that emulate others.
+   */
+  const refuseForeign = async (
+    replica: NodeReplica,
+    signal: AbortSignal,
+  ): Promise<StartOutcome | undefined> => {
+    const own = deps.architecture();
+    if (own === undefined) return undefined;
+    for (const { image } of replica.spec.release.spec.containers) {
+      const architecture = await deps.imageArchitecture(image);
+      if (architecture === undefined || architecture === own) continue;
+      const missingBuild = deps.builds.note(image, [architecture]);
+      const reason = missingBuildInWords(missingBuild, own);
+      const found = await containers.list(replica.spec.replicaId);
+      const refusal = await giveWay(replica, found, signal, reason);
+      if (replica.spec.release.spec.exclusive === true) await deps.exclusive.release(replica.spec);
+      return { ...refusal, missingBuild };
+    }
+    return undefined;
   };
 
   /** Registers what serves, and lets the keeper know that it does. */

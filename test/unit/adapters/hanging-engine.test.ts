@@ -11,6 +11,7 @@ import { createEngineContainers } from '../../../adapters/docker/engine-containe
 import { readEngineInfo } from '../../../adapters/docker/engine-info';
 import { createImagePuller } from '../../../adapters/docker/image-puller';
 import { ensureSandboxImage } from '../../../adapters/docker/sandbox-image';
+import { createMissingBuilds } from '../../../workers/node/missing-builds';
 
 const folder = mkdtempSync(join(tmpdir(), 'hanging-engine-'));
 const socketPath = join(folder, 'docker.sock');
@@ -47,7 +48,11 @@ const answer = (status: number, body: object): string => {
   return `HTTP/1.1 ${status} X\r\nContent-Type: application/json\r\nContent-Length: ${text.length}\r\n\r\n${text}`;
 };
 const engine = createEngineContainers(docker, 'cluster');
-const puller = createImagePuller({ docker, authFor: () => Promise.resolve(undefined) });
+const puller = createImagePuller({
+  docker,
+  builds: createMissingBuilds({ nowMs: Date.now, onChange: () => undefined }),
+  authFor: () => Promise.resolve(undefined),
+});
 const never = new AbortController().signal;
 const noImage = { '/json': answer(404, { message: 'no such image' }) };
 const info = { '/info': answer(200, { NCPU: 1, MemTotal: 1, Architecture: 'x86_64' }) };

@@ -22,6 +22,14 @@ test.each([
   expect(classifyPullFailure(new Error(message))).toMatchObject({ code, isFinal });
 });
 
+test.each([
+  ['no matching manifest for linux/arm64/v8 in the manifest list entries', true],
+  ['no match for platform in manifest sha256:0123: not found', true],
+  ['manifest for web:v9 not found: manifest unknown: manifest unknown', undefined],
+])('whether there are builds for others: %s', (message, isForAnother) => {
+  expect(classifyPullFailure(new Error(message)).isForAnother).toBe(isForAnother);
+});
+
 test("an engine that is away is not the registry's fault", () => {
   const error = Object.assign(new Error('connect ENOENT /run/docker.sock'), { code: 'ENOENT' });
   expect(classifyPullFailure(error)).toMatchObject({ code: 'unavailable', isFinal: false });

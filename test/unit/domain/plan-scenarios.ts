@@ -271,6 +271,34 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
       buildReplica('web-2', 'b'),
     ]),
   },
+  'no-build': {
+    title:
+      'Of two nodes there is no build, as one of them has answered: the others get all, without those two.',
+    request: buildRequest({
+      scale: 3,
+      attempt: 2,
+      missingBuilds: { b: [{ image: 'nginx:1.27', available: ['amd64'], seenAtMs: NOW_MS }] },
+    }),
+    snapshot: buildSnapshot([
+      buildNode('a'),
+      buildNode('b', { architecture: 'arm64', images: [] }),
+      buildNode('c', { architecture: 'arm64', images: [] }),
+      buildNode('d'),
+    ]),
+  },
+  'no-build-anywhere': {
+    title: 'There is a build for none of the nodes: what runs goes on.',
+    request: buildRequest({ scale: 2, release: v2 }),
+    snapshot: buildSnapshot(
+      ['a', 'b'].map((id) =>
+        buildNode(id, {
+          architecture: 'arm64',
+          missingBuilds: [{ image: 'nginx:1.28', available: ['amd64', 's390x'], seenAtMs: NOW_MS }],
+        }),
+      ),
+      onePerNode.slice(0, 2),
+    ),
+  },
   'daemon-first-deploy': {
     title: 'A daemon goes to every node that matches: not to one that is cordoned, lost or of another kind.',
     request: buildRequest({

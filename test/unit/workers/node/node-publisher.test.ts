@@ -44,6 +44,7 @@ test('a write is repeated until it succeeds or the node is stopped, also when it
       put: () => new Promise((_, reject) => writes.push(reject)),
       remove: async () => ({ index: 1 }),
     },
+    missingBuilds: () => [],
     hostStats: { read: async () => stats },
     eventLog: { append: () => undefined, stop: () => undefined },
     logger: pino({ level: 'silent' }),
