@@ -4,7 +4,9 @@
  * Invariants: what a node may do is taken away before what is known of it; from the moment that its document is gone
  * nothing new is placed there, and only then its replicas' documents go, which has them replaced; what was done half is
  * found and finished by a repeated removal: what is remembered of the node goes last. The event is one write with the
- * end of the node's document.
+ * end of the node's document. From the moment that the identity is revoked another machine may take the name, in
+ * whatever process: every step holds only as long as the identity is the revoked one, so that nothing of that machine's
+ * is touched.
  */
 
 import { checkDocument } from '../contracts/documents';
@@ -17,9 +19,9 @@ import {
   nodeSettingsKvKey,
   nodeStabilityKvKey,
 } from '../contracts/kv';
-import type { Membership } from '../contracts/membership';
+import type { Membership, RemovedName } from '../contracts/membership';
 import { ContainerOsError } from '../domain/errors';
-import { isNodeId, type NodeIdentity } from '../domain/identity';
+import { isNodeId } from '../domain/identity';
 import type { ClusterEvent, ObservedReplica } from '../domain/model';
 import { isMovable } from '../domain/placement/snapshot';
 
@@ -29,11 +31,13 @@ export interface NodeRemover {
   /** @throws {ContainerOsError} `conflict` for the machine that runs the control plane */
   assertRemovable(nodeId: string): void;
   /**
+   * @param serial of the certificate of a node that asks for itself, in hex of either case; left out: whoever has the name
    * @returns Consul's index of the write that ended the node; undefined when no such node was ever heard of
-   * @throws {ContainerOsError} as `assertRemovable`; `unavailable` when Consul does not answer: what is left is done by
+   * @throws {ContainerOsError} as `assertRemovable`; `unauthenticated` when the serial is not that of who has the name
+   *   now; `unavailable` when Consul does not answer: what is left is done by
    *   repeating
    */
-  remove(nodeId: string): Promise<number | undefined>;
+  remove(nodeId: string, serial?: string): Promise<number | undefined>;
 }
 
 export interface NodeRemoverDeps {
@@ -57,9 +61,15 @@ const DELETED_AT_ONCE = 60;
 export const createNodeRemover = (deps: NodeRemoverDeps): NodeRemover => {
   const { store, membership, controlPlaneNodeId, randomSuffix, nowMs } = deps;
 
-  const write = async (operations: readonly KvOperation[]): Promise<number> => {
-    const result = await store.transact(operations);
+  /** @returns Consul's index of the write; undefined when another machine has taken the name */
+  const write = async (
+    { nodeId, identityIndex }: RemovedName,
+    operations: readonly KvOperation[],
+  ): Promise<number | undefined> => {
+    const key = identityKvKey(nodeId);
+    const result = await store.transact([{ kind: 'unchanged', key, index: identityIndex }, ...operations]);
     if (result.kind === 'written') return result.index;
+    if (result.key === key) return undefined;
     throw new ContainerOsError('unavailable', `Consul did not take the removal of ${result.key}. Try again.`);
   };
 
@@ -71,10 +81,13 @@ export const createNodeRemover = (deps: NodeRemoverDeps): NodeRemover => {
     });
   };
 
-  const forget = async (replicas: readonly Stored[]): Promise<void> => {
+  const forget = async (name: RemovedName, replicas: readonly Stored[]): Promise<void> => {
     for (let first = 0; first < replicas.length; first += DELETED_AT_ONCE) {
       const portion = replicas.slice(first, first + DELETED_AT_ONCE);
-      await write(portion.map(({ key }) => ({ kind: 'delete', key })));
+      await write(
+        name,
+        portion.map(({ key }) => ({ kind: 'delete', key })),
+      );
     }
   };
 
@@ -105,7 +118,7 @@ export const createNodeRemover = (deps: NodeRemoverDeps): NodeRemover => {
 
   return {
     assertRemovable,
-    remove: async (nodeId) => {
+    remove: async (nodeId, serial) => {
       assertRemovable(nodeId);
       if (!isNodeId(nodeId)) return undefined;
       const [node, settings, stability] = [
@@ -113,26 +126,33 @@ export const createNodeRemover = (deps: NodeRemoverDeps): NodeRemover => {
         nodeSettingsKvKey(nodeId),
         nodeStabilityKvKey(nodeId),
       ];
-      const hasIdentity = await revokeIdentity({ store, nowMs }, nodeId);
+      const identityIndex = await revokeIdentity({ store, nowMs }, nodeId, serial?.toLowerCase());
+      const name: RemovedName = { nodeId, identityIndex };
       const isThere = (await store.get(node)) !== undefined;
       const replicas = await replicasOn(nodeId);
       const isKnown =
-        hasIdentity || isThere || replicas.length > 0 || (await store.get(stability)) !== undefined;
+        identityIndex !== undefined ||
+        isThere ||
+        replicas.length > 0 ||
+        (await store.get(stability)) !== undefined;
       if (!isKnown) return undefined;
 
-      const index = await write([
+      const index = await write(name, [
         { kind: 'delete', key: node },
         { kind: 'delete', key: settings },
         ...(isThere ? [eventOf(nodeId, replicas)] : []),
       ]);
-      await forget(replicas);
-      await membership.removeNode(nodeId);
+      // What is left of it then ends with the join of the machine that has its name, or is found there by its worker.
+      if (index === undefined) return identityIndex ?? 0;
+      await forget(name, replicas);
+      if (!(await membership.removeNode(name))) return index;
 
-      // What the node was about to write when it was refused; unless another machine has taken its name meanwhile.
-      const identity = await store.get<NodeIdentity>(identityKvKey(nodeId));
-      if (identity?.value !== undefined && identity.value.revokedAtMs === undefined) return index;
-      await forget(await replicasOn(nodeId));
-      await write([node, settings, stability].map((key) => ({ kind: 'delete', key })));
+      // What the node was about to write when it was refused.
+      await forget(name, await replicasOn(nodeId));
+      await write(
+        name,
+        [node, settings, stability].map((key) => ({ kind: 'delete', key })),
+      );
       return index;
     },
   };

@@ -21,6 +21,8 @@ export type KvOperation =
   | { readonly kind: 'create'; readonly key: string; readonly value: unknown }
   /** Only when the entry has this index still. */
   | { readonly kind: 'replace'; readonly key: string; readonly value: unknown; readonly ifIndex: number }
+  /** Writes nothing, and holds only when the entry has this index still; undefined: when there is none. */
+  | { readonly kind: 'unchanged'; readonly key: string; readonly index: number | undefined }
   | { readonly kind: 'delete'; readonly key: string }
   | { readonly kind: 'deletePrefix'; readonly prefix: string };
 

@@ -2,10 +2,14 @@
  * The token under which a node's agent and worker speak to Consul: made, replaced and revoked with a token that
  * manages.
  *
- * Invariants: a node has one policy, whose name is made from its id, and every token of that policy is the node's;
- * nothing here keeps a secret. Rights to write services are never given to a node by half: Consul lets whoever may
- * write a service of any one name overwrite every check of every node, so that narrower names protect nobody
- * (docs/decisions/joining-nodes.md; test/integration/consul-access.test.ts holds what is so).
+ * Invariants: a node has one policy, whose name is made from its id, and every token of that policy is the node's, or
+ * that of one before it under its name; whoever deletes tokens has listed them before it made sure whose the name is,
+ * and a machine gets its token after it has got its name, so nobody deletes the token of who comes after; a token that
+ * was made for a name that was lost meanwhile is deleted by who made it. The policy stays when the tokens go: it gives
+ * nobody anything, and Consul cannot delete one on condition that nobody has taken it up again. Nothing here keeps a
+ * secret. Rights to write services are never given to a node by half: Consul lets whoever may write a service of any
+ * one name overwrite every check of every node, so that narrower names protect nobody (docs/decisions/joining-nodes.md;
+ * test/integration/consul-access.test.ts holds what is so).
  */
 
 import { ContainerOsError } from '../../domain/errors';
@@ -86,16 +90,22 @@ const accessorsOf = async (consul: ConsulClient, policyId: string): Promise<read
 const deleteToken = (consul: ConsulClient, accessorId: string) =>
   consul.request({ method: 'DELETE', path: `/acl/token/${accessorId}` });
 
+/** Whether the name of the node is still that of the machine that is dealt with, by a consistent read. */
+export type IsStillItsName = () => Promise<boolean>;
+
 /**
  * Gives a node a new token and takes the ones away that it had. It may be repeated: the last one made holds.
  *
  * @param consul with a token that may write ACLs
- * @throws {ContainerOsError} `invalid` when the id is none; `unavailable` when Consul does not answer or refuses
+ * @param isStillItsName asked once the token is made
+ * @throws {ContainerOsError} `invalid` when the id is none; `conflict` when the machine has lost the name meanwhile, and
+ *   gets nothing; `unavailable` when Consul does not answer or refuses
  */
 export const createNodeAccess = async (
   consul: ConsulClient,
   nodeId: string,
   rights: NodeRights = 'reader',
+  isStillItsName: IsStillItsName = () => Promise.resolve(true),
 ): Promise<NodeAccess> => {
   const policy = await ensurePolicy(consul, policyNameOf(nodeId), rulesOf(nodeId, rights));
   const earlier = await accessorsOf(consul, policy.ID);
@@ -104,6 +114,13 @@ export const createNodeAccess = async (
     path: '/acl/token',
     body: { Description: `ContainerOS node ${nodeId}`, Policies: [{ ID: policy.ID }] },
   });
+  if (!(await isStillItsName())) {
+    await deleteToken(consul, body.AccessorID);
+    throw new ContainerOsError(
+      'conflict',
+      `Node ${nodeId} was removed, or has joined again, while this machine joined under that name. Join again with another token.`,
+    );
+  }
   for (const accessorId of earlier) await deleteToken(consul, accessorId);
   return { accessorId: body.AccessorID, secretId: body.SecretID };
 };
@@ -125,14 +142,19 @@ const findPolicyIfAny = async (consul: ConsulClient, name: string): Promise<Poli
  * tokens from then on.
  *
  * @param consul with a token that may write ACLs
+ * @param isStillItsName asked before any token is deleted: when it is not, none is
  * @throws {ContainerOsError} as createNodeAccess
  */
-export const revokeNodeAccess = async (consul: ConsulClient, nodeId: string): Promise<void> => {
+export const revokeNodeAccess = async (
+  consul: ConsulClient,
+  nodeId: string,
+  isStillItsName: IsStillItsName = () => Promise.resolve(true),
+): Promise<void> => {
   const policy = await findPolicyIfAny(consul, policyNameOf(nodeId));
   if (policy === undefined) return;
-  for (const accessorId of await accessorsOf(consul, policy.ID)) await deleteToken(consul, accessorId);
-  // Last, so that what fails half-way is found again; a token that was made meanwhile has no rights left.
-  await consul.request({ method: 'DELETE', path: `/acl/policy/${policy.ID}` });
+  const accessorIds = await accessorsOf(consul, policy.ID);
+  if (!(await isStillItsName())) return;
+  for (const accessorId of accessorIds) await deleteToken(consul, accessorId);
 };
 
 /** Consul's own token for requests that carry none, and its name for it. */

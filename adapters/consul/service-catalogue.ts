@@ -113,6 +113,7 @@ const onWire = (operation: KvOperation | CatalogueOperation): readonly object[] 
     case 'set':
     case 'create':
     case 'replace':
+    case 'unchanged':
     case 'delete':
     case 'deletePrefix':
       return [kvOnWire(operation)];

@@ -31,6 +31,10 @@ export const kvOnWire = (operation: KvOperation): object => {
       return {
         KV: { Verb: 'cas', Key: operation.key, Value: encode(operation.value), Index: operation.ifIndex },
       };
+    case 'unchanged':
+      return operation.index === undefined
+        ? { KV: { Verb: 'check-not-exists', Key: operation.key } }
+        : { KV: { Verb: 'check-index', Key: operation.key, Index: operation.index } };
     case 'delete':
       return { KV: { Verb: 'delete', Key: operation.key } };
     case 'deletePrefix':

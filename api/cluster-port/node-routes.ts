@@ -42,7 +42,7 @@ export interface NodeRoutesDeps {
   readonly documents: NodeDocuments;
   readonly leases: NodeLeases;
   readonly identities: Pick<Identities, 'renewCertificate'>;
-  readonly leave: (nodeId: string, request: LeaveRequest) => Promise<LeaveAnswer>;
+  readonly leave: (node: PeerIdentity, request: LeaveRequest) => Promise<LeaveAnswer>;
   readonly takeCoordinate: (nodeId: string, report: CoordinateReport) => Promise<CoordinateAnswer>;
   /** What `identities` has given out counts once this has resolved. */
   readonly refreshIdentities: () => Promise<void>;
@@ -178,7 +178,7 @@ export const createNodeRoutes = (deps: NodeRoutesDeps): NodeRoutes => {
       answerJson(response, 200, await renewCertificate(identity, request));
     } else if (what === 'leave') {
       only(request, 'POST');
-      answerJson(response, 200, await deps.leave(nodeId, await readAs(request, leaveRequest)));
+      answerJson(response, 200, await deps.leave(identity, await readAs(request, leaveRequest)));
     } else if (what === 'coordinate') {
       only(request, 'POST');
       answerJson(response, 200, await deps.takeCoordinate(nodeId, await readAs(request, coordinateReport)));

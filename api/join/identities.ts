@@ -39,29 +39,46 @@ export interface Identities {
 const busy = (nodeId: string) =>
   new ContainerOsError('unavailable', `The identity of ${nodeId} changes too often now. Try again.`);
 
+/** In the place of an identity that cannot be read. No certificate is of it. */
+const unreadable = (nodeId: string, atMs: number): NodeIdentity => ({
+  nodeId,
+  serial: '-',
+  publicKeyHash: '-',
+  joinedWith: '-',
+  issuedAtMs: atMs,
+  expiresAtMs: atMs,
+});
+
 const readIdentity = (store: KeyValueStore, nodeId: string) =>
   isNodeId(nodeId) ? store.get<NodeIdentity>(identityKvKey(nodeId)) : Promise.resolve(undefined);
 
 /**
  * Revoking twice is no error.
  *
- * @returns whether such a node has ever joined
+ * @param serial of the certificate of whoever asks for itself; left out: whoever has the name
+ * @returns Consul's index of the revoked identity; undefined when no such node has ever joined
+ * @throws {ContainerOsError} `unauthenticated` when the serial is that of a machine that had the name before
  */
 export const revokeIdentity = async (
   { store, nowMs }: Pick<IdentitiesDeps, 'store' | 'nowMs'>,
   nodeId: string,
-): Promise<boolean> => {
+  serial?: string,
+): Promise<number | undefined> => {
   const key = identityKvKey(nodeId);
   for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
     const found = await readIdentity(store, nodeId);
-    if (found === undefined) return false;
-    if (found.value?.revokedAtMs !== undefined) return true;
-    const result = await store.transact([
-      found.value === undefined
-        ? { kind: 'delete', key }
-        : { kind: 'replace', key, value: { ...found.value, revokedAtMs: nowMs() }, ifIndex: found.index },
-    ]);
-    if (result.kind === 'written') return true;
+    if (found === undefined) return undefined;
+    if (serial !== undefined && found.value?.serial !== serial && found.value?.previousSerial !== serial) {
+      throw new ContainerOsError(
+        'unauthenticated',
+        `The name ${nodeId} is that of another machine now: this one was removed before. It has left already.`,
+      );
+    }
+    if (found.value?.revokedAtMs !== undefined) return found.index;
+    const atMs = nowMs();
+    const value: NodeIdentity = { ...(found.value ?? unreadable(nodeId, atMs)), revokedAtMs: atMs };
+    const result = await store.transact([{ kind: 'replace', key, value, ifIndex: found.index }]);
+    if (result.kind === 'written') return result.index;
   }
   throw busy(nodeId);
 };
@@ -104,7 +121,7 @@ export const createIdentities = ({ store, authority, clusterId, nowMs }: Identit
     },
 
     revokeNode: async (nodeId) => {
-      if (await revokeIdentity({ store, nowMs }, nodeId)) return;
+      if ((await revokeIdentity({ store, nowMs }, nodeId)) !== undefined) return;
       throw new ContainerOsError('not_found', `No node ${nodeId} has joined.`);
     },
   };

@@ -11,7 +11,7 @@ import { randomBytes, timingSafeEqual } from 'node:crypto';
 import type { Authority, IssuedCertificate } from '../../contracts/authority';
 import type { JoinAnswer, JoinRequest } from '../../contracts/join';
 import type { KeyValueStore, KvFound } from '../../contracts/key-value-store';
-import { eventKvKey, identityKvKey, joinTokenKvKey, nodeKvKey } from '../../contracts/kv';
+import { eventKvKey, identityKvKey, joinTokenKvKey, nodeKvKey, nodeSettingsKvKey } from '../../contracts/kv';
 import { ContainerOsError, type ErrorCode } from '../../domain/errors';
 import { isLive, isNodeId, type JoinToken, type NodeIdentity } from '../../domain/identity';
 import { isJoinTokenId, whyUnusable } from '../../domain/join-token';
@@ -31,6 +31,8 @@ const RESERVED_IDS = ['localhost'];
 /** What a machine that was let in is given; the rest of a JoinAnswer is how it reaches the other parts. */
 export interface Admission extends Pick<JoinAnswer, 'certificatePem' | 'authorityPem' | 'clusterId'> {
   readonly nodeId: string;
+  /** Consul's index of the identity: the name is the machine's as long as that stays. */
+  readonly identityIndex: number;
 }
 
 export interface JoinDeps {
@@ -124,7 +126,10 @@ export const createJoinNode = (deps: JoinDeps): JoinNode => {
     );
 
   /** One try; undefined when something changed meanwhile. */
-  const attempt = async (request: JoinRequest, atMs: number): Promise<IssuedCertificate | undefined> => {
+  const attempt = async (
+    request: JoinRequest,
+    atMs: number,
+  ): Promise<(IssuedCertificate & Pick<Admission, 'identityIndex'>) | undefined> => {
     const { tokenId, nodeId, signingRequestPem } = request;
     const tokenKey = joinTokenKvKey(tokenId);
     const stored = isJoinTokenId(tokenId) ? await store.get<JoinToken>(tokenKey) : undefined;
@@ -213,9 +218,13 @@ export const createJoinNode = (deps: JoinDeps): JoinNode => {
       known === undefined
         ? { kind: 'create', key: identityKvKey(nodeId), value: fresh }
         : { kind: 'replace', key: identityKvKey(nodeId), value: fresh, ifIndex: known.index },
+      // A removal that another machine overtakes leaves the rest of it: what is said of the one before ends here.
+      ...(identity?.revokedAtMs === undefined
+        ? []
+        : [nodeKvKey(nodeId), nodeSettingsKvKey(nodeId)].map((key) => ({ kind: 'delete', key }) as const)),
       ...(isAgain ? [] : [{ kind: 'set', key: eventKvKey(atMs, randomSuffix()), value: event } as const]),
     ]);
-    return result.kind === 'written' ? issued : undefined;
+    return result.kind === 'written' ? { ...issued, identityIndex: result.index } : undefined;
   };
 
   const tellRefusal = async (error: ContainerOsError, source: string, atMs: number): Promise<void> => {
@@ -254,6 +263,7 @@ export const createJoinNode = (deps: JoinDeps): JoinNode => {
         if (issued === undefined) continue;
         return {
           nodeId: request.nodeId,
+          identityIndex: issued.identityIndex,
           certificatePem: issued.certificatePem,
           authorityPem: authority.certificatePem,
           clusterId,

@@ -37,8 +37,8 @@ export interface JoinRouteDeps {
   readonly join: JoinNode;
   /** What has been given out counts once this has resolved. */
   readonly refreshIdentities: () => Promise<void>;
-  /** Gives a node its access to Consul; the last one given holds. */
-  readonly giveConsulAccess: (nodeId: string) => Promise<ConsulMembership>;
+  /** Gives a node its access to Consul, as long as its identity has this index; the last one given holds. */
+  readonly giveConsulAccess: (nodeId: string, identityIndex: number) => Promise<ConsulMembership>;
   readonly temporalNamespace: string;
 }
 
@@ -61,8 +61,8 @@ export const createJoinRoute =
     }
     const source = request.socket.remoteAddress ?? 'an unknown address';
     const body = await readPortBody(request, MAX_BODY_BYTES);
-    const { nodeId, ...admission } = await deps.join(() => parseRequest(body), source);
-    const consul = await deps.giveConsulAccess(nodeId);
+    const { nodeId, identityIndex, ...admission } = await deps.join(() => parseRequest(body), source);
+    const consul = await deps.giveConsulAccess(nodeId, identityIndex);
     await deps.refreshIdentities();
     const answer: JoinAnswer = { ...admission, temporalNamespace: deps.temporalNamespace, consul };
     answerJson(response, 200, answer);

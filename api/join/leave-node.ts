@@ -1,8 +1,8 @@
 /**
  * Lets a node leave by its own wish: what it has moves elsewhere first, then it is removed.
  *
- * Invariants: asked again, it goes on where it was; a node that has begun to leave takes nothing new until somebody
- * uncordons it.
+ * Invariants: asked again, it goes on where it was; what is removed is the machine that asked, and not another one that
+ * has taken its name while it waited; a node that has begun to leave takes nothing new until somebody uncordons it.
  */
 
 import type { LeaveAnswer, LeaveRequest } from '../../contracts/join';
@@ -16,6 +16,12 @@ export interface LeaveDeps {
   readonly remover: NodeRemover;
 }
 
+/** Of the certificate under which it asks. */
+export interface LeavingNode {
+  readonly nodeId: string;
+  readonly serial: string;
+}
+
 /** How long a request waits for the node to become empty; the node asks again. */
 const WAIT_MS = 20_000;
 /** How long the read model may take to know of the drain. */
@@ -24,7 +30,7 @@ const OWN_WRITE_TIMEOUT_MS = 2_000;
 /** @returns what answers a node's wish to leave; rejects with ContainerOsError */
 export const createLeaveNode =
   ({ readModel, nodeSettings, remover }: LeaveDeps) =>
-  async (nodeId: string, { force }: LeaveRequest): Promise<LeaveAnswer> => {
+  async ({ nodeId, serial }: LeavingNode, { force }: LeaveRequest): Promise<LeaveAnswer> => {
     remover.assertRemovable(nodeId);
     const { versions } = readModel;
     const left = () => readModel.replicas().filter((one) => one.nodeId === nodeId && one.state !== 'exited');
@@ -40,6 +46,6 @@ export const createLeaveNode =
         return { hasLeft: false, replicas: left().length, microservices };
       }
     }
-    await remover.remove(nodeId);
+    await remover.remove(nodeId, serial);
     return { hasLeft: true, replicas: 0, microservices: [] };
   };

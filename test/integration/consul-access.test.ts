@@ -156,6 +156,17 @@ describe('access', () => {
     expect(await tokens()).toEqual([]);
   });
 
+  test('who has lost the name while it was given a token has none, and takes none away', async () => {
+    const next = await createNodeAccess(management, 'alpha');
+    const late = createNodeAccess(management, 'alpha', 'reader', () => Promise.resolve(false));
+    await expect(late).rejects.toMatchObject({ code: 'conflict' });
+    await revokeNodeAccess(management, 'alpha', () => Promise.resolve(false));
+    expect(await tokens()).toEqual([next.accessorId]);
+    expect(await selfOf(next)).toBe('done');
+    await revokeNodeAccess(management, 'alpha');
+    expect(await tokens()).toEqual([]);
+  });
+
   test('changes its rights with the next token', async () => {
     const body = { ID: 'own', Name: 'own', Port: 1 };
     const register = async (access: NodeAccess) =>

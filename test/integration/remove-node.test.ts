@@ -1,8 +1,16 @@
 /** Nodes are taken out of a real Consul: lost and running ones, with and without ACLs. */
 
 import { createNodeAccess } from '../../adapters/consul/access';
-import { createConsulClient, type ConsulClient } from '../../adapters/consul/consul-client';
+import {
+  createConsulClient,
+  kvPath,
+  type ConsulClient,
+  type ConsulKvEntry,
+  type ConsulRequest,
+  type ConsulResponse,
+} from '../../adapters/consul/consul-client';
 import { createMembership } from '../../adapters/consul/membership';
+import { identityKvKey } from '../../contracts/kv';
 import { createConsulMember, createConsulServer, type ConsulServer } from '../support/consul';
 import { eventually } from '../support/wait';
 
@@ -75,12 +83,41 @@ const FAILED = 4;
 const GONE = { member: undefined, services: undefined };
 const PATIENCE = { timeoutMs: 30_000, intervalMs: 50 };
 
+/** Of a node that has never joined. */
+const free = (nodeId: string) => ({ nodeId, identityIndex: undefined });
+
+/** As a join does it. @returns Consul's index of it */
+const writeIdentity = async (consul: ConsulClient, nodeId: string, serial: string): Promise<number> => {
+  const path = kvPath(identityKvKey(nodeId));
+  await consul.request({ method: 'PUT', path, body: { serial } });
+  const { body } = await consul.request<readonly ConsulKvEntry[]>({ path, query: { consistent: true } });
+  return body[0]?.ModifyIndex ?? 0;
+};
+
 const register = (consul: ConsulClient, nodeId: string) =>
   consul.request({
     method: 'PUT',
     path: '/catalog/register',
     body: { Node: nodeId, SkipNodeUpdate: true, Service: { ID: 'web-1', Service: 'web', Port: 80 } },
   });
+
+/** A removal during which another machine takes the name, at the moment when tokens have been listed. */
+const createMembershipThat = <T>(consul: ConsulClient, take: () => Promise<T>) => ({
+  removeNode: async (name: { readonly nodeId: string; readonly identityIndex: number | undefined }) => {
+    let taken: T | undefined;
+    const watched: ConsulClient = {
+      ...consul,
+      request: async <B>(request: ConsulRequest): Promise<ConsulResponse<B>> => {
+        const answer = await consul.request<B>(request);
+        if (request.path === '/acl/tokens' && taken === undefined) taken = await take();
+        return answer;
+      },
+    };
+    const isRemoved = await createMembership(watched).removeNode(name);
+    if (taken === undefined) throw new Error('no tokens were listed');
+    return { isRemoved, taken };
+  },
+});
 
 test('a lost node goes with its membership and its services, and comes as a new one under its name', async () => {
   const { server, consul } = await startServer('');
@@ -96,9 +133,9 @@ test('a lost node goes with its membership and its services, and comes as a new 
     PATIENCE,
   );
   const membership = createMembership(consul);
-  await membership.removeNode('two');
+  await membership.removeNode(free('two'));
   await eventually(async () => expect(await stateOf(consul, 'two')).toEqual(GONE), PATIENCE);
-  await membership.removeNode('two');
+  await membership.removeNode(free('two'));
   expect(await stateOf(consul, 'one')).toMatchObject({ member: ALIVE });
 
   // With another address, which Consul lets take over a name half a minute after its holder was lost.
@@ -122,17 +159,46 @@ test('a running node loses its access, its membership for now and its services f
   const own = clientOf(member, secretId);
   expect((await own.request<readonly unknown[]>({ path: '/catalog/nodes' })).body).toHaveLength(2);
 
-  await createMembership(consul).removeNode('two');
+  await createMembership(consul).removeNode(free('two'));
   await expect(own.request({ path: '/catalog/nodes' })).rejects.toThrow(/ACL not found/);
   // Its agent may be back as a member at any moment; of what it served nothing is.
   expect((await stateOf(consul, 'two')).services ?? []).toEqual([]);
 }, 120_000);
 
+test('who takes the name while the removal is under way keeps its token, its membership and its services', async () => {
+  const { server, consul } = await startServer(WITH_ACLS);
+  const revoked = { nodeId: 'two', identityIndex: await writeIdentity(consul, 'two', 'old') };
+  const old = await createNodeAccess(consul, 'two');
+  const membership = createMembership(consul);
+  const first = await createMembershipThat(consul, async () => {
+    await writeIdentity(consul, 'two', 'new');
+    return createNodeAccess(consul, 'two');
+  }).removeNode(revoked);
+  expect(first.isRemoved).toBe(false);
+  const { secretId } = first.taken;
+  expect(secretId).not.toBe(old.secretId);
+
+  const tokens = `acl { enabled = true, default_policy = "deny", tokens { agent = "${secretId}", default = "${secretId}" } }`;
+  const member = await startMember(server, 'two', tokens);
+  const own = clientOf(member, secretId);
+  await eventually(
+    async () => expect(await stateOf(consul, 'two')).toMatchObject({ member: ALIVE, services: [] }),
+    PATIENCE,
+  );
+  await register(consul, 'two');
+  // As by another process, or after a restart of this one: it goes on with what it knows.
+  for (const late of [revoked, free('two')]) {
+    expect(await membership.removeNode(late)).toBe(false);
+    expect(await stateOf(consul, 'two')).toEqual({ member: ALIVE, services: ['web-1'] });
+    expect((await own.request<readonly unknown[]>({ path: '/catalog/nodes' })).body).toHaveLength(2);
+  }
+}, 120_000);
+
 test('a node that Consul does not know is no error, and one that cannot be asked is', async () => {
   const { server, consul } = await startServer('');
   const membership = createMembership(consul);
-  await membership.removeNode('nobody');
+  await membership.removeNode(free('nobody'));
   expect(await stateOf(consul, 'one')).toMatchObject({ member: ALIVE });
   await server.kill();
-  await expect(membership.removeNode('nobody')).rejects.toMatchObject({ code: 'unavailable' });
+  await expect(membership.removeNode(free('nobody'))).rejects.toMatchObject({ code: 'unavailable' });
 }, 60_000);

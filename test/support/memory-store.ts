@@ -61,6 +61,8 @@ export const createMemoryStore = (): MemoryStore => {
         return entries.has(operation.key);
       case 'replace':
         return entries.get(operation.key)?.index !== operation.ifIndex;
+      case 'unchanged':
+        return entries.get(operation.key)?.index !== operation.index;
       case 'set':
       case 'delete':
       case 'deletePrefix':
@@ -74,6 +76,8 @@ export const createMemoryStore = (): MemoryStore => {
       case 'create':
       case 'replace':
         entries.set(operation.key, { value: copy(operation.value), index });
+        return;
+      case 'unchanged':
         return;
       case 'delete':
         entries.delete(operation.key);

@@ -27,10 +27,12 @@ import { createTemporalGateway } from '../../api/cluster-port/temporal-gateway';
 import { createIdentities, followRevocations } from '../../api/join/identities';
 import { createJoinNode } from '../../api/join/join-node';
 import { createJoinRoute } from '../../api/join/join-route';
+import type { LeavingNode } from '../../api/join/leave-node';
 import { createRefusals as createJoinRefusals } from '../../api/join/refusals';
 import type { NodeStreams } from '../../api/node-streams';
 import { JOIN_PATH, type LeaveAnswer, type LeaveRequest } from '../../contracts/join';
 import type { KeyValueStore } from '../../contracts/key-value-store';
+import { identityKvKey } from '../../contracts/kv';
 import type { KvStore } from '../../contracts/kv-store';
 import type { GossipTiming } from '../../domain/gossip-profile';
 import type { ObservedNode } from '../../domain/model';
@@ -64,7 +66,7 @@ export const startHeadPort = async (
     readonly kv: KvStore;
     readonly store: KeyValueStore;
     readonly nodeStreams: NodeStreams;
-    readonly leave: (nodeId: string, request: LeaveRequest) => Promise<LeaveAnswer>;
+    readonly leave: (node: LeavingNode, request: LeaveRequest) => Promise<LeaveAnswer>;
     /** A node that Consul's membership holds for failed; undefined for any other one. */
     readonly lostNode: (nodeId: string) => Pick<ObservedNode, 'id' | 'address'> | undefined;
     /** The Consul agent of this machine is to have this timing of its gossip. */
@@ -125,10 +127,17 @@ export const startHeadPort = async (
           onEventLost: (error) => log.warn({ err: error }, 'an event about a machine that joins was lost'),
         }),
         refreshIdentities,
-        giveConsulAccess: async (nodeId) => ({
+        giveConsulAccess: async (nodeId, identityIndex) => ({
           gossipKey: gossipKeyOf(config),
           serverAddress,
-          token: (await createNodeAccess(consul, nodeId)).secretId,
+          token: (
+            await createNodeAccess(
+              consul,
+              nodeId,
+              'reader',
+              async () => (await store.get(identityKvKey(nodeId)))?.index === identityIndex,
+            )
+          ).secretId,
         }),
         temporalNamespace: config.temporalNamespace,
       }),

@@ -109,7 +109,9 @@ const storeOf = (kv: FakeKv): KeyValueStore => ({
     const sets: Record<string, unknown> = {};
     const deletes: string[] = [];
     for (const one of operations) {
-      if (one.kind === 'delete') deletes.push(one.key);
+      if (one.kind === 'unchanged') {
+        if ((await kv.get(one.key)).document?.index !== one.index) return { kind: 'conflict', key: one.key };
+      } else if (one.kind === 'delete') deletes.push(one.key);
       else if (one.kind === 'set' || one.kind === 'replace') sets[one.key] = one.value;
       else notFaked(one.kind)();
     }

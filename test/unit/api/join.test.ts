@@ -16,10 +16,21 @@ import { createRefusals } from '../../../api/join/refusals';
 import { createNodeRemover } from '../../../api/remove-node';
 import type { Authority } from '../../../contracts/authority';
 import type { JoinRequest } from '../../../contracts/join';
-import { KV_PREFIX, identityKvKey, joinTokenKvKey, nodeKvKey } from '../../../contracts/kv';
+import {
+  KV_PREFIX,
+  identityKvKey,
+  joinTokenKvKey,
+  nodeKvKey,
+  nodeSettingsKvKey,
+  nodeStabilityKvKey,
+  replicaKvKey,
+} from '../../../contracts/kv';
+import type { Membership } from '../../../contracts/membership';
+import { ContainerOsError } from '../../../domain/errors';
 import type { JoinToken, NodeIdentity } from '../../../domain/identity';
 import { parseJoinToken } from '../../../domain/join-token';
 import type { ClusterEvent } from '../../../domain/model';
+import { buildReplica } from '../../support/builders';
 import { createMemoryStore } from '../../support/memory-store';
 import { eventually } from '../../support/wait';
 
@@ -353,7 +364,12 @@ test('the name of a removed node is free again, and its certificate is good for 
   const removed: string[] = [];
   const remover = createNodeRemover({
     store,
-    membership: { removeNode: async (nodeId) => void removed.push(nodeId) },
+    membership: {
+      removeNode: async ({ nodeId }) => {
+        removed.push(nodeId);
+        return true;
+      },
+    },
     controlPlaneNodeId: 'node-1',
     randomSuffix: () => 'suffix00',
     nowMs: () => clock.ms,
@@ -371,4 +387,118 @@ test('the name of a removed node is free again, and its certificate is good for 
   await join(await request(made.token));
   expect(identity()).not.toHaveProperty('revokedAtMs');
   expect(identity()?.serial).not.toBe(first);
+});
+
+/** A node with documents that is removed; another machine takes its name when `hold` of the removal is reached. */
+const createOvertaken = async (world: World) => {
+  const { tokens, join, request, store, clock } = world;
+  const made = await tokens.create({ uses: 3 });
+  await join(await request(made.token));
+  const ofMachine = (who: string) => {
+    const replica = buildReplica(`web-${who}`, 'node-2');
+    return [
+      { kind: 'set', key: nodeKvKey('node-2'), value: { who } },
+      { kind: 'set', key: nodeSettingsKvKey('node-2'), value: { who } },
+      { kind: 'set', key: nodeStabilityKvKey('node-2'), value: { who } },
+      { kind: 'set', key: replicaKvKey(replica, replica.id), value: replica },
+    ] as const;
+  };
+  await store.transact(ofMachine('old'));
+  const known = () => [
+    ...[nodeKvKey, nodeSettingsKvKey, nodeStabilityKvKey].flatMap((keyOf) =>
+      store.peek<{ readonly who: string }>(keyOf('node-2')).map(({ value }) => value.who),
+    ),
+    ...store.peek<{ readonly id: string }>(KV_PREFIX.replicas).map(({ value }) => value.id),
+  ];
+  return {
+    known,
+    removerWith: (removeNode: Membership['removeNode']) =>
+      createNodeRemover({
+        store,
+        membership: { removeNode },
+        controlPlaneNodeId: 'node-1',
+        randomSuffix: () => 'suffix00',
+        nowMs: () => clock.ms,
+      }),
+    take: async () => join(await request(made.token)),
+    publish: () => store.transact(ofMachine('new')),
+  };
+};
+
+test('a machine that takes the name while its node is taken out of Consul keeps what it has written', async () => {
+  const world = createWorld();
+  const { known, removerWith, take, publish } = await createOvertaken(world);
+  const revoked: (number | undefined)[] = [];
+  const remover = removerWith(async ({ identityIndex }) => {
+    revoked.push(identityIndex);
+    await take();
+    await publish();
+    // As when the process that asks has not looked again.
+    return true;
+  });
+  expect(await remover.remove('node-2')).toBeDefined();
+  expect(revoked).toEqual([expect.any(Number)]);
+  expect(known()).toEqual(['new', 'new', 'new', 'web-new']);
+  expect(world.identity()).not.toHaveProperty('revokedAtMs');
+});
+
+test('a machine that takes the name before anything else is done finds nothing said of it, and is left alone', async () => {
+  const world = createWorld();
+  const { known, removerWith, take, publish } = await createOvertaken(world);
+  const hold = world.store.holdWrites((operations) => operations.some(({ kind }) => kind === 'unchanged'));
+  const removed: unknown[] = [];
+  const remover = removerWith(async (name) => {
+    removed.push(name);
+    return true;
+  });
+  const removal = remover.remove('node-2');
+  await eventually(() => expect(hold.waiting).toBe(1));
+  const { identityIndex } = await take();
+  expect(world.store.peek(identityKvKey('node-2'))[0]?.index).toBe(identityIndex);
+  expect(known()).toEqual(['old', 'web-old']);
+  await publish();
+  hold.release();
+  expect(await removal).toBeLessThan(identityIndex);
+  expect(removed).toEqual([]);
+  expect(known()).toEqual(['new', 'new', 'new', 'web-new', 'web-old']);
+});
+
+test('a removal that ended half-way goes on where it was, also of a node whose identity cannot be read', async () => {
+  const world = createWorld();
+  const { known, removerWith, take } = await createOvertaken(world);
+  await world.store.transact([{ kind: 'set', key: identityKvKey('node-2'), value: null }]);
+  const seen: unknown[] = [];
+  const killed = removerWith(async (name) => {
+    seen.push(name);
+    throw new ContainerOsError('unavailable', 'the process was killed');
+  });
+  await expect(killed.remove('node-2')).rejects.toMatchObject({ code: 'unavailable' });
+  const again = removerWith(async (name) => {
+    seen.push(name);
+    return true;
+  });
+  await again.remove('node-2');
+  expect(seen[1]).toEqual(seen[0]);
+  expect(known()).toEqual([]);
+  await take();
+  expect(world.identity()).not.toHaveProperty('revokedAtMs');
+});
+
+test('a machine that asks to leave is removed, and not the one that has taken its name while it waited', async () => {
+  const world = createWorld();
+  const { known, removerWith, take, publish } = await createOvertaken(world);
+  const remover = removerWith(async () => true);
+  const serial = world.identity()?.serial ?? '';
+  expect(await remover.remove('node-2', serial.toUpperCase())).toBeDefined();
+  // Its answer was lost.
+  expect(await remover.remove('node-2', serial.toUpperCase())).toBeDefined();
+  expect(known()).toEqual([]);
+  await take();
+  await publish();
+  await expect(remover.remove('node-2', serial.toUpperCase())).rejects.toMatchObject({
+    code: 'unauthenticated',
+    message: expect.stringContaining('another machine now') as string,
+  });
+  expect(known()).toEqual(['new', 'new', 'new', 'web-new']);
+  expect(world.identity()).not.toHaveProperty('revokedAtMs');
 });

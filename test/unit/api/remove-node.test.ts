@@ -14,9 +14,10 @@ import { nodeDocument, replicaDocument, useApi } from './api-under-test';
 const removed: string[] = [];
 let consulIsAway = false;
 const use = useApi({
-  removeMember: async (nodeId) => {
+  removeMember: async ({ nodeId }) => {
     if (consulIsAway) throw new ContainerOsError('unavailable', 'Consul is away.');
     removed.push(nodeId);
+    return true;
   },
 });
 beforeEach(() => {
