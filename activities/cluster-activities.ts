@@ -12,6 +12,7 @@ import type { ClusterActivities } from '../contracts/activities';
 import type { ClusterChange } from '../contracts/cluster';
 import type { KeyValueStore } from '../contracts/key-value-store';
 import { eventKvKey, KV_PREFIX, nodeSettingsKvKey, operationKvKey, releasesKvPrefix } from '../contracts/kv';
+import type { LeaseKeys } from '../contracts/leases';
 import { RETRY, TIMEOUT } from '../contracts/timeouts';
 import type { ObservedChangedSignal } from '../contracts/workflows';
 import {
@@ -65,6 +66,7 @@ export interface ClusterDependencies {
       newest: Operation | undefined,
     ): Promise<void>;
   };
+  readonly leases: LeaseKeys;
   readonly imagesAhead: ImagesAhead;
   readonly warn: (message: string, error: unknown) => void;
   /** At least eight characters of chance. */
@@ -146,6 +148,7 @@ export const createClusterActivities = (deps: ClusterDependencies): ClusterActiv
 
   const housekeeping = createHousekeeping({
     store: deps.store,
+    leases: deps.leases,
     view: deps.view,
     removeAgain: (microservice) => deps.entities.recover(microservice, [], undefined),
   });

@@ -1,12 +1,13 @@
 /**
- * What the watch over the cluster does now and then: deletes what is old, and has removals taken up again that could
- * not reach all replicas.
+ * What the watch over the cluster does now and then: deletes what is old and what nobody holds of what is gone, and has
+ * removals taken up again that could not reach all replicas.
  *
  * Invariants: nobody's events push out those of everybody else; it takes a microservice for removed only where it is written that it was; that nothing is known of one
  * says nothing.
  */
 
 import type { KeyValueStore } from '../contracts/key-value-store';
+import type { LeaseKeys } from '../contracts/leases';
 import { KEPT_EVENTS, KEPT_REMOVED, KV_PREFIX } from '../contracts/kv';
 import {
   microserviceId,
@@ -20,6 +21,7 @@ import { deleteAll } from './delete-all';
 
 export interface HousekeepingDependencies {
   readonly store: KeyValueStore;
+  readonly leases: LeaseKeys;
   readonly view: {
     nodes(): readonly { readonly id: string; readonly up: boolean }[];
     replicas(): readonly ObservedReplica[];
@@ -56,7 +58,7 @@ export const forgettableEvents = (
 };
 
 /** @returns a function that does it all once */
-export const createHousekeeping = ({ store, view, removeAgain }: HousekeepingDependencies) => {
+export const createHousekeeping = ({ store, leases, view, removeAgain }: HousekeepingDependencies) => {
   const removeOrphans = async (removed: readonly Microservice[]) => {
     const up = new Set(view.nodes().flatMap(({ id, up: isUp }) => (isUp ? [id] : [])));
     const reachable = new Set(
@@ -65,6 +67,15 @@ export const createHousekeeping = ({ store, view, removeAgain }: HousekeepingDep
     for (const microservice of removed) {
       if (reachable.has(microserviceId(microservice))) await removeAgain(microservice);
     }
+  };
+
+  /** Of what was removed while its node was lost, which could not give its lease back. */
+  const forgetLeases = async () => {
+    const free = await leases.free();
+    if (free.length === 0) return;
+    const documents = await store.list<Microservice>(KV_PREFIX.microservices);
+    const living = new Set(documents.map(({ value }) => microserviceId(value)));
+    for (const lease of free) if (!living.has(lease.microservice)) await leases.forget(lease);
   };
 
   const forgetEvents = async () => {
@@ -106,5 +117,6 @@ export const createHousekeeping = ({ store, view, removeAgain }: HousekeepingDep
     await forgetRemoved(removed);
     await forgetEvents();
     await forgetOperations();
+    await forgetLeases();
   };
 };

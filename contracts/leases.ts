@@ -50,6 +50,21 @@ export interface Leases {
   close(): void;
 }
 
+/** A lease that nobody holds; its key says who had it last. */
+export interface FreeLease {
+  /** `project/name` in lower case. */
+  readonly microservice: string;
+  /** Of the key's last change; it changes when somebody takes the lease. */
+  readonly index: number;
+}
+
+/** For who keeps house. Both throw ContainerOsError `unavailable` when nobody answers. */
+export interface LeaseKeys {
+  free(): Promise<readonly FreeLease[]>;
+  /** Nothing happens to one that has changed since. */
+  forget(lease: FreeLease): Promise<void>;
+}
+
 /**
  * How long a lease lasts without being renewed. Long enough for Consul to be started again or to elect a leader, short
  * enough for people who wait. Consul's least is 10 s.
@@ -76,6 +91,12 @@ export type LeaseAnswer =
 
 export const nodeLeasesPath = (nodeId: string): string =>
   `/internal/v1/nodes/${encodeURIComponent(nodeId)}/leases`;
+
+/**
+ * How many leases a node may have through the cluster port: more than a machine runs of what is exclusive, so that one
+ * that is stolen cannot take them all.
+ */
+export const MAX_NODE_LEASES = 200;
 
 export const MAX_LEASES = 1_000;
 export const MAX_LEASES_BYTES = 400_000;

@@ -16,6 +16,7 @@ import { createControlPlaneActivities } from '../activities/control-plane-activi
 import { createImagesAhead } from '../activities/images-ahead';
 import { createClusterView } from '../adapters/consul/cluster-view';
 import { createConsulClient } from '../adapters/consul/consul-client';
+import { createConsulLeaseKeys } from '../adapters/consul/leases';
 import { createKeyValueStore } from '../adapters/consul/kv-store';
 import { createKvStore } from '../adapters/consul/watch-kv';
 import { replicasKvPrefix } from '../contracts/kv';
@@ -90,6 +91,7 @@ export const startControlPlane = (
       store,
       view,
       entities: entitiesOf(client),
+      leases: createConsulLeaseKeys(consul),
       imagesAhead: createImagesAhead({ store, view, pullAhead: pullsAheadBy(client), nowMs: Date.now }),
       randomSuffix,
       warn: (message, error) => logger.warn({ err: error }, message),

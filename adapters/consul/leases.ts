@@ -16,6 +16,7 @@ import {
   LEASE_LASTS_MS,
   LEASE_LOCK_DELAY_MS,
   type Lease,
+  type LeaseKeys,
   type LeaseHolder,
   type Leases,
 } from '../../contracts/leases';
@@ -257,3 +258,26 @@ export const createConsulLeases = (
     },
   };
 };
+
+/** @param consul with a token that may write keys below `containeros/leases/` */
+export const createConsulLeaseKeys = (consul: Pick<ConsulClient, 'request'>): LeaseKeys => ({
+  free: async () => {
+    const { status, body } = await consul.request<readonly LockEntry[]>({
+      path: kvPath(LEASES_KV_PREFIX),
+      query: { recurse: true, consistent: true },
+    });
+    return status === 404
+      ? []
+      : body
+          .filter(({ Session }) => Session === undefined)
+          .map(({ Key, ModifyIndex }) => ({
+            microservice: Key.slice(LEASES_KV_PREFIX.length),
+            index: ModifyIndex,
+          }));
+  },
+  // The lock delay of a key, if it has one still, outlives it: it is kept by name.
+  forget: async ({ microservice, index }) => {
+    const path = kvPath(`${LEASES_KV_PREFIX}${microservice}`);
+    await consul.request({ method: 'DELETE', path, query: { cas: index } });
+  },
+});

@@ -5,9 +5,11 @@
 
 import { createClusterPortLeases } from '../../adapters/cluster-port/leases';
 import { createNodeAccess } from '../../adapters/consul/access';
-import { createConsulLeases } from '../../adapters/consul/leases';
+import { createHousekeeping } from '../../activities/housekeeping';
+import { createConsulLeaseKeys, createConsulLeases } from '../../adapters/consul/leases';
+import { createKeyValueStore } from '../../adapters/consul/kv-store';
 import { createNodeLeases } from '../../api/cluster-port/node-leases';
-import { leaseKvKey } from '../../contracts/kv';
+import { leaseKvKey, microserviceKvKey } from '../../contracts/kv';
 import {
   LEASE_FREE_AFTER_MS,
   LEASE_LASTS_MS,
@@ -17,6 +19,8 @@ import {
   type LeaseGrant,
   type Leases,
 } from '../../contracts/leases';
+import { microserviceId, type Microservice } from '../../domain/model';
+import { buildRelease } from '../support/builders';
 import { startGuardedConsul, type GuardedConsul } from '../support/consul';
 import { eventually } from '../support/wait';
 import { ask, dial, startTestPort, type TestPort } from './cluster-port';
@@ -29,6 +33,11 @@ const RULES = `
   session_prefix "" { policy = "write" }
   node_prefix "" { policy = "read" }
   agent_prefix "" { policy = "read" }`;
+
+/** Of leases for each node, and fewer than nodes have otherwise. */
+const LIMIT = 20;
+/** Everything else is there. */
+const removed = new Set<string>();
 
 let consul: GuardedConsul;
 let target: TestPort;
@@ -54,7 +63,13 @@ beforeAll(async () => {
   await consul.grant('containeros', CONTROL, RULES);
   const control = consul.clientOf(CONTROL);
   first = createConsulLeases(control, 'first');
-  target = await startTestPort({ leases: createNodeLeases((id) => createConsulLeases(control, id)) });
+  target = await startTestPort({
+    leases: createNodeLeases({
+      leasesOf: (id) => createConsulLeases(control, id),
+      isMicroservice: (key) => Promise.resolve(!removed.has(microserviceId(key))),
+      limit: LIMIT,
+    }),
+  });
   a = throughPort('a');
   b = throughPort('b');
   for (const id of ['a', 'b', 'c']) {
@@ -237,5 +252,107 @@ test('while Consul is away nobody hears that it has a lease', async () => {
     await expect(a.renew([leaseOf('clock-1')])).rejects.toMatchObject({ code: 'unavailable' });
   } finally {
     consul.server.signal('SIGCONT');
+  }
+}, 30_000);
+
+test('a node has no lease of what is no microservice, and keeps what it has of one that is removed', async () => {
+  const lease = leaseOf('clock-1');
+  const stranger = leaseOf('clock-2');
+  expect(await a.acquire(lease)).toEqual(HELD);
+  removed.add(microserviceId(lease)).add(microserviceId(stranger));
+  try {
+    await expect(a.acquire(stranger)).rejects.toMatchObject({
+      code: 'not_found',
+      message: expect.stringContaining(`no microservice ${stranger.name} in the project default`) as string,
+    });
+    expect(await a.renew([lease])).toEqual({ lastsMs: LEASE_LASTS_MS, lost: [] });
+    await a.release(lease);
+    await expect(a.acquire(lease)).rejects.toMatchObject({ code: 'not_found' });
+  } finally {
+    removed.clear();
+  }
+}, 30_000);
+
+test('a node has as many leases as it may, also when it asks for many at once, and others have the rest', async () => {
+  for (const lease of await a.held()) await a.release(lease);
+  const all = Array.from({ length: LIMIT + 5 }, (_, at) => leaseOf(`clock-${at}`));
+  const asked = await Promise.allSettled(all.map((lease) => a.acquire(lease)));
+  const refused = asked.flatMap((one) => (one.status === 'rejected' ? [one.reason as unknown] : []));
+  expect(refused).toHaveLength(5);
+  for (const reason of refused) expect(reason).toMatchObject({ code: 'forbidden' });
+  const held = await a.held();
+  expect(held).toHaveLength(LIMIT);
+  // One that it has may be asked for again.
+  const [own] = held;
+  if (own === undefined) throw new Error('no lease is held');
+  expect(await a.acquire(all.find(({ replicaId }) => replicaId === own.replicaId) ?? own)).toEqual(HELD);
+  const left = all.find(({ replicaId }) => !held.some((one) => one.replicaId === replicaId));
+  if (left === undefined) throw new Error('no lease is left');
+  expect(await b.acquire(left)).toEqual(HELD);
+  await b.release(left);
+  await a.release(own);
+  expect(await a.acquire(left)).toEqual(HELD);
+  for (const lease of await a.held()) await a.release(lease);
+}, 60_000);
+
+test('keys of microservices that are gone go, unless somebody holds them', async () => {
+  const control = consul.clientOf(CONTROL);
+  const store = createKeyValueStore({ address: control.address, token: CONTROL }, (message) => {
+    throw new Error(message);
+  });
+  const keys = createConsulLeaseKeys(control);
+  const [gone, held, living] = [leaseOf('clock-1'), leaseOf('clock-2'), leaseOf('clock-3')];
+  const freeOf = async () => (await keys.free()).map(({ microservice }) => microservice);
+  try {
+    for (const lease of [gone, living]) {
+      await control.request({
+        method: 'PUT',
+        path: `/kv/${leaseKvKey(lease)}`,
+        body: { ...lease, nodeId: 'x' },
+      });
+    }
+    expect(await first.acquire(held)).toEqual(HELD);
+    const document: Microservice = {
+      project: living.project,
+      name: living.name,
+      generation: 1,
+      scale: 1,
+      release: buildRelease(),
+      releaseNumbers: [1],
+      state: 'steady',
+      message: '',
+      operation: 'operation-1',
+      createdAtMs: 1,
+      updatedAtMs: 1,
+    };
+    await store.transact([{ kind: 'set', key: microserviceKvKey(living), value: document }]);
+    const free = await keys.free();
+    expect(free.map(({ microservice }) => microservice)).toEqual(
+      expect.arrayContaining([gone, living].map(microserviceId)),
+    );
+
+    // Taken after it was looked at.
+    const seen = free.find(({ microservice }) => microservice === microserviceId(gone));
+    if (seen === undefined) throw new Error('the key is not free');
+    expect(await first.acquire(gone)).toEqual(HELD);
+    await keys.forget(seen);
+    expect((await first.renew([gone])).lost).toEqual([]);
+    await first.release(gone);
+    await control.request({ method: 'PUT', path: `/kv/${leaseKvKey(gone)}`, body: { ...gone, nodeId: 'x' } });
+
+    const keepHouse = createHousekeeping({
+      store,
+      leases: keys,
+      view: { nodes: () => [], replicas: () => [] },
+      removeAgain: () => Promise.reject(new Error('nothing is removed again')),
+    });
+    for (const _ of [1, 2]) {
+      await keepHouse();
+      expect(await freeOf()).toEqual([microserviceId(living)]);
+      expect((await first.renew([held])).lost).toEqual([]);
+    }
+  } finally {
+    await first.release(held);
+    store.close();
   }
 }, 30_000);

@@ -6,6 +6,7 @@ import { createClusterActivities } from '../../activities/cluster-activities';
 import { createClusterView } from '../../adapters/consul/cluster-view';
 import { createConsulClient } from '../../adapters/consul/consul-client';
 import { createKeyValueStore } from '../../adapters/consul/kv-store';
+import { createConsulLeaseKeys } from '../../adapters/consul/leases';
 import { createMembership } from '../../adapters/consul/membership';
 import { createKvStore } from '../../adapters/consul/watch-kv';
 import { createNodeRemover } from '../../api/remove-node';
@@ -46,6 +47,7 @@ test('each change is told once, a second loss makes it unstable, and removal end
         running: async () => new Set(),
         recover: async () => undefined,
       },
+      leases: createConsulLeaseKeys(consul),
       imagesAhead: { note: () => undefined, keep: () => Promise.resolve() },
       warn,
       randomSuffix,

@@ -17,6 +17,8 @@ export const startWatch = ({ cluster, client }: Project): Watch => {
     store: cluster.store,
     view: cluster.view,
     entities: entitiesOf(client),
+    // What becomes of them is told by leases.test.ts.
+    leases: { free: () => Promise.resolve([]), forget: () => Promise.reject(new Error('not faked: forget')) },
     imagesAhead: { note: () => undefined, keep: () => Promise.resolve() },
     randomSuffix: () => `watch${String((suffix += 1)).padStart(12, '0')}`,
     warn: (message, error) => {

@@ -32,7 +32,7 @@ import { createRefusals as createJoinRefusals } from '../../api/join/refusals';
 import type { NodeStreams } from '../../api/node-streams';
 import { JOIN_PATH, type LeaveAnswer, type LeaveRequest } from '../../contracts/join';
 import type { KeyValueStore } from '../../contracts/key-value-store';
-import { identityKvKey } from '../../contracts/kv';
+import { identityKvKey, microserviceKvKey } from '../../contracts/kv';
 import type { KvStore } from '../../contracts/kv-store';
 import type { GossipTiming } from '../../domain/gossip-profile';
 import type { ObservedNode } from '../../domain/model';
@@ -96,7 +96,10 @@ export const startHeadPort = async (
   const routes = createNodeRoutes({
     nodeStreams,
     documents: createNodeDocuments({ store, catalogue, liveness, clusterId }),
-    leases: createNodeLeases((nodeId) => createConsulLeases(consul, nodeId)),
+    leases: createNodeLeases({
+      leasesOf: (nodeId) => createConsulLeases(consul, nodeId),
+      isMicroservice: async (key) => (await store.get(microserviceKvKey(key))) !== undefined,
+    }),
     identities: createIdentities(identity),
     refreshIdentities,
     leave: deps.leave,

@@ -101,6 +101,8 @@ const createWatch = (store = createMemoryStore()) => {
         entities.add(microservice.name);
       },
     },
+    // What becomes of them is told by leases.test.ts.
+    leases: { free: () => Promise.resolve([]), forget: () => Promise.reject(new Error('not faked: forget')) },
     // What it does is told by images-ahead.test.ts.
     imagesAhead: { note: () => undefined, keep: () => Promise.resolve() },
     warn: (message) => warnings.push(message),
