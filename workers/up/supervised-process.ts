@@ -3,7 +3,7 @@
  *
  * Invariants: at most one process of a role runs per data directory, also after the supervisor itself was killed (the
  * pid file leads to the orphan); restarts back off; one that has said that it lives and then says nothing hangs, unless
- * this process was held up itself.
+ * this process was held up itself; one that is asked to end is killed when it does not.
  */
 
 import { spawn, type ChildProcess } from 'node:child_process';
@@ -37,6 +37,8 @@ export interface ProcessSpec {
   readonly onExit?: (how: string) => void;
   /** How long a process of ours may be silent before it counts as hanging, in milliseconds. */
   readonly silenceMs?: number;
+  /** How long a process may take to end when it is asked to, in milliseconds. */
+  readonly graceMs?: number;
 }
 
 /** Far beyond what a busy machine keeps a process waiting, and what a collection of garbage takes. */
@@ -80,10 +82,20 @@ export interface SupervisedProcess {
   readonly role: string;
   pid(): number | undefined;
   send(message: object): void;
-  /** Ends it in order, and starts it again. */
+  /** Ends it, in order if it does so in time, and starts it again. */
   restart(): void;
   stop(): Promise<void>;
 }
+
+/** Asks a child to end, and kills it when it does not: one that is frozen never hears the question. */
+const endInOrder = (child: ChildProcess, graceMs: number, onLate: () => void): void => {
+  const kill = setTimeout(() => {
+    onLate();
+    child.kill('SIGKILL');
+  }, graceMs);
+  child.once('exit', () => clearTimeout(kill));
+  child.kill('SIGTERM');
+};
 
 const isAlive = (pid: number): boolean => {
   try {
@@ -229,6 +241,16 @@ export const superviseProcess = (spec: ProcessSpec, logger: Logger): SupervisedP
     }
   };
   const finished = loop();
+  /** What is asked to end already; asked again, it gets no more time. */
+  let ending: ChildProcess | undefined;
+  const endChild = (): void => {
+    if (child?.pid === undefined || child === ending) return;
+    const { pid } = child;
+    ending = child;
+    endInOrder(child, spec.graceMs ?? STOP_GRACE_MS, () =>
+      logger.error(`${spec.role} (process ${pid}) does not end when it is asked to; killing it`),
+    );
+  };
 
   return {
     role: spec.role,
@@ -236,21 +258,11 @@ export const superviseProcess = (spec: ProcessSpec, logger: Logger): SupervisedP
     send: (message) => {
       if (child?.connected === true) child.send(message, () => undefined);
     },
-    restart: () => {
-      child?.kill('SIGTERM');
-    },
+    restart: endChild,
     stop: async () => {
       isStopping = true;
       abort.abort();
-      const stopped = child;
-      if (stopped?.pid !== undefined) {
-        stopped.kill('SIGTERM');
-        // A frozen process does not hear SIGTERM.
-        const kill = setTimeout(() => stopped.kill('SIGKILL'), STOP_GRACE_MS);
-        await finished;
-        clearTimeout(kill);
-        return;
-      }
+      endChild();
       await finished;
     },
   };

@@ -12,6 +12,7 @@ import { endOrphan, processStart, superviseProcess } from '../../../../workers/u
 import { eventually } from '../../../support/wait';
 
 const SILENCE_MS = 400;
+const GRACE_MS = 400;
 const alive = `process.send({ kind: 'alive' });`;
 let runDirectory: string;
 
@@ -34,6 +35,7 @@ const supervise = (script: string) => {
       onMessage: (message) => messages.push(message),
       onExit: (how) => ends.push(how),
       silenceMs: SILENCE_MS,
+      graceMs: GRACE_MS,
     },
     pino({ level: 'silent' }),
   );
@@ -62,6 +64,47 @@ test('one that speaks on, or has not spoken yet, is left alone', async () => {
   expect(speaking.ends).toEqual([]);
   expect(starting.ends).toEqual([]);
   await Promise.all([speaking, starting, hanging].map(({ supervised }) => supervised.stop()));
+});
+
+describe('one that is to end', () => {
+  /** It tells its own number, and never that it lives: as engines do. */
+  const engine = (rest = '') => supervise(`${rest} process.send(process.pid); setInterval(() => 0, 1_000);`);
+  const started = (messages: readonly unknown[], times: number) =>
+    eventually(() => expect(messages.length).toBe(times), { timeoutMs: 20_000 });
+
+  test('is started again once it has ended in order', async () => {
+    const { supervised, messages, ends } = engine();
+    await started(messages, 1);
+    supervised.restart();
+    await started(messages, 2);
+    expect(ends).toEqual(['SIGTERM']);
+    await supervised.stop();
+    expect(ends).toEqual(['SIGTERM', 'SIGTERM']);
+  });
+
+  test.each([
+    ['is frozen', '', 'SIGSTOP'],
+    ['does not want to', `process.on('SIGTERM', () => 0);`, undefined],
+  ] as const)('is killed and started again when it %s', async (_, script, signal) => {
+    const { supervised, messages, ends } = engine(script);
+    await started(messages, 1);
+    if (signal !== undefined) process.kill(messages[0] as number, signal);
+    supervised.restart();
+    await started(messages, 2);
+    expect(ends).toEqual(['SIGKILL']);
+    expect(supervised.pid()).toBe(messages[1]);
+    await supervised.stop();
+  });
+
+  test('is killed when it hangs as all is stopped, also if it was to be started again', async () => {
+    const { supervised, messages, ends } = engine();
+    await started(messages, 1);
+    process.kill(messages[0] as number, 'SIGSTOP');
+    supervised.restart();
+    await supervised.stop();
+    expect(ends).toEqual(['SIGKILL']);
+    expect(messages.length).toBe(1);
+  });
 });
 
 describe('what an earlier start left', () => {
