@@ -10,6 +10,7 @@ import type { ClusterChange } from '../contracts/cluster';
 import type { KeyValueStore } from '../contracts/key-value-store';
 import { KV_PREFIX } from '../contracts/kv';
 import { AHEAD } from '../contracts/timeouts';
+import { groupBy } from '../domain/group-by';
 import { microserviceId, type Microservice, type ObservedReplica, type SnapshotNode } from '../domain/model';
 import { findSpares } from '../domain/placement/spares';
 
@@ -67,11 +68,7 @@ export const createImagesAhead = (deps: ImagesAheadDependencies): ImagesAhead =>
   const wantedByNode = async (
     nodes: readonly SnapshotNode[],
   ): Promise<ReadonlyMap<string, ReadonlySet<string>>> => {
-    const replicas = new Map<string, ObservedReplica[]>();
-    for (const replica of view.replicas()) {
-      const id = microserviceId(replica);
-      replicas.set(id, [...(replicas.get(id) ?? []), replica]);
-    }
+    const replicas = groupBy(view.replicas(), microserviceId);
     const wanted = new Map<string, Set<string>>();
     const microservices = await store.list<Microservice>(KV_PREFIX.microservices);
     for (const [index, { value }] of microservices.entries()) {

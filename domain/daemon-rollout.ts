@@ -6,6 +6,7 @@
  * node that has no room for the new one keeps the old one; old ones on nodes that want none go last of all.
  */
 
+import { groupBy } from './group-by';
 import { isOfRelease, type ObservedReplica } from './model';
 import type { Batch, RolloutContext, StartStep } from './rollout';
 import { OLD_RANKS, oldRank } from './old-rank';
@@ -26,8 +27,7 @@ export const planDaemon = (
   const { outdated, broken, surplus } = buckets;
   const wanting = new Set(buckets.missingOn);
   const release = request.desired.release.number;
-  const oldOn = new Map<string, ObservedReplica[]>();
-  for (const replica of outdated) oldOn.set(replica.nodeId, [...(oldOn.get(replica.nodeId) ?? []), replica]);
+  const oldOn = groupBy(outdated, ({ nodeId }) => nodeId);
   const had = new Set([...outdated, ...broken.map(({ replica }) => replica)].map(({ nodeId }) => nodeId));
 
   // Old ones that nobody wants where they are may be all that serves until the new ones do.

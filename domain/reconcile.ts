@@ -8,6 +8,7 @@
 
 import { scaleOf } from './exclusive';
 import { hasReturnedWith, isUnstable } from './flapping';
+import { groupBy } from './group-by';
 import { isOfRelease, type ObservedReplica, type PlanRequest, type Snapshot, type StopReason } from './model';
 import { daemonNodes, daemonScale } from './placement/daemon';
 import { needsOf } from './placement/needs';
@@ -123,9 +124,7 @@ const chooseSurplus = (
     return left.id < right.id;
   };
   // Within a node the order never changes, so only the first of each node has to be compared.
-  const queues = new Map<string, ObservedReplica[]>();
-  for (const replica of replicas)
-    queues.set(replica.nodeId, [...(queues.get(replica.nodeId) ?? []), replica]);
+  const queues = groupBy(replicas, ({ nodeId }) => nodeId);
   for (const queue of queues.values()) queue.sort((left, right) => (isBefore(left, right) ? 1 : -1));
   const chosen: ObservedReplica[] = [];
   while (chosen.length < count) {
