@@ -13,6 +13,7 @@ import type { HostPortChooser } from '../../adapters/docker/host-ports';
 import { boundPorts, isRemovalBegun, type ReplicaContainers } from '../../adapters/docker/replica-containers';
 import { ContainerOsError } from '../../domain/errors';
 import { groupByReplica, rememberReplica, specFromLabels, type NodeMemory } from './node-memory';
+import { createTroubles } from './troubles';
 
 /** Everything is looked at this often, whatever events said or did not say. */
 const LOOK_AT_ALL_EVERY_MS = 60_000;
@@ -39,6 +40,7 @@ export const createEngineKeeper = (deps: {
   readonly onEngineAway: (reason: string) => void;
 }): EngineKeeper => {
   const { docker, events, containers, memory, ports, logger } = deps;
+  const troubles = createTroubles(logger);
   let engine: EngineInfo | undefined;
   let isAdopted = false;
   let waiting: ((engine: EngineInfo) => void)[] = [];
@@ -73,10 +75,11 @@ export const createEngineKeeper = (deps: {
       engine = await readEngineInfo(docker);
       await adopt();
       isAdopted = true;
+      troubles.over('reach', 'what runs on the engine can be read again');
       deps.onEngine(engine);
       for (const resolve of waiting.splice(0)) resolve(engine);
     } catch (error) {
-      logger.warn({ err: error }, 'could not read what runs on the engine');
+      troubles.note('reach', error, 'what runs on the engine cannot be read; trying again');
       if (events.isConnected()) retry = setTimeout(() => void reach(), RETRY_MS);
     }
   };

@@ -21,6 +21,7 @@ import { createLeaseBook, HALT_GRACE_MS, RENEW_EVERY_MS } from './lease-book';
 import { machineClockMs, readDeadlines, writeDeadlines } from './lease-file';
 import type { LeaseGuard } from './lease-guard-process';
 import type { NodeMemory } from './node-memory';
+import { createTroubles } from './troubles';
 
 export interface ExclusiveKeeper {
   start(): void;
@@ -80,6 +81,7 @@ export const createExclusiveKeeper = (deps: {
   const { leases, memory, containers, locks, guard, eventLog, logger, nowMs = machineClockMs } = deps;
   const book = createLeaseBook();
   const stopped = new AbortController();
+  const troubles = createTroubles(logger);
   /** Not given back yet. */
   const owed = new Map<string, Lease>();
   const lapsing = new Set<string>();
@@ -97,8 +99,13 @@ export const createExclusiveKeeper = (deps: {
   const tryToWriteDown = (): void => {
     try {
       writeDown();
+      troubles.over('write', `the leases of this node are written to ${deps.file} again`);
     } catch (error) {
-      logger.warn({ err: error }, `the leases of this node could not be written to ${deps.file}`);
+      troubles.note(
+        'write',
+        error,
+        `the leases of this node cannot be written to ${deps.file}; trying again`,
+      );
     }
   };
 
@@ -118,19 +125,25 @@ export const createExclusiveKeeper = (deps: {
   /** Stops all that runs of a replica, whatever the engine says at first; gives up when it may run again. */
   const halt = async (replicaId: string): Promise<void> => {
     const haltedAt = performance.now();
+    const trouble = `halt ${replicaId}`;
     for (;;) {
-      if (stopped.signal.aborted || book.mayRun(replicaId, nowMs())) return;
+      if (stopped.signal.aborted || book.mayRun(replicaId, nowMs())) return troubles.forget(trouble);
       try {
         const found = (await containers.list(replicaId)).filter(
           ({ labels }) => labels[LABEL.role] !== 'sandbox',
         );
         const graceMs = Math.max(0, HALT_GRACE_MS - (performance.now() - haltedAt));
         const wereRunning = await Promise.all(found.map(({ id }) => containers.halt(id, graceMs)));
+        troubles.over(trouble, `replica ${replicaId}, which has no lease, can be stopped again`);
         if (!wereRunning.includes(true)) return;
         const replica = memory.get(replicaId);
         if (replica !== undefined) replica.isHalted = true;
       } catch (error) {
-        logger.warn({ err: error, replica: replicaId }, 'could not stop a replica without a lease');
+        troubles.note(
+          trouble,
+          error,
+          `replica ${replicaId}, which has no lease, cannot be stopped; trying again until it has stopped`,
+        );
       }
       await pause(HALT_RETRY_MS, stopped.signal);
     }
