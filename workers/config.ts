@@ -11,6 +11,7 @@ import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 
 import { ContainerOsError, type Problem } from '../domain/errors';
+import { isNodeId } from '../domain/identity';
 
 import { ownPrivateAddress } from './own-address';
 
@@ -247,7 +248,7 @@ export const parseConfig = (
     problems.push({ path: '--password', message: 'must have 8 characters at least' });
 
   const nodeId = (text('node-name') ?? hostname()).toLowerCase();
-  if (!/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/.test(nodeId)) {
+  if (!isNodeId(nodeId)) {
     problems.push({ path: '--node-name', message: `must be a DNS label, not "${nodeId}"` });
   }
 

@@ -9,6 +9,7 @@ import type { TLSSocket } from 'node:tls';
 
 import { REVOKED_WORDS } from '../../contracts/join';
 import { ContainerOsError } from '../../domain/errors';
+import { isNodeId } from '../../domain/identity';
 
 export interface PeerIdentity {
   readonly nodeId: string;
@@ -28,8 +29,6 @@ export interface PeerRules {
   nowMs(): number;
 }
 
-const NODE_ID = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/;
-
 type TlsView = Pick<
   TLSSocket,
   'authorized' | 'authorizationError' | 'getPeerX509Certificate' | 'getPeerCertificate'
@@ -48,7 +47,7 @@ export const peerOf = (socket: TlsView, clusterId: string): Peer => {
   const subject = socket.getPeerCertificate().subject as Readonly<Record<string, unknown>>;
   const { CN: nodeId, O: organisation } = subject;
   if (organisation !== clusterId) return { problem: 'its certificate is one of another cluster' };
-  if (certificate.ca || typeof nodeId !== 'string' || !NODE_ID.test(nodeId)) {
+  if (certificate.ca || typeof nodeId !== 'string' || !isNodeId(nodeId)) {
     return { problem: 'its certificate is not one of a node' };
   }
   return {
