@@ -28,7 +28,7 @@ import { isMovable } from '../domain/placement/snapshot';
 import { revokeIdentity } from './join/identities';
 
 export interface NodeRemover {
-  /** @throws {ContainerOsError} `conflict` for the machine that runs the control plane */
+  /** @throws {ContainerOsError} `conflict` for the head node */
   assertRemovable(nodeId: string): void;
   /**
    * @param serial of the certificate of a node that asks for itself, in hex of either case; left out: whoever has the name
@@ -43,8 +43,7 @@ export interface NodeRemover {
 export interface NodeRemoverDeps {
   readonly store: KeyValueStore;
   readonly membership: Membership;
-  /** The machine that runs the control plane. */
-  readonly controlPlaneNodeId: string;
+  readonly headNodeId: string;
   /** At least eight characters of chance. */
   readonly randomSuffix: () => string;
   readonly nowMs: () => number;
@@ -59,7 +58,7 @@ interface Stored {
 const DELETED_AT_ONCE = 60;
 
 export const createNodeRemover = (deps: NodeRemoverDeps): NodeRemover => {
-  const { store, membership, controlPlaneNodeId, randomSuffix, nowMs } = deps;
+  const { store, membership, headNodeId, randomSuffix, nowMs } = deps;
 
   /** @returns Consul's index of the write; undefined when another machine has taken the name */
   const write = async (
@@ -109,7 +108,7 @@ export const createNodeRemover = (deps: NodeRemoverDeps): NodeRemover => {
   };
 
   const assertRemovable = (nodeId: string): void => {
-    if (nodeId !== controlPlaneNodeId) return;
+    if (nodeId !== headNodeId) return;
     throw new ContainerOsError(
       'conflict',
       `Node ${nodeId} runs the control plane, which the cluster cannot be without. To have nothing else run there, drain it: POST /v1/nodes/${nodeId}/drain.`,

@@ -318,7 +318,7 @@ export const PATH_OPERATIONS: readonly PathOperation[] = [
     tag: 'Nodes',
     summary: 'Remove a node for good',
     description:
-      'Takes its identity, its access and its membership away; what ran there starts elsewhere. A removal that failed half-way is finished by repeating it. The machine that runs the control plane cannot be removed, nor, without `force`, a node that is up and has replicas.',
+      'Takes its identity, its access and its membership away; what ran there starts elsewhere. A removal that failed half-way is finished by repeating it. The head node, whose machine runs the control plane, cannot be removed, nor, without `force`, a node that is up and has replicas.',
     query: removeNodeQuery,
     answers: { 200: json('RemovedNode', 'Its name may be used again.') },
     errors: ['not_found', 'conflict', 'unavailable'],

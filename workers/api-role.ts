@@ -85,7 +85,7 @@ export const runApiRole = async (config: Config, logger: Logger): Promise<void> 
   const nodeRemover = createNodeRemover({
     store,
     membership: createMembership(consul),
-    controlPlaneNodeId: config.nodeId,
+    headNodeId: config.nodeId,
     randomSuffix,
     nowMs: Date.now,
   });

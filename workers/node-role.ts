@@ -25,7 +25,7 @@ type Connections = Pick<
   | 'credentials'
 >;
 
-/** On the machine with the control plane. */
+/** On the head node. */
 const atHome = (config: Config): Connections => {
   const { clusterId, internalToken } = openInstallation(config);
   return {

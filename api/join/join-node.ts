@@ -20,7 +20,7 @@ import type { AttemptLimiter } from '../attempt-limiter';
 import { ProblemError } from '../problem';
 
 import { hashSecret } from './join-tokens';
-import type { Refusals } from './refusals';
+import type { RefusedJoins } from './refused-joins';
 
 export const MAX_CLOCK_DIFFERENCE_MS = 5 * 60_000;
 const OLDEST_DOCKER = { major: 20, minor: 10 };
@@ -39,10 +39,10 @@ export interface JoinDeps {
   readonly store: KeyValueStore;
   readonly authority: Authority;
   readonly clusterId: string;
-  /** The machine with the control plane, which is a node without having joined. */
+  /** Of the head node, which is a node without having joined. */
   readonly headNodeId: string;
   readonly limiter: AttemptLimiter;
-  readonly refusals: Refusals;
+  readonly refusedJoins: RefusedJoins;
   readonly nowMs: () => number;
   /** Told of an event that could not be written. */
   readonly onEventLost: (error: unknown) => void;
@@ -116,7 +116,7 @@ export type JoinNode = (read: () => JoinRequest, source: string) => Promise<Admi
 
 /** Makes the function that answers joins. */
 export const createJoinNode = (deps: JoinDeps): JoinNode => {
-  const { store, authority, clusterId, headNodeId, limiter, refusals, nowMs } = deps;
+  const { store, authority, clusterId, headNodeId, limiter, refusedJoins, nowMs } = deps;
 
   const takenBy = (nodeId: string) =>
     new Refusal(
@@ -229,7 +229,7 @@ export const createJoinNode = (deps: JoinDeps): JoinNode => {
 
   const tellRefusal = async (error: ContainerOsError, source: string, atMs: number): Promise<void> => {
     const reason = error instanceof Refusal ? error.reason : error.code;
-    if (!refusals.isNews(reason, source, atMs)) return;
+    if (!refusedJoins.isNews(reason, source, atMs)) return;
     const event: ClusterEvent = {
       atMs,
       level: 'warning',

@@ -73,7 +73,7 @@ test('one that is removed is refused from then on, and what it had is replaced',
   expect(await removed.engine.docker.listContainers({ all: true })).toEqual([]);
 }, 120_000);
 
-test('the machine with the control plane stays', async () => {
+test('the head node stays', async () => {
   const answer = await cluster.instance.api('DELETE', '/v1/nodes/node-1?force=true');
   expect(answer.status).toBe(409);
   expect(answer.text).toContain('runs the control plane');

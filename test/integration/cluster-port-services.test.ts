@@ -459,7 +459,7 @@ test('a node that says nothing is shown as dead, until it speaks again', async (
   const say = (node: TestNode) => node.agent.report(nodeAliveCheckId(node.id), 'passing', 'It is alive.');
   const line = (id: string, state: string) =>
     `${id} containeros-node-${id}:0 containeros-node-${id}:alive=${state}`;
-  // The first machine's worker registers at its agent, which runs the check.
+  // The head node's worker registers at its agent, which runs the check.
   await consul.management.request({
     method: 'PUT',
     path: '/catalog/register',

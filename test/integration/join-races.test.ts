@@ -8,7 +8,7 @@ import { createAttemptLimiter } from '../../api/attempt-limiter';
 import { createIdentities, followRevocations } from '../../api/join/identities';
 import { createJoinNode } from '../../api/join/join-node';
 import { createJoinTokens } from '../../api/join/join-tokens';
-import { createRefusals } from '../../api/join/refusals';
+import { createRefusedJoins } from '../../api/join/refused-joins';
 import { KV_PREFIX } from '../../contracts/kv';
 import type { NodeIdentity } from '../../domain/identity';
 import { parseJoinToken } from '../../domain/join-token';
@@ -55,7 +55,7 @@ test('of many joins at once as many succeed as the token has uses, and the view 
         clusterId: CLUSTER,
         headNodeId: 'first',
         limiter: createAttemptLimiter(),
-        refusals: createRefusals(),
+        refusedJoins: createRefusedJoins(),
         nowMs: Date.now,
         onEventLost: () => undefined,
       }),

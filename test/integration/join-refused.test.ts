@@ -17,7 +17,7 @@ import { createTemporalGateway } from '../../api/cluster-port/temporal-gateway';
 import { createJoinNode } from '../../api/join/join-node';
 import { createJoinRoute } from '../../api/join/join-route';
 import { createJoinTokens, type JoinTokens } from '../../api/join/join-tokens';
-import { createRefusals } from '../../api/join/refusals';
+import { createRefusedJoins } from '../../api/join/refused-joins';
 import type { Authority } from '../../contracts/authority';
 import { JOIN_PATH } from '../../contracts/join';
 import { KV_PREFIX } from '../../contracts/kv';
@@ -100,7 +100,7 @@ beforeEach(async () => {
       clusterId: CLUSTER,
       headNodeId: 'first',
       limiter: createAttemptLimiter(),
-      refusals: createRefusals(),
+      refusedJoins: createRefusedJoins(),
       nowMs: Date.now,
       onEventLost: (error) => {
         throw error;

@@ -125,7 +125,7 @@ test('each change is told once, a second loss makes it unstable, and removal end
     const remover = createNodeRemover({
       store,
       membership: createMembership(consul),
-      controlPlaneNodeId: 'one',
+      headNodeId: 'one',
       randomSuffix,
       nowMs: Date.now,
     });

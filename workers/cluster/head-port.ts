@@ -28,7 +28,7 @@ import { createIdentities, followRevocations } from '../../api/join/identities';
 import { createJoinNode } from '../../api/join/join-node';
 import { createJoinRoute } from '../../api/join/join-route';
 import type { LeavingNode } from '../../api/join/leave-node';
-import { createRefusals as createJoinRefusals } from '../../api/join/refusals';
+import { createRefusedJoins } from '../../api/join/refused-joins';
 import type { NodeStreams } from '../../api/node-streams';
 import { JOIN_PATH, type LeaveAnswer, type LeaveRequest } from '../../contracts/join';
 import type { KeyValueStore } from '../../contracts/key-value-store';
@@ -126,7 +126,7 @@ export const startHeadPort = async (
           ...identity,
           headNodeId: config.nodeId,
           limiter: createAttemptLimiter(),
-          refusals: createJoinRefusals(),
+          refusedJoins: createRefusedJoins(),
           onEventLost: (error) => log.warn({ err: error }, 'an event about a machine that joins was lost'),
         }),
         refreshIdentities,

@@ -75,7 +75,7 @@ const consulCommandWith = (config: Config, settingsOf: (dataDirectory: string) =
   return { command: config.consulBinary, args: ['agent', `-config-file=${file}`], env: SMALL_HEAP };
 };
 
-/** The server on the machine with the control plane. */
+/** The server on the head node. */
 export const consulCommand = (config: Config): EngineCommand =>
   consulCommandWith(config, (dataDirectory) => {
     const agent = { nodeId: config.nodeId, dataDirectory, ports: consulPorts(config) };

@@ -170,7 +170,7 @@ export const startApi = async (options: ApiUnderTestOptions = {}): Promise<ApiUn
     nodeRemover: createNodeRemover({
       store: storeOf(kv),
       membership: { removeNode: options.removeMember ?? notFaked('removeNode') },
-      controlPlaneNodeId: 'node-1',
+      headNodeId: 'node-1',
       randomSuffix: randomUUID,
       nowMs,
     }),

@@ -12,7 +12,7 @@ import { createAttemptLimiter } from '../../../api/attempt-limiter';
 import { createIdentities, followRevocations } from '../../../api/join/identities';
 import { createJoinNode } from '../../../api/join/join-node';
 import { createJoinTokens } from '../../../api/join/join-tokens';
-import { createRefusals } from '../../../api/join/refusals';
+import { createRefusedJoins } from '../../../api/join/refused-joins';
 import { createNodeRemover } from '../../../api/remove-node';
 import type { Authority } from '../../../contracts/authority';
 import type { JoinRequest } from '../../../contracts/join';
@@ -60,7 +60,7 @@ const createWorld = () => {
     clusterId: CLUSTER,
     headNodeId: 'node-1',
     limiter: createAttemptLimiter(),
-    refusals: createRefusals(),
+    refusedJoins: createRefusedJoins(),
     nowMs,
     onEventLost: (error) => {
       throw error;
@@ -169,7 +169,7 @@ const REFUSED: readonly [
   ['a name that is none', () => undefined, { nodeId: '../x' }, 'invalid', /DNS label/],
   ['the name localhost', () => undefined, { nodeId: 'localhost' }, 'invalid', /localhost/],
   [
-    'the name of the first machine, before that has said anything',
+    'the name of the head node, before that has said anything',
     () => undefined,
     { nodeId: 'node-1' },
     'conflict',
@@ -293,10 +293,10 @@ test('who fails too often waits, also with the right token', async () => {
 });
 
 test('many sources do not flood the events', async () => {
-  const refusals = createRefusals();
-  const told = Array.from({ length: 500 }, (_, at) => refusals.isNews('token', `source-${at}`, 0));
+  const refusedJoins = createRefusedJoins();
+  const told = Array.from({ length: 500 }, (_, at) => refusedJoins.isNews('token', `source-${at}`, 0));
   expect(told.filter(Boolean)).toHaveLength(60);
-  expect(refusals.isNews('token', 'source-499', 60_000)).toBe(true);
+  expect(refusedJoins.isNews('token', 'source-499', 60_000)).toBe(true);
 });
 
 test('renewal, and what is revoked by it and by removal', async () => {
@@ -370,7 +370,7 @@ test('the name of a removed node is free again, and its certificate is good for 
         return true;
       },
     },
-    controlPlaneNodeId: 'node-1',
+    headNodeId: 'node-1',
     randomSuffix: () => 'suffix00',
     nowMs: () => clock.ms,
   });

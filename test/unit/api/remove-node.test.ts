@@ -122,7 +122,7 @@ test('a node that is up and has nothing but what has ended needs no force', asyn
   await isGone();
 });
 
-test('the machine that runs the control plane stays, with force too', async () => {
+test('the head node stays, with force too', async () => {
   await thereIs([buildReplica('web-1', 'node-1')]);
   for (const path of ['node-1', 'node-1?force=true']) {
     const refused = await remove(path);
@@ -135,7 +135,7 @@ test('the machine that runs the control plane stays, with force too', async () =
 
 test('what failed half-way is finished by repeating, and told once', async () => {
   await thereIs([buildReplica('web-1', 'node-2')]);
-  // Of the first machine's kind: without an identity it is known by what is remembered of it.
+  // Of the head node's kind: without an identity it is known by what is remembered of it.
   use.api.kv.delete(identityKvKey('node-2'));
   consulIsAway = true;
   expect((await remove('node-2?force=true')).status).toBe(503);

@@ -1,5 +1,5 @@
 /**
- * Tells refused joins as events, few enough that nobody can flood the log with them.
+ * Decides which refused joins are told as events: few enough that nobody can flood the log with them.
  *
  * Invariants: at most one event for each reason and source in a minute, and at most MAX_PER_MINUTE altogether.
  */
@@ -7,12 +7,12 @@
 export const MAX_PER_MINUTE = 60;
 const MINUTE_MS = 60_000;
 
-export interface Refusals {
+export interface RefusedJoins {
   /** Whether this one is to be told. */
   isNews(reason: string, source: string, nowMs: number): boolean;
 }
 
-export const createRefusals = (): Refusals => {
+export const createRefusedJoins = (): RefusedJoins => {
   const toldAtMs = new Map<string, number>();
   return {
     isNews: (reason, source, nowMs) => {
