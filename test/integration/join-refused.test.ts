@@ -28,7 +28,7 @@ import { joinCluster } from '../../workers/cluster/join';
 import { assertCredentials, memberTlsFiles } from '../../workers/cluster/membership';
 import { parseConfig } from '../../workers/config';
 import { openRunDirectory } from '../../workers/installation';
-import { lockDataDirectory } from '../../workers/up/supervise';
+import { lockDataDirectory } from '../../workers/up/data-directory-lock';
 import { createTestAuthority } from '../support/certificates';
 import { createMemoryStore, type MemoryStore } from '../support/memory-store';
 

@@ -18,7 +18,7 @@ import { ContainerOsError } from '../../domain/errors';
 import { parseJoinToken } from '../../domain/join-token';
 import { DEFAULT_CLUSTER_PORT, type Config } from '../config';
 import { openRunDirectory, unusable } from '../installation';
-import { lockDataDirectory } from '../up/supervise';
+import { lockDataDirectory } from '../up/data-directory-lock';
 import { version } from '../version';
 
 import { askCluster, fetchAuthority } from './ask-cluster';

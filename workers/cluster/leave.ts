@@ -14,7 +14,7 @@ import { createEngineContainers } from '../../adapters/docker/engine-containers'
 import { REVOKED_WORDS, nodeLeavePath, type LeaveAnswer } from '../../contracts/join';
 import { ContainerOsError } from '../../domain/errors';
 import type { Config } from '../config';
-import { supervisorOf } from '../up/supervise';
+import { supervisorOf } from '../up/data-directory-lock';
 
 import { askCluster } from './ask-cluster';
 import { forgetGossipTiming } from './gossip-timing';

@@ -6,8 +6,8 @@ import { ContainerOsError } from '../../domain/errors';
 import { isLoopback, type Config } from '../config';
 import { openRunDirectory } from '../installation';
 import { consulMemberCommand } from '../up/engines';
+import { consulPortNeeds } from '../up/ports';
 import { supervise } from '../up/supervise';
-import { consulPortNeeds } from '../up/up';
 
 import { assertCredentials, type Membership } from './membership';
 

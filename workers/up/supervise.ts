@@ -5,21 +5,20 @@
  * before it knows that every port that it needs is free; those that use an engine stop before it does.
  */
 
-import { linkSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
-import { join } from 'node:path';
-
 import type { Logger } from 'pino';
 
 import { ContainerOsError } from '../../domain/errors';
 import type { GossipTiming } from '../../domain/gossip-profile';
 import { readGossipTiming, writeGossipTiming } from '../cluster/gossip-timing';
 import type { Config } from '../config';
-import { readIfThere, runDirectory } from '../installation';
+import { runDirectory } from '../installation';
 import type { RoleMessage, RolesStatus } from '../role';
 
+import { lockDataDirectory } from './data-directory-lock';
+import { engineLine } from './engine-lines';
 import type { EngineCommand } from './engines';
-import { endOrphan, processStart, superviseProcess, type SupervisedProcess } from './supervised-process';
+import { checkPorts, type PortNeed } from './ports';
+import { endOrphan, superviseProcess, type SupervisedProcess } from './supervised-process';
 
 /** Roles that are processes of our own; also the subcommands that start them. */
 export const ROLES = ['control-plane', 'node', 'api'] as const;
@@ -30,119 +29,6 @@ const ALL = ['temporal', 'consul', ...ROLES];
 
 /** Room for the young: less of it makes collecting a third of what an API under load does, and saves nothing at rest. */
 const NODE_FLAGS = ['--max-semi-space-size=8', '--max-old-space-size=512'];
-
-export interface PortNeed {
-  readonly host: string;
-  readonly port: number;
-  readonly what: string;
-  /** What chooses another one. */
-  readonly flag: string;
-}
-
-const portProblem = (host: string, port: number): Promise<string | undefined> =>
-  new Promise((resolve) => {
-    const server = createServer();
-    server.once('error', (error: NodeJS.ErrnoException) =>
-      resolve(error.code === 'EADDRINUSE' ? 'is in use' : `cannot be opened (${error.message})`),
-    );
-    server.listen({ host, port, exclusive: true }, () => server.close(() => resolve(undefined)));
-  });
-
-/** @throws ContainerOsError `conflict` that names every port that is taken, and the flag that changes it */
-const checkPorts = async (needs: readonly PortNeed[]): Promise<void> => {
-  const problems: string[] = [];
-  for (const { host, port, what, flag } of needs) {
-    const problem = await portProblem(host, port);
-    if (problem !== undefined)
-      problems.push(`  ${host}:${port} for ${what} ${problem}; choose another with ${flag}`);
-  }
-  if (problems.length > 0) {
-    throw new ContainerOsError(
-      'conflict',
-      `ContainerOS cannot start, because of its ports:\n${problems.join('\n')}`,
-    );
-  }
-};
-
-/** The process that a lock names, while it runs. */
-const supervisorIn = (file: string): number | undefined => {
-  const [pid = '', start] = (readIfThere(file) ?? '').split(' ');
-  return start !== undefined && processStart(Number(pid)) === start ? Number(pid) : undefined;
-};
-
-/** The process that supervises the data directory; undefined when none does. */
-export const supervisorOf = (config: Pick<Config, 'dataDir'>): number | undefined =>
-  supervisorIn(join(runDirectory(config), 'supervisor.pid'));
-
-/**
- * Of two processes that take it at once, one does.
- *
- * @returns how to give it back
- * @throws ContainerOsError `conflict` when another process uses the data directory
- */
-export const lockDataDirectory = (config: Pick<Config, 'dataDir'>): (() => void) => {
-  const file = join(runDirectory(config), 'supervisor.pid');
-  const draft = `${file}.${process.pid}`;
-  const own = `${process.pid} ${processStart(process.pid) ?? ''}`;
-  writeFileSync(draft, own);
-  try {
-    for (;;) {
-      try {
-        linkSync(draft, file);
-        return () => {
-          if (readIfThere(file) === own.trim()) rmSync(file, { force: true });
-        };
-      } catch (error) {
-        if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
-      }
-      const pid = supervisorOf(config);
-      if (pid !== undefined && pid !== process.pid) {
-        throw new ContainerOsError(
-          'conflict',
-          `ContainerOS runs already with the data directory ${config.dataDir} (process ${pid}). Stop it, or choose another with --data-dir.`,
-        );
-      }
-      removeStaleLock(file);
-    }
-  } finally {
-    rmSync(draft, { force: true });
-  }
-};
-
-/** Of one that runs no more, unless somebody has taken it in this very moment: then it is put back. */
-const removeStaleLock = (file: string): void => {
-  const aside = `${file}.${process.pid}.stale`;
-  try {
-    renameSync(file, aside);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return; // somebody else was quicker
-    throw error;
-  }
-  const pid = supervisorIn(aside);
-  if (pid !== undefined && pid !== process.pid) linkSync(aside, file);
-  rmSync(aside, { force: true });
-};
-
-/** Severities that engines log with, as pino's levels. */
-const engineLine = (logger: Logger, role: string) => (line: string) => {
-  let level = 'info';
-  let message = line;
-  try {
-    const parsed = JSON.parse(line) as Record<string, unknown>;
-    const text = (...keys: readonly string[]) =>
-      keys.map((key) => parsed[key]).find((value) => typeof value === 'string');
-    level = text('level', '@level')?.toLowerCase() ?? level;
-    message = text('msg', '@message') ?? line;
-    const error = text('error');
-    if (error !== undefined) message += `: ${error}`;
-  } catch {
-    // Not every line of an engine is JSON.
-  }
-  if (message.trim() === '') return;
-  // Engines warn of much that heals by itself within a second; it is there for who looks.
-  if (level === 'error' || level === 'fatal') logger.debug({ engine: role, level }, message);
-  else logger.trace({ engine: role, level }, message);
-};
 
 export interface Supervision {
   readonly config: Config;

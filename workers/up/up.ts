@@ -3,53 +3,13 @@
 import type { Logger } from 'pino';
 
 import { openHeadAuthority, writeServerCertificate } from '../cluster/head-files';
-import { consulPorts, isJoinable, type Config } from '../config';
+import { isJoinable, type Config } from '../config';
 import { openInstallation, type Installation } from '../installation';
 import { localApiUrl } from '../local-api';
 
-import type { ConsulSettingsInput } from './consul-settings';
 import { consulCommand, temporalCommand } from './engines';
-import { ROLES, supervise, type PortNeed } from './supervise';
-
-/** What a Consul of this kind listens on; what others use is on the network once there are others. */
-export const consulPortNeeds = (config: Config, kind: ConsulSettingsInput['kind']): readonly PortNeed[] => {
-  const { http, dns, server, serfLan } = consulPorts(config);
-  const need = (host: string) => (port: number) => ({ host, port, what: 'Consul', flag: '--consul-port' });
-  return [
-    ...[http, dns].map(need('127.0.0.1')),
-    ...[serfLan, ...(kind === 'client' ? [] : [server])].map(
-      need(kind === 'alone' ? '127.0.0.1' : config.advertiseAddress),
-    ),
-  ];
-};
-
-const portNeeds = (config: Config): PortNeed[] => [
-  { host: config.apiHost, port: config.apiPort, what: 'the API', flag: '--api-port' },
-  ...(config.temporalAddress === undefined
-    ? [
-        { host: '127.0.0.1', port: config.temporalPort, what: 'Temporal', flag: '--temporal-port' },
-        {
-          host: '127.0.0.1',
-          port: config.temporalUiPort,
-          what: 'the Temporal Web UI',
-          flag: '--temporal-ui-port',
-        },
-      ]
-    : []),
-  ...(config.consulAddress === undefined
-    ? consulPortNeeds(config, isJoinable(config) ? 'server' : 'alone')
-    : []),
-  ...(isJoinable(config)
-    ? [
-        {
-          host: config.advertiseAddress,
-          port: config.clusterPort,
-          what: 'joining and nodes',
-          flag: '--cluster-port',
-        },
-      ]
-    : []),
-];
+import { portNeeds } from './ports';
+import { ROLES, supervise } from './supervise';
 
 const announceReady = (config: Config, installation: Installation, took: string): void => {
   const lines = [

@@ -11,8 +11,8 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
+import { lockDataDirectory, supervisorOf } from '../../../../workers/up/data-directory-lock';
 import { processStart } from '../../../../workers/up/supervised-process';
-import { lockDataDirectory, supervisorOf } from '../../../../workers/up/supervise';
 
 let dataDir: string;
 const lockFile = () => join(dataDir, 'run', 'supervisor.pid');

@@ -1,0 +1,82 @@
+/** Which ports an installation needs, and whether they can be had: all that are taken are named at once. */
+
+import { createServer } from 'node:net';
+
+import { ContainerOsError } from '../../domain/errors';
+import { consulPorts, isJoinable, type Config } from '../config';
+
+import type { ConsulSettingsInput } from './consul-settings';
+
+export interface PortNeed {
+  readonly host: string;
+  readonly port: number;
+  readonly what: string;
+  /** What chooses another one. */
+  readonly flag: string;
+}
+
+/** What a Consul of this kind listens on; what others use is on the network once there are others. */
+export const consulPortNeeds = (config: Config, kind: ConsulSettingsInput['kind']): readonly PortNeed[] => {
+  const { http, dns, server, serfLan } = consulPorts(config);
+  const need = (host: string) => (port: number) => ({ host, port, what: 'Consul', flag: '--consul-port' });
+  return [
+    ...[http, dns].map(need('127.0.0.1')),
+    ...[serfLan, ...(kind === 'client' ? [] : [server])].map(
+      need(kind === 'alone' ? '127.0.0.1' : config.advertiseAddress),
+    ),
+  ];
+};
+
+/** What everything on one machine listens on. */
+export const portNeeds = (config: Config): readonly PortNeed[] => [
+  { host: config.apiHost, port: config.apiPort, what: 'the API', flag: '--api-port' },
+  ...(config.temporalAddress === undefined
+    ? [
+        { host: '127.0.0.1', port: config.temporalPort, what: 'Temporal', flag: '--temporal-port' },
+        {
+          host: '127.0.0.1',
+          port: config.temporalUiPort,
+          what: 'the Temporal Web UI',
+          flag: '--temporal-ui-port',
+        },
+      ]
+    : []),
+  ...(config.consulAddress === undefined
+    ? consulPortNeeds(config, isJoinable(config) ? 'server' : 'alone')
+    : []),
+  ...(isJoinable(config)
+    ? [
+        {
+          host: config.advertiseAddress,
+          port: config.clusterPort,
+          what: 'joining and nodes',
+          flag: '--cluster-port',
+        },
+      ]
+    : []),
+];
+
+const portProblem = (host: string, port: number): Promise<string | undefined> =>
+  new Promise((resolve) => {
+    const server = createServer();
+    server.once('error', (error: NodeJS.ErrnoException) =>
+      resolve(error.code === 'EADDRINUSE' ? 'is in use' : `cannot be opened (${error.message})`),
+    );
+    server.listen({ host, port, exclusive: true }, () => server.close(() => resolve(undefined)));
+  });
+
+/** @throws ContainerOsError `conflict` that names every port that is taken, and the flag that changes it */
+export const checkPorts = async (needs: readonly PortNeed[]): Promise<void> => {
+  const problems: string[] = [];
+  for (const { host, port, what, flag } of needs) {
+    const problem = await portProblem(host, port);
+    if (problem !== undefined)
+      problems.push(`  ${host}:${port} for ${what} ${problem}; choose another with ${flag}`);
+  }
+  if (problems.length > 0) {
+    throw new ContainerOsError(
+      'conflict',
+      `ContainerOS cannot start, because of its ports:\n${problems.join('\n')}`,
+    );
+  }
+};
