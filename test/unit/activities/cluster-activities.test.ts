@@ -63,7 +63,7 @@ const operationOf = (name: string, endedAtMs: number): Operation => ({
   endedAtMs,
 });
 
-const createWatch = (store = createMemoryStore()) => {
+const createWatch = (store = createMemoryStore(), pulling: Promise<void> = Promise.resolve()) => {
   let suffix = 0;
   const nodes = new Map<string, boolean>();
   const availability = new Map<string, NodeAvailability>();
@@ -104,11 +104,13 @@ const createWatch = (store = createMemoryStore()) => {
     // What becomes of them is told by leases.test.ts.
     leases: { free: () => Promise.resolve([]), forget: () => Promise.reject(new Error('not faked: forget')) },
     // What it does is told by images-ahead.test.ts.
-    imagesAhead: { note: () => undefined, keep: () => Promise.resolve() },
+    imagesAhead: { note: () => undefined, keep: () => pulling },
     warn: (message) => warnings.push(message),
     randomSuffix: () => String((suffix += 1)).padStart(12, '0'),
   });
   const environment = new MockActivityEnvironment();
+  let heartbeats = 0;
+  environment.on('heartbeat', () => (heartbeats += 1));
   const ended = environment
     .run(() => activities.watchCluster())
     .then(
@@ -124,6 +126,7 @@ const createWatch = (store = createMemoryStore()) => {
     told,
     recovered,
     warnings,
+    heartbeats: () => heartbeats,
     put: (key: string, value: unknown) => store.transact([{ kind: 'set', key, value }]),
     /** A node that is there from the beginning. */
     addNode: async (nodeId: string, up = true) => {
@@ -196,6 +199,28 @@ test('replicas of a removed microservice are removed when their node is back, an
     expect(watch.recovered.map(({ name, state }) => [name, state])).toEqual([['gone', 'removing']]),
   );
   expect(watch.warnings).toEqual([]);
+});
+
+test('a watch that is cancelled tells that it lives while it waits for what goes on beside it', async () => {
+  let end: () => void = () => undefined;
+  const waiting = createWatch(
+    createMemoryStore(),
+    new Promise((resolve) => {
+      end = resolve;
+    }),
+  );
+  waiting.begin();
+  // It has begun all that goes on beside it.
+  await eventually(() => expect(waiting.heartbeats()).toBeGreaterThan(0));
+  let isOver = false;
+  const stopped = waiting.stop().finally(() => {
+    isOver = true;
+  });
+  const before = waiting.heartbeats();
+  await eventually(() => expect(waiting.heartbeats()).toBeGreaterThan(before + 1), { timeoutMs: 15_000 });
+  expect(isOver).toBe(false);
+  end();
+  expect(await stopped).toBe('CancelledFailure');
 });
 
 test('replicas of a removed microservice that were there before the watch began are found too', async () => {

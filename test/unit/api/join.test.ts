@@ -416,7 +416,7 @@ const createOvertaken = async (world: World) => {
       createNodeRemover({
         store,
         membership: { removeNode },
-        controlPlaneNodeId: 'node-1',
+        headNodeId: 'node-1',
         randomSuffix: () => 'suffix00',
         nowMs: () => clock.ms,
       }),
