@@ -65,9 +65,11 @@ export const startTemporalWorker = (lifecycle: WorkerLifecycle): RunningWorker =
   const { logger } = lifecycle;
   let worker: Worker | undefined;
   let isStopping = false;
+  let renewals = 0;
   const abort = new AbortController();
 
   const runOnce = async (): Promise<void> => {
+    const renewalsBefore = renewals;
     const connection = await NativeConnection.connect({
       ...lifecycle.connectionOptions?.(),
       address: lifecycle.address,
@@ -75,8 +77,11 @@ export const startTemporalWorker = (lifecycle: WorkerLifecycle): RunningWorker =
     try {
       worker = await Worker.create(await lifecycle.options(connection));
       if (isStopping) return;
-      lifecycle.onPolling(true);
-      await worker.run();
+      const running = worker.run();
+      // Renewed while it was made: its connection has what was shown before.
+      if (renewals !== renewalsBefore) worker.shutdown();
+      else lifecycle.onPolling(true);
+      await running;
     } finally {
       worker = undefined;
       lifecycle.onPolling(false);
@@ -109,6 +114,7 @@ export const startTemporalWorker = (lifecycle: WorkerLifecycle): RunningWorker =
 
   return {
     renew: () => {
+      renewals += 1;
       if (worker?.getState() === 'RUNNING') worker.shutdown();
     },
     stop: async () => {

@@ -3,10 +3,11 @@
  * the key of the gossip, the token that manages Consul, and the certificate that its servers show.
  *
  * Invariants: all files are for their owner alone; the authority and the secrets are made once and never replaced; the
- * servers' certificate is made anew at each start, for the address that the machine has then.
+ * servers' certificate is made anew at each start, for the address that the machine has then, and is of use only with
+ * the key beside it.
  */
 
-import { randomBytes, randomUUID } from 'node:crypto';
+import { X509Certificate, createPrivateKey, randomBytes, randomUUID } from 'node:crypto';
 import { mkdirSync, readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
@@ -74,8 +75,8 @@ export interface ServerCertificate {
   readonly keyPem: string;
 }
 
-/** Makes the certificate that the cluster port and Consul show. */
-export const writeServerCertificate = async (
+/** Makes the certificate that the cluster port and Consul show, for the address that the machine has now. */
+export const issueServerCertificate = async (
   config: Config,
   clusterId: string,
   authority: Authority,
@@ -87,18 +88,39 @@ export const writeServerCertificate = async (
     nowMs: Date.now(),
   });
   // With the authority, so that a machine that wants to join can compare it with its token.
-  const made = { ...issued, certificatePem: `${issued.certificatePem}${authority.certificatePem}` };
-  const files = serverTlsFiles(config);
-  writePrivateFile(files.keyFile, made.keyPem);
-  writePrivateFile(files.certificateFile, made.certificatePem);
-  return made;
+  return { ...issued, certificatePem: `${issued.certificatePem}${authority.certificatePem}` };
 };
 
-/** What `writeServerCertificate` wrote last. */
-export const readServerCertificate = (config: Config): ServerCertificate => {
+export const writeServerCertificate = (
+  config: Config,
+  { certificatePem, keyPem }: ServerCertificate,
+): void => {
   const files = serverTlsFiles(config);
-  return {
-    certificatePem: readFileSync(files.certificateFile, 'utf8'),
-    keyPem: readFileSync(files.keyFile, 'utf8'),
-  };
+  writePrivateFile(files.keyFile, keyPem);
+  writePrivateFile(files.certificateFile, certificatePem);
 };
+
+/** What was written last; undefined when whoever wrote it was killed between the one file and the other. */
+const readServerCertificate = (config: Config): ServerCertificate | undefined => {
+  const files = serverTlsFiles(config);
+  const [certificatePem, keyPem] = [readIfThere(files.certificateFile), readIfThere(files.keyFile)];
+  if (certificatePem === undefined || keyPem === undefined) return undefined;
+  const isPair = new X509Certificate(certificatePem).checkPrivateKey(createPrivateKey(keyPem));
+  return isPair ? { certificatePem, keyPem } : undefined;
+};
+
+/** What was written last; made anew when that cannot be shown. Whoever wrote it has left the mark for Consul, too. */
+export const openServerCertificate = async (
+  config: Config,
+  clusterId: string,
+  authority: Authority,
+): Promise<ServerCertificate> => {
+  const known = readServerCertificate(config);
+  if (known !== undefined) return known;
+  const issued = await issueServerCertificate(config, clusterId, authority);
+  writeServerCertificate(config, issued);
+  return issued;
+};
+
+/** There while Consul has to read a certificate that was renewed. */
+export const serverReloadMark = (config: Config): string => join(directoryOf(config), 'reload-due');

@@ -39,9 +39,16 @@ import type { ObservedNode } from '../../domain/model';
 import { consulPorts, hostPort, temporalAddressOf, type Config } from '../config';
 import type { Installation } from '../installation';
 
-import { isDueForRenewal } from './certificate-time';
 import { decideGossipTiming } from './gossip-timing';
-import { gossipKeyOf, openHeadAuthority, readServerCertificate, writeServerCertificate } from './head-files';
+import {
+  gossipKeyOf,
+  issueServerCertificate,
+  openHeadAuthority,
+  openServerCertificate,
+  serverReloadMark,
+  writeServerCertificate,
+} from './head-files';
+import { keepRenewed } from './renewal';
 
 export interface HeadPort {
   /** SHA-256 of the authority's certificate, in hex. */
@@ -52,7 +59,7 @@ export interface HeadPort {
 }
 
 const RETRY_MS = 1_000;
-const LOOK_EVERY_MS = 3_600_000;
+
 /**
  * Opens the authority, and then the port as soon as it can be had.
  *
@@ -110,7 +117,7 @@ export const startHeadPort = async (
     refusals,
     log,
   });
-  let shown = readServerCertificate(config);
+  let shown = await openServerCertificate(config, clusterId, authority);
   const open = () =>
     startClusterPort({
       host: config.advertiseAddress,
@@ -161,6 +168,8 @@ export const startHeadPort = async (
     while (!closing.signal.aborted && port === undefined) {
       try {
         port = await open();
+        // It may have been renewed meanwhile.
+        port.renew(shown);
         problem = undefined;
         liveness.start();
       } catch (error) {
@@ -187,28 +196,29 @@ export const startHeadPort = async (
   const listening = Promise.all([listen(), letServicesBeRead()]);
   listening.catch((error: unknown) => log.error({ err: error }, 'the cluster port failed'));
 
-  /** Whether there is a certificate that Consul has not read yet. */
-  let isReloadDue = false;
-  const renew = async () => {
-    if (isDueForRenewal(shown.certificatePem, Date.now())) {
-      shown = await writeServerCertificate(config, clusterId, authority);
-      port?.renew(shown);
-      isReloadDue = true;
-    }
-    if (!isReloadDue) return;
-    await consul.request({ method: 'PUT', path: '/agent/reload' });
-    isReloadDue = false;
-    log.info('the certificate of the cluster port and of Consul was renewed');
-  };
-  const timer = setInterval(() => {
-    renew().catch((error: unknown) => log.error({ err: error }, 'a certificate could not be renewed'));
-  }, LOOK_EVERY_MS);
+  const renewing = keepRenewed({
+    owner: 'the cluster port and of Consul',
+    shown: () => shown.certificatePem,
+    renew: async () => {
+      const issued = await issueServerCertificate(config, clusterId, authority);
+      return () => {
+        writeServerCertificate(config, issued);
+        shown = issued;
+      };
+    },
+    onRenewed: () => port?.renew(shown),
+    reloadAgent: async () => {
+      await consul.request({ method: 'PUT', path: '/agent/reload' });
+    },
+    reloadMark: serverReloadMark(config),
+    log,
+  });
 
   return {
     authorityFingerprint: authority.fingerprint,
     notReady: () => problem,
     close: async () => {
-      clearInterval(timer);
+      renewing.stop();
       gossip.stop();
       closing.abort();
       liveness.stop();

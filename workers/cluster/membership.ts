@@ -40,6 +40,9 @@ export const memberTlsFiles = (place: Place): ConsulTlsFiles => ({
   keyFile: join(directoryOf(place), 'node-key.pem'),
 });
 
+/** There while the Consul agent has to read a certificate that was renewed. */
+export const memberReloadMark = (place: Place): string => join(directoryOf(place), 'reload-due');
+
 const SHAPE: Shape<Membership> = {
   nodeId: 'text',
   clusterId: 'text',

@@ -13,7 +13,7 @@ import type { HostPortChooser } from '../../adapters/docker/host-ports';
 import { boundPorts, isRemovalBegun, type ReplicaContainers } from '../../adapters/docker/replica-containers';
 import { ContainerOsError } from '../../domain/errors';
 import { groupByReplica, rememberReplica, specFromLabels, type NodeMemory } from './node-memory';
-import { createTroubles } from './troubles';
+import { createTroubles } from '../troubles';
 
 /** Everything is looked at this often, whatever events said or did not say. */
 const LOOK_AT_ALL_EVERY_MS = 60_000;

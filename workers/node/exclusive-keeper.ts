@@ -21,7 +21,7 @@ import { createLeaseBook, HALT_GRACE_MS, RENEW_EVERY_MS } from './lease-book';
 import { machineClockMs, readDeadlines, writeDeadlines } from './lease-file';
 import type { LeaseGuard } from './lease-guard-process';
 import type { NodeMemory } from './node-memory';
-import { createTroubles } from './troubles';
+import { createTroubles } from '../troubles';
 
 export interface ExclusiveKeeper {
   start(): void;

@@ -2,7 +2,7 @@
 
 import type { Logger } from 'pino';
 
-import { openHeadAuthority, writeServerCertificate } from '../cluster/head-files';
+import { issueServerCertificate, openHeadAuthority, writeServerCertificate } from '../cluster/head-files';
 import { isJoinable, type Config } from '../config';
 import { openInstallation, type Installation } from '../installation';
 import { localApiUrl } from '../local-api';
@@ -75,7 +75,8 @@ export const up = async (
     prepare: async () => {
       if (!isJoinable(config)) return;
       const { clusterId } = installation;
-      await writeServerCertificate(config, clusterId, await openHeadAuthority(config, clusterId));
+      const authority = await openHeadAuthority(config, clusterId);
+      writeServerCertificate(config, await issueServerCertificate(config, clusterId, authority));
     },
     engines: () => ({
       ...(config.consulAddress === undefined ? { consul: consulCommand(config) } : {}),
