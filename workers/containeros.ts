@@ -50,7 +50,8 @@ again later.
 
 Takes this machine out of the cluster that it has joined: what runs here starts elsewhere first, then the node is
 removed, and its ContainerOS stops. With --force it leaves at once, also when the cluster cannot be told. Named volumes
-stay on the machine. Of the flags of containeros up, --data-dir and --docker-socket matter here.
+stay on the machine. Afterwards it is as new: containeros up starts a cluster of its own there. Of the flags of
+containeros up, --data-dir and --docker-socket matter here.
 `,
 };
 

@@ -47,6 +47,7 @@ test('what a node runs is elsewhere before it has left, and nothing of it stays'
   isOver = true;
   await watching;
   expect(stdout).toMatch(/^Node node-3 has left the cluster at [\d.]+:7443\.$/m);
+  expect(stdout).toMatch(/^The machine is free: .*containeros up would start a cluster of its own here\.$/m);
   expect(fewest).toBe(6);
   expect(await nodeIds()).toEqual(['node-1', 'node-2']);
   await serving(cluster.instance, 'web', 6, 'web v1');

@@ -2,7 +2,8 @@
  * Takes this machine out of the cluster that it has joined.
  *
  * Invariants: unless forced, nothing stops here before it runs elsewhere; asked again after whatever went wrong, it
- * goes on; what has left keeps neither identity nor containers of the cluster, but named volumes stay.
+ * goes on; what has left keeps neither identity nor containers of the cluster, but named volumes stay: it is as new, so
+ * that `containeros up` starts a cluster of its own, which is said.
  */
 
 import { setTimeout as delay } from 'node:timers/promises';
@@ -118,6 +119,9 @@ export const leaveCluster = async (
   removeMembership(config);
   write(
     `Node ${nodeId} has left the cluster at ${membership.clusterAddress}.${containers === 0 ? '' : ` ${containers} of its containers were removed here; named volumes stay.`}`,
+  );
+  write(
+    'The machine is free: containeros join makes it a node of this or another cluster; containeros up would start a cluster of its own here.',
   );
   return 0;
 };
