@@ -44,6 +44,8 @@ export interface Config {
   readonly temporalBinary: string;
   readonly consulBinary: string;
   readonly caddyBinary: string;
+  /** How often the distances between nodes are measured (gossip-timing.ts), milliseconds. */
+  readonly gossipEveryMs: number;
   readonly logLevel: string;
   readonly logFormat: 'pretty' | 'json';
 }
@@ -62,6 +64,10 @@ interface Flag {
 
 /** No flag: command lines can be read by everybody on the machine. */
 const CONSUL_TOKEN = 'CONTAINEROS_CONSUL_TOKEN';
+
+/** No flag: nothing that a user would choose. Tests, which cannot wait for half an hour, shorten it. */
+const GOSSIP_EVERY = 'CONTAINEROS_GOSSIP_EVERY_MS';
+const GOSSIP_EVERY_MS = 60_000;
 
 const FLAGS: readonly Flag[] = [
   { name: 'dev', help: 'For development: the password is "dev", and only this machine can connect.' },
@@ -307,6 +313,9 @@ export const parseConfig = (
   }
   const consulPort = port('consul-port', 8500);
   if (consulPort < 201) problems.push({ path: '--consul-port', message: 'must be 201 at least' });
+  const gossipEveryMs = Number(environment[GOSSIP_EVERY] || GOSSIP_EVERY_MS);
+  if (!Number.isInteger(gossipEveryMs) || gossipEveryMs < 100)
+    problems.push({ path: GOSSIP_EVERY, message: 'must be a number of milliseconds, 100 at least' });
   const logFormat = text('log-format') ?? (environment['CONTAINEROS_LOG_TTY'] === '1' ? 'pretty' : 'json');
   if (logFormat !== 'pretty' && logFormat !== 'json')
     problems.push({ path: '--log-format', message: 'must be pretty or json' });
@@ -342,6 +351,7 @@ export const parseConfig = (
     temporalBinary: environment['CONTAINEROS_TEMPORAL_BIN'] ?? 'temporal',
     consulBinary: environment['CONTAINEROS_CONSUL_BIN'] ?? 'consul',
     caddyBinary: environment['CONTAINEROS_CADDY_BIN'] ?? 'caddy',
+    gossipEveryMs,
     logLevel,
     logFormat: logFormat === 'pretty' ? 'pretty' : 'json',
   };

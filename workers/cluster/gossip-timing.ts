@@ -21,9 +21,8 @@ import { readIfThere, writePrivateFile } from '../installation';
 import { askCluster } from './ask-cluster';
 import { readCredentials, type Membership } from './membership';
 
-const MINUTE_MS = 60_000;
-/** Members ask once a minute, and their agents take some seconds to start. */
-const HEAD_LAST_MS = 2.5 * MINUTE_MS;
+/** Members ask in every period, once, and their agents take some seconds to start. */
+const HEAD_LAST_PERIODS = 2.5;
 
 const fileOf = ({ dataDir }: Pick<Config, 'dataDir'>): string => join(dataDir, 'gossip-timing');
 
@@ -48,7 +47,7 @@ export interface GossipDecider extends GossipTimer {
 }
 
 /**
- * Decides once a minute, on the head node.
+ * Decides once in every period (a minute, `config.gossipEveryMs`), on the head node.
  *
  * @param consul with a token that may read all coordinates
  * @param onTiming called when the agent of this machine is to have another timing
@@ -58,8 +57,8 @@ export const decideGossipTiming = (
   consul: ConsulClient,
   log: Logger,
   onTiming: (timing: GossipTiming) => void,
-  everyMs = MINUTE_MS,
 ): GossipDecider => {
+  const everyMs = config.gossipEveryMs;
   let decision = { ...FIRST_DECISION, timing: readGossipTiming(config) };
   let last: NodeJS.Timeout | undefined;
 
@@ -74,7 +73,7 @@ export const decideGossipTiming = (
     if (timing === before) return;
     log.info({ timing, farthest }, `the nodes are so far apart that the gossip gets the timing "${timing}"`);
     clearTimeout(last);
-    last = setTimeout(() => onTiming(timing), timing === 'wan' ? 0 : HEAD_LAST_MS * (everyMs / MINUTE_MS));
+    last = setTimeout(() => onTiming(timing), timing === 'wan' ? 0 : HEAD_LAST_PERIODS * everyMs);
   };
   const timer = setInterval(() => {
     look().catch((error: unknown) => log.debug({ err: error }, 'round-trip times could not be measured'));
@@ -89,7 +88,7 @@ export const decideGossipTiming = (
 };
 
 /**
- * Tells the cluster where this node is, once a minute, and hears which timing holds.
+ * Tells the cluster where this node is, once in every period, and hears which timing holds.
  *
  * @param onTiming called with each answer
  */
@@ -113,7 +112,7 @@ export const reportCoordinate = (
   };
   const timer = setInterval(() => {
     report().catch((error: unknown) => log.debug({ err: error }, 'the coordinate could not be told'));
-  }, MINUTE_MS);
+  }, config.gossipEveryMs);
   return {
     stop: () => {
       clearInterval(timer);

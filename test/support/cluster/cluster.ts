@@ -19,6 +19,8 @@ export interface ClusterOptions {
   readonly headFlags?: readonly string[];
   /** Further flags of `join`. */
   readonly memberFlags?: (name: string) => readonly string[];
+  /** What the processes of ContainerOS find in their environment, on every node. */
+  readonly env?: Readonly<Record<string, string>>;
   /** Lets `setClock` move the clocks. */
   readonly clocks?: boolean;
   /** Told of every step, in words. */
@@ -92,7 +94,7 @@ export async function startCluster(options: ClusterOptions): Promise<Cluster> {
         ...['--allowed-host', headEngine.loopbackAddress],
         ...(options.headFlags ?? []),
       ],
-      ...(headClock === undefined ? {} : { env: headClock.env }),
+      env: { ...options.env, ...headClock?.env },
     });
     onProgress(`ContainerOS is ready on ${headEngine.hostname}`);
 
@@ -102,7 +104,7 @@ export async function startCluster(options: ClusterOptions): Promise<Cluster> {
         engine,
         head: instance,
         flags: options.memberFlags?.(engine.hostname) ?? [],
-        ...(clock === undefined ? {} : { env: clock.env }),
+        env: { ...options.env, ...clock?.env },
       });
       onProgress(`${engine.hostname} has joined`);
       return createClusterNode(engine, product, clock);

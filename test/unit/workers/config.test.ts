@@ -70,6 +70,13 @@ describe('parseConfig', () => {
     expect(parse(['--api-port', '9002'], environment).apiPort).toBe(9002);
   });
 
+  test('measures the distances between nodes once a minute, unless a test says otherwise', () => {
+    expect(parse([]).gossipEveryMs).toBe(60_000);
+    expect(parse([], { CONTAINEROS_GOSSIP_EVERY_MS: '400' }).gossipEveryMs).toBe(400);
+    for (const wrong of ['0', '99', '1.5', 'often'])
+      expect(problemsOf([], { CONTAINEROS_GOSSIP_EVERY_MS: wrong })).toContain('CONTAINEROS_GOSSIP_EVERY_MS');
+  });
+
   test('--dev sets the password and stays on this machine', () => {
     expect(parse(['--dev']).password).toBe('dev');
     expect(parse([], { CONTAINEROS_DEV: '1' }).password).toBe('dev');

@@ -39,15 +39,12 @@ const consulWith = (distance: { roundTripMs: number; looks: number }): ConsulCli
 });
 
 test('a far member turns the timing at once on the head, and a near one turns it back there last', async () => {
-  const config = parseConfig(['--data-dir', dataDir], {}, true, () => '10.0.0.1');
+  const parsed = parseConfig(['--data-dir', dataDir], {}, true, () => '10.0.0.1');
+  const config = { ...parsed, gossipEveryMs: 4 };
   const distance = { roundTripMs: 10, looks: 0 };
   const onHead: { readonly timing: GossipTiming; readonly looks: number }[] = [];
-  const decider = decideGossipTiming(
-    config,
-    consulWith(distance),
-    pino({ level: 'silent' }),
-    (timing) => onHead.push({ timing, looks: distance.looks }),
-    4,
+  const decider = decideGossipTiming(config, consulWith(distance), pino({ level: 'silent' }), (timing) =>
+    onHead.push({ timing, looks: distance.looks }),
   );
   try {
     await eventually(() => expect(distance.looks).toBeGreaterThan(5));
