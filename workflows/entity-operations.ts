@@ -57,6 +57,9 @@ const CHILD_OF: Readonly<Record<OperationKind, string>> = {
 const provesHealth = (kind: OperationKind): boolean =>
   kind === 'deploy' || kind === 'rollback' || kind === 'restart';
 
+const isMoveForBalance = ({ phases }: Plan): boolean =>
+  phases.some(({ steps }) => steps.some((step) => step.kind === 'stop' && step.reason === 'rebalanced'));
+
 /** @temporalio/workflow does not export the class of this error. */
 const isAlreadyStarted = (error: unknown): boolean =>
   error instanceof Error && error.name === 'WorkflowExecutionAlreadyStartedError';
@@ -309,6 +312,7 @@ export const createOperations = (entity: Entity): Operations => {
 
   /** Looks whether something has come apart, and mends it. */
   const reconcile = async (): Promise<void> => {
+    const { hasRoom } = entity;
     entity.observedChanged = false;
     entity.hasRoom = false;
     const desired = desiredOf(entity.state);
@@ -317,7 +321,14 @@ export const createOperations = (entity: Entity): Operations => {
     if (entity.state.hasFailedForGood) return;
     const preview = await previewOf(desired);
     if (entity.state.queued) return;
-    if (preview.phases.length > 0) return mend('reschedule');
+    if (preview.phases.length > 0) {
+      await mend('reschedule');
+      // Replicas move to where there are fewer when nothing else is to be mended, one at a time: when one has, or could
+      // not because something else came first, the next one is due, and nobody tells.
+      if ((hasRoom || isMoveForBalance(preview)) && patched('level-until-even'))
+        entity.observedChanged = true;
+      return;
+    }
     if (preview.unplaced > 0 && patched('say-what-is-unplaced')) {
       // Once it has been said, there is nothing to do but to look again, less and less often.
       if (entity.state.state === 'steady') return mend('reschedule');

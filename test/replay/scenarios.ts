@@ -134,6 +134,21 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
       await subject.steady(2, 1);
     },
   },
+  levelled: {
+    run: async (subject, { cluster }) => {
+      const onC = () => subject.running().filter(({ nodeId }) => nodeId === 'c').length;
+      cluster.setUp('c', false);
+      await subject.applied({ scale: 6 });
+      await subject.steady(6, 1);
+      cluster.setUp('c', true);
+      await subject.signal();
+      await eventually(() => expect(onC()).toBeGreaterThan(0));
+      await subject.steady(6, 1);
+      await subject.signal(); // before 'level-until-even' the second one waited for it
+      await eventually(() => expect(onC()).toBe(2));
+      await subject.steady(6, 1);
+    },
+  },
   'node-lost': {
     run: async (subject, project) => {
       const { cluster, client } = project;

@@ -1,7 +1,9 @@
 /** What entities do by themselves about where their replicas run: drains, daemons, and balance. */
 
+import { SIGNAL, microserviceWorkflowId } from '../../contracts/workflows';
 import { eventually } from '../support/wait';
 
+import { TIMEOUT } from './short-timeouts';
 import { GOOD_IMAGE, createSubject, specOf } from './subject';
 import { useTemporal } from './temporal';
 
@@ -124,7 +126,34 @@ test('replicas move to a node that is back, one at a time, start first, until it
   await eventually(() => expect(counts()).toEqual([2, 2, 2]));
   await subject.steady(6, 1);
   expect(watched).toMatchObject({ fewest: 6, most: 7 });
-  expect(subject.operations().filter(({ kind }) => kind === 'reschedule')).toHaveLength(2);
+  const moves = subject.operations().filter(({ kind }) => kind === 'reschedule');
+  expect(moves).toHaveLength(2);
+  // Nobody tells of the second one, and it does not wait for the periodic look.
+  const pauseMs = (moves[1]?.createdAtMs ?? Infinity) - (moves[0]?.endedAtMs ?? 0);
+  expect(pauseMs).toBeLessThan(TIMEOUT.reconcileEveryMs);
+});
+
+test('what has to be mended first does not keep replicas from a node that is back', async () => {
+  const { cluster } = use.project;
+  const subject = createSubject(use.project);
+  cluster.setUp('c', false);
+  await subject.applied({ scale: 4 });
+  await subject.steady(4, 1);
+  cluster.loseReplica(subject.replicas()[0]?.id ?? '');
+  cluster.setUp('c', true);
+  cluster.setAvailability('c', 'cordoned');
+  const hold = cluster.holdStarts();
+  await use.project.client.workflow
+    .getHandle(microserviceWorkflowId({ project: use.project.name, name: subject.name }))
+    .signal(SIGNAL.observedChanged, { reason: 'node c can take replicas', hasRoom: true });
+  await eventually(() => expect(hold.waiting).toBe(1));
+  cluster.setAvailability('c', 'active');
+  hold.release();
+  await eventually(() => expect(subject.running().filter(({ nodeId }) => nodeId === 'c')).toHaveLength(1));
+  await subject.steady(4, 1);
+  const [mended, moved] = subject.operations().filter(({ kind }) => kind === 'reschedule');
+  const pauseMs = (moved?.createdAtMs ?? Infinity) - (mended?.endedAtMs ?? 0);
+  expect(pauseMs).toBeLessThan(TIMEOUT.reconcileEveryMs);
 });
 
 test.each(['refuses', 'finds no room on the way'])(
