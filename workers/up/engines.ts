@@ -18,6 +18,8 @@ export interface EngineCommand {
 
 /** The collector of these Go programs trades a little CPU for a third of their memory. */
 const SMALL_HEAP = { GOGC: '50' };
+/** The agent of a member has little to do, and its machine may be small. */
+const LEAST_HEAP = { GOGC: '25' };
 
 /**
  * One history shard with its default limits reads its queues 20 times a second, which makes each hop 50 ms; without
@@ -67,17 +69,21 @@ export const temporalCommand = (config: Config): EngineCommand => {
 };
 
 /** Where Consul keeps its state and its settings, with the settings written. */
-const consulCommandWith = (config: Config, settingsOf: (dataDirectory: string) => object): EngineCommand => {
+const consulCommandWith = (
+  config: Config,
+  env: EngineCommand['env'],
+  settingsOf: (dataDirectory: string) => object,
+): EngineCommand => {
   const directory = join(config.dataDir, 'consul');
   mkdirSync(directory, { recursive: true, mode: 0o700 });
   const file = join(directory, 'consul.json');
   writeFileSync(file, JSON.stringify(settingsOf(join(directory, 'data')), null, 2), { mode: 0o600 });
-  return { command: config.consulBinary, args: ['agent', `-config-file=${file}`], env: SMALL_HEAP };
+  return { command: config.consulBinary, args: ['agent', `-config-file=${file}`], env };
 };
 
 /** The server on the head node. */
 export const consulCommand = (config: Config): EngineCommand =>
-  consulCommandWith(config, (dataDirectory) => {
+  consulCommandWith(config, SMALL_HEAP, (dataDirectory) => {
     const agent = { nodeId: config.nodeId, dataDirectory, ports: consulPorts(config) };
     if (!isJoinable(config)) return consulSettings({ ...agent, kind: 'alone' });
     const managementToken = managementTokenOf(config);
@@ -96,7 +102,7 @@ export const consulCommand = (config: Config): EngineCommand =>
 
 /** The agent on a machine that has joined. */
 export const consulMemberCommand = (config: Config, { nodeId, consul }: Membership): EngineCommand =>
-  consulCommandWith(config, (dataDirectory) =>
+  consulCommandWith(config, LEAST_HEAP, (dataDirectory) =>
     consulSettings({
       kind: 'client',
       nodeId,
