@@ -128,7 +128,7 @@ export const durationInWords = (ms: number): string => {
 };
 
 /** The time as people and programs read it, to the second. */
-const timeInWords = (atMs: number): string => `${new Date(atMs).toISOString().slice(0, 19)}Z`;
+export const timeInWords = (atMs: number): string => `${new Date(atMs).toISOString().slice(0, 19)}Z`;
 
 /** What it means for placement, as the end of a sentence about the node. */
 export const consequenceInWords = (unstableUntilMs: number): string =>

@@ -138,6 +138,11 @@ export interface ObservedNode {
   readonly images: readonly string[];
   /** What it lately found out about images for other architectures. Left out when nothing. */
   readonly missingBuilds?: readonly MissingBuild[];
+  /**
+   * Since when its Docker Engine has not answered, once that is for longer than a restart takes: what does not serve
+   * there is replaced elsewhere. Left out while the engine answers.
+   */
+  readonly engineLostAtMs?: number;
   readonly labels: Readonly<Record<string, string>>;
   readonly updatedAtMs: number;
 }

@@ -2,7 +2,8 @@
  * The planner: from what is desired and what is observed to the typed steps between them.
  *
  * Invariants: pure (a request and a snapshot always give the same plan, in whatever order the snapshot lists
- * things); a plan for a state that is as desired has no steps, and only then is it converged; nothing is planned for a node that does not answer.
+ * things); a plan for a state that is as desired has no steps, and only then is it converged; nothing is planned for a node
+ * that does not answer, or whose Docker Engine does not.
  */
 
 import type { ObservedReplica, Plan, PlanRequest, Snapshot, SnapshotNode, Step, StopReason } from './model';

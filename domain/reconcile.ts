@@ -33,7 +33,9 @@ export interface Buckets {
   readonly broken: readonly Doomed[];
   /** More than desired, or on its way out already. */
   readonly surplus: readonly Doomed[];
-  /** On nodes that do not answer: others take their place, and nothing can be done there now. */
+  /**
+   * On nodes that do not answer, or whose engines do not: others take their place, and nothing can be done there now.
+   */
   readonly lost: readonly ObservedReplica[];
   /** How many replicas have to be started. */
   readonly missing: number;
@@ -160,12 +162,49 @@ const surplusReason = ({ kind }: PlanRequest): StopReason => {
 const brings = ({ kind }: PlanRequest): boolean =>
   kind === 'deploy' || kind === 'restart' || kind === 'rollback';
 
+const isOutdatedIn = ({ desired, operation, kind }: PlanRequest, replica: ObservedReplica): boolean =>
+  !isOfRelease(replica, desired.release) || (kind === 'restart' && replica.operation !== operation);
+
+const mayEnd = ({ desired }: PlanRequest): boolean => desired.release.spec.restart.policy !== 'always';
+
 const drainingNodes = ({ nodes }: Snapshot): ReadonlySet<string> =>
   new Set(nodes.filter(({ availability }) => availability === 'draining').map(({ id }) => id));
 
 const isDone = ({ state }: ObservedReplica): boolean => state === 'running' || state === 'exited';
 
-/** Replicas on nodes that answer, by what they are, before anything is counted. */
+/**
+ * Which replicas on nodes whose engines do not answer count as lost. Containers may go on without their engine: what
+ * serves as it should is as good as elsewhere, but all that would have to be started or stopped there is out of reach.
+ * An exclusive one that its node would mend is left to it: it has the lease and goes on renewing it, so that nobody
+ * else could start.
+ */
+const isLostWithEngine = (
+  request: PlanRequest,
+  replica: ObservedReplica,
+  draining: ReadonlySet<string>,
+): boolean => {
+  const { kind, desired } = request;
+  const { spec } = desired.release;
+  if (spec.daemon === true || desiredScale(request) === 0) return true;
+  if (isOutdatedIn(request, replica) || movesFrom(request, draining)(replica)) return true;
+  switch (replica.state) {
+    case 'running':
+      return false;
+    case 'exited':
+      return !mayEnd(request);
+    case 'starting':
+    case 'unhealthy':
+    case 'restarting':
+    case 'paused':
+      return !(spec.exclusive === true && kind === 'reschedule');
+    case 'crash_looping':
+    case 'stopping':
+    case 'broken':
+      return true;
+  }
+};
+
+/** Replicas that something can be done about, by what they are, before anything is counted. */
 interface Sorted {
   readonly ending: readonly ObservedReplica[];
   readonly outdated: readonly ObservedReplica[];
@@ -176,11 +215,9 @@ interface Sorted {
 }
 
 const sortReplicas = (request: PlanRequest, reachable: readonly ObservedReplica[]): Sorted => {
-  const { desired, operation, kind } = request;
-  const isOutdated = (replica: ObservedReplica) =>
-    !isOfRelease(replica, desired.release) || (kind === 'restart' && replica.operation !== operation);
+  const { operation } = request;
+  const isOutdated = (replica: ObservedReplica) => isOutdatedIn(request, replica);
   const isBroken = ({ state }: ObservedReplica) => state === 'broken';
-  const mayEnd = desired.release.spec.restart.policy !== 'always';
 
   const ending = reachable.filter(({ state }) => state === 'stopping');
   const present = reachable.filter(({ state }) => state !== 'stopping');
@@ -195,7 +232,7 @@ const sortReplicas = (request: PlanRequest, reachable: readonly ObservedReplica[
   for (const replica of present) {
     if (isBroken(replica)) broken.push({ replica, reason: 'broken' });
     else if (isOutdated(replica)) continue;
-    else if (replica.state === 'exited' && !mayEnd) broken.push({ replica, reason: 'exited' });
+    else if (replica.state === 'exited' && !mayEnd(request)) broken.push({ replica, reason: 'exited' });
     else if (replica.state === 'crash_looping' && rollingOut(replica)) {
       broken.push({ replica, reason: 'failed_release' });
     } else current.push(replica);
@@ -276,8 +313,15 @@ export const reconcile = (request: PlanRequest, snapshot: Snapshot): Buckets => 
   const isDaemon = request.desired.release.spec.daemon === true && request.kind !== 'remove';
   const up = new Set(snapshot.nodes.filter((node) => node.up).map(({ id }) => id));
   const replicas = [...snapshot.replicas].sort(byId);
-  const lost = replicas.filter(({ nodeId }) => !up.has(nodeId));
-  const reachable = replicas.filter(({ nodeId }) => up.has(nodeId));
+  const draining = drainingNodes(snapshot);
+  const engineless = new Set(
+    snapshot.nodes.filter(({ engineLostAtMs }) => engineLostAtMs !== undefined).map(({ id }) => id),
+  );
+  const isStoppable = ({ nodeId }: ObservedReplica) => !engineless.has(nodeId);
+  const isLost = (replica: ObservedReplica) =>
+    !up.has(replica.nodeId) || (!isStoppable(replica) && isLostWithEngine(request, replica, draining));
+  const lost = replicas.filter(isLost);
+  const reachable = replicas.filter((replica) => !isLost(replica));
   const reason = surplusReason(request);
 
   if (scale === 0 && !isDaemon) {
@@ -288,7 +332,6 @@ export const reconcile = (request: PlanRequest, snapshot: Snapshot): Buckets => 
   if (isDaemon) return reconcileDaemon(request, snapshot, sorted, lost);
 
   const { outdated, broken, current } = sorted;
-  const draining = drainingNodes(snapshot);
   const tooMany = chooseSurplus(current, current.length - scale, request, snapshot);
   const leaving = new Set(tooMany);
   const left = current.filter((replica) => !leaving.has(replica));
@@ -301,8 +344,11 @@ export const reconcile = (request: PlanRequest, snapshot: Snapshot): Buckets => 
     outdated,
     moving,
     broken,
-    surplus: [...endingAs(sorted, reason), ...tooMany.map((replica) => ({ replica, reason }))],
-    lost,
+    surplus: [
+      ...endingAs(sorted, reason),
+      ...tooMany.filter(isStoppable).map((replica) => ({ replica, reason })),
+    ],
+    lost: [...lost, ...tooMany.filter((replica) => !isStoppable(replica))].sort(byId),
     missing: Math.max(0, scale - staying.length),
   };
 };

@@ -2,7 +2,8 @@
  * On which nodes a daemon has its replica: one on every node that matches. Pure.
  *
  * Invariants: the answer depends on what is observed only, so whoever asks (planner, API) counts the same nodes; a
- * node that does not answer is not among them, so that what it loses is not made good elsewhere.
+ * node that does not answer, or whose Docker Engine does not, is not among them, so that what it loses is not made good
+ * elsewhere.
  */
 
 import type { Release, Snapshot, SnapshotNode } from '../model';
@@ -17,7 +18,8 @@ import { needsOf } from './needs';
  * @param hasReplica whether one of its replicas is there
  */
 const wants = (spec: ReleaseSpec, node: SnapshotNode, hasReplica: boolean): boolean => {
-  if (!node.up || unmetConstraints(node, spec.constraints).length > 0) return false;
+  if (!node.up || node.engineLostAtMs !== undefined) return false;
+  if (unmetConstraints(node, spec.constraints).length > 0) return false;
   switch (node.availability) {
     case 'active':
       return true;

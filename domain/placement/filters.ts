@@ -6,6 +6,7 @@
  * not a wrong one (placer.ts).
  */
 
+import { timeInWords } from '../flapping';
 import type { SnapshotNode } from '../model';
 import { lackingBuilds, missingBuildInWords } from './builds';
 import { unmetConstraints } from './constraints';
@@ -66,6 +67,12 @@ export const formatBytes = (bytes: number): string =>
 const isUp: Filter = {
   passes: ({ node }) => node.up,
   reason: () => 'is not reachable',
+};
+
+const hasEngine: Filter = {
+  passes: ({ node }) => node.engineLostAtMs === undefined,
+  reason: ({ node }) =>
+    `has had no answer from its Docker Engine since ${timeInWords(node.engineLostAtMs ?? 0)}`,
 };
 
 /** Whether the images are to be had for the architecture of the node, as far as that is known. */
@@ -158,6 +165,7 @@ const hasHostPorts: Filter = {
 /** What no step of a plan can change, from the most telling reason to the least. */
 export const FIXED_FILTERS: readonly Filter[] = [
   isUp,
+  hasEngine,
   isBuilt,
   hasNotRefused,
   isOpen,
@@ -168,7 +176,7 @@ export const FIXED_FILTERS: readonly Filter[] = [
 ];
 
 /** Those for a replica that is renewed on its own node, where it may stay whatever else is said of new ones. */
-export const RENEWAL_FILTERS: readonly Filter[] = [isUp, isBuilt, hasNotRefused, hasDisk];
+export const RENEWAL_FILTERS: readonly Filter[] = [isUp, hasEngine, isBuilt, hasNotRefused, hasDisk];
 
 /** What each step may change: asked anew for every replica. */
 export const ROOM_FILTERS: readonly Filter[] = [fitsCpus, fitsMemory, hasMemoryAvailable, hasHostPorts];

@@ -283,7 +283,10 @@ export const createPlacer = (input: PlacerInput): Placer => {
       return true;
     },
     level: (mayMoveTo) => {
-      const sources = candidates.filter(({ placed }) => placed >= 2);
+      // Nothing could be stopped where the engine does not answer.
+      const sources = candidates.filter(
+        ({ placed, node }) => placed >= 2 && node.engineLostAtMs === undefined,
+      );
       const targets = open
         .filter((one) => isSound(one) && mayMoveTo(one.node) && hasRoom(one))
         .sort((left, right) => (isBefore(left, right, needs) ? -1 : 1));

@@ -20,6 +20,7 @@ const renderSituation = ({ title, request, snapshot }: Scenario): readonly strin
     [
       `node ${node.id}:`,
       node.up ? node.health : 'down',
+      ...(node.engineLostAtMs === undefined ? [] : ['without engine']),
       ...(node.availability === 'active' ? [] : [node.availability]),
       ...(node.images.length === 0 ? ['(no images)'] : []),
     ].join(' '),

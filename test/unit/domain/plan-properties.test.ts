@@ -7,6 +7,7 @@ import type {
   OperationKind,
   Plan,
   PlanRequest,
+  Release,
   Snapshot,
   Step,
 } from '../../../domain/model';
@@ -345,6 +346,53 @@ describe('every plan', () => {
       if (plan.phases.length === 0 && snapshot.replicas.length === 0) {
         expect(plan.rejections).toHaveLength(snapshot.nodes.length);
       }
+    });
+  });
+});
+
+describe('while nodes are without their engines', () => {
+  const withoutEngines = (arbitrary: fc.Arbitrary<Situation>): fc.Arbitrary<Situation> =>
+    fc
+      .tuple(arbitrary, fc.subarray(nodeIds, { minLength: 1 }), fc.boolean())
+      .map(([{ request, snapshot }, lost, isDaemon]) => ({
+        request: isDaemon
+          ? { ...request, desired: { ...request.desired, release: asDaemon(request.desired.release) } }
+          : request,
+        snapshot: {
+          nodes: snapshot.nodes.map((node) =>
+            lost.includes(node.id) ? { ...node, engineLostAtMs: NOW_MS - 60_000 } : node,
+          ),
+          replicas: snapshot.replicas.map((one) => (isDaemon ? { ...one, daemon: true } : one)),
+        },
+      }));
+  const asDaemon = (release: Release): Release => ({ ...release, spec: { ...release.spec, daemon: true } });
+
+  test('nothing is planned for them', () => {
+    check(withoutEngines(situationArbitrary), ({ request, snapshot }) => {
+      const engineless = snapshot.nodes.flatMap(({ id, engineLostAtMs }) =>
+        engineLostAtMs === undefined ? [] : [id],
+      );
+      const steps = stepsOf(computePlan(request, snapshot));
+      expect(steps.filter(({ nodeId }) => engineless.includes(nodeId))).toEqual([]);
+    });
+  });
+
+  test('as many serve as are desired, what serves there among them, once where there is room', () => {
+    check(withoutEngines(roomySituationArbitrary), (situation) => {
+      const { request, snapshot } = situation;
+      if (request.desired.release.spec.daemon === true || leavesLater(situation)) return;
+      const plan = computePlan(request, snapshot);
+      expect(plan.unplaced).toBe(0);
+      const after = applyPlan(plan, request, snapshot);
+      const { keep, starting, outdated, missing } = reconcile({ ...request, attempt: 2 }, after);
+      expect([keep.length + starting.length, outdated.length, missing]).toEqual([
+        desiredScale(request),
+        0,
+        0,
+      ]);
+      // Whatever serves as desired stays among those that count.
+      const served = reconcile(request, snapshot).keep.map(({ id }) => id);
+      expect(keep.map(({ id }) => id)).toEqual(expect.arrayContaining(served));
     });
   });
 });

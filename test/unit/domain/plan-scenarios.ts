@@ -19,6 +19,7 @@ export interface Scenario {
 }
 
 const three = [buildNode('a'), buildNode('b'), buildNode('c')];
+const withoutEngine = (id: string) => buildNode(id, { health: 'degraded', engineLostAtMs: NOW_MS - 60_000 });
 const v2 = buildRelease(2, { containers: { app: { image: 'nginx:1.28', ports: [80] } } });
 const onePerNode = ['a', 'b', 'c'].map((node) => buildReplica(`web-old${node}`, node));
 
@@ -113,6 +114,52 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
       [buildNode('a'), buildNode('b', { up: false }), buildNode('c', { images: [] })],
       onePerNode,
     ),
+  },
+  'engine-lost': {
+    title:
+      'A node is without its engine: what does not serve there starts elsewhere, what goes on serving is left alone.',
+    request: buildRequest({ kind: 'reschedule', scale: 4 }),
+    snapshot: buildSnapshot(
+      [buildNode('a'), withoutEngine('b'), buildNode('c')],
+      [
+        ...onePerNode.map((replica) =>
+          replica.nodeId === 'b' ? { ...replica, state: 'unhealthy' as const } : replica,
+        ),
+        buildReplica('web-serves', 'b'),
+      ],
+    ),
+  },
+  'engine-lost-alone': {
+    title: 'The only node is without its engine: nothing is planned, and it is said why.',
+    request: buildRequest({ kind: 'reschedule', scale: 2 }),
+    snapshot: buildSnapshot(
+      [withoutEngine('a')],
+      [buildReplica('web-1', 'a', { state: 'restarting' }), buildReplica('web-2', 'a')],
+    ),
+  },
+  'engine-lost-deploy': {
+    title:
+      'A new release while a node is without its engine: it comes to the others, the old replica there is left.',
+    request: buildRequest({ scale: 3, release: v2 }),
+    snapshot: buildSnapshot([buildNode('a'), withoutEngine('b'), buildNode('c')], onePerNode),
+  },
+  'engine-lost-drain': {
+    title: 'A drained node is without its engine: what it runs starts elsewhere, and cannot be stopped yet.',
+    request: buildRequest({ kind: 'reschedule', scale: 3 }),
+    snapshot: buildSnapshot(
+      [buildNode('a'), { ...withoutEngine('b'), availability: 'draining' }, buildNode('c')],
+      onePerNode,
+    ),
+  },
+  'engine-returned': {
+    title: 'The engine of a node is back, and its replica does not serve yet: that one is surplus.',
+    request: buildRequest({ kind: 'reschedule', scale: 3 }),
+    snapshot: buildSnapshot(three, [
+      ...onePerNode.map((replica) =>
+        replica.nodeId === 'b' ? { ...replica, state: 'restarting' as const } : replica,
+      ),
+      buildReplica('web-new', 'a', { createdAtMs: NOW_MS - 10_000 }),
+    ]),
   },
   'node-returned': {
     title:
@@ -255,6 +302,15 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
       [buildReplica('web-1', 'a')],
     ),
   },
+  'exclusive-engine-lost': {
+    title:
+      'The node of an exclusive replica is without its engine, but holds its lease: the replica is left to it.',
+    request: buildRequest({ kind: 'reschedule', release: buildRelease(1, { exclusive: true }) }),
+    snapshot: buildSnapshot(
+      [withoutEngine('a'), buildNode('b')],
+      [buildReplica('web-1', 'a', { state: 'restarting' })],
+    ),
+  },
   'exclusive-drain': {
     title: 'An exclusive replica leaves a drained node: it stops there before it starts elsewhere.',
     request: buildRequest({ kind: 'reschedule', release: buildRelease(1, { exclusive: true }) }),
@@ -297,6 +353,14 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
         }),
       ),
       onePerNode.slice(0, 2),
+    ),
+  },
+  'daemon-engine-lost': {
+    title: 'A daemon on a node without its engine is not replaced, and renewed on the others.',
+    request: buildRequest({ release: buildRelease(2, { daemon: true }) }),
+    snapshot: buildSnapshot(
+      [buildNode('a'), withoutEngine('b')],
+      onePerNode.slice(0, 2).map((replica) => ({ ...replica, daemon: true })),
     ),
   },
   'daemon-first-deploy': {
