@@ -169,6 +169,7 @@ const SHAPES: { readonly [K in DocumentKind]: Shape<Documents[K]> } = {
     reasons: TEXTS,
     images: TEXTS,
     missingBuilds: ['optional', ['list', { image: 'text', available: TEXTS, seenAtMs: 'time' }]],
+    engineLostAtMs: ['optional', 'time'],
     labels: ['map', 'text'],
     updatedAtMs: 'time',
   },

@@ -54,8 +54,9 @@ const node = z.looseObject({
     )
     .max(MAX_MISSING_BUILDS)
     .optional(),
+  engineLostAtMs: z.number().min(0).max(MAX_TIME_MS).optional(),
   labels,
-}) satisfies z.ZodType<Partial<Omit<ObservedNode, 'missingBuilds'>>>;
+}) satisfies z.ZodType<Partial<Omit<ObservedNode, 'missingBuilds' | 'engineLostAtMs'>>>;
 
 const STATES: Readonly<Record<ReplicaState, true>> = {
   starting: true,

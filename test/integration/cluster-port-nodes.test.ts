@@ -146,6 +146,7 @@ test.each<readonly [string, Partial<Record<keyof ObservedNode, unknown>>, RegExp
   ['less than no disk', { diskFreeBytes: -1 }, /diskFreeBytes/],
   ['a load that is none', { cpuPercent: -1 }, /cpuPercent/],
   ['a health of its own', { health: 'splendid' }, /health/],
+  ['an engine lost at no time', { engineLostAtMs: -1 }, /engineLostAtMs/],
   ['a novel', { architecture: 'x'.repeat(10_000) }, /architecture/],
   ['novels', { reasons: Array.from({ length: 100 }, () => 'x'.repeat(1_000)) }, /reasons/],
   ['thousands of images', { images: Array.from({ length: 9_000 }, (_, at) => `a:${at}`) }, /images/],

@@ -3,7 +3,8 @@
  * shows that the node worker lives.
  *
  * Invariants: pushed, never polled; a write that failed is repeated with the next look, the first one at once, until
- * it is stopped; the engine's absence is said as well, as a reason to be degraded.
+ * it is stopped; the engine's absence is said as well, at first as a reason to be degraded, and when it lasts so that
+ * others replace what does not serve here.
  */
 
 import type Docker from 'dockerode';
@@ -25,7 +26,7 @@ import {
 import type { MissingBuild, ObservedNode } from '../../domain/model';
 import type { EventLog } from './event-log';
 import { tellableImages } from './known-images';
-import { healthReasons, isMaterialChange } from './node-health';
+import { ENGINE_LOST_AFTER_MS, ENGINE_REASON, healthReasons, isMaterialChange } from './node-health';
 import type { NodeConfig } from './node-config';
 
 const SAMPLE_EVERY_MS = 5_000;
@@ -34,12 +35,12 @@ const IMAGES_DEBOUNCE_MS = 200;
 const LIVENESS_TTL = '20s';
 /** Beyond this the document is written again, so that one that was lost is back before long. */
 const REPEAT_AFTER_MS = 60_000;
-const ENGINE_REASON = 'the Docker Engine does not answer';
 
 export interface NodePublisher {
   start(): void;
   /** The engine was reached, or reached again. */
   setEngine(engine: EngineInfo): void;
+  /** It does not answer; told again and again as long as it does not. */
   setEngineAway(): void;
   /** What is told of the node has changed. */
   tell(): void;
@@ -60,12 +61,18 @@ export const createNodePublisher = (deps: {
   readonly logger: Logger;
   /** The node's document has been written. */
   readonly onPublished: () => void;
+  /** A clock that nobody sets. */
+  readonly nowMs?: () => number;
 }): NodePublisher => {
-  const { config, docker, agent, documents, hostStats, logger } = deps;
+  const { config, docker, agent, documents, hostStats, logger, nowMs = () => performance.now() } = deps;
   const serviceId = nodeServiceId(config.nodeId);
   const checkId = nodeAliveCheckId(config.nodeId);
   let engine: EngineInfo | undefined;
-  let isEngineAway = true;
+  /** Since when the engine does not answer, for people and by the clock that nobody sets. */
+  let away: { readonly atMs: number; readonly since: number } | undefined = {
+    atMs: Date.now(),
+    since: nowMs(),
+  };
   let images: readonly string[] = [];
   let written: { readonly node: ObservedNode; readonly at: number } | undefined;
   let reasons: readonly string[] = [];
@@ -85,7 +92,9 @@ export const createNodePublisher = (deps: {
       diskFreeBytes: stats.diskFreeBytes,
     };
     const missingBuilds = deps.missingBuilds();
-    const now = [...(isEngineAway ? [ENGINE_REASON] : []), ...healthReasons(measured, reasons)];
+    const now = [...(away === undefined ? [] : [ENGINE_REASON]), ...healthReasons(measured, reasons)];
+    const isEngineLost = away !== undefined && nowMs() - away.since >= ENGINE_LOST_AFTER_MS;
+    const engineLostAtMs = isEngineLost ? away?.atMs : undefined;
     return {
       id: config.nodeId,
       address: config.advertiseAddress,
@@ -97,6 +106,7 @@ export const createNodePublisher = (deps: {
       reasons: now,
       images,
       ...(missingBuilds.length === 0 ? {} : { missingBuilds }),
+      ...(engineLostAtMs === undefined ? {} : { engineLostAtMs }),
       labels: config.labels ?? {},
       updatedAtMs: Date.now(),
     };
@@ -189,11 +199,11 @@ export const createNodePublisher = (deps: {
     },
     setEngine: (info) => {
       engine = info;
-      isEngineAway = false;
+      away = undefined;
       look();
     },
     setEngineAway: () => {
-      isEngineAway = true;
+      away ??= { atMs: Date.now(), since: nowMs() };
       look();
     },
     tell: look,

@@ -180,7 +180,7 @@ export const createNode = (config: NodeConfig, logger: Logger, onState: (state: 
     onEngine: (engine) => {
       publisher.setEngine(engine);
       exclusive.adopt();
-      replicaKeeper.lookAtAll();
+      replicaKeeper.onEngine();
       setState({ hasEngine: true });
     },
     onEngineAway: (reason) => {

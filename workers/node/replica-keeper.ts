@@ -4,7 +4,7 @@
  * Invariants: level-triggered, an event only says when to look; a replica that an activity works on is left alone
  * and looked at afterwards; one whose removal has begun is not mended any more, whoever began it; traffic leaves with
  * the event of a container's end, before anything else is done, and comes back when the container has been seen to
- * serve.
+ * serve; while the engine does not answer, what is known without it is said all the same.
  */
 
 import type Docker from 'dockerode';
@@ -30,6 +30,7 @@ import { upkeepOf, type NodeMemory, type NodeReplica } from './node-memory';
 import type { ReplicaPublisher } from './replica-publisher';
 import { describeChange } from './replica-events';
 import { createReplicaTraffic, noteCritical, noteFailure } from './replica-traffic';
+import { stateUnseen } from './unseen';
 import {
   containerFacts,
   containerStatus,
@@ -61,6 +62,8 @@ export interface ReplicaKeeper {
   onHappening(happening: ContainerHappening): void;
   onNetworkLost(containerId: string): void;
   onEngineLost(): void;
+  /** It was reached, or reached again. */
+  onEngine(): void;
   /** Looks at it soon. */
   look(replicaId: string, inMs?: number): void;
   lookAtAll(): void;
@@ -92,6 +95,7 @@ export const createReplicaKeeper = (deps: ReplicaKeeperDeps): ReplicaKeeper => {
   const timers = new Map<string, { readonly timer: NodeJS.Timeout; readonly at: number }>();
   let isStopped = false;
   let engineLostAtMs: number | undefined;
+  let isEngineAway = false;
 
   const look = (replicaId: string, inMs = DEBOUNCE_MS): void => {
     if (isStopped || !memory.has(replicaId)) return;
@@ -108,9 +112,15 @@ export const createReplicaKeeper = (deps: ReplicaKeeperDeps): ReplicaKeeper => {
     timers.set(replicaId, { timer, at });
   };
 
+  const lookAtAll = (): void => {
+    for (const replicaId of memory.keys()) look(replicaId);
+  };
+
   const turn = (replicaId: string): void => {
     const replica = memory.get(replicaId);
     if (replica === undefined) return;
+    // Whoever looks may wait for the engine, or fail of it.
+    if (isEngineAway) void tellConsul(replica, sayUnseen(replica));
     locks
       .tryTake(replicaId, (signal) => keep(replica, signal))
       ?.catch((error: unknown) => {
@@ -302,13 +312,21 @@ export const createReplicaKeeper = (deps: ReplicaKeeperDeps): ReplicaKeeper => {
   const say = async (
     replica: NodeReplica,
     state: ReplicaState,
-    inspected: InspectedReplica,
+    inspected: InspectedReplica | undefined,
     reason: string | undefined,
   ): Promise<void> => {
     const before = publisher.registry.published(replica.spec.replicaId)?.state;
     await publisher.publish(replica, state, inspected, reason);
     const change = describeChange(replica.spec, before, state, reason);
     if (change !== undefined) eventLog.append(change.event, { key: change.key });
+  };
+
+  /** Says what has become of a replica that nobody can look at. */
+  const sayUnseen = async (replica: NodeReplica): Promise<void> => {
+    const before = publisher.registry.published(replica.spec.replicaId);
+    if (replica.phase !== 'kept' || before === undefined) return;
+    const unseen = stateUnseen(replica, before);
+    if (unseen.state !== before.state) await say(replica, unseen.state, undefined, unseen.reason);
   };
 
   /** Whether a container ended when the engine was stopped rather than by itself. */
@@ -373,11 +391,16 @@ export const createReplicaKeeper = (deps: ReplicaKeeperDeps): ReplicaKeeper => {
         if (networkOwnerId === containerId) look(replicaId);
       }
     },
-    onEngineLost: () => (engineLostAtMs = Date.now()),
-    look,
-    lookAtAll: () => {
-      for (const replicaId of memory.keys()) look(replicaId);
+    onEngineLost: () => {
+      engineLostAtMs = Date.now();
+      isEngineAway = true;
     },
+    onEngine: () => {
+      isEngineAway = false;
+      lookAtAll();
+    },
+    look,
+    lookAtAll,
     doubtAll: () => {
       for (const replica of memory.values()) {
         for (const upkeep of replica.upkeeps.values()) {

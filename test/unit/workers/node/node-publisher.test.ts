@@ -6,6 +6,8 @@ import { pino } from 'pino';
 import type { ConsulAgent } from '../../../../adapters/consul/consul-agent';
 import { createNodePublisher } from '../../../../workers/node/node-publisher';
 import type { NodeConfig } from '../../../../workers/node/node-config';
+import type { ObservedNode } from '../../../../domain/model';
+import { ENGINE_LOST_AFTER_MS } from '../../../../workers/node/node-health';
 import { eventually } from '../../../support/wait';
 
 const config: NodeConfig = {
@@ -24,10 +26,11 @@ const config: NodeConfig = {
 const engine = { cpus: 1, memoryBytes: 1e9, architecture: 'amd64', version: '1', rootDir: '/' };
 const stats = { cpuPercent: 0, memoryAvailableBytes: 1e9, diskBytes: 1e9, diskFreeBytes: 1e9 };
 
-test('a write is repeated until it succeeds or the node is stopped, also when it fails after that', async () => {
-  const writes: ((error: Error) => void)[] = [];
-  const fail = () => writes.at(-1)?.(new Error('no Consul'));
-  const publisher = createNodePublisher({
+const publisherWith = (
+  put: (document: ObservedNode) => Promise<{ readonly index: number }>,
+  nowMs?: () => number,
+) =>
+  createNodePublisher({
     config,
     docker: {} as Docker,
     events: {
@@ -41,7 +44,7 @@ test('a write is repeated until it succeeds or the node is stopped, also when it
       report: async () => undefined,
     } as unknown as ConsulAgent,
     documents: {
-      put: () => new Promise((_, reject) => writes.push(reject)),
+      put: (_key, document) => put(document as ObservedNode),
       remove: async () => ({ index: 1 }),
     },
     missingBuilds: () => [],
@@ -49,7 +52,13 @@ test('a write is repeated until it succeeds or the node is stopped, also when it
     eventLog: { append: () => undefined, stop: () => undefined },
     logger: pino({ level: 'silent' }),
     onPublished: () => undefined,
+    ...(nowMs === undefined ? {} : { nowMs }),
   });
+
+test('a write is repeated until it succeeds or the node is stopped, also when it fails after that', async () => {
+  const writes: ((error: Error) => void)[] = [];
+  const fail = () => writes.at(-1)?.(new Error('no Consul'));
+  const publisher = publisherWith(() => new Promise((_, reject) => writes.push(reject)));
   publisher.start();
   publisher.setEngine(engine);
   await eventually(() => expect(writes).toHaveLength(1));
@@ -63,4 +72,37 @@ test('a write is repeated until it succeeds or the node is stopped, also when it
   await new Promise((resolve) => setImmediate(resolve));
   expect(timers.mock.calls).toEqual([]);
   expect(writes).toHaveLength(2);
+});
+
+test('an engine that stays away for longer than a restart is told as lost since then, until it answers', async () => {
+  const told: ObservedNode[] = [];
+  let nowMs = 0;
+  const publisher = publisherWith(
+    async (document) => {
+      told.push(document);
+      return { index: 1 };
+    },
+    () => nowMs,
+  );
+  const last = () => [told.at(-1)?.health, told.at(-1)?.engineLostAtMs];
+  publisher.start();
+  publisher.setEngine(engine);
+  await eventually(() => expect(last()).toEqual(['healthy', undefined]));
+  const beforeMs = Date.now();
+  publisher.setEngineAway();
+  await eventually(() => expect(last()).toEqual(['degraded', undefined]));
+  const afterMs = Date.now();
+  nowMs = ENGINE_LOST_AFTER_MS - 1;
+  publisher.setEngineAway();
+  publisher.writeAgain();
+  await eventually(() => expect(told).toHaveLength(3));
+  expect(last()).toEqual(['degraded', undefined]);
+  nowMs = ENGINE_LOST_AFTER_MS;
+  publisher.setEngineAway();
+  await eventually(() => expect(told).toHaveLength(4));
+  expect(told.at(-1)?.engineLostAtMs).toBeGreaterThanOrEqual(beforeMs);
+  expect(told.at(-1)?.engineLostAtMs).toBeLessThanOrEqual(afterMs);
+  publisher.setEngine(engine);
+  await eventually(() => expect(last()).toEqual(['healthy', undefined]));
+  publisher.stop();
 });
