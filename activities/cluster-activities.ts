@@ -41,6 +41,7 @@ export interface ClusterDependencies {
       readonly id: string;
       readonly up: boolean;
       readonly availability: NodeAvailability;
+      readonly engineLostAtMs?: number;
     }[];
     replicas(): readonly ObservedReplica[];
     subscribe(listener: (change: ClusterChange) => void): () => void;
@@ -112,10 +113,13 @@ export const createClusterActivities = (deps: ClusterDependencies): ClusterActiv
     const context = Context.current();
     const words = createEntityWords();
     const membership = createMembershipRecord({ ...deps, nowMs: Date.now });
-    const changes = createClusterChanges({ ...deps, words, membership, context });
+    let housekeepingAtMs = 0;
+    const keepHouseSoon = () => {
+      housekeepingAtMs = 0;
+    };
+    const changes = createClusterChanges({ ...deps, words, membership, context, keepHouseSoon });
 
     // These go on beside the words, not between them: they read and write much, and the loss of a node is told at once.
-    let housekeepingAtMs = 0;
     const house = createSideJob(
       async () => {
         if (Date.now() < housekeepingAtMs) return;
@@ -129,7 +133,7 @@ export const createClusterActivities = (deps: ClusterDependencies): ClusterActiv
       },
     );
     const nodeIsBack = (nodeId: string) => {
-      housekeepingAtMs = 0;
+      keepHouseSoon();
       changes.nodeIsBack(nodeId);
     };
     const recording = createSideJob(

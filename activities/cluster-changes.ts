@@ -28,6 +28,7 @@ export interface ClusterChangesDependencies {
       readonly id: string;
       readonly up: boolean;
       readonly availability: NodeAvailability;
+      readonly engineLostAtMs?: number;
     }[];
     replicas(): readonly ObservedReplica[];
   };
@@ -35,6 +36,8 @@ export interface ClusterChangesDependencies {
     /** Microservices of which an operation runs that has work for the node. */
     operatingOn(nodeId: string): Promise<readonly MicroserviceKey[]>;
   };
+  /** What was out of reach can be removed now. */
+  readonly keepHouseSoon: () => void;
   readonly words: Pick<EntityWords, 'tell' | 'wake'>;
   readonly membership: {
     note(nodeId: string, up: boolean): void;
@@ -85,6 +88,12 @@ const troubleOf = (change: ClusterChange & { kind: 'replica' }): string | undefi
   }
 };
 
+/** What a node mends by itself, as long as its engine answers. */
+const isMendedByNode = ({ before, after }: ClusterChange & { kind: 'replica' }): boolean =>
+  after !== undefined &&
+  after.state !== before?.state &&
+  (after.state === 'unhealthy' || after.state === 'restarting' || after.state === 'paused');
+
 /**
  * Whether a node that has joined, is back or has other labels may change where its replicas run: when some found no
  * node, when it belongs on every node, and when it could be spread more evenly.
@@ -117,7 +126,7 @@ const tellDrained = async (
 };
 
 export const createClusterChanges = (deps: ClusterChangesDependencies): ClusterChanges => {
-  const { store, view, entities, words, membership, context, warn } = deps;
+  const { store, view, entities, words, membership, context, warn, keepHouseSoon } = deps;
 
   const inBackground = (what: string, body: Promise<void>) => {
     body.catch((error: unknown) => {
@@ -137,19 +146,31 @@ export const createClusterChanges = (deps: ClusterChangesDependencies): ClusterC
     for (const replica of replicasOn(nodeId)) words.tell(replica, reason);
   };
 
+  const hasLostEngine = (nodeId: string): boolean =>
+    view.nodes().some(({ id, engineLostAtMs }) => id === nodeId && engineLostAtMs !== undefined);
+
   /** Those that have replicas there, and those whose operations wait for it. */
-  const tellOfLoss = async (nodeId: string) => {
-    const reason = `node ${nodeId} is lost`;
+  const tellOfLoss = async (nodeId: string, reason: string, isLost: () => boolean) => {
     const lost = { lostNodes: [nodeId] };
     for (const replica of replicasOn(nodeId)) words.tell(replica, reason, lost);
     for (const key of await entities.operatingOn(nodeId)) words.tell(key, reason, lost);
     await context.sleep(OPERATIONS_KNOWN_AFTER_MS);
-    if (isUp(nodeId)) return;
+    if (!isLost()) return;
     for (const key of await entities.operatingOn(nodeId)) words.tell(key, reason, lost);
   };
 
   const nodeIsLost = (nodeId: string) =>
-    inBackground(`could not tell operations that node ${nodeId} is lost`, tellOfLoss(nodeId));
+    inBackground(
+      `could not tell operations that node ${nodeId} is lost`,
+      tellOfLoss(nodeId, `node ${nodeId} is lost`, () => !isUp(nodeId)),
+    );
+
+  /** Nothing can be started or stopped there, so what waits for it is given up as on a node that is lost. */
+  const engineIsLost = (nodeId: string) =>
+    inBackground(
+      `could not tell operations that the Docker Engine of node ${nodeId} does not answer`,
+      tellOfLoss(nodeId, `the Docker Engine of node ${nodeId} does not answer`, () => hasLostEngine(nodeId)),
+    );
 
   /** Those that may have something to gain from a node that can take replicas. */
   const tellOfRoom = async (nodeId: string) => {
@@ -161,6 +182,13 @@ export const createClusterChanges = (deps: ClusterChangesDependencies): ClusterC
 
   const nodeHasRoom = (nodeId: string) =>
     inBackground('could not look for microservices that wait for a node', tellOfRoom(nodeId));
+
+  const engineIsBack = (nodeId: string) => {
+    tellAllOn(nodeId, `the Docker Engine of node ${nodeId} answers again`);
+    nodeHasRoom(nodeId);
+    keepHouseSoon();
+    words.wake();
+  };
 
   /** Daemons leave a node that is being drained after all others; when they have, it is told. */
   const followDrain = (nodeId: string) => {
@@ -178,6 +206,9 @@ export const createClusterChanges = (deps: ClusterChangesDependencies): ClusterC
     const trouble = troubleOf(change);
     const key = after ?? before;
     if (trouble !== undefined && key) words.tell(key, trouble);
+    if (after && isMendedByNode(change) && hasLostEngine(after.nodeId)) {
+      words.tell(after, `replica ${after.id} is ${after.state}, and the Docker Engine there does not answer`);
+    }
     // Begun before its node was drained: nobody has told its entity that it has to leave.
     if (after && !before && isDraining(after.nodeId)) {
       words.tell(after, `replica ${after.id} has come to a node that is being drained`);
@@ -208,6 +239,8 @@ export const createClusterChanges = (deps: ClusterChangesDependencies): ClusterC
             words.wake();
           }
           if (change.isNew || change.isRelabelled === true) nodeHasRoom(change.nodeId);
+          if (change.engine === 'lost') engineIsLost(change.nodeId);
+          if (change.engine === 'back') engineIsBack(change.nodeId);
           return;
       }
     },
@@ -216,8 +249,9 @@ export const createClusterChanges = (deps: ClusterChangesDependencies): ClusterC
         const trouble = troubleOf({ kind: 'replica', after: replica });
         if (trouble !== undefined) words.tell(replica, trouble);
       }
-      for (const { id, up } of view.nodes()) {
+      for (const { id, up, engineLostAtMs } of view.nodes()) {
         if (!up) nodeIsLost(id);
+        else if (engineLostAtMs !== undefined) engineIsLost(id);
         followDrain(id);
       }
     },

@@ -23,7 +23,7 @@ export interface HousekeepingDependencies {
   readonly store: KeyValueStore;
   readonly leases: LeaseKeys;
   readonly view: {
-    nodes(): readonly { readonly id: string; readonly up: boolean }[];
+    nodes(): readonly { readonly id: string; readonly up: boolean; readonly engineLostAtMs?: number }[];
     replicas(): readonly ObservedReplica[];
   };
   /** Starts the entity of a microservice that was removed, to remove what is left of it; unless it runs. */
@@ -60,9 +60,11 @@ export const forgettableEvents = (
 /** @returns a function that does it all once */
 export const createHousekeeping = ({ store, leases, view, removeAgain }: HousekeepingDependencies) => {
   const removeOrphans = async (removed: readonly Microservice[]) => {
-    const up = new Set(view.nodes().flatMap(({ id, up: isUp }) => (isUp ? [id] : [])));
+    const able = new Set(
+      view.nodes().flatMap(({ id, up, engineLostAtMs }) => (up && engineLostAtMs === undefined ? [id] : [])),
+    );
     const reachable = new Set(
-      view.replicas().flatMap((one) => (up.has(one.nodeId) ? [microserviceId(one)] : [])),
+      view.replicas().flatMap((one) => (able.has(one.nodeId) ? [microserviceId(one)] : [])),
     );
     for (const microservice of removed) {
       if (reachable.has(microserviceId(microservice))) await removeAgain(microservice);

@@ -50,7 +50,7 @@ const matters = (change: ClusterChange): boolean => {
     case 'replica':
       return change.before === undefined || change.after?.state !== change.before.state;
     case 'node':
-      return change.isNew || change.isRelabelled === true;
+      return change.isNew || change.isRelabelled === true || change.engine !== undefined;
     case 'availability':
     case 'membership':
       return true;

@@ -10,6 +10,8 @@ export type ClusterChange =
       readonly isNew: boolean;
       /** Whether constraints may hold now that did not, or the other way round. */
       readonly isRelabelled?: boolean;
+      /** Its Docker Engine has not answered for long, or answers again. */
+      readonly engine?: 'lost' | 'back';
     }
   | { readonly kind: 'availability'; readonly nodeId: string; readonly availability: NodeAvailability }
   | { readonly kind: 'membership'; readonly nodeId: string; readonly up: boolean };

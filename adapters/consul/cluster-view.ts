@@ -28,6 +28,12 @@ export interface ClusterView {
   close(): void;
 }
 
+const engineChange = (before: ObservedNode | undefined, after: ObservedNode): 'lost' | 'back' | undefined => {
+  const [wasLost, isLost] = [before?.engineLostAtMs !== undefined, after.engineLostAtMs !== undefined];
+  if (wasLost === isLost) return undefined;
+  return isLost ? 'lost' : 'back';
+};
+
 export const createClusterView = (
   consul: ConsulClient,
   kv: KvStore,
@@ -79,7 +85,14 @@ export const createClusterView = (
       const isRelabelled =
         before !== undefined &&
         (before.architecture !== node.architecture || !sameJson(before.labels, node.labels));
-      tell({ kind: 'node', nodeId: node.id, isNew: before === undefined, isRelabelled });
+      const engine = engineChange(before, node);
+      tell({
+        kind: 'node',
+        nodeId: node.id,
+        isNew: before === undefined,
+        isRelabelled,
+        ...(engine === undefined ? {} : { engine }),
+      });
     },
     (key) => {
       const gone = nodes.get(key);

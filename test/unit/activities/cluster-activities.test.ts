@@ -67,6 +67,7 @@ const createWatch = (store = createMemoryStore(), pulling: Promise<void> = Promi
   let suffix = 0;
   const nodes = new Map<string, boolean>();
   const availability = new Map<string, NodeAvailability>();
+  const engineLost = new Set<string>();
   const replicas: ObservedReplica[] = [];
   const told: (ObservedChangedSignal & { readonly name: string })[] = [];
   const recovered: Microservice[] = [];
@@ -82,7 +83,13 @@ const createWatch = (store = createMemoryStore(), pulling: Promise<void> = Promi
       ready: new Promise<void>((resolve) => {
         isReady = resolve;
       }),
-      nodes: () => [...nodes].map(([id, up]) => ({ id, up, availability: availability.get(id) ?? 'active' })),
+      nodes: () =>
+        [...nodes].map(([id, up]) => ({
+          id,
+          up,
+          availability: availability.get(id) ?? 'active',
+          ...(engineLost.has(id) ? { engineLostAtMs: 1 } : {}),
+        })),
       replicas: () => replicas,
       subscribe: (subscriber) => {
         listener = subscriber;
@@ -120,6 +127,7 @@ const createWatch = (store = createMemoryStore(), pulling: Promise<void> = Promi
   return {
     store,
     nodes,
+    engineLost,
     replicas,
     entities,
     operations,
@@ -146,6 +154,12 @@ const createWatch = (store = createMemoryStore(), pulling: Promise<void> = Promi
     setUp: (nodeId: string, up: boolean) => {
       nodes.set(nodeId, up);
       listener({ kind: 'membership', nodeId, up });
+    },
+    /** A node says it of its engine, and the view tells of it. */
+    setEngine: (nodeId: string, engine: 'lost' | 'back') => {
+      if (engine === 'lost') engineLost.add(nodeId);
+      else engineLost.delete(nodeId);
+      listener({ kind: 'node', nodeId, isNew: false, engine });
     },
     /** An operator says it of a node, and the view tells of it. */
     setAvailability: async (nodeId: string, now: NodeAvailability) => {
@@ -257,6 +271,69 @@ test('the loss of a node is told to what has replicas or work there, also when i
   expect(watch.told.map(({ name }) => name)).toEqual(['api', 'web', 'api', 'late']);
 });
 
+test('an engine that does not answer is told like the loss of its node, and so is what fails there later', async () => {
+  for (const name of ['web', 'api', 'late', 'other']) watch.entities.add(name);
+  watch.nodes.set('a', true).set('b', true);
+  watch.engineLost.add('b');
+  watch.replicas.push(
+    buildReplica('web-1', 'a', { name: 'web' }),
+    buildReplica('api-1', 'b', { name: 'api' }),
+  );
+  watch.begin();
+  const ofB = 'the Docker Engine of node b does not answer';
+  await eventually(() =>
+    expect(watch.told).toEqual([{ name: 'api', reason: ofB, hasRoom: false, lostNodes: ['b'] }]),
+  );
+  watch.operations.set('a', [keyOf('api')]);
+  watch.setEngine('a', 'lost');
+  await eventually(() =>
+    expect(watch.told.slice(1).map(({ name, lostNodes }) => [name, lostNodes])).toEqual([
+      ['web', ['a']],
+      ['api', ['a']],
+    ]),
+  );
+  watch.operations.set('a', [keyOf('late')]);
+  await eventually(() => expect(watch.told.at(-1)).toMatchObject({ name: 'late', lostNodes: ['a'] }));
+
+  const fails = (id: string, nodeId: string, name: string) =>
+    watch.change({
+      kind: 'replica',
+      before: buildReplica(id, nodeId, { name }),
+      after: buildReplica(id, nodeId, { name, state: 'unhealthy' }),
+    });
+  watch.nodes.set('c', true);
+  fails('other-1', 'c', 'other');
+  fails('web-1', 'a', 'web');
+  await eventually(() =>
+    expect(watch.told.at(-1)).toMatchObject({
+      name: 'web',
+      reason: 'replica web-1 is unhealthy, and the Docker Engine there does not answer',
+    }),
+  );
+  watch.setEngine('b', 'back');
+  await eventually(() =>
+    expect(watch.told.at(-1)).toEqual({
+      name: 'api',
+      reason: 'the Docker Engine of node b answers again',
+      hasRoom: false,
+    }),
+  );
+  expect(watch.told.map(({ name }) => name)).not.toContain('other');
+});
+
+test('what was removed while an engine did not answer is removed when it does', async () => {
+  watch.nodes.set('a', true);
+  watch.engineLost.add('a');
+  watch.replicas.push(buildReplica('gone-1', 'a', { name: 'gone' }));
+  watch.entities.add('gone');
+  await watch.put(removedKvKey(keyOf('gone')), documentOf('gone', { state: 'removing' }));
+  watch.begin();
+  await eventually(() => expect(watch.told).toHaveLength(1));
+  expect(watch.recovered).toEqual([]);
+  watch.setEngine('a', 'back');
+  await eventually(() => expect(watch.recovered.map(({ name }) => name)).toEqual(['gone']));
+});
+
 test('microservices that failed hear of room, and of nothing else than their own replicas otherwise', async () => {
   watch.begin();
   watch.entities.add('web').add('idle');
@@ -356,6 +433,7 @@ test.each<[string, () => void | Promise<void>]>([
   ['has joined', () => watch.change({ kind: 'node', nodeId: 'b', isNew: true })],
   ['has other labels', () => watch.change({ kind: 'node', nodeId: 'b', isNew: false, isRelabelled: true })],
   ['is back', () => watch.setUp('b', true)],
+  ['has its engine again', () => watch.setEngine('b', 'back')],
   ['is uncordoned', () => watch.setAvailability('b', 'active')],
 ])('a node that %s is told to daemons and to what could be spread over it', async (_what, happen) => {
   const spec = buildRelease().spec;

@@ -4,6 +4,7 @@ import { createClusterView } from '../../../adapters/consul/cluster-view';
 import type { ConsulClient } from '../../../adapters/consul/consul-client';
 import { nodeKvKey, nodeStabilityKvKey, replicaKvKey } from '../../../contracts/kv';
 import { afterPeriod, firstSeen } from '../../../domain/flapping';
+import type { ObservedNode } from '../../../domain/model';
 import { NOW_MS, buildReplica } from '../../support/builders';
 import { eventually } from '../../support/wait';
 import { nodeDocument, replicaDocument } from '../api/api-under-test';
@@ -71,6 +72,30 @@ test('until when a node comes and goes is a part of it, for as long as it stands
     await eventually(() => expect(seen()).toEqual([NOW_MS + 1, undefined]));
     kv.delete(nodeStabilityKvKey('node-1'));
     await eventually(() => expect(seen()).toEqual([undefined, undefined]));
+  } finally {
+    view.close();
+  }
+});
+
+test('it is told when the engine of a node does not answer for long, and when it answers again', async () => {
+  const kv = createFakeKv();
+  const lost = { ...(nodeDocument('node-1')[nodeKvKey('node-1')] as ObservedNode), engineLostAtMs: NOW_MS };
+  kv.put(nodeDocument('node-1'));
+  const unexpected = (what: unknown) => {
+    throw new Error(String(what));
+  };
+  const view = createClusterView(oneMember('node-1'), kv, unexpected, unexpected);
+  const told: unknown[] = [];
+  try {
+    await view.ready;
+    view.subscribe((change) => told.push(change.kind === 'node' ? (change.engine ?? 'same') : change.kind));
+    kv.put({ [nodeKvKey('node-1')]: lost });
+    await eventually(() => expect(told).toEqual(['lost']));
+    expect(view.nodes()).toMatchObject([{ id: 'node-1', engineLostAtMs: NOW_MS }]);
+    kv.put({ [nodeKvKey('node-1')]: { ...lost, cpuPercent: 99 } });
+    await eventually(() => expect(told).toEqual(['lost', 'same']));
+    kv.put(nodeDocument('node-1'));
+    await eventually(() => expect(told).toEqual(['lost', 'same', 'back']));
   } finally {
     view.close();
   }
