@@ -18,7 +18,10 @@ export const TIMEOUT = {
   pullStartToCloseMs: 10 * MINUTE,
   /** Added to the longest start-up grace of a release: creating and starting a large batch on a slow machine. */
   startMarginMs: 5 * MINUTE,
-  /** How long a node's engine may be away, beyond one attempt, before an operation gives up on it. */
+  /**
+   * How long a node's engine may be away, beyond one attempt, before an operation gives up on it. Mostly it is told long
+   * before that the engine is lost.
+   */
   nodeOutageMs: 15 * MINUTE,
   /** Longest stop grace that a specification may ask for (domain/spec/schema). */
   maxStopGraceMs: 60 * MINUTE,

@@ -40,7 +40,12 @@ export const explainPlacement = (
   const rejections = new Map(placer.explain().map(({ nodeId, reason }) => [nodeId, reason]));
   const merits = placer.merits();
   const first = createAccount().place();
-  const occupied = new Set(spec.daemon === true ? staying.map(({ nodeId }) => nodeId) : []);
+  const engineless = new Set(
+    nodes.filter(({ engineLostAtMs }) => engineLostAtMs !== undefined).map(({ id }) => id),
+  );
+  const occupied = new Set(
+    spec.daemon === true ? staying.map(({ nodeId }) => nodeId).filter((id) => !engineless.has(id)) : [],
+  );
 
   const verdictOn = ({ id, health, availability, unstableUntilMs }: SnapshotNode): NodeVerdict => {
     if (occupied.has(id)) {

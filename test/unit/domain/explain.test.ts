@@ -59,6 +59,15 @@ test('of a daemon it is said where it is already', () => {
   });
 });
 
+test('of a node without its engine it is said since when, also when it runs one', () => {
+  const lost = buildNode('a', { health: 'degraded', engineLostAtMs: NOW_MS });
+  const snapshot = buildSnapshot([lost], [buildReplica('web-1', 'a')]);
+  const words = 'no: has had no answer from its Docker Engine since 2026-01-01T00:00:00Z';
+  for (const daemon of [true, false]) {
+    expect(reasonsOf(buildReleaseSpec({ daemon }), snapshot)).toEqual({ a: words });
+  }
+});
+
 test('what keeps data on a node that is drained is said to stay', () => {
   const spec = buildReleaseSpec({
     containers: { app: { image: 'nginx:1.27', volumes: [{ name: 'data', path: '/data' }] } },
