@@ -1,5 +1,6 @@
 // The Docker Engine of a node of a real cluster stops and stays down while all else on the node lives: what it ran serves
 // elsewhere before long, nothing waits for it, and all is as desired when it is back. One that is soon back moves nothing.
+import { kill } from 'node:process';
 import { startCluster, type Cluster } from '../support/cluster/cluster';
 import { assertClusterConverged } from '../support/cluster/cluster-checker';
 import type { ClusterNode } from '../support/cluster/cluster-node';
@@ -147,6 +148,27 @@ clusterScenario(
       await apply(cluster.instance, webSpec('fresh', await cluster.web('v1'), { scale: SCALE }), '60s');
       await serving(cluster.instance, SERVICE, SCALE, 'web v1');
       expect(await onOthers()).toEqual(before);
+      await member.startEngine();
+      await untilHealth(cluster, member.name, 'healthy');
+      await assertClusterConverged(cluster);
+    });
+  },
+);
+
+clusterScenario(
+  'what goes on without its engine is replaced elsewhere when it fails',
+  () => cluster,
+  async ({ instance }) => {
+    const [id = ''] = await containersOn(cluster, member, SERVICE);
+    const { Pid } = (await member.engine.docker.getContainer(id).inspect()).State;
+    await answering(cluster, SERVICE, async () => {
+      await member.engine.kill();
+      await untilRefused(SERVICE);
+      await serving(instance, SERVICE, SCALE, 'web v1');
+      const process = member.engine.hostPid(Pid);
+      if (process === undefined) throw new Error('its process has ended with the engine');
+      kill(process, 'SIGKILL');
+      await untilElsewhere(SERVICE, 'web v1');
       await member.startEngine();
       await untilHealth(cluster, member.name, 'healthy');
       await assertClusterConverged(cluster);
