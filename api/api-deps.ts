@@ -25,6 +25,8 @@ export interface ApiConfig {
   /** Base of the Temporal Web UI, like http://127.0.0.1:8233; links are left out when it is not known. */
   readonly webUiUrl?: string;
   readonly temporalNamespace: string;
+  /** Port of the ingress of this machine, if it has one. */
+  readonly httpPort?: number;
 }
 
 export interface ApiDeps {

@@ -22,7 +22,12 @@ export interface MicroserviceJson {
   all(version: number): Buffer;
 }
 
-export const createMicroserviceJson = (readModel: ReadModel, webUi: WebUiLink): MicroserviceJson => {
+/** @param httpPort of the ingress; left out: hostnames answer where the user has them answer */
+export const createMicroserviceJson = (
+  readModel: ReadModel,
+  webUi: WebUiLink,
+  httpPort?: number,
+): MicroserviceJson => {
   const texts = new WeakMap<Microservice, { readonly version: number; readonly text: string }>();
 
   /** With what stands in the way of its change, which only the events say. */
@@ -48,7 +53,10 @@ export const createMicroserviceJson = (readModel: ReadModel, webUi: WebUiLink): 
     const version = readModel.versions.of(TOPIC.microservice(microservice));
     const known = texts.get(microservice);
     if (known?.version === version) return known.text;
-    const view = microserviceView(counted(told(microservice)), readModel.replicasOf(microservice), webUi);
+    const view = microserviceView(counted(told(microservice)), readModel.replicasOf(microservice), {
+      webUi,
+      httpPort,
+    });
     const text = JSON.stringify(view);
     texts.set(microservice, { version, text });
     return text;

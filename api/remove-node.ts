@@ -15,6 +15,7 @@ import {
   KV_PREFIX,
   eventKvKey,
   identityKvKey,
+  ingressKvKey,
   nodeKvKey,
   nodeSettingsKvKey,
   nodeStabilityKvKey,
@@ -139,6 +140,7 @@ export const createNodeRemover = (deps: NodeRemoverDeps): NodeRemover => {
       const index = await write(name, [
         { kind: 'delete', key: node },
         { kind: 'delete', key: settings },
+        { kind: 'delete', key: ingressKvKey(nodeId) },
         ...(isThere ? [eventOf(nodeId, replicas)] : []),
       ]);
       // What is left of it then ends with the join of the machine that has its name, or is found there by its worker.

@@ -159,7 +159,7 @@ export const specificationOf = (microservice: Microservice): MicroserviceView['s
 export const microserviceView = (
   microservice: Microservice,
   replicas: readonly ShownReplica[],
-  webUi: WebUiLink,
+  { webUi, httpPort }: { readonly webUi: WebUiLink; readonly httpPort?: number | undefined },
 ): MicroserviceView => {
   const self = microservicePath(microservice);
   const hostnames = microservice.release.spec.containers.flatMap(({ ports }) =>
@@ -189,7 +189,11 @@ export const microserviceView = (
           replica: replica.id,
         })),
       ),
-    urls: [...new Set(hostnames)].sort().map((hostname) => `http://${hostname}`),
+    urls: [...new Set(hostnames)]
+      .sort()
+      .map(
+        (hostname) => `http://${hostname}${httpPort === undefined || httpPort === 80 ? '' : `:${httpPort}`}`,
+      ),
     createdAt: iso(microservice.createdAtMs),
     updatedAt: iso(microservice.updatedAtMs),
     links: {

@@ -10,6 +10,7 @@ import type { NodeStability } from '../domain/flapping';
 import type { JoinToken, NodeIdentity } from '../domain/identity';
 import type {
   ClusterEvent,
+  IngressState,
   Microservice,
   MicroserviceKey,
   NodeSettings,
@@ -23,6 +24,7 @@ import { mismatch, type Shape } from '../domain/shape';
 import {
   KV_PREFIX,
   identityKvKey,
+  ingressKvKey,
   joinTokenKvKey,
   microserviceKvKey,
   nodeKvKey,
@@ -47,6 +49,7 @@ export interface Documents {
   readonly events: ClusterEvent;
   readonly joinTokens: JoinToken;
   readonly identities: NodeIdentity;
+  readonly ingresses: IngressState;
 }
 
 export type DocumentKind = keyof Documents;
@@ -213,6 +216,7 @@ const SHAPES: { readonly [K in DocumentKind]: Shape<Documents[K]> } = {
     expiresAtMs: 'time',
     revokedAtMs: ['optional', 'time'],
   },
+  ingresses: { id: 'text', index: 'number' },
 };
 
 /** The last part of a key, where the document itself does not hold the rest. */
@@ -232,6 +236,7 @@ const OWN_KEY: { readonly [K in DocumentKind]: (document: Documents[K], key: str
   events: () => true,
   joinTokens: ({ id }, key) => joinTokenKvKey(id) === key,
   identities: ({ nodeId }, key) => identityKvKey(nodeId) === key,
+  ingresses: ({ id }, key) => ingressKvKey(id) === key,
 };
 
 export interface StoredText {

@@ -2,7 +2,7 @@
  * Where things stand in Consul KV. Every value is one JSON document of domain/model.
  *
  * Invariants: each key has one writer: entities write microservices, releases and (queued and final) operations,
- * the operation's plan is written by its own workflow, node workers write nodes and replicas, the API writes the
+ * the operation's plan is written by its own workflow, node workers write nodes, replicas and how far their ingress is, the API writes the
  * settings of nodes, join tokens and identities, the watch over the cluster writes the stability of nodes, anyone
  * appends events; who removes a node, the API, deletes what the node and the watch wrote. Names are stored in lower case, because
  * hostnames and DNS labels know no case.
@@ -25,6 +25,7 @@ export const KV_PREFIX = {
   events: `${KV_ROOT}events/`,
   joinTokens: `${KV_ROOT}join-tokens/`,
   identities: `${KV_ROOT}identities/`,
+  ingresses: `${KV_ROOT}ingresses/`,
 } as const;
 
 /** Who holds the lease of each exclusive microservice, as locks: contracts/leases. They are no documents. */
@@ -50,6 +51,7 @@ export const nodeKvKey = (nodeId: string): string => `${KV_PREFIX.nodes}${nodeId
 export const leaseKvKey = (key: MicroserviceKey): string => `${LEASES_KV_PREFIX}${microserviceId(key)}`;
 export const joinTokenKvKey = (id: string): string => `${KV_PREFIX.joinTokens}${id}`;
 export const identityKvKey = (nodeId: string): string => `${KV_PREFIX.identities}${nodeId}`;
+export const ingressKvKey = (nodeId: string): string => `${KV_PREFIX.ingresses}${nodeId}`;
 export const nodeSettingsKvKey = (nodeId: string): string => `${KV_PREFIX.nodeSettings}${nodeId}`;
 export const nodeStabilityKvKey = (nodeId: string): string => `${KV_PREFIX.nodeStability}${nodeId}`;
 export const hostnameKvKey = (hostname: string): string => `${KV_PREFIX.hostnames}${hostname}`;

@@ -121,6 +121,14 @@ export interface MissingBuild {
   readonly seenAtMs: number;
 }
 
+/** How far the ingress of a node has followed the replicas' documents; said by its node worker. */
+export interface IngressState {
+  /** Of the node. */
+  readonly id: string;
+  /** Consul's index: requests go as the documents said then, or say later. */
+  readonly index: number;
+}
+
 /** What a node says of itself; published by its node worker when it changes. */
 export interface ObservedNode {
   readonly id: string;

@@ -119,6 +119,7 @@ export const runApiRole = async (config: Config, logger: Logger): Promise<void> 
         ? { webUiUrl: `http://127.0.0.1:${config.temporalUiPort}` }
         : {}),
       temporalNamespace: config.temporalNamespace,
+      ...(config.ingress && config.httpPort !== undefined ? { httpPort: config.httpPort } : {}),
     },
     readModel,
     operations: createOperations({ kv, readModel, log: logger }),

@@ -29,6 +29,10 @@ export interface Config {
   /** Where other machines join and nodes report, if this machine can be reached. */
   readonly clusterPort: number;
   readonly dockerSocket: string;
+  /** Whether hostnames of microservices answer on this machine. */
+  readonly ingress: boolean;
+  /** Where they do; undefined: on the port of HTTP, or another one where that cannot be had. */
+  readonly httpPort: number | undefined;
   readonly hostPorts: { readonly first: number; readonly last: number };
   readonly allowHostAccess: boolean;
   readonly temporalPort: number;
@@ -98,6 +102,15 @@ const FLAGS: readonly Flag[] = [
     name: 'cluster-port',
     value: 'PORT',
     help: 'Port of that address on which other machines join and nodes report (7443).',
+  },
+  {
+    name: 'http-port',
+    value: 'PORT',
+    help: 'Port on which the hostnames of microservices answer (80; 8080 where that is taken or not allowed).',
+  },
+  {
+    name: 'no-ingress',
+    help: 'Leave the hostnames of microservices to other machines, or to a proxy of your own.',
   },
   { name: 'host-ports', value: 'FIRST-LAST', help: 'Range from which host ports are taken (20000-29999).' },
   { name: 'node-name', value: 'NAME', help: 'Name of this node (the host name).' },
@@ -339,6 +352,8 @@ export const parseConfig = (
       '127.0.0.1',
     clusterPort: port('cluster-port', DEFAULT_CLUSTER_PORT),
     dockerSocket: text('docker-socket') ?? (dockerHost?.replace('unix://', '') || '/var/run/docker.sock'),
+    ingress: !isSet('no-ingress'),
+    httpPort: text('http-port') === undefined ? undefined : port('http-port', 80),
     hostPorts: { first, last },
     allowHostAccess: isSet('allow-host-access'),
     temporalPort: port('temporal-port', 7233),

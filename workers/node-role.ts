@@ -7,6 +7,7 @@ import { consulOf } from './cluster/head-files';
 import { keepCertificate } from './cluster/keep-certificate';
 import { readCredentials, readMembership, type Membership } from './cluster/membership';
 import { consulAddressOf, temporalAddressOf, type Config } from './config';
+import { caddySettings, ingressConfigFile } from './ingress-files';
 import { openInstallation } from './installation';
 import { localApiUrl } from './local-api';
 import type { NodeConfig } from './node/node-config';
@@ -50,6 +51,14 @@ const asMember = (config: Config, membership: Membership): Connections => ({
   credentials: () => readCredentials(config),
 });
 
+const ingressOf = (config: Config): Pick<NodeConfig, 'ingress'> => {
+  const { ingress, httpPort } = config;
+  if (!ingress || httpPort === undefined) return {};
+  return {
+    ingress: { settings: caddySettings({ ...config, httpPort }), configFile: ingressConfigFile(config) },
+  };
+};
+
 export const runNodeRole = (config: Config, logger: Logger): void => {
   const membership = readMembership(config);
   const worker = startNodeWorker(
@@ -61,6 +70,7 @@ export const runNodeRole = (config: Config, logger: Logger): void => {
       hostPortRange: config.hostPorts,
       dataDir: config.dataDir,
       labels: config.nodeLabels,
+      ...ingressOf(config),
     },
     logger,
     (ready, reason) => tellSupervisor({ kind: 'status', ready, ...(reason === undefined ? {} : { reason }) }),

@@ -34,7 +34,9 @@ const READS = `
 node_prefix "" { policy = "read" }
 service_prefix "" { policy = "read" }
 key_prefix "containeros/nodes/" { policy = "read" }
-key_prefix "containeros/replicas/" { policy = "read" }`;
+key_prefix "containeros/replicas/" { policy = "read" }
+key_prefix "containeros/hostnames/" { policy = "read" }
+key_prefix "containeros/ingresses/" { policy = "read" }`;
 
 /** A reader's agent must not write its node: it would take what the control plane registers there out again. */
 const rulesOf = (nodeId: string, rights: NodeRights): string =>

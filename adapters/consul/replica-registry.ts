@@ -21,8 +21,12 @@ const SYNC_TIME_MS = 2_000;
 export interface ReplicaRegistry {
   register(services: readonly AgentServiceDefinition[]): Promise<void>;
   deregister(serviceIds: readonly string[]): Promise<void>;
-  /** Writes the document when anything but its time differs from the last one written. */
-  publish(replica: ObservedReplica): Promise<void>;
+  /**
+   * Writes the document when anything but its time differs from the last one written.
+   *
+   * @returns Consul's index of the write; undefined when there was none
+   */
+  publish(replica: ObservedReplica): Promise<number | undefined>;
   unpublish(key: MicroserviceKey & { readonly replicaId: string }): Promise<void>;
   /** Tells the agent the result of a check that it does not run itself. */
   report(serviceId: string, check: number, status: HealthStatus, output: string): Promise<void>;
@@ -93,12 +97,13 @@ export const createReplicaRegistry = (agent: ConsulAgent, documents: DocumentWri
     },
     publish: async (replica) => {
       const text = JSON.stringify({ ...replica, updatedAtMs: 0 });
-      if (published.get(replica.id)?.text === text) return;
+      if (published.get(replica.id)?.text === text) return undefined;
       const written = { text, replica, writtenAt: Infinity };
       published.set(replica.id, written);
       try {
-        await documents.put(replicaKvKey(replica, replica.id), replica);
+        const { index } = await documents.put(replicaKvKey(replica, replica.id), replica);
         written.writtenAt = performance.now();
+        return index;
       } catch (error) {
         if (published.get(replica.id)?.text === text) published.delete(replica.id);
         throw error;

@@ -20,6 +20,19 @@ const RETRY_MS = 500;
 /** Every check of every service wakes the query; it is asked again no sooner than this. */
 const MIN_TURN_MS = 50;
 
+const QUERY = { path: '/health/state/any', query: { filter: 'CheckID == "serfHealth"' } };
+
+const membersIn = (checks: readonly SerfCheck[] | undefined): ReadonlyMap<string, boolean> =>
+  new Map((checks ?? []).map(({ Node, Status }) => [Node, Status === 'passing']));
+
+/**
+ * All nodes that the membership knows now, and whether it holds each for alive.
+ *
+ * @throws {ContainerOsError} `unavailable` when Consul does not answer
+ */
+export const readMembers = async (consul: ConsulClient): Promise<ReadonlyMap<string, boolean>> =>
+  membersIn((await consul.request<readonly SerfCheck[] | undefined>(QUERY)).body);
+
 export const watchMembers = (consul: ConsulClient, handlers: MembersHandlers): MembersWatch => {
   const abort = new AbortController();
 
@@ -28,16 +41,13 @@ export const watchMembers = (consul: ConsulClient, handlers: MembersHandlers): M
     while (!abort.signal.aborted) {
       try {
         const answer = await consul.request<readonly SerfCheck[] | undefined>({
-          path: '/health/state/any',
-          query: { filter: 'CheckID == "serfHealth"' },
+          ...QUERY,
           wait: { index, waitMs: WAIT_MS },
           signal: abort.signal,
         });
         // An index that goes backwards belongs to a Consul that lost its data: read anew (Consul's own advice).
         index = answer.index < index ? 0 : answer.index;
-        handlers.changed(
-          new Map((answer.body ?? []).map(({ Node, Status }) => [Node, Status === 'passing'])),
-        );
+        handlers.changed(membersIn(answer.body));
         await pause(MIN_TURN_MS, abort.signal);
       } catch (error) {
         if (abort.signal.aborted) return;

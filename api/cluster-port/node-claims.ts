@@ -11,7 +11,7 @@ import { z } from 'zod';
 
 import { MAX_AVAILABLE_BUILDS, MAX_MISSING_BUILDS, MAX_NODE_IMAGES } from '../../contracts/node-documents';
 import { ContainerOsError } from '../../domain/errors';
-import type { ClusterEvent, ObservedNode, ReplicaState } from '../../domain/model';
+import type { ClusterEvent, IngressState, ObservedNode, ReplicaState } from '../../domain/model';
 
 /** More than any machine has; disks that are in a network say up to 2^63. */
 const MAX_CPUS = 65_536;
@@ -120,7 +120,9 @@ const event = z.looseObject({
     .refine((type) => !TOLD_OF_NODES.has(type), { message: 'is told by the cluster, and not by a node' }),
 });
 
-const CLAIMS = { nodes: node, replicas: replica, events: event };
+const ingress = z.looseObject({ index: z.int().min(0) }) satisfies z.ZodType<Partial<IngressState>>;
+
+const CLAIMS = { nodes: node, replicas: replica, events: event, ingresses: ingress };
 
 /**
  * @param document of the right shape

@@ -37,7 +37,7 @@ const PATCH_ATTEMPTS = 5;
 
 export const microserviceRoutes = (deps: RouteDeps): readonly Route[] => {
   const { readModel, changes, config } = deps;
-  const json = createMicroserviceJson(readModel, deps.webUi);
+  const json = createMicroserviceJson(readModel, deps.webUi, deps.config.httpPort);
 
   const parseSpec = (document: unknown): ParsedSpec => {
     const outcome = parseMicroserviceSpec(document, { allowHostAccess: config.allowHostAccess });

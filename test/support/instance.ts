@@ -39,6 +39,8 @@ export interface Instance extends ProductProcess {
   readonly apiPort: number;
   readonly consulPort: number;
   readonly temporalUiPort: number;
+  /** Of the ingress. */
+  readonly httpPort: number;
   /** For a Temporal client in the test. */
   readonly temporalAddress: string;
   readonly password: string;
@@ -53,7 +55,7 @@ export interface Instance extends ProductProcess {
   clusterId(): string;
 }
 
-const PORTS = { api: 8000, cluster: 7443, temporal: 7233, temporalUi: 8233, consul: 8500 };
+const PORTS = { api: 8000, cluster: 7443, temporal: 7233, temporalUi: 8233, consul: 8500, http: 80 };
 
 export async function startInstance(options: InstanceOptions): Promise<Instance> {
   const { engine, portOffset = 0 } = options;
@@ -64,6 +66,7 @@ export async function startInstance(options: InstanceOptions): Promise<Instance>
     temporal: PORTS.temporal + portOffset,
     temporalUi: PORTS.temporalUi + portOffset,
     consul: PORTS.consul + portOffset,
+    http: PORTS.http + portOffset,
   };
   const wanted = passwordOf(options);
   const command = [
@@ -75,6 +78,7 @@ export async function startInstance(options: InstanceOptions): Promise<Instance>
     ...['--temporal-port', String(ports.temporal)],
     ...['--temporal-ui-port', String(ports.temporalUi)],
     ...['--consul-port', String(ports.consul)],
+    ...['--http-port', String(ports.http)],
     ...(options.flags ?? []),
   ];
 
@@ -128,6 +132,7 @@ export async function startInstance(options: InstanceOptions): Promise<Instance>
     apiPort: ports.api,
     consulPort: ports.consul,
     temporalUiPort: ports.temporalUi,
+    httpPort: ports.http,
     temporalAddress: `${engine.loopbackAddress}:${ports.temporal}`,
     get password() {
       return password();

@@ -1,6 +1,13 @@
 /** What a node worker has to know. */
 
 import type { NodeCredentials } from '../../adapters/cluster-port/port-client';
+import type { CaddySettings } from '../../adapters/ingress/caddy-config';
+
+export interface IngressFiles {
+  readonly settings: CaddySettings;
+  /** What Caddy starts with. */
+  readonly configFile: string;
+}
 
 export interface NodeConfig {
   readonly nodeId: string;
@@ -29,6 +36,8 @@ export interface NodeConfig {
   readonly dataDir: string;
   /** The program that guards exclusive replicas; left out: the one that was built with this one. */
   readonly leaseGuardProgram?: string;
+  /** How the ingress of this machine is run; left out: there is none. */
+  readonly ingress?: IngressFiles;
   /** For placement constraints. */
   readonly labels?: Readonly<Record<string, string>>;
 }

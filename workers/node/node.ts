@@ -19,6 +19,8 @@ import { createConsulClient } from '../../adapters/consul/consul-client';
 import { createConsulLeases } from '../../adapters/consul/leases';
 import { createDocumentWriter } from '../../adapters/consul/document-writer';
 import { createReplicaRegistry } from '../../adapters/consul/replica-registry';
+import { createKvStore } from '../../adapters/consul/watch-kv';
+import { readMembers, watchMembers } from '../../adapters/consul/watch-members';
 import { createEngineContainers } from '../../adapters/docker/engine-containers';
 import { createEngineEvents } from '../../adapters/docker/engine-events';
 import { createHostPortChooser, isListeningOn } from '../../adapters/docker/host-ports';
@@ -28,6 +30,9 @@ import { createLimiter } from '../../domain/limiter';
 import { createReplicaContainers } from '../../adapters/docker/replica-containers';
 import { createReplicaLocks } from '../../adapters/docker/replica-locks';
 import { createHostStatsReader } from '../../adapters/host/host-stats';
+import { createCaddyAdmin } from '../../adapters/ingress/caddy-admin';
+import { adminSocket } from '../../adapters/ingress/caddy-config';
+import { openPlaceFiles } from '../../adapters/ingress/place-files';
 import { SERVER_NAME } from '../../contracts/authority';
 import type { NodeActivities } from '../../contracts/activities';
 import { createCheckFeeder } from './check-feeder';
@@ -35,6 +40,7 @@ import { createConsulKeeper } from './consul-keeper';
 import { createEngineKeeper } from './engine-keeper';
 import { createEventLog } from './event-log';
 import { createExclusiveKeeper } from './exclusive-keeper';
+import { createIngressKeeper } from './ingress-keeper';
 import { createLeaseGuard, LEASE_GUARD_PROGRAM } from './lease-guard-process';
 import { createLogStreams } from './log-streams';
 import type { NodeConfig } from './node-config';
@@ -44,6 +50,7 @@ import { createNodePublisher } from './node-publisher';
 import { createReplicaKeeper } from './replica-keeper';
 import { createReplicaPublisher } from './replica-publisher';
 import { createReplicaRunner } from './replica-runner';
+import { createWithdrawal } from './withdrawal';
 
 /** More at once only make each other slower: the engine works through them one by one in its heart. */
 const ENGINE_CONCURRENCY = 3;
@@ -58,6 +65,8 @@ export interface NodeState {
   readonly hasEngine: boolean;
   /** The node's document has been in Consul: before, nothing is placed on it. */
   readonly isKnown: boolean;
+  /** Why hostnames do not lead where they should from this node; undefined: they do, or there is no ingress. */
+  readonly ingressTrouble?: string | undefined;
   /** What the Consul agent calls this node; undefined before it has answered. */
   readonly agentNodeName?: string;
   /** Why the cluster will have nothing to do with this node. */
@@ -78,6 +87,7 @@ export const createNode = (config: NodeConfig, logger: Logger, onState: (state: 
           serverName: SERVER_NAME,
         });
   const documents = throughPort ?? createDocumentWriter(consul);
+  const kv = createKvStore(consul);
   const agent =
     throughPort === undefined
       ? createConsulAgent(consul)
@@ -110,7 +120,11 @@ export const createNode = (config: NodeConfig, logger: Logger, onState: (state: 
     limiter: createLimiter(ENGINE_CONCURRENCY),
   });
 
-  let state: NodeState = { hasEngine: false, isKnown: false };
+  let state: NodeState = {
+    hasEngine: false,
+    isKnown: false,
+    ...(config.ingress === undefined ? {} : { ingressTrouble: 'the ingress is starting' }),
+  };
   const setState = (change: Partial<NodeState>): void => {
     state = { ...state, ...change };
     onState(state);
@@ -222,7 +236,9 @@ export const createNode = (config: NodeConfig, logger: Logger, onState: (state: 
     onNetworkLost: (containerId) => replicaKeeper.onNetworkLost(containerId),
   });
   const readiness = { docker, containers, events, hostAddress: advertiseAddress };
+  const withdrawal = createWithdrawal({ kv, readMembers: () => readMembers(consul), logger });
   const runner = createReplicaRunner({
+    withdrawal,
     clusterId,
     memory,
     locks,
@@ -248,6 +264,20 @@ export const createNode = (config: NodeConfig, logger: Logger, onState: (state: 
     logger,
     onRefused: (refusal) => setState({ refusal }),
   });
+  const ingress =
+    config.ingress === undefined
+      ? undefined
+      : createIngressKeeper({
+          nodeId,
+          ...config.ingress,
+          kv,
+          watchMembers: (handlers) => watchMembers(consul, handlers),
+          documents,
+          admin: createCaddyAdmin(adminSocket(config.ingress.settings.directory)),
+          files: openPlaceFiles(config.ingress.settings.directory),
+          onState: (reason) => setState({ ingressTrouble: reason }),
+          logger,
+        });
   const images = createImagePuller({ docker, builds, authFor: () => Promise.resolve(undefined) });
   const activities = createNodeActivities({
     images,
@@ -287,12 +317,14 @@ export const createNode = (config: NodeConfig, logger: Logger, onState: (state: 
       consulKeeper.start();
       exclusive.start();
       logStreams.start();
+      ingress?.start();
     },
     stop: () => {
       keeper.stop();
       consulKeeper.stop();
       exclusive.stop();
       logStreams.stop();
+      ingress?.stop();
       replicaKeeper.stop();
       feeder.stopAll();
       publisher.stop();

@@ -17,13 +17,16 @@ import type { NodeReplica } from './node-memory';
 export interface ReplicaPublisher {
   readonly registry: ReplicaRegistry;
   ports(replica: NodeReplica): ObservedPort[];
-  /** @param inspected undefined: the containers are as they were */
+  /**
+   * @param inspected undefined: the containers are as they were
+   * @returns Consul's index of the write; undefined when there was nothing new to say
+   */
   publish(
     replica: NodeReplica,
     state: ReplicaState,
     inspected: InspectedReplica | undefined,
     reason?: string,
-  ): Promise<void>;
+  ): Promise<number | undefined>;
   /** Its document as a replica that is gone. */
   publishBroken(document: ObservedReplica, reason: string): Promise<void>;
   /** Registers the ports of these containers, which have just been seen to serve. */
@@ -57,15 +60,16 @@ export const createReplicaPublisher = (
         }),
       );
     },
-    publishBroken: (document, reason) =>
-      registry.publish({
+    publishBroken: async (document, reason) => {
+      await registry.publish({
         ...document,
         state: 'broken',
         reason,
         containers: [],
         ports: [],
         updatedAtMs: Date.now(),
-      }),
+      });
+    },
     register: async (replica, inspected, containers) => {
       const definitions = replica.spec.release.spec.containers
         .filter(({ name }) => containers.includes(name))

@@ -49,6 +49,7 @@ import {
 } from './node-memory';
 import type { ReplicaPublisher } from './replica-publisher';
 import { noteSeen, noteServing } from './upkeep';
+import type { Withdrawal } from './withdrawal';
 
 export interface ReplicaRunnerDeps {
   readonly clusterId: string;
@@ -60,6 +61,7 @@ export interface ReplicaRunnerDeps {
   readonly feeder: CheckFeeder;
   readonly exclusive: Pick<ExclusiveKeeper, 'waitFor' | 'release'>;
   readonly agent: ConsulAgent;
+  readonly withdrawal: Withdrawal;
   readonly ports: HostPortChooser;
   readonly hostStats: HostStatsReader;
   readonly builds: Pick<MissingBuilds, 'note'>;
@@ -266,6 +268,33 @@ export const createReplicaRunner = (deps: ReplicaRunnerDeps): ReplicaRunner => {
     await publisher.registry.deregister(own.map(({ ID }) => ID));
   };
 
+  /** Nobody is led to it any more, and who was has the answer, before it hears that it is to end. */
+  const withdraw = async (
+    replica: NodeReplica,
+    index: number,
+    signal: AbortSignal,
+    say: Progress,
+  ): Promise<void> => {
+    const { replicaId, release } = replica.spec;
+    const led = release.spec.containers.flatMap(({ ports }) =>
+      ports.filter(({ hostnames }) => hostnames.length > 0),
+    );
+    if (led.length === 0) return;
+    const owner = networkOwner(await containers.inspect(replica.spec));
+    if (owner?.State.Running !== true) return;
+    say(replicaId, 'leaving the ingress');
+    const missing = await deps.withdrawal.confirmed(index, signal);
+    if (missing.length > 0) {
+      logger.warn(
+        { replica: replicaId, missing },
+        'a replica stops, and not every ingress has confirmed that it leads nobody there',
+      );
+    }
+    say(replicaId, 'ending its requests');
+    const graceMs = Math.max(...release.spec.containers.map(({ stopGraceMs }) => stopGraceMs));
+    await deps.withdrawal.drained(owner.State.Pid, new Set(led.map(({ port }) => port)), graceMs, signal);
+  };
+
   const stopOne = async (
     asked: StopReplicas['replicas'][number],
     found: readonly FoundContainer[],
@@ -285,12 +314,13 @@ export const createReplicaRunner = (deps: ReplicaRunnerDeps): ReplicaRunner => {
       for (const { name } of replica.spec.release.spec.containers) deps.feeder.stop(replicaId, name);
     }
     say(replicaId, 'deregistering');
-    await Promise.all([
+    const [index] = await Promise.all([
       replica === undefined || found.length === 0
         ? undefined
         : publisher.publish(replica, 'stopping', undefined),
       replica === undefined ? deregisterUnknown(replicaId) : publisher.deregister(replica),
     ]);
+    if (replica !== undefined && index !== undefined) await withdraw(replica, index, signal, say);
     say(replicaId, 'stopping');
     await containers.removeAll(found, signal);
     if (replica !== undefined) deps.ports.release(replica.hostPorts.values());

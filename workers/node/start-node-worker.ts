@@ -42,7 +42,7 @@ const mutualTls = (credentials: () => NodeCredentials) => (): NativeConnectionOp
 /** @returns what keeps the node from taking work, for people; undefined: nothing */
 export const whyNotReady = (
   { nodeId, dockerSocketPath }: Pick<NodeConfig, 'nodeId' | 'dockerSocketPath'>,
-  { hasEngine, isKnown, agentNodeName = nodeId }: NodeState,
+  { hasEngine, isKnown, ingressTrouble, agentNodeName = nodeId }: NodeState,
   isPolling: boolean,
 ): string | undefined => {
   // Membership goes by the agent's name: under another one the node would count as lost.
@@ -51,6 +51,7 @@ export const whyNotReady = (
   }
   if (!hasEngine) return `the Docker Engine at ${dockerSocketPath} does not answer`;
   if (!isKnown) return 'the node is not in Consul yet';
+  if (ingressTrouble !== undefined) return `the ingress does not follow: ${ingressTrouble}`;
   return isPolling ? undefined : 'the node takes no work from Temporal';
 };
 

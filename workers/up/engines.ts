@@ -3,10 +3,15 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
+import { caddyConfig } from '../../adapters/ingress/caddy-config';
+import { openPlaceFiles } from '../../adapters/ingress/place-files';
 import { readGossipTiming } from '../cluster/gossip-timing';
 import { gossipKeyOf, managementTokenOf, serverTlsFiles } from '../cluster/head-files';
 import { memberTlsFiles, type Membership } from '../cluster/membership';
 import { consulPorts, isJoinable, type Config } from '../config';
+
+import { caddySettings, ingressConfigFile, type IngressConfig } from '../ingress-files';
+import { writePrivateFile } from '../installation';
 
 import { consulSettings } from './consul-settings';
 
@@ -117,3 +122,20 @@ export const consulMemberCommand = (config: Config, { nodeId, consul }: Membersh
       defaultToken: consul.token,
     }),
   );
+
+/** The proxy of the ingress, which the node worker configures; it begins with the hostnames that it had. */
+export const caddyCommand = (config: IngressConfig): EngineCommand => {
+  const settings = caddySettings(config);
+  const file = ingressConfigFile(config);
+  const files = openPlaceFiles(settings.directory);
+  // Nothing is connected yet, so a hostname in a spare place can be told.
+  const layout = files.readLayout().map((place) => ({ ...place, isFixed: place.hostname !== undefined }));
+  files.writeLayout(layout);
+  writePrivateFile(file, JSON.stringify(caddyConfig(settings, layout)));
+  const home = join(settings.directory, 'caddy');
+  return {
+    command: config.caddyBinary,
+    args: ['run', '--config', file],
+    env: { HOME: home, XDG_CONFIG_HOME: home, XDG_DATA_HOME: home },
+  };
+};

@@ -4,6 +4,7 @@ import { createServer } from 'node:net';
 
 import { ContainerOsError } from '../../domain/errors';
 import { consulPorts, isJoinable, type Config } from '../config';
+import { ingressHost, type IngressConfig } from '../ingress-files';
 
 import type { ConsulSettingsInput } from './consul-settings';
 
@@ -79,4 +80,24 @@ export const checkPorts = async (needs: readonly PortNeed[]): Promise<void> => {
       `ContainerOS cannot start, because of its ports:\n${problems.join('\n')}`,
     );
   }
+};
+
+/** What the ingress listens on. */
+export const ingressPortNeed = (config: IngressConfig): PortNeed => ({
+  host: ingressHost(config) || '0.0.0.0',
+  port: config.httpPort,
+  what: 'hostnames of microservices',
+  flag: '--http-port or --no-ingress',
+});
+
+const HTTP_PORT = 80;
+/** For people who may not use the other one, and beside a program that does. */
+const OTHER_HTTP_PORT = 8080;
+
+/** The port of the ingress: the one asked for, or whichever of the usual ones can be had. */
+export const chooseHttpPort = async (config: Config): Promise<number | undefined> => {
+  if (!config.ingress) return undefined;
+  if (config.httpPort !== undefined) return config.httpPort;
+  const problem = await portProblem(ingressHost(config) || '0.0.0.0', HTTP_PORT);
+  return problem === undefined ? HTTP_PORT : OTHER_HTTP_PORT;
 };

@@ -16,8 +16,8 @@ import type { RoleMessage, RolesStatus } from '../role';
 
 import { lockDataDirectory } from './data-directory-lock';
 import { engineLine } from './engine-lines';
-import type { EngineCommand } from './engines';
-import { checkPorts, type PortNeed } from './ports';
+import { caddyCommand, type EngineCommand } from './engines';
+import { checkPorts, chooseHttpPort, ingressPortNeed, type PortNeed } from './ports';
 import { endOrphan, superviseProcess, type SupervisedProcess } from './supervised-process';
 
 /** Roles that are processes of our own; also the subcommands that start them. */
@@ -25,7 +25,7 @@ export const ROLES = ['control-plane', 'node', 'api'] as const;
 export type Role = (typeof ROLES)[number];
 
 /** Everything that any installation runs under its supervisor: what an earlier start may have left. */
-const ALL = ['temporal', 'consul', ...ROLES];
+const ALL = ['temporal', 'consul', 'caddy', ...ROLES];
 
 /** Room for the young: less of it makes collecting a third of what an API under load does, and saves nothing at rest. */
 const NODE_FLAGS = ['--max-semi-space-size=8', '--max-old-space-size=512'];
@@ -43,8 +43,8 @@ export interface Supervision {
   /** By the names that their processes go by. Asked again, it writes their settings again. */
   readonly engines: () => Readonly<Record<string, EngineCommand>>;
   readonly roles: readonly Role[];
-  /** Called once, when all roles are ready. @param took in words */
-  readonly onReady: (took: string) => void;
+  /** Called once, when all roles are ready. @param took in words @param httpPort of the ingress, if there is one */
+  readonly onReady: (took: string, httpPort: number | undefined) => void;
 }
 
 /**
@@ -67,6 +67,8 @@ export const supervise = async (supervision: Supervision): Promise<number> => {
     refuse = resolve;
   });
 
+  let httpPort: number | undefined;
+
   const tellApi = () => {
     const status: RolesStatus = {
       kind: 'roles',
@@ -75,7 +77,7 @@ export const supervise = async (supervision: Supervision): Promise<number> => {
     processes.find(({ role }) => role === 'api')?.send(status);
     if (notReady.size > 0 || isAnnounced) return;
     isAnnounced = true;
-    supervision.onReady(`${((performance.now() - startedAtMs) / 1000).toFixed(1)} s`);
+    supervision.onReady(`${((performance.now() - startedAtMs) / 1000).toFixed(1)} s`, httpPort);
   };
 
   /** Consul takes a timing at its start only. */
@@ -137,6 +139,7 @@ export const supervise = async (supervision: Supervision): Promise<number> => {
             ...['--data-dir', config.dataDir],
             // All processes of an installation go by one address, also when the machine has another one meanwhile.
             ...['--advertise-address', config.advertiseAddress],
+            ...(httpPort === undefined ? [] : ['--http-port', String(httpPort)]),
           ],
           env: {
             ...process.env,
@@ -163,9 +166,12 @@ export const supervise = async (supervision: Supervision): Promise<number> => {
   try {
     const orphan = { runDirectory: runDirectory(config), mark: config.dataDir };
     await Promise.all(ALL.map((name) => endOrphan({ ...orphan, role: name }, logger)));
-    await checkPorts(supervision.ports);
+    httpPort = await chooseHttpPort(config);
+    const ingress = httpPort === undefined ? undefined : { ...config, httpPort };
+    await checkPorts([...supervision.ports, ...(ingress === undefined ? [] : [ingressPortNeed(ingress)])]);
     await supervision.prepare?.();
     for (const [name, command] of Object.entries(supervision.engines())) startEngine(name, command);
+    if (ingress !== undefined) startEngine('caddy', caddyCommand(ingress));
     for (const name of roles) startRole(name);
 
     const signal = new Promise<NodeJS.Signals>((resolve) => {

@@ -11,12 +11,22 @@ import { consulCommand, temporalCommand } from './engines';
 import { portNeeds } from './ports';
 import { ROLES, supervise } from './supervise';
 
-const announceReady = (config: Config, installation: Installation, took: string): void => {
+const announceReady = (
+  config: Config,
+  installation: Installation,
+  took: string,
+  httpPort: number | undefined,
+): void => {
   const lines = [
     '',
     `ContainerOS is ready (${took}).`,
     '',
     `  API              http://${config.apiHost}:${config.apiPort}`,
+    ...(httpPort === undefined
+      ? []
+      : [
+          `  Hostnames        http://NAME.localhost${httpPort === 80 ? '' : `:${httpPort}`}, as "httpPorts" of your microservices say`,
+        ]),
     ...(config.temporalAddress === undefined
       ? [`  Temporal Web UI  http://127.0.0.1:${config.temporalUiPort}`]
       : [`  Temporal         ${config.temporalAddress}`]),
@@ -82,8 +92,8 @@ export const up = async (
       ...(config.consulAddress === undefined ? { consul: consulCommand(config) } : {}),
       ...(config.temporalAddress === undefined ? { temporal: temporalCommand(config) } : {}),
     }),
-    onReady: (took) => {
-      announceReady(config, installation, took);
+    onReady: (took, httpPort) => {
+      announceReady(config, installation, took, httpPort);
       if (isJoinable(config)) void announceJoin(config, installation, logger);
     },
   });

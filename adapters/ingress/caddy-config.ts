@@ -1,0 +1,173 @@
+/**
+ * What Caddy is told: the places of a layout, and the slots of each. Pure.
+ *
+ * Where a slot leads, and which hostname a spare place has, stands in files that Caddy reads with each request, so this
+ * changes seldom (docs/decisions/ingress.md).
+ */
+
+import { join } from 'node:path';
+
+import type { Layout, Place } from '../../domain/ingress/layout';
+
+export interface CaddySettings {
+  /** Holds sockets and places; no character of it means anything to Caddy (see assertPlainPath). */
+  readonly directory: string;
+  /** Address that is listened on; empty: every address of the machine. */
+  readonly host: string;
+  readonly httpPort: number;
+}
+
+export const adminSocket = (directory: string): string => join(directory, 'admin.sock');
+
+/** What a slot of a hostname that nobody serves leads to: it answers at once that this is so. */
+export const unservedAddress = (directory: string): string => `unix/${join(directory, 'unserved.sock')}`;
+
+/** What a slot leads to when its hostname is nobody's any more. */
+export const unknownAddress = (directory: string): string => `unix/${join(directory, 'unknown.sock')}`;
+
+/** While there is such a file, each connection ends with its next answer. */
+const DRAINING = 'draining';
+export const drainingFile = (directory: string): string => join(directory, DRAINING);
+
+export const placeDirectory = (directory: string, place: number): string =>
+  join(directory, 'places', String(place));
+
+/** Which hostname a spare place has. */
+export const hostnameFile = (directory: string, place: number): string =>
+  join(placeDirectory(directory, place), 'hostname');
+
+export const slotFile = (directory: string, place: number, slot: number): string =>
+  join(placeDirectory(directory, place), String(slot));
+
+/** How long a request is tried on other replicas, or waits for one. Longer than a container takes to be replaced. */
+const TRY_FOR = '5s';
+const TRY_EVERY = '50ms';
+/** Within a cluster a connection is there in less, or never. */
+const DIAL_TIMEOUT = '2s';
+/** How long a slot is spared after a failure. Short, because its endpoint may be another one by then. */
+const SPARE_FOR = '1s';
+/**
+ * A replica closes connections that nobody uses, commonly after five seconds (Node.js), and a request that is sent at
+ * that very moment is lost: they are given up before. Also, a replica that is being stopped waits for them.
+ */
+const KEEP_IDLE_FOR = '500ms';
+/** Web sockets and the like outlive a new configuration by as much. */
+const STREAMS_OUTLIVE = '1h';
+/** Slow clients are cut when they take longer for their headers. */
+const HEADERS_WITHIN = '10s';
+
+/** Sent again when a replica fails before it has answered: they change nothing. */
+const SAFE_METHODS = ['GET', 'HEAD', 'OPTIONS', 'TRACE'];
+
+/**
+ * A new configuration closes connections that nobody uses at that moment, and a request that is on its way there is
+ * lost. So clients are told to close them first, with the answers that they get.
+ */
+const endConnections = (directory: string): object => ({
+  match: [{ file: { root: directory, try_files: [DRAINING] } }],
+  handle: [{ handler: 'headers', response: { set: { Connection: ['close'] }, deferred: true } }],
+});
+
+const proxyTo = (directory: string, { number, slots }: Place): object => ({
+  handler: 'reverse_proxy',
+  upstreams: Array.from({ length: slots }, (_, slot) => ({
+    dial: `{file.${slotFile(directory, number, slot)}}`,
+  })),
+  load_balancing: {
+    selection_policy: { policy: 'least_conn' },
+    try_duration: TRY_FOR,
+    try_interval: TRY_EVERY,
+    retry_match: [{ method: SAFE_METHODS }],
+  },
+  health_checks: { passive: { max_fails: 1, fail_duration: SPARE_FOR } },
+  transport: {
+    protocol: 'http',
+    dial_timeout: DIAL_TIMEOUT,
+    keep_alive: { idle_timeout: KEEP_IDLE_FOR, max_idle_conns_per_host: 256 },
+  },
+  stream_close_delay: STREAMS_OUTLIVE,
+});
+
+const answer = (status: number, text: string, headers: Readonly<Record<string, readonly string[]>> = {}) => ({
+  handler: 'static_response',
+  status_code: status,
+  headers: { 'Content-Type': ['text/plain; charset=utf-8'], ...headers },
+  body: `${text}\n`,
+});
+
+const errorRoutes = [
+  {
+    handle: [
+      answer(503, 'No replica answers for {http.request.host}. It is tried again with the next request.', {
+        'Retry-After': ['5'],
+      }),
+    ],
+    match: [{ vars: { '{http.error.status_code}': ['502', '503', '504'] } }],
+  },
+  { handle: [{ handler: 'static_response', status_code: '{http.error.status_code}' }] },
+];
+
+/**
+ * @param directory that goes into placeholders of Caddy
+ * @throws {RangeError} when it has characters that end a placeholder, or that are more than themselves
+ */
+export const assertPlainPath = (directory: string): void => {
+  if (/[{}\\|\n]/.test(directory)) {
+    throw new RangeError(`the path ${directory} has characters that the ingress cannot have in it: { } \\ |`);
+  }
+};
+
+const UNKNOWN = answer(404, 'No microservice of this cluster has the hostname {http.request.host}.');
+
+const routeOf = (directory: string, place: Place): object => ({
+  match: [{ host: [place.isFixed ? place.hostname : `{file.${hostnameFile(directory, place.number)}}`] }],
+  handle: [proxyTo(directory, place)],
+  terminal: true,
+});
+
+/** Caddy's configuration for these places, in their order. */
+export const caddyConfig = (settings: CaddySettings, layout: Layout): object => {
+  const { directory, host, httpPort } = settings;
+  return {
+    admin: { listen: `unix/${adminSocket(directory)}|0600`, config: { persist: false } },
+    storage: { module: 'file_system', root: join(directory, 'caddy') },
+    logging: {
+      logs: { default: { writer: { output: 'stderr' }, encoder: { format: 'json' }, level: 'WARN' } },
+    },
+    apps: {
+      http: {
+        servers: {
+          http: {
+            listen: [`${host.includes(':') ? `[${host}]` : host}:${httpPort}`],
+            automatic_https: { disable: true },
+            read_header_timeout: HEADERS_WITHIN,
+            routes: [
+              endConnections(directory),
+              ...layout.map((place) => routeOf(directory, place)),
+              { handle: [UNKNOWN] },
+            ],
+            errors: { routes: errorRoutes },
+          },
+          unknown: {
+            listen: [`${unknownAddress(directory)}|0600`],
+            automatic_https: { disable: true },
+            routes: [{ handle: [UNKNOWN] }],
+          },
+          unserved: {
+            listen: [`${unservedAddress(directory)}|0600`],
+            automatic_https: { disable: true },
+            routes: [
+              {
+                handle: [
+                  answer(503, 'No replica serves {http.request.host} at this time.', {
+                    'Retry-After': ['5'],
+                  }),
+                ],
+              },
+            ],
+          },
+        },
+      },
+    },
+  };
+};

@@ -1,0 +1,103 @@
+/**
+ * Places of the ingress on the disk: Caddy reads with each request where a slot leads, and which hostname a spare place
+ * has (domain/ingress/layout).
+ *
+ * Invariants: a file is replaced whole, so that no request sees half an address; what is known here is what stands in
+ * the files, also after a restart.
+ */
+
+import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+import type { Layout, Place } from '../../domain/ingress/layout';
+
+import { hostnameFile, placeDirectory, slotFile } from './caddy-config';
+
+export interface PlaceFiles {
+  /** As it was written last, with the hostnames that spare places have now; empty when there is none. */
+  readLayout(): Layout;
+  /** Keeps the layout of the configuration that is in force, or about to be. */
+  writeLayout(layout: Layout): void;
+  /** Where the slots of a place lead; empty when it has none yet. */
+  slots(place: number): readonly string[];
+  writeSlots(place: number, addresses: readonly string[]): void;
+  /** @param hostname undefined: the place has none */
+  writeHostname(place: number, hostname: string | undefined): void;
+  /** Removes all places but these. */
+  keepOnly(places: Layout): void;
+}
+
+/** No request has such a host. */
+const NO_HOSTNAME = '-';
+
+/** @throws the file system's errors, here and in all that it returns */
+export const openPlaceFiles = (directory: string): PlaceFiles => {
+  const places = join(directory, 'places');
+  const layoutFile = join(directory, 'layout.json');
+  mkdirSync(places, { recursive: true, mode: 0o700 });
+  const known = new Map<number, string[]>();
+
+  const readIfThere = (file: string): string | undefined => {
+    try {
+      return readFileSync(file, 'utf8');
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+      throw error;
+    }
+  };
+
+  const write = (file: string, text: string): void => {
+    const draft = `${file}.draft`;
+    writeFileSync(draft, text, { mode: 0o600 });
+    renameSync(draft, file);
+  };
+
+  const slotsOf = (place: number): string[] => {
+    const found = known.get(place);
+    if (found !== undefined) return found;
+    const slots: string[] = [];
+    for (;;) {
+      const address = readIfThere(slotFile(directory, place, slots.length));
+      if (address === undefined) break;
+      slots.push(address);
+    }
+    known.set(place, slots);
+    return slots;
+  };
+
+  return {
+    readLayout: () => {
+      const text = readIfThere(layoutFile);
+      const layout = text === undefined ? [] : (JSON.parse(text) as readonly Place[]);
+      return layout.map((place): Place => {
+        const { number, slots, isFixed } = place;
+        if (isFixed) return place;
+        const hostname = readIfThere(hostnameFile(directory, number)) ?? NO_HOSTNAME;
+        return hostname === NO_HOSTNAME ? { number, slots, isFixed } : { number, slots, isFixed, hostname };
+      });
+    },
+    writeLayout: (layout) => write(layoutFile, JSON.stringify(layout)),
+    slots: slotsOf,
+    writeSlots: (place, addresses) => {
+      mkdirSync(placeDirectory(directory, place), { recursive: true, mode: 0o700 });
+      const now = slotsOf(place);
+      addresses.forEach((address, slot) => {
+        if (now[slot] === address) return;
+        write(slotFile(directory, place, slot), address);
+        now[slot] = address;
+      });
+    },
+    writeHostname: (place, hostname) => {
+      mkdirSync(placeDirectory(directory, place), { recursive: true, mode: 0o700 });
+      write(hostnameFile(directory, place), hostname ?? NO_HOSTNAME);
+    },
+    keepOnly: (layout) => {
+      const kept = new Set(layout.map(({ number }) => String(number)));
+      for (const name of readdirSync(places)) {
+        if (kept.has(name)) continue;
+        known.delete(Number(name));
+        rmSync(join(places, name), { recursive: true, force: true });
+      }
+    },
+  };
+};

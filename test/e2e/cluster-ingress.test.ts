@@ -1,0 +1,120 @@
+// Hostnames on a cluster of three real nodes: each node answers all of them, and clients that try nothing twice lose no
+// request over what happens to replicas and nodes.
+import { assertClusterConverged } from '../support/cluster/cluster-checker';
+import { startCluster, type Cluster } from '../support/cluster/cluster';
+import { httpRequest } from '../support/http';
+import { startLoad, type LoadReport } from '../support/load';
+import { apply, change, replicas, serving, webSpec } from '../support/product';
+import { eventually } from '../support/wait';
+
+const HOSTNAME = 'shop.localhost';
+const SCALE = 4;
+const TIMEOUT_MS = 150_000;
+
+let cluster: Cluster;
+beforeAll(async () => {
+  cluster = await startCluster({ nodes: 3 });
+}, 120_000);
+afterAll(() => cluster?.dispose(), 60_000);
+
+const deploy = async (tag: string): Promise<void> => {
+  const container = { ports: [], httpPorts: { '80': HOSTNAME } };
+  await apply(cluster.instance, webSpec('shop', await cluster.web(tag), { scale: SCALE, container }));
+};
+
+const settle = async (name: string, action: 'drain' | 'uncordon'): Promise<void> => {
+  const { status, text } = await cluster.instance.api('POST', `/v1/nodes/${name}/${action}`);
+  if (status !== 200) throw new Error(`${action} of ${name}: ${status} ${text}`);
+};
+
+const nodesOfReplicas = async (): Promise<readonly string[]> =>
+  (await replicas(cluster.instance, 'shop')).map(({ node }) => node);
+
+const ingressOf = (name: string): string => `${cluster.node(name).address}:80`;
+
+const answersOn = (name: string, text: string): Promise<void> =>
+  eventually(
+    async () => {
+      const answer = await httpRequest(`http://${ingressOf(name)}/`, { headers: { host: HOSTNAME } });
+      expect(answer.text).toContain(text);
+    },
+    { describe: `${name} answers ${HOSTNAME} with "${text}"` },
+  );
+
+/** What clients of the ingress of one node saw of the steps. */
+const underLoad = async (name: string, steps: () => Promise<void>): Promise<LoadReport> => {
+  const load = startLoad({ address: ingressOf(name), hostname: HOSTNAME, clients: 4 });
+  try {
+    await steps();
+  } finally {
+    await load.stop();
+  }
+  return load.report();
+};
+
+test(
+  'every node answers the hostname, also one on which no replica is',
+  async () => {
+    await deploy('v1');
+    await Promise.all(['node-1', 'node-2', 'node-3'].map((name) => answersOn(name, 'web v1')));
+    await change(cluster.instance, 'PATCH', '/v1/microservices/shop', { scale: 1 });
+    await Promise.all(['node-1', 'node-2', 'node-3'].map((name) => answersOn(name, 'web v1')));
+    await change(cluster.instance, 'PATCH', '/v1/microservices/shop', { scale: SCALE });
+  },
+  TIMEOUT_MS,
+);
+
+test(
+  'no request is lost over deploys and a drain',
+  async () => {
+    const { failures, answered } = await underLoad('node-2', async () => {
+      await deploy('v2');
+      await settle('node-3', 'drain');
+      await eventually(async () => expect(await nodesOfReplicas()).not.toContain('node-3'), {
+        describe: 'node-3 is drained',
+      });
+      await deploy('v1');
+      await settle('node-3', 'uncordon');
+    });
+    expect(failures).toEqual([]);
+    expect(answered).toBeGreaterThan(100);
+    await assertClusterConverged(cluster);
+  },
+  TIMEOUT_MS,
+);
+
+test(
+  'when a node loses its power, only requests that were under way there are lost',
+  async () => {
+    await serving(cluster.instance, 'shop', SCALE, 'web v1');
+    const clients = 4;
+    const load = startLoad({ address: ingressOf('node-1'), hostname: HOSTNAME, clients, timeoutMs: 10_000 });
+    let report: LoadReport;
+    try {
+      await cluster.node('node-2').powerOff();
+      await serving(cluster.instance, 'shop', SCALE, 'web v1');
+    } finally {
+      report = await load.stop();
+    }
+    // A client has one request at a time.
+    expect(report.failures.length).toBeLessThanOrEqual(clients);
+    await answersOn('node-3', 'web v1');
+    await cluster.node('node-2').powerOn();
+    await answersOn('node-2', 'web v1');
+    await assertClusterConverged(cluster);
+  },
+  TIMEOUT_MS,
+);
+
+test(
+  'the ingress goes on while the head node is away, and leads to what its own node restarts',
+  async () => {
+    const { failures } = await underLoad('node-3', async () => {
+      await cluster.head.restart();
+    });
+    expect(failures).toEqual([]);
+    await answersOn('node-3', 'web v1');
+    await assertClusterConverged(cluster);
+  },
+  TIMEOUT_MS,
+);

@@ -1,0 +1,290 @@
+/**
+ * The ingress keeper with a real Caddy and a real Consul: hostnames lead where the documents say, and clients that keep
+ * their connections notice nothing of changes.
+ */
+
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync, statSync } from 'node:fs';
+import { createServer, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import pino from 'pino';
+
+import { createConsulClient, type ConsulClient } from '../../adapters/consul/consul-client';
+import { createDocumentWriter } from '../../adapters/consul/document-writer';
+import { createKvStore } from '../../adapters/consul/watch-kv';
+import { readMembers, watchMembers } from '../../adapters/consul/watch-members';
+import { createCaddyAdmin } from '../../adapters/ingress/caddy-admin';
+import { adminSocket } from '../../adapters/ingress/caddy-config';
+import { openPlaceFiles } from '../../adapters/ingress/place-files';
+import type { DocumentWriter } from '../../adapters/document-writer';
+import { hostnameKvKey, ingressKvKey, replicaKvKey } from '../../contracts/kv';
+import { SPARE_PLACES } from '../../domain/ingress/layout';
+import type { ObservedReplica } from '../../domain/model';
+import { parseConfig } from '../../workers/config';
+import { caddySettings, ingressConfigFile } from '../../workers/ingress-files';
+import { createIngressKeeper, type IngressKeeper } from '../../workers/node/ingress-keeper';
+import { caddyCommand } from '../../workers/up/engines';
+import { createWithdrawal } from '../../workers/node/withdrawal';
+import { buildReplica } from '../support/builders';
+import { createConsulServer, type ConsulServer } from '../support/consul';
+import { httpRequest, type HttpAnswer } from '../support/http';
+import { startLoad } from '../support/load';
+import { engineVariables } from '../support/programs';
+import { eventually } from '../support/wait';
+
+const logger = pino({ level: 'silent' });
+const NEVER = new AbortController().signal;
+
+let consul: ConsulServer;
+let consulClient: ConsulClient;
+let nodeId: string;
+let documents: DocumentWriter;
+let dataDir: string;
+let httpPort: number;
+let caddy: ChildProcess | undefined;
+let keeper: IngressKeeper | undefined;
+let trouble: string | undefined = 'not started';
+let loads = 0;
+const backends: Server[] = [];
+
+const listen = async (server: Server): Promise<number> => {
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  return (server.address() as AddressInfo).port;
+};
+
+/** A replica's server, which says its name. */
+const startBackend = async (
+  says: string,
+  answerAfterMs = 0,
+): Promise<{ readonly port: number; readonly server: Server }> => {
+  const server = createServer((_, response) => {
+    setTimeout(() => response.end(says), answerAfterMs);
+  });
+  const port = await listen(server);
+  backends.push(server);
+  return { port, server };
+};
+
+const configOf = () => ({
+  ...parseConfig(['--data-dir', dataDir, '--dev', '--http-port', String(httpPort)], engineVariables(), true),
+  httpPort,
+});
+
+const startCaddy = (): void => {
+  const { command, args, env } = caddyCommand(configOf());
+  caddy = spawn(command, args, { stdio: 'ignore', env: { ...process.env, ...env } });
+};
+
+const killCaddy = async (): Promise<void> => {
+  if (caddy === undefined) return;
+  const gone = once(caddy, 'exit');
+  caddy.kill('SIGKILL');
+  await gone;
+};
+
+const startKeeper = (): void => {
+  const settings = caddySettings(configOf());
+  const admin = createCaddyAdmin(adminSocket(settings.directory));
+  keeper = createIngressKeeper({
+    nodeId,
+    settings,
+    configFile: ingressConfigFile(configOf()),
+    kv: createKvStore(consulClient),
+    watchMembers: (handlers) => watchMembers(consulClient, handlers),
+    documents,
+    admin: {
+      load: async (config) => {
+        loads += 1;
+        await admin.load(config);
+      },
+    },
+    files: openPlaceFiles(settings.directory),
+    onState: (reason) => (trouble = reason),
+    logger,
+  });
+  keeper.start();
+};
+
+const replica = (
+  id: string,
+  hostname: string,
+  port: number,
+  more: Partial<ObservedReplica> = {},
+): ObservedReplica =>
+  buildReplica(id, nodeId, {
+    name: hostname.split('.')[0] ?? '',
+    ports: [
+      {
+        container: 'main',
+        port: 80,
+        protocol: 'tcp',
+        address: '127.0.0.1',
+        hostPort: port,
+        serviceId: `${id}-main-80`,
+        hostnames: [hostname],
+      },
+    ],
+    ...more,
+  });
+
+const publish = (one: ObservedReplica) => documents.put(replicaKvKey(one, one.id), one);
+
+const claim = (hostname: string) =>
+  documents.put(hostnameKvKey(hostname), { project: 'default', name: hostname.split('.')[0] });
+
+const ask = (hostname: string, method = 'GET'): Promise<HttpAnswer> =>
+  httpRequest(`http://127.0.0.1:${httpPort}/`, { method, headers: { host: hostname } });
+
+const answers = (hostname: string, text: string): Promise<void> =>
+  eventually(async () => expect((await ask(hostname)).text).toBe(text), {
+    describe: `${hostname} answers ${text}`,
+  });
+
+beforeAll(async () => {
+  consul = await createConsulServer();
+  consul.start();
+  consulClient = createConsulClient({ address: consul.address });
+  documents = createDocumentWriter(consulClient);
+  nodeId = await eventually(
+    async () => {
+      const [first] = (await readMembers(consulClient)).keys();
+      if (first === undefined) throw new Error('there is no member yet');
+      return first;
+    },
+    { describe: 'Consul has a leader' },
+  );
+  dataDir = mkdtempSync(join(tmpdir(), 'containeros-ingress-'));
+  const probe = createServer();
+  httpPort = await listen(probe);
+  probe.close();
+  startCaddy();
+  startKeeper();
+  await eventually(() => expect(trouble).toBeUndefined());
+}, 60_000);
+
+afterAll(async () => {
+  keeper?.stop();
+  for (const server of backends) server.close();
+  await killCaddy();
+  consulClient?.close();
+  await consul?.kill();
+  consul?.dispose();
+  rmSync(dataDir, { recursive: true, force: true });
+}, 30_000);
+
+test('a hostname leads to the replicas that serve, and to those of its microservice only', async () => {
+  const [one, other] = [await startBackend('one'), await startBackend('other')];
+  expect((await ask('web.localhost')).status).toBe(404);
+  await claim('web.localhost');
+  await eventually(async () => expect((await ask('web.localhost')).status).toBe(503));
+  await publish(replica('web-1', 'web.localhost', one.port));
+  await publish(replica('thief-1', 'web.localhost', other.port, { name: 'thief' }));
+  await publish(replica('web-2', 'web.localhost', other.port, { state: 'unhealthy' }));
+  await answers('web.localhost', 'one');
+  await publish(replica('web-1', 'web.localhost', one.port, { state: 'stopping' }));
+  await publish(replica('web-2', 'web.localhost', other.port));
+  await answers('web.localhost', 'other');
+  expect((await ask('WEB.localhost')).text).toBe('other');
+});
+
+test('nobody but the owner reaches the admin API', () => {
+  const { mode } = statSync(adminSocket(caddySettings(configOf()).directory));
+  expect((mode & 0o777).toString(8)).toBe('600');
+});
+
+test('clients that keep their connections notice nothing of 1,000 changes of endpoints and hostnames', async () => {
+  const [one, two] = [await startBackend('one'), await startBackend('two')];
+  await claim('busy.localhost');
+  await publish(replica('busy-1', 'busy.localhost', one.port));
+  await answers('busy.localhost', 'one');
+  const before = loads;
+  const load = startLoad({ address: `127.0.0.1:${httpPort}`, hostname: 'busy.localhost', clients: 8 });
+  try {
+    for (let change = 0; change < 500; change += 1) {
+      const { port } = change % 2 === 0 ? two : one;
+      await publish(replica('busy-1', 'busy.localhost', port));
+      if (change % 2 === 0) await claim('passing.localhost');
+      else await documents.remove(hostnameKvKey('passing.localhost'));
+    }
+  } finally {
+    await load.stop();
+  }
+  const { answered, failures, bodies } = load.report();
+  expect(failures).toEqual([]);
+  expect(answered).toBeGreaterThan(1_000);
+  expect([...bodies.keys()].sort()).toEqual(['one', 'two']);
+  expect(loads).toBe(before);
+});
+
+test('a replica that is gone before anybody has heard of it costs no request', async () => {
+  const [gone, there] = [await startBackend('gone'), await startBackend('there')];
+  await claim('dying.localhost');
+  await publish(replica('dying-1', 'dying.localhost', gone.port));
+  await publish(replica('dying-2', 'dying.localhost', there.port));
+  await answers('dying.localhost', 'there');
+  const closed = once(gone.server, 'close');
+  gone.server.close();
+  gone.server.closeAllConnections();
+  await closed;
+  for (let request = 0; request < 20; request += 1) {
+    expect((await ask('dying.localhost', request % 2 === 0 ? 'GET' : 'POST')).text).toBe('there');
+  }
+});
+
+test('more hostnames than there are spare places all answer, with one new configuration', async () => {
+  const { port } = await startBackend('one of many');
+  const before = loads;
+  const hostnames = Array.from({ length: SPARE_PLACES + 4 }, (_, index) => `many${index}.localhost`);
+  await Promise.all(
+    hostnames.flatMap((hostname, index) => [
+      publish(replica(`many-${index}`, hostname, port)),
+      claim(hostname),
+    ]),
+  );
+  for (const hostname of hostnames) await answers(hostname, 'one of many');
+  expect(loads).toBeGreaterThan(before);
+  expect(loads).toBeLessThanOrEqual(before + 2);
+});
+
+test('a Caddy that is killed comes back with what it had, also while the keeper is away', async () => {
+  const { port } = await startBackend('kept');
+  await claim('kept.localhost');
+  await publish(replica('kept-1', 'kept.localhost', port));
+  await answers('kept.localhost', 'kept');
+  keeper?.stop();
+  await killCaddy();
+  startCaddy();
+  await answers('kept.localhost', 'kept');
+  startKeeper();
+  const other = await startBackend('newer');
+  await publish(replica('kept-1', 'kept.localhost', other.port));
+  await answers('kept.localhost', 'newer');
+});
+
+test('whoever stops a replica hears when no ingress leads there any more, and who has not said so', async () => {
+  const kv = createKvStore(consulClient);
+  const withdrawal = createWithdrawal({ kv, readMembers: () => readMembers(consulClient), logger });
+  const { port } = await startBackend('leaving');
+  await claim('leaving.localhost');
+  await publish(replica('leaving-1', 'leaving.localhost', port));
+  await answers('leaving.localhost', 'leaving');
+  const { index } = await publish(replica('leaving-1', 'leaving.localhost', port, { state: 'stopping' }));
+  expect(await withdrawal.confirmed(index, NEVER)).toEqual([]);
+  expect((await ask('leaving.localhost')).status).toBe(503);
+  // Of a node that is not a member nobody expects anything; one that is and hangs is named.
+  await documents.put(ingressKvKey('nobody'), { id: 'nobody', index: 1 });
+  const later = await publish(
+    replica('leaving-1', 'leaving.localhost', port, { state: 'stopping', reason: 'again' }),
+  );
+  expect(await withdrawal.confirmed(later.index, NEVER)).toEqual([]);
+  keeper?.stop();
+  const last = await publish(
+    replica('leaving-1', 'leaving.localhost', port, { state: 'stopping', reason: 'last' }),
+  );
+  expect(await withdrawal.confirmed(last.index, NEVER)).toEqual([nodeId]);
+});

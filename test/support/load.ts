@@ -1,0 +1,89 @@
+// Steady load on one address by clients that count every failure: they send the next request when the last one is
+// answered, on connections that they keep, and try nothing twice.
+import { Agent, request } from 'node:http';
+
+export interface LoadOptions {
+  /** host:port that is dialled. */
+  readonly address: string;
+  /** The Host header. */
+  readonly hostname: string;
+  readonly clients: number;
+  readonly path?: string;
+  readonly method?: string;
+  readonly timeoutMs?: number;
+}
+
+export interface LoadReport {
+  readonly answered: number;
+  /** What went wrong, each with the time since the load began in milliseconds. */
+  readonly failures: readonly string[];
+  /** How often each body was answered. */
+  readonly bodies: ReadonlyMap<string, number>;
+}
+
+export interface Load {
+  /** So far. */
+  report(): LoadReport;
+  stop(): Promise<LoadReport>;
+}
+
+const DEFAULT_TIMEOUT_MS = 15_000;
+
+export function startLoad(options: LoadOptions): Load {
+  const agent = new Agent({ keepAlive: true, maxSockets: options.clients });
+  const [host = '', port = ''] = options.address.split(':');
+  const startedAt = performance.now();
+  const failures: string[] = [];
+  const bodies = new Map<string, number>();
+  let answered = 0;
+  let isStopping = false;
+
+  const ask = (): Promise<void> =>
+    new Promise((resolve) => {
+      const fail = (why: string): void => {
+        failures.push(`${Math.round(performance.now() - startedAt)} ms: ${why}`);
+        resolve();
+      };
+      const sent = request(
+        {
+          agent,
+          host,
+          port,
+          method: options.method ?? 'GET',
+          path: options.path ?? '/',
+          headers: { host: options.hostname },
+          signal: AbortSignal.timeout(options.timeoutMs ?? DEFAULT_TIMEOUT_MS),
+        },
+        (response) => {
+          let body = '';
+          response.setEncoding('utf8');
+          response.on('data', (chunk: string) => (body += chunk));
+          response.on('error', (error) => fail(`the answer broke off: ${error.message}`));
+          response.on('end', () => {
+            if (response.statusCode !== 200) return fail(`status ${response.statusCode}: ${body}`);
+            answered += 1;
+            bodies.set(body, (bodies.get(body) ?? 0) + 1);
+            resolve();
+          });
+        },
+      );
+      sent.on('error', (error) => fail(error.message));
+      sent.end();
+    });
+
+  const client = async (): Promise<void> => {
+    while (!isStopping) await ask();
+  };
+  const running = Promise.all(Array.from({ length: options.clients }, client));
+
+  const report = (): LoadReport => ({ answered, failures: [...failures], bodies: new Map(bodies) });
+  return {
+    report,
+    stop: async () => {
+      isStopping = true;
+      await running;
+      agent.destroy();
+      return report();
+    },
+  };
+}

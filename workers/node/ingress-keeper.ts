@@ -1,0 +1,227 @@
+/**
+ * Keeps the ingress of this node at what the cluster says: hostnames in Caddy's configuration, endpoints in the slots.
+ *
+ * Invariants: endpoints change without a new configuration, and hostnames mostly; one turn at a time, each with what is
+ * known then, and what failed is done again; while Consul or Caddy is away, requests go on to where they went; places are
+ * there before the configuration that has them, and are removed after it has gone.
+ */
+
+import { rmSync } from 'node:fs';
+
+import type { Logger } from 'pino';
+
+import {
+  caddyConfig,
+  drainingFile,
+  unknownAddress,
+  unservedAddress,
+  type CaddySettings,
+} from '../../adapters/ingress/caddy-config';
+import type { CaddyAdmin } from '../../adapters/ingress/caddy-admin';
+import type { PlaceFiles } from '../../adapters/ingress/place-files';
+import type { DocumentWriter } from '../../adapters/document-writer';
+import { pause } from '../../adapters/pause';
+import type { MembersHandlers, MembersWatch } from '../../contracts/cluster';
+import { createDocumentReader, type Documents } from '../../contracts/documents';
+import { KV_PREFIX, ingressKvKey } from '../../contracts/kv';
+import type { KvStore } from '../../contracts/kv-store';
+import { arrange, type Layout, type Place } from '../../domain/ingress/layout';
+import { routesOf, type Route } from '../../domain/ingress/routes';
+import { fillSlots } from '../../domain/ingress/slots';
+import type { IngressState, MicroserviceKey, ObservedReplica } from '../../domain/model';
+import { hostPort } from '../config';
+import { readIfThere, writePrivateFile } from '../installation';
+
+/** Within this time a busy client has an answer on each of its connections. */
+const DRAIN_MS = 1_000;
+const FIRST_RETRY_MS = 100;
+const LAST_RETRY_MS = 2_000;
+
+export interface IngressKeeper {
+  start(): void;
+  stop(): void;
+}
+
+export interface IngressKeeperDeps {
+  readonly nodeId: string;
+  readonly settings: CaddySettings;
+  /** Caddy's configuration for when it starts. */
+  readonly configFile: string;
+  readonly kv: KvStore;
+  readonly watchMembers: (handlers: MembersHandlers) => MembersWatch;
+  readonly documents: Pick<DocumentWriter, 'put'>;
+  readonly admin: CaddyAdmin;
+  readonly files: PlaceFiles;
+  /** Told when requests go where they should for the first time, and whenever that changes. @param reason why not */
+  readonly onState: (reason: string | undefined) => void;
+  readonly logger: Logger;
+}
+
+export const createIngressKeeper = (deps: IngressKeeperDeps): IngressKeeper => {
+  const { nodeId, settings, kv, admin, files, logger } = deps;
+  const stopped = new AbortController();
+  const hostnames = new Map<string, MicroserviceKey>();
+  const replicas = new Map<string, ObservedReplica>();
+  let members: ReadonlyMap<string, boolean> = new Map();
+  /** Before everything has been read once, what is missing is not gone. */
+  const unread = new Set<string>(['hostnames', 'replicas', 'members']);
+  let wake: () => void = () => undefined;
+  let isStale = false;
+  let heardIndex = 0;
+  let confirmedIndex: number | undefined;
+  /** As Caddy has it. */
+  let layout = files.readLayout();
+  /** Whether Caddy has had a configuration from this process. */
+  let isLoaded = false;
+  let toldReason: string | undefined | null = null;
+
+  const read = createDocumentReader((message) => logger.error(message));
+  const heard = (source: string): void => {
+    unread.delete(source);
+    isStale = true;
+    wake();
+  };
+  const notHeard = (error: unknown): void => logger.debug({ err: error }, 'the ingress cannot follow Consul');
+
+  const follow = <K extends 'hostnames' | 'replicas'>(kind: K, rows: Map<string, Documents[K]>) =>
+    kv.watch(KV_PREFIX[kind], {
+      changed: ({ index, changed, removed }) => {
+        for (const stored of changed) {
+          const row = read(kind, stored);
+          const key = stored.key.slice(KV_PREFIX[kind].length);
+          if (row === undefined) rows.delete(key);
+          else rows.set(key, row);
+        }
+        for (const key of removed) rows.delete(key.slice(KV_PREFIX[kind].length));
+        if (kind === 'replicas') heardIndex = index;
+        heard(kind);
+      },
+      unreachable: notHeard,
+    });
+
+  const addressesFor = (route: Route | undefined, { number, slots }: Place): readonly string[] => {
+    if (route === undefined) return Array<string>(slots).fill(unknownAddress(settings.directory));
+    // Where two say that they have one address, one of them is gone.
+    const users = new Map(
+      route.endpoints.map((endpoint) => [
+        hostPort(endpoint.address, endpoint.port),
+        { address: hostPort(endpoint.address, endpoint.port), isLocal: endpoint.nodeId === nodeId },
+      ]),
+    );
+    return users.size === 0
+      ? Array<string>(slots).fill(unservedAddress(settings.directory))
+      : fillSlots(slots, [...users.values()], files.slots(number));
+  };
+
+  /** Clients that are busy end their connections themselves; those of the others are closed between requests. */
+  const endConnections = async (): Promise<void> => {
+    writePrivateFile(drainingFile(settings.directory), '');
+    await pause(DRAIN_MS, stopped.signal);
+  };
+
+  const load = async (next: Layout): Promise<void> => {
+    const config = JSON.stringify(caddyConfig(settings, next));
+    try {
+      const isOther = readIfThere(deps.configFile) !== config;
+      if (isOther && layout.some(({ hostname }) => hostname !== undefined)) await endConnections();
+      // First, so that a Caddy that ends in between comes back with it.
+      writePrivateFile(deps.configFile, config);
+      files.writeLayout(next);
+      await admin.load(config);
+    } finally {
+      rmSync(drainingFile(settings.directory), { force: true });
+    }
+    files.keepOnly(next);
+  };
+
+  /** Whoever stops a replica waits for it (withdrawal.ts). */
+  const confirm = async (index: number): Promise<void> => {
+    const isAwaited = [...replicas.values()].some(({ state }) => state === 'stopping');
+    if (index === confirmedIndex || (confirmedIndex !== undefined && !isAwaited)) return;
+    const state: IngressState = { id: nodeId, index };
+    await deps.documents.put(ingressKvKey(nodeId), state);
+    confirmedIndex = index;
+  };
+
+  const turn = async (): Promise<void> => {
+    const index = heardIndex;
+    const routes = routesOf({
+      hostnames,
+      replicas: replicas.values(),
+      isUp: (id) => members.get(id) === true,
+    });
+    const byHostname = new Map(routes.map((route) => [route.hostname, route]));
+    const change = arrange(
+      layout,
+      routes.map(({ hostname, endpoints }) => ({ hostname, endpoints: endpoints.length })),
+    );
+    const before = new Map(layout.map((place) => [place.number, place.hostname]));
+    const isRenamed = ({ number, hostname }: Place): boolean => before.get(number) !== hostname;
+    // A place loses its hostname before its slots lead elsewhere, and gets another one after.
+    for (const place of change.layout) {
+      if (isRenamed(place) && place.hostname === undefined) files.writeHostname(place.number, undefined);
+    }
+    for (const place of change.layout) {
+      files.writeSlots(place.number, addressesFor(byHostname.get(place.hostname ?? ''), place));
+    }
+    for (const place of change.layout) {
+      const isNew = !before.has(place.number);
+      if (isNew || isRenamed(place)) files.writeHostname(place.number, place.hostname);
+    }
+    if (change.kind === 'reload' || !isLoaded) await load(change.layout);
+    isLoaded = true;
+    layout = change.layout;
+    await confirm(index);
+  };
+
+  const tell = (reason: string | undefined): void => {
+    if (reason === toldReason) return;
+    toldReason = reason;
+    deps.onState(reason);
+  };
+
+  const run = async (): Promise<void> => {
+    let retryMs = FIRST_RETRY_MS;
+    while (!stopped.signal.aborted) {
+      if (!isStale || unread.size > 0) {
+        await new Promise<void>((resolve) => (wake = resolve));
+        continue;
+      }
+      isStale = false;
+      try {
+        await turn();
+        tell(undefined);
+        retryMs = FIRST_RETRY_MS;
+      } catch (error) {
+        isStale = true;
+        tell((error as Error).message);
+        await pause(retryMs, stopped.signal);
+        retryMs = Math.min(retryMs * 2, LAST_RETRY_MS);
+      }
+    }
+  };
+
+  return {
+    start: () => {
+      const watches = [
+        follow('hostnames', hostnames),
+        follow('replicas', replicas),
+        deps.watchMembers({
+          changed: (now) => {
+            members = now;
+            heard('members');
+          },
+          unreachable: notHeard,
+        }),
+      ];
+      stopped.signal.addEventListener('abort', () => watches.forEach((watch) => watch.close()), {
+        once: true,
+      });
+      void run();
+    },
+    stop: () => {
+      stopped.abort();
+      wake();
+    },
+  };
+};

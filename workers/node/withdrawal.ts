@@ -1,0 +1,86 @@
+/**
+ * Takes a replica out of the ingress before it is stopped: waits until every ingress has confirmed that it leads nobody
+ * there any more, then until the requests that are under way have ended.
+ *
+ * Invariants: both waits have an end, as a node that hangs must not keep a replica from being stopped; what an ingress
+ * that has not confirmed still sends there is refused then, and tried elsewhere.
+ */
+
+import type { Logger } from 'pino';
+
+import { countOpenConnections } from '../../adapters/host/open-connections';
+import { pause } from '../../adapters/pause';
+import { createDocumentReader } from '../../contracts/documents';
+import { KV_PREFIX } from '../../contracts/kv';
+import type { KvStore } from '../../contracts/kv-store';
+
+/** An ingress hears of a change in some ten milliseconds; one that has not within this hangs, or is cut off. */
+const CONFIRM_WITHIN_MS = 2_000;
+const LOOK_EVERY_MS = 50;
+/** As long as Caddy keeps a connection that nobody uses, and a little: where connections cannot be seen. */
+const BLIND_MS = 1_000;
+
+export interface Withdrawal {
+  /**
+   * @param index Consul's of the write that says that the replica stops
+   * @returns nodes that are up and whose ingress has not confirmed it in time
+   */
+  confirmed(index: number, signal: AbortSignal): Promise<readonly string[]>;
+  /**
+   * @param pid a process in the replica's network
+   * @param ports that the ingress leads to, as they are there
+   * @param withinMs how long requests may take
+   */
+  drained(pid: number, ports: ReadonlySet<number>, withinMs: number, signal: AbortSignal): Promise<void>;
+}
+
+export const createWithdrawal = (deps: {
+  readonly kv: KvStore;
+  /** Whether the membership holds each node for alive. */
+  readonly readMembers: () => Promise<ReadonlyMap<string, boolean>>;
+  readonly logger: Logger;
+}): Withdrawal => {
+  const read = createDocumentReader((message) => deps.logger.error(message));
+  return {
+    confirmed: async (index, signal) => {
+      const members = await deps.readMembers();
+      const missing = new Map<string, string>();
+      let isKnown = false;
+      const done = new AbortController();
+      const watch = deps.kv.watch(KV_PREFIX.ingresses, {
+        changed: ({ changed, removed }) => {
+          isKnown = true;
+          for (const key of removed) missing.delete(key);
+          for (const stored of changed) {
+            const state = read('ingresses', stored);
+            const isBehind = state !== undefined && state.index < index && members.get(state.id) === true;
+            if (isBehind) missing.set(stored.key, state.id);
+            else missing.delete(stored.key);
+          }
+          if (missing.size === 0) done.abort();
+        },
+        unreachable: () => undefined,
+      });
+      try {
+        await pause(CONFIRM_WITHIN_MS, AbortSignal.any([signal, done.signal]));
+      } finally {
+        watch.close();
+      }
+      signal.throwIfAborted();
+      if (!isKnown) deps.logger.debug('Consul did not tell in time which ingresses there are');
+      return [...missing.values()].sort();
+    },
+    drained: async (pid, ports, withinMs, signal) => {
+      const endMs = performance.now() + withinMs;
+      for (;;) {
+        const open = await countOpenConnections(pid, ports);
+        if (open === 0) return;
+        if (open === undefined) return pause(Math.min(BLIND_MS, withinMs), signal);
+        const leftMs = endMs - performance.now();
+        if (leftMs <= 0) return;
+        await pause(Math.min(LOOK_EVERY_MS, leftMs), signal);
+        signal.throwIfAborted();
+      }
+    },
+  };
+};
