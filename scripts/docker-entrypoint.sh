@@ -38,5 +38,9 @@ mkdir -p "$data"
 owner="$(id -u "$user")"
 if [ "$(stat -c %u "$data")" != "$owner" ]; then chown -R "$user:$user" "$data"; fi
 export HOME="/home/$user"
+# Hostnames answer on port 80, which an ordinary user may not open otherwise; without the right, on port 8080.
+may_bind="--inh-caps=+net_bind_service --ambient-caps=+net_bind_service"
 # shellcheck disable=SC2086
-exec setpriv --reuid="$owner" --regid="$(id -g "$user")" --groups="$(stat -c %g "$socket")" -- $program "$@"
+setpriv $may_bind true 2>/dev/null || may_bind=""
+# shellcheck disable=SC2086
+exec setpriv $may_bind --reuid="$owner" --regid="$(id -g "$user")" --groups="$(stat -c %g "$socket")" -- $program "$@"

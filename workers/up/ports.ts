@@ -90,14 +90,18 @@ export const ingressPortNeed = (config: IngressConfig): PortNeed => ({
   flag: '--http-port or --no-ingress',
 });
 
-const HTTP_PORT = 80;
-/** For people who may not use the other one, and beside a program that does. */
-const OTHER_HTTP_PORT = 8080;
+/** The second one is for people who may not use the first, and beside a program that does. */
+const HTTP_PORTS = [80, 8080] as const;
 
-/** The port of the ingress: the one asked for, or whichever of the usual ones can be had. */
-export const chooseHttpPort = async (config: Config): Promise<number | undefined> => {
+/**
+ * @param usual what is tried, in this order, unless a port is asked for
+ * @returns the port of the ingress; undefined when there is to be none
+ */
+export const chooseHttpPort = async (
+  config: Pick<Config, 'ingress' | 'httpPort' | 'dev' | 'advertiseAddress'>,
+  [first, second]: readonly [number, number] = HTTP_PORTS,
+): Promise<number | undefined> => {
   if (!config.ingress) return undefined;
   if (config.httpPort !== undefined) return config.httpPort;
-  const problem = await portProblem(ingressHost(config) || '0.0.0.0', HTTP_PORT);
-  return problem === undefined ? HTTP_PORT : OTHER_HTTP_PORT;
+  return (await portProblem(ingressHost(config) || '0.0.0.0', first)) === undefined ? first : second;
 };
