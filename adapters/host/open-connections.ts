@@ -7,7 +7,8 @@ const ESTABLISHED = '01';
 /** 127.0.0.0/8, ::1 and ::ffff:127.0.0.0/104, as the kernel writes them on a little-endian machine. */
 const LOOPBACK = /^(?:[0-9A-F]{6}7F|0{24}01000000|0{16}FFFF0000[0-9A-F]{6}7F)$/;
 
-const countIn = (table: string, ports: ReadonlySet<number>): number =>
+/** @param table as /proc/net/tcp or /proc/net/tcp6 */
+export const countEstablished = (table: string, ports: ReadonlySet<number>): number =>
   table
     .split('\n')
     .slice(1)
@@ -37,7 +38,7 @@ export const countOpenConnections = async (
         }),
       ),
     );
-    return tables.reduce((sum, table) => sum + countIn(table, ports), 0);
+    return tables.reduce((sum, table) => sum + countEstablished(table, ports), 0);
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     if (code === 'ENOENT' || code === 'ESRCH' || code === 'EACCES' || code === 'EPERM') return undefined;
