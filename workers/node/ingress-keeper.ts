@@ -161,7 +161,9 @@ export const createIngressKeeper = (deps: IngressKeeperDeps): IngressKeeper => {
     for (const place of change.layout) {
       if (isRenamed(place) && place.hostname === undefined) files.writeHostname(place.number, undefined);
     }
-    for (const place of change.layout) {
+    // Also those that the next configuration does not have: they hold until then.
+    const kept = new Set(change.layout.map(({ number }) => number));
+    for (const place of [...layout.filter(({ number }) => !kept.has(number)), ...change.layout]) {
       files.writeSlots(place.number, addressesFor(byHostname.get(place.hostname ?? ''), place));
     }
     for (const place of change.layout) {
