@@ -44,8 +44,6 @@ const TRY_FOR = '5s';
 const TRY_EVERY = '50ms';
 /** Within a cluster a connection is there in less, or never. */
 const DIAL_TIMEOUT = '2s';
-/** How long a slot is spared after a failure. Short, because its endpoint may be another one by then. */
-const SPARE_FOR = '1s';
 /**
  * A replica closes connections that nobody uses, commonly after five seconds (Node.js), and a request that is sent at
  * that very moment is lost: they are given up before. Also, a replica that is being stopped waits for them.
@@ -79,7 +77,6 @@ const proxyTo = (directory: string, { number, slots }: Place): object => ({
     try_interval: TRY_EVERY,
     retry_match: [{ method: SAFE_METHODS }],
   },
-  health_checks: { passive: { max_fails: 1, fail_duration: SPARE_FOR } },
   transport: {
     protocol: 'http',
     dial_timeout: DIAL_TIMEOUT,

@@ -7,7 +7,7 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync, statSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { connect, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -145,6 +145,23 @@ const answers = (hostname: string, text: string): Promise<void> =>
     describe: `${hostname} answers ${text}`,
   });
 
+/** Sends this as it is. @returns the head of what is answered first */
+const sendRaw = (text: string): Promise<string> =>
+  new Promise((resolve, reject) => {
+    const socket = connect(httpPort, '127.0.0.1', () => socket.write(text));
+    let got = '';
+    socket.setEncoding('utf8');
+    socket.on('data', (chunk: string) => {
+      got += chunk;
+      const end = got.indexOf('\r\n\r\n');
+      if (end < 0) return;
+      socket.destroy();
+      resolve(got.slice(0, end));
+    });
+    socket.on('error', reject);
+    socket.on('end', () => reject(new Error(`the connection was ended after: ${got}`)));
+  });
+
 beforeAll(async () => {
   consul = await createConsulServer();
   consul.start();
@@ -234,6 +251,18 @@ test('a replica that is gone before anybody has heard of it costs no request', a
   for (let request = 0; request < 20; request += 1) {
     expect((await ask('dying.localhost', request % 2 === 0 ? 'GET' : 'POST')).text).toBe('there');
   }
+});
+
+test('bodies that a client sends wrongly take nothing from others', async () => {
+  const { port } = await startBackend('firm');
+  await claim('firm.localhost');
+  await publish(replica('firm-1', 'firm.localhost', port));
+  await answers('firm.localhost', 'firm');
+  const wrong = `POST / HTTP/1.1\r\nHost: firm.localhost\r\nTransfer-Encoding: chunked\r\n\r\nno number\r\n`;
+  await Promise.all(Array.from({ length: 60 }, () => sendRaw(wrong)));
+  const startedAt = performance.now();
+  expect((await ask('firm.localhost')).text).toBe('firm');
+  expect(performance.now() - startedAt).toBeLessThan(500);
 });
 
 test('more hostnames than there are spare places all answer, with one new configuration', async () => {
