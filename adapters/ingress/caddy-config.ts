@@ -116,8 +116,16 @@ export const assertPlainPath = (directory: string): void => {
 
 const UNKNOWN = answer(404, 'No microservice of this cluster has the hostname {http.request.host}.');
 
+/** Caddy refuses the whole configuration over a label that begins like Punycode and is none; what it reads it takes. */
+const isTakenAsItIs = (hostname: string): boolean => !/(?:^|\.)xn--/.test(hostname);
+
+const hostOf = (directory: string, { isFixed, hostname, number }: Place): string =>
+  isFixed && hostname !== undefined && isTakenAsItIs(hostname)
+    ? hostname
+    : `{file.${hostnameFile(directory, number)}}`;
+
 const routeOf = (directory: string, place: Place): object => ({
-  match: [{ host: [place.isFixed ? place.hostname : `{file.${hostnameFile(directory, place.number)}}`] }],
+  match: [{ host: [hostOf(directory, place)] }],
   handle: [proxyTo(directory, place)],
   terminal: true,
 });
