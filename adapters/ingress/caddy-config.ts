@@ -59,10 +59,11 @@ const SAFE_METHODS = ['GET', 'HEAD', 'OPTIONS', 'TRACE'];
 
 /**
  * A new configuration closes connections that nobody uses at that moment, and a request that is on its way there is
- * lost. So clients are told to close them first, with the answers that they get.
+ * lost. So clients are told to close them first, with the answers that they get; but for one that becomes a web socket,
+ * where the answer has to say that.
  */
 const endConnections = (directory: string): object => ({
-  match: [{ file: { root: directory, try_files: [DRAINING] } }],
+  match: [{ file: { root: directory, try_files: [DRAINING] }, not: [{ header: { Upgrade: ['*'] } }] }],
   handle: [{ handler: 'headers', response: { set: { Connection: ['close'] }, deferred: true } }],
 });
 

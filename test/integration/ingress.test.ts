@@ -5,7 +5,7 @@
 
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync, statSync } from 'node:fs';
+import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import { connect, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -18,7 +18,7 @@ import { createDocumentWriter } from '../../adapters/consul/document-writer';
 import { createKvStore } from '../../adapters/consul/watch-kv';
 import { readMembers, watchMembers } from '../../adapters/consul/watch-members';
 import { createCaddyAdmin } from '../../adapters/ingress/caddy-admin';
-import { adminSocket } from '../../adapters/ingress/caddy-config';
+import { adminSocket, drainingFile } from '../../adapters/ingress/caddy-config';
 import { openPlaceFiles } from '../../adapters/ingress/place-files';
 import type { DocumentWriter } from '../../adapters/document-writer';
 import { hostnameKvKey, ingressKvKey, replicaKvKey } from '../../contracts/kv';
@@ -263,6 +263,27 @@ test('bodies that a client sends wrongly take nothing from others', async () => 
   const startedAt = performance.now();
   expect((await ask('firm.localhost')).text).toBe('firm');
   expect(performance.now() - startedAt).toBeLessThan(500);
+});
+
+test('a web socket opens also while connections are ended', async () => {
+  const { port, server } = await startBackend('upgraded');
+  server.on('upgrade', (_, socket) =>
+    socket.end('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n'),
+  );
+  await claim('socket.localhost');
+  await publish(replica('socket-1', 'socket.localhost', port));
+  await answers('socket.localhost', 'upgraded');
+  const file = drainingFile(caddySettings(configOf()).directory);
+  writeFileSync(file, '');
+  try {
+    expect((await ask('socket.localhost')).headers.connection).toBe('close');
+    const wanted = 'Connection: Upgrade\r\nUpgrade: websocket\r\n';
+    const head = await sendRaw(`GET / HTTP/1.1\r\nHost: socket.localhost\r\n${wanted}\r\n`);
+    expect(head).toContain('101 Switching Protocols');
+    expect(head).toMatch(/^Connection: Upgrade$/m);
+  } finally {
+    rmSync(file);
+  }
 });
 
 test('more hostnames than there are spare places all answer, with one new configuration', async () => {
