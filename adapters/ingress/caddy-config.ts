@@ -81,6 +81,8 @@ const proxyTo = (directory: string, { number, slots }: Place): object => ({
   transport: {
     protocol: 'http',
     dial_timeout: DIAL_TIMEOUT,
+    // Otherwise Caddy asks replicas to compress what it then unpacks for clients that want nothing compressed.
+    compression: false,
     keep_alive: { idle_timeout: KEEP_IDLE_FOR, max_idle_conns_per_host: 256 },
   },
   stream_close_delay: STREAMS_OUTLIVE,

@@ -265,6 +265,28 @@ test('bodies that a client sends wrongly take nothing from others', async () => 
   expect(performance.now() - startedAt).toBeLessThan(500);
 });
 
+test('a replica hears who asks, and what for, and no more than that', async () => {
+  const server = createServer((request, response) => response.end(JSON.stringify(request.headers)));
+  backends.push(server);
+  const port = await listen(server);
+  await claim('heard.localhost');
+  await publish(replica('heard-1', 'heard.localhost', port));
+  const headers = { host: 'heard.localhost', 'x-forwarded-for': '192.0.2.1', 'x-forwarded-proto': 'https' };
+  await eventually(
+    async () => {
+      const { text } = await httpRequest(`http://127.0.0.1:${httpPort}/`, { headers });
+      expect(JSON.parse(text)).toEqual({
+        host: 'heard.localhost',
+        via: '1.1 Caddy',
+        'x-forwarded-for': '127.0.0.1',
+        'x-forwarded-host': 'heard.localhost',
+        'x-forwarded-proto': 'http',
+      });
+    },
+    { describe: 'the replica answers' },
+  );
+});
+
 test('a web socket opens also while connections are ended', async () => {
   const { port, server } = await startBackend('upgraded');
   server.on('upgrade', (_, socket) =>
