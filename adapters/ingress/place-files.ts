@@ -21,7 +21,7 @@ export interface PlaceFiles {
   /** Where the slots of a place lead; empty when it has none yet. */
   slots(place: number): readonly string[];
   writeSlots(place: number, addresses: readonly string[]): void;
-  /** @param hostname undefined: the place has none */
+  /** Writes it when it is another one. @param hostname undefined: the place has none */
   writeHostname(place: number, hostname: string | undefined): void;
   /** Removes all places but these. */
   keepOnly(places: Layout): void;
@@ -36,6 +36,7 @@ export const openPlaceFiles = (directory: string): PlaceFiles => {
   const layoutFile = join(directory, 'layout.json');
   mkdirSync(places, { recursive: true, mode: 0o700 });
   const known = new Map<number, string[]>();
+  const knownHostnames = new Map<number, string>();
 
   const readIfThere = (file: string): string | undefined => {
     try {
@@ -87,15 +88,18 @@ export const openPlaceFiles = (directory: string): PlaceFiles => {
         now[slot] = address;
       });
     },
-    writeHostname: (place, hostname) => {
+    writeHostname: (place, hostname = NO_HOSTNAME) => {
+      if (knownHostnames.get(place) === hostname) return;
       mkdirSync(placeDirectory(directory, place), { recursive: true, mode: 0o700 });
-      write(hostnameFile(directory, place), hostname ?? NO_HOSTNAME);
+      write(hostnameFile(directory, place), hostname);
+      knownHostnames.set(place, hostname);
     },
     keepOnly: (layout) => {
       const kept = new Set(layout.map(({ number }) => String(number)));
       for (const name of readdirSync(places)) {
         if (kept.has(name)) continue;
         known.delete(Number(name));
+        knownHostnames.delete(Number(name));
         rmSync(join(places, name), { recursive: true, force: true });
       }
     },

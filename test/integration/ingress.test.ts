@@ -5,7 +5,7 @@
 
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import { connect, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -49,6 +49,9 @@ let caddy: ChildProcess | undefined;
 let keeper: IngressKeeper | undefined;
 let trouble: string | undefined = 'not started';
 let loads = 0;
+/** While Caddy gets a configuration that it refuses, and while nothing more fits on the disk. */
+let isRefused = false;
+let isFull = false;
 const backends: Server[] = [];
 
 const listen = async (server: Server): Promise<number> => {
@@ -90,6 +93,7 @@ const killCaddy = async (): Promise<void> => {
 const startKeeper = (): void => {
   const settings = caddySettings(configOf());
   const admin = createCaddyAdmin(adminSocket(settings.directory));
+  const files = openPlaceFiles(settings.directory);
   keeper = createIngressKeeper({
     nodeId,
     settings,
@@ -100,10 +104,16 @@ const startKeeper = (): void => {
     admin: {
       load: async (config) => {
         loads += 1;
-        await admin.load(config);
+        await admin.load(isRefused ? config.replaceAll('"reverse_proxy"', '"none"') : config);
       },
     },
-    files: openPlaceFiles(settings.directory),
+    files: {
+      ...files,
+      writeSlots: (place, addresses) => {
+        if (isFull) throw new Error('ENOSPC: no space left on device');
+        files.writeSlots(place, addresses);
+      },
+    },
     onState: (reason) => (trouble = reason),
     logger,
   });
@@ -325,6 +335,48 @@ test('more hostnames than there are spare places all answer, with one new config
   for (const hostname of hostnames) await answers(hostname, 'one of many');
   expect(loads).toBeGreaterThan(before);
   expect(loads).toBeLessThanOrEqual(before + 2);
+});
+
+test('while Caddy refuses its configuration, nobody is led wrong, and the one before is kept for its next start', async () => {
+  const { port } = await startBackend('refused');
+  await claim('leaving-too.localhost');
+  await publish(replica('leaving-too-1', 'leaving-too.localhost', port));
+  await answers('leaving-too.localhost', 'refused');
+  const before = readFileSync(ingressConfigFile(configOf()), 'utf8');
+  const hostnames = Array.from({ length: SPARE_PLACES + 1 }, (_, index) => `late${index}.localhost`);
+  isRefused = true;
+  try {
+    await Promise.all(
+      hostnames.flatMap((hostname, index) => [
+        publish(replica(`late-${index}`, hostname, port)),
+        claim(hostname),
+      ]),
+    );
+    await eventually(() => expect(trouble).toMatch(/^Caddy refuses its configuration .*none/));
+    await documents.remove(hostnameKvKey('leaving-too.localhost'));
+    await eventually(async () => expect((await ask('leaving-too.localhost')).status).toBe(404));
+    expect(readFileSync(ingressConfigFile(configOf()), 'utf8')).toBe(before);
+  } finally {
+    isRefused = false;
+  }
+  for (const hostname of hostnames) await answers(hostname, 'refused');
+});
+
+test('a hostname that goes while the disk is full, and comes back, answers', async () => {
+  const { port } = await startBackend('back');
+  await claim('back.localhost');
+  await publish(replica('back-1', 'back.localhost', port));
+  await answers('back.localhost', 'back');
+  isFull = true;
+  try {
+    await documents.remove(hostnameKvKey('back.localhost'));
+    await eventually(async () => expect((await ask('back.localhost')).status).toBe(404));
+    expect(trouble).toContain('ENOSPC');
+    await claim('back.localhost');
+  } finally {
+    isFull = false;
+  }
+  await answers('back.localhost', 'back');
 });
 
 test('a Caddy that is killed comes back with what it had, also while the keeper is away', async () => {

@@ -3,7 +3,8 @@
  *
  * Invariants: endpoints change without a new configuration, and hostnames mostly; one turn at a time, each with what is
  * known then, and what failed is done again; while Consul or Caddy is away, requests go on to where they went; places are
- * there before the configuration that has them, and are removed after it has gone.
+ * there before the configuration that has them, lead nowhere when the next one has them no more, and are removed after
+ * it has gone; on the disk is a configuration that Caddy has taken.
  */
 
 import { rmSync } from 'node:fs';
@@ -124,10 +125,10 @@ export const createIngressKeeper = (deps: IngressKeeperDeps): IngressKeeper => {
     try {
       const isOther = readIfThere(deps.configFile) !== config;
       if (isOther && layout.some(({ hostname }) => hostname !== undefined)) await endConnections();
-      // First, so that a Caddy that ends in between comes back with it.
-      writePrivateFile(deps.configFile, config);
-      files.writeLayout(next);
       await admin.load(config);
+      // Not before: with one that it refuses, Caddy could not start again.
+      files.writeLayout(next);
+      writePrivateFile(deps.configFile, config);
     } finally {
       rmSync(drainingFile(settings.directory), { force: true });
     }
@@ -155,21 +156,20 @@ export const createIngressKeeper = (deps: IngressKeeperDeps): IngressKeeper => {
       layout,
       routes.map(({ hostname, endpoints }) => ({ hostname, endpoints: endpoints.length })),
     );
-    const before = new Map(layout.map((place) => [place.number, place.hostname]));
-    const isRenamed = ({ number, hostname }: Place): boolean => before.get(number) !== hostname;
     // A place loses its hostname before its slots lead elsewhere, and gets another one after.
     for (const place of change.layout) {
-      if (isRenamed(place) && place.hostname === undefined) files.writeHostname(place.number, undefined);
+      if (place.hostname === undefined) files.writeHostname(place.number, undefined);
+    }
+    const isKept = new Set(change.layout.map(({ number }) => number));
+    for (const place of layout) {
+      if (!isKept.has(place.number)) files.writeSlots(place.number, addressesFor(undefined, place));
     }
     // Also those that the next configuration does not have: they hold until then.
     const kept = new Set(change.layout.map(({ number }) => number));
     for (const place of [...layout.filter(({ number }) => !kept.has(number)), ...change.layout]) {
       files.writeSlots(place.number, addressesFor(byHostname.get(place.hostname ?? ''), place));
     }
-    for (const place of change.layout) {
-      const isNew = !before.has(place.number);
-      if (isNew || isRenamed(place)) files.writeHostname(place.number, place.hostname);
-    }
+    for (const place of change.layout) files.writeHostname(place.number, place.hostname);
     if (change.kind === 'reload' || !isLoaded) await load(change.layout);
     isLoaded = true;
     layout = change.layout;
