@@ -24,7 +24,7 @@ export interface ReplicaRegistry {
   /**
    * Writes the document when anything but its time differs from the last one written.
    *
-   * @returns Consul's index of the write; undefined when there was none
+   * @returns Consul's index of the last write; undefined when that is not known, or was an earlier process's
    */
   publish(replica: ObservedReplica): Promise<number | undefined>;
   unpublish(key: MicroserviceKey & { readonly replicaId: string }): Promise<void>;
@@ -48,10 +48,18 @@ export interface ReplicaRegistry {
   forgetWhatIsKnown(): void;
 }
 
+interface Published {
+  readonly text: string;
+  readonly replica: ObservedReplica;
+  /** By the monotonic clock; infinite while it is being written. */
+  writtenAt: number;
+  index?: number;
+}
+
 export const createReplicaRegistry = (agent: ConsulAgent, documents: DocumentWriter): ReplicaRegistry => {
   let epoch = Date.now();
   const registered = new Map<string, { readonly text: string; readonly at: number }>();
-  const published = new Map<string, { text: string; replica: ObservedReplica; writtenAt: number }>();
+  const published = new Map<string, Published>();
   const queues = new Map<string, Promise<unknown>>();
 
   /** Runs after what was asked before for the same service. */
@@ -97,12 +105,14 @@ export const createReplicaRegistry = (agent: ConsulAgent, documents: DocumentWri
     },
     publish: async (replica) => {
       const text = JSON.stringify({ ...replica, updatedAtMs: 0 });
-      if (published.get(replica.id)?.text === text) return undefined;
-      const written = { text, replica, writtenAt: Infinity };
+      const known = published.get(replica.id);
+      if (known?.text === text) return known.index;
+      const written: Published = { text, replica, writtenAt: Infinity };
       published.set(replica.id, written);
       try {
         const { index } = await documents.put(replicaKvKey(replica, replica.id), replica);
         written.writtenAt = performance.now();
+        written.index = index;
         return index;
       } catch (error) {
         if (published.get(replica.id)?.text === text) published.delete(replica.id);

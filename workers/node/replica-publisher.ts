@@ -19,7 +19,7 @@ export interface ReplicaPublisher {
   ports(replica: NodeReplica): ObservedPort[];
   /**
    * @param inspected undefined: the containers are as they were
-   * @returns Consul's index of the write; undefined when there was nothing new to say
+   * @returns Consul's index of the last write; undefined when that is not known
    */
   publish(
     replica: NodeReplica,

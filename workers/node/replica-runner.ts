@@ -271,7 +271,7 @@ export const createReplicaRunner = (deps: ReplicaRunnerDeps): ReplicaRunner => {
   /** Nobody is led to it any more, and who was has the answer, before it hears that it is to end. */
   const withdraw = async (
     replica: NodeReplica,
-    index: number,
+    index: number | undefined,
     signal: AbortSignal,
     say: Progress,
   ): Promise<void> => {
@@ -283,7 +283,8 @@ export const createReplicaRunner = (deps: ReplicaRunnerDeps): ReplicaRunner => {
     const owner = networkOwner(await containers.inspect(replica.spec));
     if (owner?.State.Running !== true) return;
     say(replicaId, 'leaving the ingress');
-    const missing = await deps.withdrawal.confirmed(index, signal);
+    // Without an index an earlier process has said it: that the requests end is waited for all the same.
+    const missing = index === undefined ? [] : await deps.withdrawal.confirmed(index, signal);
     if (missing.length > 0) {
       logger.warn(
         { replica: replicaId, missing },
@@ -320,7 +321,7 @@ export const createReplicaRunner = (deps: ReplicaRunnerDeps): ReplicaRunner => {
         : publisher.publish(replica, 'stopping', undefined),
       replica === undefined ? deregisterUnknown(replicaId) : publisher.deregister(replica),
     ]);
-    if (replica !== undefined && index !== undefined) await withdraw(replica, index, signal, say);
+    if (replica !== undefined && found.length > 0) await withdraw(replica, index, signal, say);
     say(replicaId, 'stopping');
     await containers.removeAll(found, signal);
     if (replica !== undefined) deps.ports.release(replica.hostPorts.values());

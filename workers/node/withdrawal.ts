@@ -43,7 +43,11 @@ export const createWithdrawal = (deps: {
   const read = createDocumentReader((message) => deps.logger.error(message));
   return {
     confirmed: async (index, signal) => {
-      const members = await deps.readMembers();
+      const members = await deps.readMembers().catch((error: unknown) => {
+        deps.logger.debug({ err: error }, 'Consul does not tell who is up: every ingress is waited for');
+        return undefined;
+      });
+      const isUp = (nodeId: string): boolean => members === undefined || members.get(nodeId) === true;
       const missing = new Map<string, string>();
       let isKnown = false;
       const done = new AbortController();
@@ -53,7 +57,7 @@ export const createWithdrawal = (deps: {
           for (const key of removed) missing.delete(key);
           for (const stored of changed) {
             const state = read('ingresses', stored);
-            const isBehind = state !== undefined && state.index < index && members.get(state.id) === true;
+            const isBehind = state !== undefined && state.index < index && isUp(state.id);
             if (isBehind) missing.set(stored.key, state.id);
             else missing.delete(stored.key);
           }

@@ -1,6 +1,7 @@
 /** When a stop that is cancelled has happened, and when not, over an engine that answers when the test says so. */
 
 import { createReplicaLocks } from '../../../../adapters/docker/replica-locks';
+import { LABEL } from '../../../../contracts/docker';
 import type { FoundContainer } from '../../../../adapters/docker/engine-containers';
 import { rememberReplica, type NodeMemory } from '../../../../workers/node/node-memory';
 import { createReplicaRunner, type ReplicaRunnerDeps } from '../../../../workers/node/replica-runner';
@@ -60,4 +61,36 @@ test('a stop that is cancelled while it looks again, after other work, has not b
   lists[1]?.([]);
   await stopping;
   expect(replica.phase).toBe('kept');
+});
+
+test('a stop that is done again waits for requests again, though its document says already that it stops', async () => {
+  const memory: NodeMemory = new Map();
+  const release = buildRelease(1, {
+    containers: { main: { image: 'web', httpPorts: { '80': 'web.localhost' } } },
+  });
+  const web = { ...spec, release };
+  rememberReplica(memory, web, 0, 'kept');
+  const order: string[] = [];
+  const note = (what: string) => async () => void order.push(what);
+  const runner = createReplicaRunner({
+    memory,
+    locks: createReplicaLocks(),
+    containers: {
+      list: async () => [{ labels: { [LABEL.replica]: 'web-1' }, createdAtMs: 0 }],
+      inspect: async () => ({ sandbox: { State: { Running: true, Pid: 7 } }, containers: new Map() }),
+      removeAll: note('removed'),
+    },
+    publisher: {
+      publish: async () => undefined,
+      deregister: note('deregistered'),
+      registry: { unpublish: note('unpublished') },
+    },
+    feeder: { stop: () => undefined },
+    ports: { release: () => undefined },
+    withdrawal: { drained: note('drained') },
+    exclusive: { release: note('released') },
+    adopted: async () => undefined,
+  } as unknown as ReplicaRunnerDeps);
+  await runner.stop([{ ...web, reason: 'outdated' }], new AbortController().signal, () => undefined);
+  expect(order).toEqual(['deregistered', 'drained', 'removed', 'released', 'unpublished']);
 });
