@@ -7,6 +7,8 @@
  * later versions may say more.
  */
 
+import { BlockList, isIP } from 'node:net';
+
 import { z } from 'zod';
 
 import { MAX_AVAILABLE_BUILDS, MAX_MISSING_BUILDS, MAX_NODE_IMAGES } from '../../contracts/node-documents';
@@ -70,6 +72,24 @@ const STATES: Readonly<Record<ReplicaState, true>> = {
   broken: true,
 };
 
+/** What is another machine's for each that goes there: the ingress of every node leads to the addresses of replicas. */
+const OF_EACH_MACHINE = new BlockList();
+for (const [network, prefix] of [
+  ['0.0.0.0', 8],
+  ['127.0.0.0', 8],
+  ['169.254.0.0', 16],
+] as const) {
+  OF_EACH_MACHINE.addSubnet(network, prefix, 'ipv4');
+}
+OF_EACH_MACHINE.addSubnet('::', 127, 'ipv6');
+OF_EACH_MACHINE.addSubnet('fe80::', 10, 'ipv6');
+
+const reachableAddress = text(255)
+  .refine((address) => isIP(address) !== 0, { message: 'is not an IP address' })
+  .refine((address) => !OF_EACH_MACHINE.check(address, isIP(address) === 6 ? 'ipv6' : 'ipv4'), {
+    message: 'is another machine for each that goes there',
+  });
+
 const replica = z.looseObject({
   release: count,
   operation: text(512),
@@ -93,7 +113,7 @@ const replica = z.looseObject({
         container: text(256),
         port: z.int().min(1).max(65_535),
         protocol: z.enum(['tcp', 'udp']),
-        address: text(255),
+        address: reachableAddress,
         hostPort: z.int().min(0).max(65_535),
         serviceId: text(256),
         hostnames: z.array(text(255)).max(1_000),

@@ -191,27 +191,27 @@ test('a place that is nowhere is refused', async () => {
   session.close();
 });
 
+const portAt = (address: string, more: object = {}) => ({
+  container: 'c',
+  port: 80,
+  protocol: 'tcp',
+  address,
+  hostPort: 20_000,
+  serviceId: '',
+  hostnames: ['web.localhost'],
+  ...more,
+});
+
 test.each<readonly [string, Partial<Record<keyof ObservedReplica, unknown>>, RegExp]>([
   ['a state of its own', { state: 'glorious' }, /state/],
   ['more room than there is', { memoryReservedBytes: -1e12 }, /memoryReservedBytes/],
   ['half a release', { release: 1.5 }, /release/],
-  [
-    'a port that is none',
-    {
-      ports: [
-        {
-          container: 'c',
-          port: 1e9,
-          protocol: 'tcp',
-          address: '',
-          hostPort: 1,
-          serviceId: '',
-          hostnames: [],
-        },
-      ],
-    },
-    /ports\/0\/port/,
-  ],
+  ['a port that is none', { ports: [portAt('10.0.0.2', { port: 1e9 })] }, /ports\/0\/port/],
+  ...['127.0.0.1', '::ffff:127.0.0.1', '::1', '0.0.0.0', '169.254.169.254', 'fe80::1'].map(
+    (address) =>
+      [`the address ${address}`, { ports: [portAt(address)] }, /ports\/0\/address: is another/] as const,
+  ),
+  ['a socket', { ports: [portAt('unix//run/docker.sock')] }, /ports\/0\/address: is not an IP/],
   ['a reason without end', { reason: 'x'.repeat(100_000) }, /reason/],
 ])('a node that says of its replica %s is refused', async (_what, change, words) => {
   await expect(writerOf('a').put(replicaKey('r'), { ...replica('r', 'a'), ...change })).rejects.toMatchObject(
