@@ -9,12 +9,14 @@
 import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
+import { z } from 'zod';
+
 import type { Layout, Place } from '../../domain/ingress/layout';
 
 import { hostnameFile, placeDirectory, slotFile } from './caddy-config';
 
 export interface PlaceFiles {
-  /** As it was written last, with the hostnames that spare places have now; empty when there is none. */
+  /** As it was written last, with the hostnames that spare places have now; empty when there is none that can be read. */
   readLayout(): Layout;
   /** Keeps the layout of the configuration that is in force, or about to be. */
   writeLayout(layout: Layout): void;
@@ -29,6 +31,30 @@ export interface PlaceFiles {
 
 /** No request has such a host. */
 const NO_HOSTNAME = '-';
+
+const LAYOUT = z
+  .string()
+  .transform((text, context): unknown => {
+    try {
+      return JSON.parse(text);
+    } catch {
+      context.addIssue({ code: 'custom', message: 'is not JSON' });
+      return z.NEVER;
+    }
+  })
+  .pipe(
+    z.array(
+      z.object({
+        number: z.int().min(0),
+        slots: z.int().min(1),
+        isFixed: z.boolean(),
+        hostname: z.string().optional(),
+      }),
+    ),
+  );
+
+/** A file that a power cut has left empty is none: the keeper makes a layout anew from what the cluster says. */
+const layoutIn = (text: string | undefined) => LAYOUT.safeParse(text).data ?? [];
 
 /** @throws the file system's errors, here and in all that it returns */
 export const openPlaceFiles = (directory: string): PlaceFiles => {
@@ -68,13 +94,9 @@ export const openPlaceFiles = (directory: string): PlaceFiles => {
 
   return {
     readLayout: () => {
-      const text = readIfThere(layoutFile);
-      const layout = text === undefined ? [] : (JSON.parse(text) as readonly Place[]);
-      return layout.map((place): Place => {
-        const { number, slots, isFixed } = place;
-        if (isFixed) return place;
-        const hostname = readIfThere(hostnameFile(directory, number)) ?? NO_HOSTNAME;
-        return hostname === NO_HOSTNAME ? { number, slots, isFixed } : { number, slots, isFixed, hostname };
+      return layoutIn(readIfThere(layoutFile)).map(({ hostname: fixed, ...place }): Place => {
+        const hostname = place.isFixed ? fixed : readIfThere(hostnameFile(directory, place.number));
+        return hostname === undefined || hostname === NO_HOSTNAME ? place : { ...place, hostname };
       });
     },
     writeLayout: (layout) => write(layoutFile, JSON.stringify(layout)),
