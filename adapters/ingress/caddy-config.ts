@@ -107,13 +107,19 @@ const errorRoutes = [
   { handle: [{ handler: 'static_response', status_code: '{http.error.status_code}' }] },
 ];
 
+/** What Linux has room for (unix(7)), without the end of the text. */
+const MAX_SOCKET_BYTES = 107;
+
 /**
- * @param directory that goes into placeholders of Caddy
- * @throws {RangeError} when it has characters that end a placeholder, or that are more than themselves
+ * @param directory that goes into placeholders of Caddy, and holds sockets
+ * @throws {RangeError} when it has characters that end a placeholder, or that are more than themselves, or is too long
  */
 export const assertPlainPath = (directory: string): void => {
   if (/[{}\\|\n]/.test(directory)) {
     throw new RangeError(`the path ${directory} has characters that the ingress cannot have in it: { } \\ |`);
+  }
+  if (Buffer.byteLength(join(directory, 'unserved.sock')) > MAX_SOCKET_BYTES) {
+    throw new RangeError(`the path ${directory} is too long for the sockets in it`);
   }
 };
 
