@@ -160,13 +160,12 @@ export const createIngressKeeper = (deps: IngressKeeperDeps): IngressKeeper => {
     for (const place of change.layout) {
       if (place.hostname === undefined) files.writeHostname(place.number, undefined);
     }
+    // Those that the next configuration does not have hold until then.
     const isKept = new Set(change.layout.map(({ number }) => number));
     for (const place of layout) {
       if (!isKept.has(place.number)) files.writeSlots(place.number, addressesFor(undefined, place));
     }
-    // Also those that the next configuration does not have: they hold until then.
-    const kept = new Set(change.layout.map(({ number }) => number));
-    for (const place of [...layout.filter(({ number }) => !kept.has(number)), ...change.layout]) {
+    for (const place of change.layout) {
       files.writeSlots(place.number, addressesFor(byHostname.get(place.hostname ?? ''), place));
     }
     for (const place of change.layout) files.writeHostname(place.number, place.hostname);
@@ -179,6 +178,7 @@ export const createIngressKeeper = (deps: IngressKeeperDeps): IngressKeeper => {
   const tell = (reason: string | undefined): void => {
     if (reason === toldReason) return;
     toldReason = reason;
+    if (reason !== undefined) logger.warn(`the ingress does not follow: ${reason}`);
     deps.onState(reason);
   };
 

@@ -35,6 +35,7 @@ import { adminSocket } from '../../adapters/ingress/caddy-config';
 import { openPlaceFiles } from '../../adapters/ingress/place-files';
 import { SERVER_NAME } from '../../contracts/authority';
 import type { NodeActivities } from '../../contracts/activities';
+import { ingressKvKey } from '../../contracts/kv';
 import { createCheckFeeder } from './check-feeder';
 import { createConsulKeeper } from './consul-keeper';
 import { createEngineKeeper } from './engine-keeper';
@@ -317,7 +318,14 @@ export const createNode = (config: NodeConfig, logger: Logger, onState: (state: 
       consulKeeper.start();
       exclusive.start();
       logStreams.start();
-      ingress?.start();
+      if (ingress === undefined) {
+        // Of an earlier start with one: whoever stops a replica would wait for it.
+        documents
+          .remove(ingressKvKey(nodeId))
+          .catch((error: unknown) =>
+            logger.debug({ err: error }, 'the ingress of before could not be taken back'),
+          );
+      } else ingress.start();
     },
     stop: () => {
       keeper.stop();

@@ -71,14 +71,17 @@ export const createWithdrawal = (deps: {
         watch.close();
       }
       signal.throwIfAborted();
-      if (!isKnown) deps.logger.debug('Consul did not tell in time which ingresses there are');
+      if (!isKnown) deps.logger.warn('Consul did not tell in time which ingresses there are');
       return [...missing.values()].sort();
     },
     drained: async (pid, ports, withinMs, signal) => {
       const endMs = performance.now() + withinMs;
+      // A request that has just read its slot is about to connect: none has to be open twice in a row.
+      let wasNone = false;
       for (;;) {
         const open = await countOpenConnections(pid, ports);
-        if (open === 0) return;
+        if (open === 0 && wasNone) return;
+        wasNone = open === 0;
         if (open === undefined) return pause(Math.min(BLIND_MS, withinMs), signal);
         const leftMs = endMs - performance.now();
         if (leftMs <= 0) return;
