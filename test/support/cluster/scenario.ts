@@ -1,5 +1,6 @@
 // A test on a cluster whose failure shows what was not as desired, what became of the nodes, and what each wrote lately.
-import { events } from '../product';
+import type { OperationView } from '../../../openapi/schemas';
+import { events, read } from '../product';
 import type { Cluster } from './cluster';
 import { findClusterProblems } from './cluster-checker';
 
@@ -29,6 +30,17 @@ export function clusterScenario(
           (all) => all.filter(({ type }) => type.startsWith('node.')),
           (reason: unknown) => [{ at: '', message: `not to be had: ${String(reason)}` }],
         );
+        const operations = await read<{ items: readonly OperationView[] }>(
+          running.instance,
+          '/v1/operations?limit=12',
+        ).then(
+          ({ items }) =>
+            items.map(
+              ({ id, state, createdAt, message, plan }) =>
+                `${createdAt} ${id} ${state} ${message} [${plan.join('; ')}]`,
+            ),
+          (reason: unknown) => [`not to be had: ${String(reason)}`],
+        );
         const logs = running.nodes.map(({ name: node, product }) => {
           const lines = product.log().slice(before.get(node)).split('\n').slice(-LOG_LINES_SHOWN);
           return [`--- ${node} wrote ---`, ...lines.map((line) => line.slice(0, LOG_LINE_CHARACTERS))].join(
@@ -38,6 +50,8 @@ export function clusterScenario(
         (error as Error).message += [
           '\n--- not as desired ---',
           ...problems,
+          '--- operations ---',
+          ...operations,
           '--- nodes ---',
           ...told.map(({ at, message }) => `${at} ${message}`),
           ...logs,
