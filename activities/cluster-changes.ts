@@ -10,13 +10,16 @@ import type { Context } from '@temporalio/activity';
 import type { ClusterChange } from '../contracts/cluster';
 import type { KeyValueStore } from '../contracts/key-value-store';
 import { eventKvKey, KV_PREFIX, nodeSettingsKvKey } from '../contracts/kv';
-import type {
-  ClusterEvent,
-  Microservice,
-  MicroserviceKey,
-  NodeAvailability,
-  NodeSettings,
-  ObservedReplica,
+import { scaleOf } from '../domain/exclusive';
+import { groupBy } from '../domain/group-by';
+import {
+  microserviceId,
+  type ClusterEvent,
+  type Microservice,
+  type MicroserviceKey,
+  type NodeAvailability,
+  type NodeSettings,
+  type ObservedReplica,
 } from '../domain/model';
 
 import type { EntityWords } from './entity-words';
@@ -180,6 +183,23 @@ export const createClusterChanges = (deps: ClusterChangesDependencies): ClusterC
     }
   };
 
+  /** What an operation left on a node that was not there for a moment of which nobody has heard. */
+  const tellOfSurplus = async () => {
+    const running = groupBy(
+      view.replicas().filter(({ state }) => state !== 'stopping' && state !== 'exited'),
+      microserviceId,
+    );
+    for (const { value } of await store.list<Microservice>(KV_PREFIX.microservices)) {
+      const { scale, release, state } = value;
+      const count = running.get(microserviceId(value))?.length ?? 0;
+      // An operation that runs has more of them for a while, and ends what it has begun.
+      if (state === 'changing' || release.spec.daemon === true) continue;
+      if (count > scaleOf(release.spec, scale)) {
+        words.tell(value, `${count} of its replicas run, and ${scale} are desired`);
+      }
+    }
+  };
+
   const nodeHasRoom = (nodeId: string) =>
     inBackground('could not look for microservices that wait for a node', tellOfRoom(nodeId));
 
@@ -252,8 +272,11 @@ export const createClusterChanges = (deps: ClusterChangesDependencies): ClusterC
       for (const { id, up, engineLostAtMs } of view.nodes()) {
         if (!up) nodeIsLost(id);
         else if (engineLostAtMs !== undefined) engineIsLost(id);
+        // Who was told of the drain may have planned while the node did not seem to be there.
+        else if (isDraining(id)) tellAllOn(id, `node ${id} is draining`);
         followDrain(id);
       }
+      inBackground('could not look for replicas that are too many', tellOfSurplus());
     },
     nodeIsBack: (nodeId) => {
       tellAllOn(nodeId, `node ${nodeId} is back`);

@@ -271,6 +271,39 @@ test('the loss of a node is told to what has replicas or work there, also when i
   expect(watch.told.map(({ name }) => name)).toEqual(['api', 'web', 'api', 'late']);
 });
 
+test('what was to leave a node, and what there is too much of, is told by a watch that begins', async () => {
+  for (const name of ['web', 'api', 'busy', 'logs', 'fine']) watch.entities.add(name);
+  await watch.addNode('a');
+  await watch.addNode('b');
+  await watch.setAvailability('b', 'draining');
+  watch.replicas.push(
+    buildReplica('web-1', 'b', { name: 'web' }),
+    buildReplica('api-1', 'a', { name: 'api' }),
+    buildReplica('api-2', 'a', { name: 'api' }),
+    buildReplica('busy-1', 'a', { name: 'busy' }),
+    buildReplica('busy-2', 'a', { name: 'busy' }),
+    buildReplica('logs-1', 'a', { name: 'logs', daemon: true }),
+    buildReplica('logs-2', 'a', { name: 'logs', daemon: true }),
+    buildReplica('fine-1', 'a', { name: 'fine' }),
+    buildReplica('fine-2', 'a', { name: 'fine', state: 'stopping' }),
+  );
+  await watch.put(microserviceKvKey(keyOf('api')), documentOf('api'));
+  await watch.put(microserviceKvKey(keyOf('busy')), documentOf('busy', { state: 'changing' }));
+  await watch.put(
+    microserviceKvKey(keyOf('logs')),
+    documentOf('logs', { release: buildRelease(1, { daemon: true }) }),
+  );
+  await watch.put(microserviceKvKey(keyOf('fine')), documentOf('fine'));
+  watch.told.length = 0;
+  watch.begin();
+  await eventually(() =>
+    expect(watch.told.map(({ name, reason }) => [name, reason]).sort()).toEqual([
+      ['api', '2 of its replicas run, and 1 are desired'],
+      ['web', 'node b is draining'],
+    ]),
+  );
+});
+
 test('an engine that does not answer is told like the loss of its node, and so is what fails there later', async () => {
   for (const name of ['web', 'api', 'late', 'other']) watch.entities.add(name);
   watch.nodes.set('a', true).set('b', true);
