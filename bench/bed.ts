@@ -40,7 +40,7 @@ export interface Bed {
 }
 
 const HEAD_ROLES: readonly Role[] = ['supervisor', ...ROLES];
-const MEMBER_ROLES: readonly Role[] = ['supervisor', 'consul', 'node'];
+const MEMBER_ROLES: readonly Role[] = ['supervisor', 'consul', 'caddy', 'node'];
 
 /** One machine, with `containeros up --dev`. */
 export const startBed = async (): Promise<Bed> => {
