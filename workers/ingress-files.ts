@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { assertPlainPath, type CaddySettings } from '../adapters/ingress/caddy-config';
 import { ContainerOsError } from '../domain/errors';
 
-import { isLoopback, type Config } from './config';
+import { hostPort, isLoopback, type Config } from './config';
 
 /** What of the configuration the ingress goes by, once its port has been chosen. */
 export type IngressConfig = Config & { readonly httpPort: number };
@@ -29,7 +29,7 @@ export const caddySettings = (config: IngressConfig): CaddySettings => {
       { cause: error },
     );
   }
-  return { directory, host: ingressHost(config), httpPort: config.httpPort };
+  return { directory, listen: hostPort(ingressHost(config), config.httpPort) };
 };
 
 /** With --dev, and where only this machine can be reached, everything stays on it. */

@@ -12,9 +12,8 @@ import type { Layout, Place } from '../../domain/ingress/layout';
 export interface CaddySettings {
   /** Holds sockets and places; no character of it means anything to Caddy (see assertPlainPath). */
   readonly directory: string;
-  /** Address that is listened on; empty: every address of the machine. */
-  readonly host: string;
-  readonly httpPort: number;
+  /** Address and port that are listened on; without an address: on every one of the machine. */
+  readonly listen: string;
 }
 
 export const adminSocket = (directory: string): string => join(directory, 'admin.sock');
@@ -125,6 +124,15 @@ export const assertPlainPath = (directory: string): void => {
 
 const UNKNOWN = answer(404, 'No microservice of this cluster has the hostname {http.request.host}.');
 
+const UNSERVED = answer(503, 'No replica serves {http.request.host} at this time.', { 'Retry-After': ['5'] });
+
+/** For slots to lead to: it gives everybody the same answer. */
+const serverOf = (address: string, same: object): object => ({
+  listen: [`${address}|0600`],
+  automatic_https: { disable: true },
+  routes: [{ handle: [same] }],
+});
+
 /** Caddy refuses the whole configuration over a label that begins like Punycode and is none; what it reads it takes. */
 const isTakenAsItIs = (hostname: string): boolean => !/(?:^|\.)xn--/.test(hostname);
 
@@ -141,7 +149,7 @@ const routeOf = (directory: string, place: Place): object => ({
 
 /** Caddy's configuration for these places, in their order. */
 export const caddyConfig = (settings: CaddySettings, layout: Layout): object => {
-  const { directory, host, httpPort } = settings;
+  const { directory, listen } = settings;
   return {
     admin: { listen: `unix/${adminSocket(directory)}|0600`, config: { persist: false } },
     storage: { module: 'file_system', root: join(directory, 'caddy') },
@@ -152,7 +160,7 @@ export const caddyConfig = (settings: CaddySettings, layout: Layout): object => 
       http: {
         servers: {
           http: {
-            listen: [`${host.includes(':') ? `[${host}]` : host}:${httpPort}`],
+            listen: [listen],
             automatic_https: { disable: true },
             read_header_timeout: HEADERS_WITHIN,
             routes: [
@@ -162,24 +170,8 @@ export const caddyConfig = (settings: CaddySettings, layout: Layout): object => 
             ],
             errors: { routes: errorRoutes },
           },
-          unknown: {
-            listen: [`${unknownAddress(directory)}|0600`],
-            automatic_https: { disable: true },
-            routes: [{ handle: [UNKNOWN] }],
-          },
-          unserved: {
-            listen: [`${unservedAddress(directory)}|0600`],
-            automatic_https: { disable: true },
-            routes: [
-              {
-                handle: [
-                  answer(503, 'No replica serves {http.request.host} at this time.', {
-                    'Retry-After': ['5'],
-                  }),
-                ],
-              },
-            ],
-          },
+          unknown: serverOf(unknownAddress(directory), UNKNOWN),
+          unserved: serverOf(unservedAddress(directory), UNSERVED),
         },
       },
     },

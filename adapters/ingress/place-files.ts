@@ -93,17 +93,16 @@ export const openPlaceFiles = (directory: string): PlaceFiles => {
   };
 
   return {
-    readLayout: () => {
-      return layoutIn(readIfThere(layoutFile)).map(({ hostname: fixed, ...place }): Place => {
+    readLayout: () =>
+      layoutIn(readIfThere(layoutFile)).map(({ hostname: fixed, ...place }): Place => {
         const hostname = place.isFixed ? fixed : readIfThere(hostnameFile(directory, place.number));
         return hostname === undefined || hostname === NO_HOSTNAME ? place : { ...place, hostname };
-      });
-    },
+      }),
     writeLayout: (layout) => write(layoutFile, JSON.stringify(layout)),
     slots: slotsOf,
     writeSlots: (place, addresses) => {
-      mkdirSync(placeDirectory(directory, place), { recursive: true, mode: 0o700 });
       const now = slotsOf(place);
+      if (now.length === 0) mkdirSync(placeDirectory(directory, place), { recursive: true, mode: 0o700 });
       addresses.forEach((address, slot) => {
         if (now[slot] === address) return;
         write(slotFile(directory, place, slot), address);

@@ -32,6 +32,7 @@ import { fillSlots } from '../../domain/ingress/slots';
 import type { IngressState, MicroserviceKey, ObservedReplica } from '../../domain/model';
 import { hostPort } from '../config';
 import { readIfThere, writePrivateFile } from '../installation';
+import { createTroubles } from '../troubles';
 
 /** Within this time a busy client has an answer on each of its connections. */
 const DRAIN_MS = 1_000;
@@ -60,6 +61,7 @@ export interface IngressKeeperDeps {
 
 export const createIngressKeeper = (deps: IngressKeeperDeps): IngressKeeper => {
   const { nodeId, settings, kv, admin, files, logger } = deps;
+  const troubles = createTroubles(logger);
   const stopped = new AbortController();
   const hostnames = new Map<string, MicroserviceKey>();
   const replicas = new Map<string, ObservedReplica>();
@@ -104,10 +106,10 @@ export const createIngressKeeper = (deps: IngressKeeperDeps): IngressKeeper => {
     if (route === undefined) return Array<string>(slots).fill(unknownAddress(settings.directory));
     // Where two say that they have one address, one of them is gone.
     const users = new Map(
-      route.endpoints.map((endpoint) => [
-        hostPort(endpoint.address, endpoint.port),
-        { address: hostPort(endpoint.address, endpoint.port), isLocal: endpoint.nodeId === nodeId },
-      ]),
+      route.endpoints.map((endpoint) => {
+        const address = hostPort(endpoint.address, endpoint.port);
+        return [address, { address, isLocal: endpoint.nodeId === nodeId }];
+      }),
     );
     return users.size === 0
       ? Array<string>(slots).fill(unservedAddress(settings.directory))
@@ -178,7 +180,6 @@ export const createIngressKeeper = (deps: IngressKeeperDeps): IngressKeeper => {
   const tell = (reason: string | undefined): void => {
     if (reason === toldReason) return;
     toldReason = reason;
-    if (reason !== undefined) logger.warn(`the ingress does not follow: ${reason}`);
     deps.onState(reason);
   };
 
@@ -192,10 +193,12 @@ export const createIngressKeeper = (deps: IngressKeeperDeps): IngressKeeper => {
       isStale = false;
       try {
         await turn();
+        troubles.over('turn', 'the ingress follows again');
         tell(undefined);
         retryMs = FIRST_RETRY_MS;
       } catch (error) {
         isStale = true;
+        troubles.note('turn', error, 'the ingress does not follow');
         tell((error as Error).message);
         await pause(retryMs, stopped.signal);
         retryMs = Math.min(retryMs * 2, LAST_RETRY_MS);
