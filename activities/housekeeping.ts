@@ -2,13 +2,14 @@
  * What the watch over the cluster does now and then: deletes what is old and what nobody holds of what is gone, and has
  * removals taken up again that could not reach all replicas.
  *
- * Invariants: nobody's events push out those of everybody else; it takes a microservice for removed only where it is written that it was; that nothing is known of one
- * says nothing.
+ * Invariants: nobody's events push out those of everybody else; it takes a microservice for removed only where it is
+ * written that it was; that nothing is known of one says nothing.
  */
 
 import type { KeyValueStore } from '../contracts/key-value-store';
 import type { LeaseKeys } from '../contracts/leases';
 import { KEPT_EVENTS, KEPT_REMOVED, KV_PREFIX } from '../contracts/kv';
+import { groupBy } from '../domain/group-by';
 import {
   microserviceId,
   type ClusterEvent,
@@ -43,18 +44,11 @@ export const forgettableEvents = (
   events: readonly { readonly key: string; readonly value: Pick<ClusterEvent, 'node'> | null }[],
   kept = KEPT_EVENTS,
 ): readonly string[] => {
-  const ofNodes = new Map<string, string[]>();
-  for (const { key, value } of events) {
-    const node = value?.node ?? '';
-    const keys = ofNodes.get(node) ?? [];
-    if (keys.length === 0) ofNodes.set(node, keys);
-    keys.push(key);
-  }
-  const all = [...ofNodes.values()];
+  const all = [...groupBy(events, ({ value }) => value?.node ?? '').values()];
   const keptOfEach = (most: number) => all.reduce((sum, { length }) => sum + Math.min(length, most), 0);
   let most = Math.max(0, ...all.map(({ length }) => length));
   while (keptOfEach(most) > kept) most -= 1;
-  return all.flatMap((keys) => keys.slice(0, Math.max(0, keys.length - most)));
+  return all.flatMap((ones) => ones.slice(0, Math.max(0, ones.length - most)).map(({ key }) => key));
 };
 
 /** @returns a function that does it all once */

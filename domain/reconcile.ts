@@ -12,6 +12,7 @@ import { groupBy } from './group-by';
 import { isOfRelease, type ObservedReplica, type PlanRequest, type Snapshot, type StopReason } from './model';
 import { daemonNodes, daemonScale } from './placement/daemon';
 import { needsOf } from './placement/needs';
+import { enginelessNodes } from './placement/snapshot';
 
 export interface Doomed {
   readonly replica: ObservedReplica;
@@ -314,9 +315,7 @@ export const reconcile = (request: PlanRequest, snapshot: Snapshot): Buckets => 
   const up = new Set(snapshot.nodes.filter((node) => node.up).map(({ id }) => id));
   const replicas = [...snapshot.replicas].sort(byId);
   const draining = drainingNodes(snapshot);
-  const engineless = new Set(
-    snapshot.nodes.filter(({ engineLostAtMs }) => engineLostAtMs !== undefined).map(({ id }) => id),
-  );
+  const engineless = enginelessNodes(snapshot.nodes);
   const isStoppable = ({ nodeId }: ObservedReplica) => !engineless.has(nodeId);
   const isLost = (replica: ObservedReplica) =>
     !up.has(replica.nodeId) || (!isStoppable(replica) && isLostWithEngine(request, replica, draining));

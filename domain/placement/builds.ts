@@ -6,6 +6,7 @@
  * answered by one node holds for all of that architecture, but only in that operation.
  */
 
+import { groupBy } from '../group-by';
 import type { MissingBuild, Release, Snapshot, SnapshotNode } from '../model';
 
 /** What one operation was answered, by the id of the node that answered. */
@@ -31,20 +32,17 @@ export const withMissingBuilds = (
     return snapshot;
   }
   const toldOf = ({ id }: SnapshotNode) => (Object.hasOwn(told, id) ? (told[id] ?? []) : []);
-  const byArchitecture = new Map<string, MissingBuild[]>();
-  for (const node of nodes) {
-    byArchitecture.set(node.architecture, [
-      ...(byArchitecture.get(node.architecture) ?? []),
-      ...toldOf(node),
-    ]);
-  }
+  const ofArchitecture = groupBy(nodes, ({ architecture }) => architecture);
+  const toldOfArchitecture = new Map(
+    [...ofArchitecture].map(([architecture, alike]) => [architecture, alike.flatMap(toldOf)]),
+  );
   return {
     ...snapshot,
     nodes: nodes.map((node) => {
       const { missingBuilds: known, ...rest } = node;
       const earlier = asksAnew ? [] : (known ?? []).filter(({ seenAtMs }) => seenAtMs >= createdAtMs);
       // What another one of its kind could not get, it may have all the same.
-      const alike = (byArchitecture.get(node.architecture) ?? []).filter(
+      const alike = (toldOfArchitecture.get(node.architecture) ?? []).filter(
         ({ image }) => !node.images.includes(image),
       );
       const missingBuilds = uniqueByImage([...toldOf(node), ...earlier, ...alike]);

@@ -8,6 +8,7 @@ import { DEFAULT_PROJECT, type ObservedReplica, type Snapshot, type SnapshotNode
 import type { ReleaseSpec } from '../spec/schema';
 import { needsOf } from './needs';
 import { createPlacer } from './placer';
+import { enginelessNodes } from './snapshot';
 
 export interface NodeVerdict {
   readonly nodeId: string;
@@ -40,9 +41,7 @@ export const explainPlacement = (
   const rejections = new Map(placer.explain().map(({ nodeId, reason }) => [nodeId, reason]));
   const merits = placer.merits();
   const first = createAccount().place();
-  const engineless = new Set(
-    nodes.filter(({ engineLostAtMs }) => engineLostAtMs !== undefined).map(({ id }) => id),
-  );
+  const engineless = enginelessNodes(nodes);
   const occupied = new Set(
     spec.daemon === true ? staying.map(({ nodeId }) => nodeId).filter((id) => !engineless.has(id)) : [],
   );

@@ -69,3 +69,9 @@ export const snapshotNodes = (
     };
   });
 };
+
+/** Nodes on which nothing can be started or stopped, as their Docker Engines do not answer. */
+export const enginelessNodes = (
+  nodes: readonly Pick<SnapshotNode, 'id' | 'engineLostAtMs'>[],
+): ReadonlySet<string> =>
+  new Set(nodes.filter(({ engineLostAtMs }) => engineLostAtMs !== undefined).map(({ id }) => id));

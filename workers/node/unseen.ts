@@ -7,10 +7,9 @@
  */
 
 import type { ObservedReplica, ReplicaState } from '../../domain/model';
+import { ENGINE_REASON } from './node-health';
 import type { NodeReplica } from './node-memory';
 import { createUpkeep } from './upkeep';
-
-const AWAY = 'the Docker Engine does not answer';
 
 /**
  * @param replica one that is kept
@@ -33,11 +32,11 @@ export const stateUnseen = (
     ({ name, upkeep }) => ran.has(name) && upkeep.servingRun === undefined && !upkeep.isDoubted,
   );
   if (ended !== undefined && restart.policy === 'always') {
-    return { state: 'restarting', reason: `container ${ended.name} has ended, and ${AWAY}` };
+    return { state: 'restarting', reason: `container ${ended.name} has ended, and ${ENGINE_REASON}` };
   }
   const failing = upkeeps.find(({ upkeep }) => upkeep.criticalSince !== undefined);
   if (failing !== undefined) {
-    return { state: 'unhealthy', reason: `${failing.upkeep.failure}; ${AWAY}` };
+    return { state: 'unhealthy', reason: `${failing.upkeep.failure}; ${ENGINE_REASON}` };
   }
   const serves = upkeeps.every(({ upkeep }) => upkeep.servingRun !== undefined);
   return serves ? { state: 'running', reason: undefined } : same;
