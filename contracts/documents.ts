@@ -21,8 +21,11 @@ import type {
 } from '../domain/model';
 import { mismatch, type Shape } from '../domain/shape';
 
+import type { Certificate, HttpChallenge } from './certificates';
 import {
   KV_PREFIX,
+  certificateKvKey,
+  httpChallengeKvKey,
   identityKvKey,
   ingressKvKey,
   joinTokenKvKey,
@@ -50,6 +53,8 @@ export interface Documents {
   readonly joinTokens: JoinToken;
   readonly identities: NodeIdentity;
   readonly ingresses: IngressState;
+  readonly certificates: Certificate;
+  readonly httpChallenges: HttpChallenge;
 }
 
 export type DocumentKind = keyof Documents;
@@ -217,6 +222,19 @@ const SHAPES: { readonly [K in DocumentKind]: Shape<Documents[K]> } = {
     revokedAtMs: ['optional', 'time'],
   },
   ingresses: { id: 'text', index: 'number' },
+  certificates: {
+    hostname: 'text',
+    hostnames: TEXTS,
+    source: 'text',
+    issuer: 'text',
+    directory: ['optional', 'text'],
+    notBeforeMs: 'time',
+    notAfterMs: 'time',
+    fingerprint: 'text',
+    sealed: 'text',
+    updatedAtMs: 'time',
+  },
+  httpChallenges: { token: 'text', hostname: 'text', keyAuthorization: 'text', expiresAtMs: 'time' },
 };
 
 /** The last part of a key, where the document itself does not hold the rest. */
@@ -237,6 +255,8 @@ const OWN_KEY: { readonly [K in DocumentKind]: (document: Documents[K], key: str
   joinTokens: ({ id }, key) => joinTokenKvKey(id) === key,
   identities: ({ nodeId }, key) => identityKvKey(nodeId) === key,
   ingresses: ({ id }, key) => ingressKvKey(id) === key,
+  certificates: ({ hostname }, key) => certificateKvKey(hostname) === key,
+  httpChallenges: ({ token }, key) => httpChallengeKvKey(token) === key,
 };
 
 export interface StoredText {

@@ -3,7 +3,8 @@
  *
  * Invariants: each key has one writer: entities write microservices, releases and (queued and final) operations,
  * the operation's plan is written by its own workflow, node workers write nodes, replicas and how far their ingress is, the API writes the
- * settings of nodes, join tokens and identities, the watch over the cluster writes the stability of nodes, anyone
+ * settings of nodes, join tokens and identities, the watch over the cluster writes the stability of nodes, the control
+ * plane writes certificates and challenges, anyone
  * appends events; who removes a node, the API, deletes what the node and the watch wrote. Names are stored in lower case, because
  * hostnames and DNS labels know no case.
  */
@@ -26,6 +27,8 @@ export const KV_PREFIX = {
   joinTokens: `${KV_ROOT}join-tokens/`,
   identities: `${KV_ROOT}identities/`,
   ingresses: `${KV_ROOT}ingresses/`,
+  certificates: `${KV_ROOT}certificates/`,
+  httpChallenges: `${KV_ROOT}http-challenges/`,
 } as const;
 
 /** Who holds the lease of each exclusive microservice, as locks: contracts/leases. They are no documents. */
@@ -52,6 +55,8 @@ export const leaseKvKey = (key: MicroserviceKey): string => `${LEASES_KV_PREFIX}
 export const joinTokenKvKey = (id: string): string => `${KV_PREFIX.joinTokens}${id}`;
 export const identityKvKey = (nodeId: string): string => `${KV_PREFIX.identities}${nodeId}`;
 export const ingressKvKey = (nodeId: string): string => `${KV_PREFIX.ingresses}${nodeId}`;
+export const certificateKvKey = (hostname: string): string => `${KV_PREFIX.certificates}${hostname}`;
+export const httpChallengeKvKey = (token: string): string => `${KV_PREFIX.httpChallenges}${token}`;
 export const nodeSettingsKvKey = (nodeId: string): string => `${KV_PREFIX.nodeSettings}${nodeId}`;
 export const nodeStabilityKvKey = (nodeId: string): string => `${KV_PREFIX.nodeStability}${nodeId}`;
 export const hostnameKvKey = (hostname: string): string => `${KV_PREFIX.hostnames}${hostname}`;

@@ -36,7 +36,9 @@ service_prefix "" { policy = "read" }
 key_prefix "containeros/nodes/" { policy = "read" }
 key_prefix "containeros/replicas/" { policy = "read" }
 key_prefix "containeros/hostnames/" { policy = "read" }
-key_prefix "containeros/ingresses/" { policy = "read" }`;
+key_prefix "containeros/ingresses/" { policy = "read" }
+key_prefix "containeros/certificates/" { policy = "read" }
+key_prefix "containeros/http-challenges/" { policy = "read" }`;
 
 /** A reader's agent must not write its node: it would take what the control plane registers there out again. */
 const rulesOf = (nodeId: string, rights: NodeRights): string =>
