@@ -20,6 +20,8 @@ const RETRY_MAX_MS = 2_000;
 /** Every change costs the reading of the whole prefix, so a burst of changes is read in strides that grow with it. */
 const PAUSE_MS_PER_ENTRY = 0.1;
 const PAUSE_MAX_MS = 500;
+/** While there is nothing under a prefix, Consul answers with every write to any key (it has no index for it then). */
+const EMPTY_PAUSE_MS = 150;
 
 /** Otherwise a Consul that has just started answers with what it had some writes ago, as if those had never been. */
 const CONSISTENT = { consistent: true } as const;
@@ -91,7 +93,9 @@ const watchPrefix = (client: ConsulClient, prefix: string, handlers: KvWatchHand
       failures = 0;
       lastIndex = Math.max(1, response.index);
       for (const one of refreshing) one.resolve();
-      return Math.min(PAUSE_MAX_MS, entries.length * PAUSE_MS_PER_ENTRY);
+      return entries.length === 0
+        ? EMPTY_PAUSE_MS
+        : Math.min(PAUSE_MAX_MS, entries.length * PAUSE_MS_PER_ENTRY);
     } catch (error) {
       if (interruption.signal.aborted) {
         refreshWanted.unshift(...refreshing);

@@ -17,8 +17,8 @@ interface SerfCheck {
 
 const WAIT_MS = 60_000;
 const RETRY_MS = 500;
-/** Every check of every service wakes the query; it is asked again no sooner than this. */
-const MIN_TURN_MS = 50;
+/** Every check of every service wakes the query, for which Consul reads them all: it is asked again no sooner than this. */
+const MIN_TURN_MS = 150;
 
 const QUERY = { path: '/health/state/any', query: { filter: 'CheckID == "serfHealth"' } };
 

@@ -25,7 +25,7 @@ import { pause } from '../../adapters/pause';
 import type { MembersHandlers, MembersWatch } from '../../contracts/cluster';
 import { createDocumentReader, type Documents } from '../../contracts/documents';
 import { KV_PREFIX, ingressKvKey } from '../../contracts/kv';
-import type { KvStore } from '../../contracts/kv-store';
+import type { KvStore, KvWatch } from '../../contracts/kv-store';
 import { arrange, type Layout, type Place } from '../../domain/ingress/layout';
 import { routesOf, type Route } from '../../domain/ingress/routes';
 import { fillSlots } from '../../domain/ingress/slots';
@@ -67,7 +67,7 @@ export const createIngressKeeper = (deps: IngressKeeperDeps): IngressKeeper => {
   const replicas = new Map<string, ObservedReplica>();
   let members: ReadonlyMap<string, boolean> = new Map();
   /** Before everything has been read once, what is missing is not gone. */
-  const unread = new Set<string>(['hostnames', 'replicas', 'members']);
+  const unread = new Set<string>(['hostnames', 'members']);
   let wake: () => void = () => undefined;
   let isStale = false;
   let heardIndex = 0;
@@ -86,7 +86,18 @@ export const createIngressKeeper = (deps: IngressKeeperDeps): IngressKeeper => {
   };
   const notHeard = (error: unknown): void => logger.debug({ err: error }, 'the ingress cannot follow Consul');
 
-  const follow = <K extends 'hostnames' | 'replicas'>(kind: K, rows: Map<string, Documents[K]>) =>
+  const watches: { close(): void }[] = [];
+
+  /** Replicas change often, and matter to nobody here as long as there is no hostname. */
+  let isFollowingReplicas = false;
+  const followReplicas = (): void => {
+    if (isFollowingReplicas || hostnames.size === 0 || stopped.signal.aborted) return;
+    isFollowingReplicas = true;
+    unread.add('replicas');
+    watches.push(follow('replicas', replicas));
+  };
+
+  const follow = <K extends 'hostnames' | 'replicas'>(kind: K, rows: Map<string, Documents[K]>): KvWatch =>
     kv.watch(KV_PREFIX[kind], {
       changed: ({ index, changed, removed }) => {
         for (const stored of changed) {
@@ -97,6 +108,7 @@ export const createIngressKeeper = (deps: IngressKeeperDeps): IngressKeeper => {
         }
         for (const key of removed) rows.delete(key.slice(KV_PREFIX[kind].length));
         if (kind === 'replicas') heardIndex = index;
+        followReplicas();
         heard(kind);
       },
       unreachable: notHeard,
@@ -208,9 +220,8 @@ export const createIngressKeeper = (deps: IngressKeeperDeps): IngressKeeper => {
 
   return {
     start: () => {
-      const watches = [
+      watches.push(
         follow('hostnames', hostnames),
-        follow('replicas', replicas),
         deps.watchMembers({
           changed: (now) => {
             members = now;
@@ -218,7 +229,7 @@ export const createIngressKeeper = (deps: IngressKeeperDeps): IngressKeeper => {
           },
           unreachable: notHeard,
         }),
-      ];
+      );
       stopped.signal.addEventListener('abort', () => watches.forEach((watch) => watch.close()), {
         once: true,
       });

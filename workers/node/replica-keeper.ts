@@ -45,7 +45,7 @@ import {
 
 const DEBOUNCE_MS = 2;
 /** A replica that an activity has just seen to serve can wait for its turn until the burst of a large start is over. */
-const CALM_LOOK_MS = 2_000;
+const CALM_LOOK_MS = 10_000;
 const FIRST_PROBE_PAUSE_MS = 25;
 const LAST_PROBE_PAUSE_MS = 1_000;
 const RETRY_MS = 500;
