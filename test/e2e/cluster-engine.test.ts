@@ -24,7 +24,7 @@ import {
   webSpec,
 } from '../support/product';
 import { eventually } from '../support/wait';
-import { ENGINE_LOST_AFTER_MS } from '../../workers/node/node-health';
+import { ENGINE_LOST_AFTER_MS } from '../../workers/node/engine-absence';
 
 const SERVICE = 'steady';
 const SCALE = 3;

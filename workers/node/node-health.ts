@@ -19,14 +19,6 @@ const CPU_CHANGE_POINTS = 10;
 const MEMORY_CHANGE = 0.05;
 const DISK_CHANGE = 0.02;
 
-/**
- * So long an engine may be away before what does not serve is replaced elsewhere. A restart, as for an update of
- * Docker, takes some seconds and up to ten more for containers that do not end when they are asked to; moving
- * everything for that would cost more than waiting. What the engine ended is then down for 15 s longer than what a lost
- * node ran.
- */
-export const ENGINE_LOST_AFTER_MS = 15_000;
-
 export const ENGINE_REASON = 'the Docker Engine does not answer';
 export const MEMORY_REASON = 'little memory is available';
 export const DISK_REASON = 'little disk is free';

@@ -24,9 +24,10 @@ import {
   nodeServiceId,
 } from '../../contracts/services';
 import type { MissingBuild, ObservedNode } from '../../domain/model';
+import { createEngineAbsence } from './engine-absence';
 import type { EventLog } from './event-log';
 import { tellableImages } from './known-images';
-import { ENGINE_LOST_AFTER_MS, ENGINE_REASON, healthReasons, isMaterialChange } from './node-health';
+import { ENGINE_REASON, healthReasons, isMaterialChange } from './node-health';
 import type { NodeConfig } from './node-config';
 
 const SAMPLE_EVERY_MS = 5_000;
@@ -49,12 +50,17 @@ export interface NodePublisher {
   stop(): void;
 }
 
+/** What the node's document says of its engine. */
+type KnownEngine = Pick<EngineInfo, 'cpus' | 'memoryBytes' | 'architecture' | 'version'>;
+
 export const createNodePublisher = (deps: {
   readonly config: NodeConfig;
   readonly docker: Docker;
   readonly events: EngineEvents;
   readonly agent: ConsulAgent;
   readonly documents: DocumentWriter;
+  /** The node's document as it stands in Consul; undefined when there is none that can be read. */
+  readonly toldBefore: () => Promise<ObservedNode | undefined>;
   readonly hostStats: HostStatsReader;
   readonly missingBuilds: () => readonly MissingBuild[];
   readonly eventLog: EventLog;
@@ -67,23 +73,21 @@ export const createNodePublisher = (deps: {
   const { config, docker, agent, documents, hostStats, logger, nowMs = () => performance.now() } = deps;
   const serviceId = nodeServiceId(config.nodeId);
   const checkId = nodeAliveCheckId(config.nodeId);
-  let engine: EngineInfo | undefined;
-  /** Since when the engine does not answer, for people and by the clock that nobody sets. */
-  let away: { readonly atMs: number; readonly since: number } | undefined = {
-    atMs: Date.now(),
-    since: nowMs(),
-  };
+  const absence = createEngineAbsence(nowMs, Date.now);
+  let engine: KnownEngine | undefined;
   let images: readonly string[] = [];
   let written: { readonly node: ObservedNode; readonly at: number } | undefined;
   let reasons: readonly string[] = [];
   let isServiceRegistered = false;
+  /** Before, it is only not reached yet. */
+  let isToldAway = false;
   let isStopped = false;
   let timer: NodeJS.Timeout | undefined;
   let imagesTimer: NodeJS.Timeout | undefined;
   let retryTimer: NodeJS.Timeout | undefined;
   let turn: Promise<void> = Promise.resolve();
 
-  const observe = async (known: EngineInfo): Promise<ObservedNode> => {
+  const observe = async (known: KnownEngine): Promise<ObservedNode> => {
     const stats = await hostStats.read();
     const capacity = { cpus: known.cpus, memoryBytes: known.memoryBytes, diskBytes: stats.diskBytes };
     const measured = {
@@ -92,9 +96,9 @@ export const createNodePublisher = (deps: {
       diskFreeBytes: stats.diskFreeBytes,
     };
     const missingBuilds = deps.missingBuilds();
-    const now = [...(away === undefined ? [] : [ENGINE_REASON]), ...healthReasons(measured, reasons)];
-    const isEngineLost = away !== undefined && nowMs() - away.since >= ENGINE_LOST_AFTER_MS;
-    const engineLostAtMs = isEngineLost ? away?.atMs : undefined;
+    const engineLostAtMs = absence.lostAtMs();
+    const isEngineThere = !absence.isAway() && engineLostAtMs === undefined;
+    const now = [...(isEngineThere ? [] : [ENGINE_REASON]), ...healthReasons(measured, reasons)];
     return {
       id: config.nodeId,
       address: config.advertiseAddress,
@@ -112,7 +116,18 @@ export const createNodePublisher = (deps: {
     };
   };
 
+  /** What an earlier process has told, so that others hear that an engine is away which this one never reached. */
+  const engineOfBefore = async (): Promise<KnownEngine | undefined> => {
+    if (!absence.isAway() || !isToldAway) return undefined;
+    const before = await deps.toldBefore();
+    if (before === undefined || engine !== undefined) return engine;
+    if (images.length === 0) images = before.images;
+    const { architecture, dockerVersion: version, capacity } = before;
+    return { architecture, version, cpus: capacity.cpus, memoryBytes: capacity.memoryBytes };
+  };
+
   const publish = async (): Promise<void> => {
+    engine ??= await engineOfBefore();
     if (engine === undefined) return; // nothing is known yet, not even how large the node is
     const node = await observe(engine);
     sayHealth(node);
@@ -199,11 +214,12 @@ export const createNodePublisher = (deps: {
     },
     setEngine: (info) => {
       engine = info;
-      away = undefined;
+      absence.back();
       look();
     },
     setEngineAway: () => {
-      away ??= { atMs: Date.now(), since: nowMs() };
+      absence.gone();
+      isToldAway = true;
       look();
     },
     tell: look,

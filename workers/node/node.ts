@@ -35,7 +35,8 @@ import { adminSocket } from '../../adapters/ingress/caddy-config';
 import { openPlaceFiles } from '../../adapters/ingress/place-files';
 import { SERVER_NAME } from '../../contracts/authority';
 import type { NodeActivities } from '../../contracts/activities';
-import { ingressKvKey } from '../../contracts/kv';
+import { createDocumentReader } from '../../contracts/documents';
+import { ingressKvKey, nodeKvKey } from '../../contracts/kv';
 import { createCheckFeeder } from './check-feeder';
 import { createConsulKeeper } from './consul-keeper';
 import { createEngineKeeper } from './engine-keeper';
@@ -138,6 +139,10 @@ export const createNode = (config: NodeConfig, logger: Logger, onState: (state: 
     events,
     agent,
     documents,
+    toldBefore: async () => {
+      const { document } = await kv.get(nodeKvKey(nodeId));
+      return document && createDocumentReader((message) => logger.error(message))('nodes', document);
+    },
     hostStats: createHostStatsReader(diskPaths),
     missingBuilds: () => builds.all(),
     eventLog,

@@ -7,7 +7,7 @@ import type { ConsulAgent } from '../../../../adapters/consul/consul-agent';
 import { createNodePublisher } from '../../../../workers/node/node-publisher';
 import type { NodeConfig } from '../../../../workers/node/node-config';
 import type { ObservedNode } from '../../../../domain/model';
-import { ENGINE_LOST_AFTER_MS } from '../../../../workers/node/node-health';
+import { ENGINE_LOST_AFTER_MS } from '../../../../workers/node/engine-absence';
 import { eventually } from '../../../support/wait';
 
 const config: NodeConfig = {
@@ -29,6 +29,7 @@ const stats = { cpuPercent: 0, memoryAvailableBytes: 1e9, diskBytes: 1e9, diskFr
 const publisherWith = (
   put: (document: ObservedNode) => Promise<{ readonly index: number }>,
   nowMs?: () => number,
+  toldBefore?: ObservedNode,
 ) =>
   createNodePublisher({
     config,
@@ -47,6 +48,7 @@ const publisherWith = (
       put: (_key, document) => put(document as ObservedNode),
       remove: async () => ({ index: 1 }),
     },
+    toldBefore: async () => toldBefore,
     missingBuilds: () => [],
     hostStats: { read: async () => stats },
     eventLog: { append: () => undefined, stop: () => undefined },
@@ -105,4 +107,35 @@ test('an engine that stays away for longer than a restart is told as lost since 
   publisher.setEngine(engine);
   await eventually(() => expect(last()).toEqual(['healthy', undefined]));
   publisher.stop();
+});
+
+test('an engine that this process has never reached is told as away, by what was told of it before', async () => {
+  const told: ObservedNode[] = [];
+  let nowMs = 0;
+  const write = async (document: ObservedNode) => {
+    told.push(document);
+    return { index: 1 };
+  };
+  const first = publisherWith(write);
+  first.start();
+  first.setEngine(engine);
+  await eventually(() => expect(told).toHaveLength(1));
+  first.stop();
+
+  const second = publisherWith(write, () => nowMs, told[0]);
+  second.start();
+  await new Promise((resolve) => setImmediate(resolve));
+  expect(told).toHaveLength(1); // it may answer in a moment
+  second.setEngineAway();
+  await eventually(() => expect(told).toHaveLength(2));
+  expect(told[1]).toMatchObject({
+    health: 'degraded',
+    dockerVersion: engine.version,
+    capacity: { cpus: engine.cpus, memoryBytes: engine.memoryBytes },
+  });
+  expect(told[1]?.engineLostAtMs).toBeUndefined();
+  nowMs = ENGINE_LOST_AFTER_MS;
+  second.setEngineAway();
+  await eventually(() => expect(told.at(-1)?.engineLostAtMs).toBeGreaterThan(0));
+  second.stop();
 });
