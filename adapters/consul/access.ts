@@ -40,6 +40,8 @@ key_prefix "containeros/ingresses/" { policy = "read" }
 key_prefix "containeros/certificates/" { policy = "read" }
 key_prefix "containeros/http-challenges/" { policy = "read" }`;
 
+const WRITES_SERVICES = 'service_prefix "" { policy = "write" }';
+
 /** A reader's agent must not write its node: it would take what the control plane registers there out again. */
 const rulesOf = (nodeId: string, rights: NodeRights): string =>
   rights === 'reader'
@@ -49,7 +51,7 @@ agent "${nodeId}" { policy = "write" }`
 agent "${nodeId}" { policy = "write" }
 node "${nodeId}" { policy = "write" }
 session "${nodeId}" { policy = "write" }
-service_prefix "" { policy = "write" }`;
+${WRITES_SERVICES}`;
 
 interface Policy {
   readonly ID: string;
@@ -61,9 +63,11 @@ interface Token {
   readonly SecretID: string;
 }
 
+const POLICY_PREFIX = 'containeros-node-';
+
 /** Ids go into rules, where a quotation mark would end them. */
 const policyNameOf = (nodeId: string): string => {
-  if (isNodeId(nodeId)) return `containeros-node-${nodeId}`;
+  if (isNodeId(nodeId)) return `${POLICY_PREFIX}${nodeId}`;
   throw new ContainerOsError(
     'invalid',
     `There is no access for a node "${nodeId}": ids of nodes are DNS labels in lower case. Give the id that it joined with.`,
@@ -159,6 +163,24 @@ export const revokeNodeAccess = async (
   const accessorIds = await accessorsOf(consul, policy.ID);
   if (!(await isStillItsName())) return;
   for (const accessorId of accessorIds) await deleteToken(consul, accessorId);
+};
+
+/**
+ * Gives nodes that have joined before the rights that nodes have by now; their tokens stay.
+ *
+ * @param consul with a token that may write ACLs
+ * @throws {ContainerOsError} as createNodeAccess
+ */
+export const renewNodeRights = async (consul: ConsulClient): Promise<void> => {
+  const { body } = await consul.request<readonly { readonly Name: string }[]>({ path: '/acl/policies' });
+  for (const { Name: name } of body) {
+    if (!name.startsWith(POLICY_PREFIX)) continue;
+    const nodeId = name.slice(POLICY_PREFIX.length);
+    const policy = await findPolicy(consul, name);
+    if (policy === undefined || !isNodeId(nodeId)) continue;
+    const rights = policy.Rules.includes(WRITES_SERVICES) ? 'registrar' : 'reader';
+    await ensurePolicy(consul, name, rulesOf(nodeId, rights));
+  }
 };
 
 /** Consul's own token for requests that carry none, and its name for it. */

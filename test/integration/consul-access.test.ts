@@ -6,6 +6,7 @@
 import {
   allowReadingServices,
   createNodeAccess,
+  renewNodeRights,
   revokeNodeAccess,
   type NodeAccess,
 } from '../../adapters/consul/access';
@@ -173,6 +174,35 @@ describe('access', () => {
       attempt(consul.clientOf(access.secretId), 'PUT', '/agent/service/register', body);
     expect(await register(await createNodeAccess(management, 'alpha', 'registrar'))).toBe('done');
     expect(await register(await createNodeAccess(management, 'alpha', 'reader'))).toBe(DENIED);
+  });
+
+  test('made when nodes had fewer rights gets those of now, and stays what it is', async () => {
+    const [reader, registrar] = [
+      consul.clientOf((await createNodeAccess(management, 'alpha')).secretId),
+      consul.clientOf((await createNodeAccess(management, 'alpha-2', 'registrar')).secretId),
+    ];
+    const mayRegister = (client: ConsulClient) =>
+      attempt(client, 'PUT', '/agent/service/register', { Name: 'own', Port: 1 });
+    const mayRead = (client: ConsulClient) =>
+      attempt(client, 'GET', '/kv/containeros/hostnames/hello.localhost');
+    for (const { ID, Name } of (
+      await management.request<readonly { readonly ID: string; readonly Name: string }[]>({
+        path: '/acl/policies',
+      })
+    ).body) {
+      if (!Name.startsWith('containeros-node-')) continue;
+      const { body } = await management.request<{ readonly Rules: string }>({ path: `/acl/policy/${ID}` });
+      const Rules = body.Rules.replace(/key_prefix "containeros.hostnames.*/, '');
+      await management.request({ method: 'PUT', path: `/acl/policy/${ID}`, body: { ID, Name, Rules } });
+    }
+    await management.request({ method: 'PUT', path: '/kv/containeros/hostnames/hello.localhost', body: {} });
+    await eventually(async () => expect(await mayRead(reader)).toBe(DENIED));
+    await renewNodeRights(management);
+    await eventually(async () => expect(await mayRead(reader)).toBe('done'));
+    expect(await mayRead(registrar)).toBe('done');
+    expect(await mayRegister(reader)).toBe(DENIED);
+    await revokeNodeAccess(management, 'alpha');
+    await revokeNodeAccess(management, 'alpha-2');
   });
 
   test.each(['', 'Alpha', 'a" { policy = "write" } node "b', '../x'])('is for no id like %j', async (id) => {

@@ -8,7 +8,7 @@
 
 import type { Logger } from 'pino';
 
-import { allowReadingServices, createNodeAccess } from '../../adapters/consul/access';
+import { allowReadingServices, createNodeAccess, renewNodeRights } from '../../adapters/consul/access';
 import type { ConsulClient } from '../../adapters/consul/consul-client';
 import { createConsulLeases } from '../../adapters/consul/leases';
 import { createRejoin } from '../../adapters/consul/rejoin';
@@ -182,18 +182,19 @@ export const startHeadPort = async (
     liveness.stop();
     await port?.close();
   };
-  const letServicesBeRead = async (): Promise<void> => {
+  const grantRights = async (): Promise<void> => {
     await revocations.ready;
     while (!closing.signal.aborted) {
       try {
-        return await allowReadingServices(consul);
+        await allowReadingServices(consul);
+        return await renewNodeRights(consul);
       } catch (error) {
-        log.debug({ err: error }, 'services cannot be looked up in Consul without a token yet; trying again');
+        log.debug({ err: error }, 'rights in Consul cannot be brought up to date yet; trying again');
         await pause(RETRY_MS, closing.signal);
       }
     }
   };
-  const listening = Promise.all([listen(), letServicesBeRead()]);
+  const listening = Promise.all([listen(), grantRights()]);
   listening.catch((error: unknown) => log.error({ err: error }, 'the cluster port failed'));
 
   const renewing = keepRenewed({
