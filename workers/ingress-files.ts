@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { assertPlainPath, type CaddySettings } from '../adapters/ingress/caddy-config';
 import { ContainerOsError } from '../domain/errors';
 
-import { hostPort, isLoopback, type Config } from './config';
+import { isLoopback, type Config } from './config';
 
 /** What of the configuration the ingress goes by, once its port has been chosen. */
 export type IngressConfig = Config & { readonly httpPort: number };
@@ -15,6 +15,9 @@ const ingressDirectory = ({ dataDir }: Pick<Config, 'dataDir'>): string => join(
 /** What Caddy starts with. */
 export const ingressConfigFile = (config: Pick<Config, 'dataDir'>): string =>
   join(ingressDirectory(config), 'caddy.json');
+
+/** How Caddy calls a socket that the supervisor keeps for it. @param index among `ingressPortNeeds` (up/ports) */
+const socketGiven = (index: number): string => `fd/${3 + index}`;
 
 /** @throws {ContainerOsError} `invalid` when the path of the data directory cannot be told to Caddy */
 export const caddySettings = (config: IngressConfig): CaddySettings => {
@@ -29,7 +32,7 @@ export const caddySettings = (config: IngressConfig): CaddySettings => {
       { cause: error },
     );
   }
-  return { directory, listen: hostPort(ingressHost(config), config.httpPort) };
+  return { directory, listen: socketGiven(0) };
 };
 
 /** With --dev, and where only this machine can be reached, everything stays on it. */

@@ -12,7 +12,7 @@ import type { Layout, Place } from '../../domain/ingress/layout';
 export interface CaddySettings {
   /** Holds sockets and places; no character of it means anything to Caddy (see assertPlainPath). */
   readonly directory: string;
-  /** Address and port that are listened on; without an address: on every one of the machine. */
+  /** What is listened on, as Caddy calls it. */
   readonly listen: string;
 }
 

@@ -28,6 +28,8 @@ import { parseConfig } from '../../workers/config';
 import { caddySettings, ingressConfigFile } from '../../workers/ingress-files';
 import { createIngressKeeper, type IngressKeeper } from '../../workers/node/ingress-keeper';
 import { caddyCommand } from '../../workers/up/engines';
+import { openListeningSockets, type ListeningSockets } from '../../workers/up/listening-sockets';
+import { ingressPortNeeds } from '../../workers/up/ports';
 import { createWithdrawal } from '../../workers/node/withdrawal';
 import { buildReplica } from '../support/builders';
 import { createConsulServer, type ConsulServer } from '../support/consul';
@@ -45,6 +47,7 @@ let nodeId: string;
 let documents: DocumentWriter;
 let dataDir: string;
 let httpPort: number;
+let sockets: ListeningSockets | undefined;
 let caddy: ChildProcess | undefined;
 let keeper: IngressKeeper | undefined;
 let trouble: string | undefined = 'not started';
@@ -80,7 +83,10 @@ const configOf = () => ({
 
 const startCaddy = (): void => {
   const { command, args, env } = caddyCommand(configOf());
-  caddy = spawn(command, args, { stdio: 'ignore', env: { ...process.env, ...env } });
+  caddy = spawn(command, args, {
+    stdio: ['ignore', 'ignore', 'ignore', ...(sockets?.fileDescriptors ?? [])],
+    env: { ...process.env, ...env },
+  });
 };
 
 const killCaddy = async (): Promise<void> => {
@@ -189,6 +195,7 @@ beforeAll(async () => {
   const probe = createServer();
   httpPort = await listen(probe);
   probe.close();
+  sockets = await openListeningSockets(ingressPortNeeds(configOf()));
   startCaddy();
   startKeeper();
   await eventually(() => expect(trouble).toBeUndefined());
@@ -198,6 +205,7 @@ afterAll(async () => {
   keeper?.stop();
   for (const server of backends) server.close();
   await killCaddy();
+  sockets?.close();
   consulClient?.close();
   await consul?.kill();
   consul?.dispose();

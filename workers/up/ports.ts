@@ -9,6 +9,7 @@ import { ingressHost, type IngressConfig } from '../ingress-files';
 import type { ConsulSettingsInput } from './consul-settings';
 
 export interface PortNeed {
+  /** Empty: every address of the machine, of IPv4 and of IPv6. */
   readonly host: string;
   readonly port: number;
   readonly what: string;
@@ -57,13 +58,20 @@ export const portNeeds = (config: Config): readonly PortNeed[] => [
     : []),
 ];
 
+/** In words. */
+export const placeOf = ({ host, port }: Pick<PortNeed, 'host' | 'port'>): string =>
+  host === '' ? `port ${port}` : `${host}:${port}`;
+
 const portProblem = (host: string, port: number): Promise<string | undefined> =>
   new Promise((resolve) => {
     const server = createServer();
     server.once('error', (error: NodeJS.ErrnoException) =>
       resolve(error.code === 'EADDRINUSE' ? 'is in use' : `cannot be opened (${error.message})`),
     );
-    server.listen({ host, port, exclusive: true }, () => server.close(() => resolve(undefined)));
+    // Without a host, Node.js takes every address, and those of IPv4 where there is no IPv6.
+    server.listen({ ...(host === '' ? {} : { host }), port, exclusive: true }, () =>
+      server.close(() => resolve(undefined)),
+    );
   });
 
 /** @throws ContainerOsError `conflict` that names every port that is taken, and the flag that changes it */
@@ -72,7 +80,7 @@ export const checkPorts = async (needs: readonly PortNeed[]): Promise<void> => {
   for (const { host, port, what, flag } of needs) {
     const problem = await portProblem(host, port);
     if (problem !== undefined)
-      problems.push(`  ${host}:${port} for ${what} ${problem}; choose another with ${flag}`);
+      problems.push(`  ${placeOf({ host, port })} for ${what} ${problem}; choose another with ${flag}`);
   }
   if (problems.length > 0) {
     throw new ContainerOsError(
@@ -82,13 +90,15 @@ export const checkPorts = async (needs: readonly PortNeed[]): Promise<void> => {
   }
 };
 
-/** What the ingress listens on. */
-export const ingressPortNeed = (config: IngressConfig): PortNeed => ({
-  host: ingressHost(config) || '0.0.0.0',
-  port: config.httpPort,
-  what: 'hostnames of microservices',
-  flag: '--http-port or --no-ingress',
-});
+/** What the ingress listens on, each as a socket that Caddy is given, in this order (see caddySettings). */
+export const ingressPortNeeds = (config: IngressConfig): readonly PortNeed[] => [
+  {
+    host: ingressHost(config),
+    port: config.httpPort,
+    what: 'hostnames of microservices',
+    flag: '--http-port or --no-ingress',
+  },
+];
 
 /** The second one is for people who may not use the first, and beside a program that does. */
 const HTTP_PORTS = [80, 8080] as const;
@@ -103,5 +113,5 @@ export const chooseHttpPort = async (
 ): Promise<number | undefined> => {
   if (!config.ingress) return undefined;
   if (config.httpPort !== undefined) return config.httpPort;
-  return (await portProblem(ingressHost(config) || '0.0.0.0', first)) === undefined ? first : second;
+  return (await portProblem(ingressHost(config), first)) === undefined ? first : second;
 };

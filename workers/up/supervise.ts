@@ -17,7 +17,8 @@ import type { RoleMessage, RolesStatus } from '../role';
 import { lockDataDirectory } from './data-directory-lock';
 import { engineLine } from './engine-lines';
 import { caddyCommand, type EngineCommand } from './engines';
-import { checkPorts, chooseHttpPort, ingressPortNeed, type PortNeed } from './ports';
+import { openListeningSockets, type ListeningSockets } from './listening-sockets';
+import { checkPorts, chooseHttpPort, ingressPortNeeds, type PortNeed } from './ports';
 import { endOrphan, superviseProcess, type SupervisedProcess } from './supervised-process';
 
 /** Roles that are processes of our own; also the subcommands that start them. */
@@ -68,6 +69,7 @@ export const supervise = async (supervision: Supervision): Promise<number> => {
   });
 
   let httpPort: number | undefined;
+  let ingressSockets: ListeningSockets | undefined;
 
   const tellApi = () => {
     const status: RolesStatus = {
@@ -108,7 +110,11 @@ export const supervise = async (supervision: Supervision): Promise<number> => {
     }
   };
 
-  const startEngine = (role: string, { command, args, env }: EngineCommand) =>
+  const startEngine = (
+    role: string,
+    { command, args, env }: EngineCommand,
+    { fileDescriptors }: Pick<ListeningSockets, 'fileDescriptors'> = { fileDescriptors: [] },
+  ) =>
     engines.push(
       superviseProcess(
         {
@@ -118,6 +124,7 @@ export const supervise = async (supervision: Supervision): Promise<number> => {
           env: { ...process.env, ...env },
           runDirectory: runDirectory(config),
           ipc: false,
+          sockets: fileDescriptors,
           onLine: engineLine(logger, role),
         },
         logger,
@@ -168,10 +175,12 @@ export const supervise = async (supervision: Supervision): Promise<number> => {
     await Promise.all(ALL.map((name) => endOrphan({ ...orphan, role: name }, logger)));
     httpPort = await chooseHttpPort(config);
     const ingress = httpPort === undefined ? undefined : { ...config, httpPort };
-    await checkPorts([...supervision.ports, ...(ingress === undefined ? [] : [ingressPortNeed(ingress)])]);
+    const ingressPorts = ingress === undefined ? [] : ingressPortNeeds(ingress);
+    await checkPorts([...supervision.ports, ...ingressPorts]);
+    ingressSockets = await openListeningSockets(ingressPorts);
     await supervision.prepare?.();
     for (const [name, command] of Object.entries(supervision.engines())) startEngine(name, command);
-    if (ingress !== undefined) startEngine('caddy', caddyCommand(ingress));
+    if (ingress !== undefined) startEngine('caddy', caddyCommand(ingress), ingressSockets);
     for (const name of roles) startRole(name);
 
     const signal = new Promise<NodeJS.Signals>((resolve) => {
@@ -193,6 +202,7 @@ export const supervise = async (supervision: Supervision): Promise<number> => {
     }
     return 0;
   } finally {
+    ingressSockets?.close();
     unlock();
   }
 };

@@ -31,6 +31,8 @@ export interface ProcessSpec {
   readonly runDirectory: string;
   /** With a channel for messages: for our own roles. */
   readonly ipc: boolean;
+  /** File descriptors of this process that it gets as its own, from 3 on; not with `ipc`. */
+  readonly sockets?: readonly number[];
   /** Gets each line that an engine writes; without it the output goes where the supervisor's goes. */
   readonly onLine?: (line: string) => void;
   readonly onMessage?: (message: unknown) => void;
@@ -198,7 +200,9 @@ export const superviseProcess = (spec: ProcessSpec, logger: Logger): SupervisedP
       // A process group of its own: Ctrl-C reaches the supervisor only, which stops its processes in order.
       const started = spawn(spec.command, spec.args, {
         detached: true,
-        stdio: spec.ipc ? ['ignore', output, output, 'ipc'] : ['ignore', output, output],
+        stdio: spec.ipc
+          ? ['ignore', output, output, 'ipc']
+          : ['ignore', output, output, ...(spec.sockets ?? [])],
         env: spec.env,
       });
       child = started;
