@@ -2,8 +2,8 @@
  * How a machine becomes a node, is one, and ceases to be one, at the cluster port.
  *
  * `POST /v1/join` needs no certificate: the request shows a join token. The rest is under the certificate of the node:
- * a new certificate in time (`POST /internal/v1/nodes/<nodeId>/certificate`), and leaving
- * (`POST /internal/v1/nodes/<nodeId>/leave`).
+ * a new certificate in time (`POST /internal/v1/nodes/<nodeId>/certificate`), the key that certificates of hostnames are
+ * sealed with (`POST /internal/v1/nodes/<nodeId>/cluster-key`), and leaving (`POST /internal/v1/nodes/<nodeId>/leave`).
  */
 
 export const JOIN_PATH = '/v1/join';
@@ -37,6 +37,8 @@ export interface JoinAnswer {
   readonly clusterId: string;
   readonly temporalNamespace: string;
   readonly consul: ConsulMembership;
+  /** As of ClusterKeyAnswer; a cluster of an earlier version does not give it. */
+  readonly clusterKey?: string;
 }
 
 export const nodeCertificatePath = (nodeId: string): string =>
@@ -49,6 +51,14 @@ export interface CertificateRequest {
 export interface CertificateAnswer {
   readonly certificatePem: string;
   readonly authorityPem: string;
+}
+
+export const nodeClusterKeyPath = (nodeId: string): string =>
+  `/internal/v1/nodes/${encodeURIComponent(nodeId)}/cluster-key`;
+
+export interface ClusterKeyAnswer {
+  /** Base64 of 32 bytes: what private keys of hostnames are sealed with in Consul. */
+  readonly clusterKey: string;
 }
 
 export const nodeLeavePath = (nodeId: string): string =>

@@ -1,5 +1,5 @@
 /**
- * What nodes use over HTTP at the cluster port (streams, documents, leases, certificates, coordinates, leaving), each
+ * What nodes use over HTTP at the cluster port (streams, documents, leases, certificates and the key of hostnames' ones, coordinates, leaving), each
  * under the identity of the certificate.
  *
  * Invariant: a path that names a node is for that node alone, and a stream is taken only from the node that was asked.
@@ -18,8 +18,10 @@ import {
 import { nodeCoordinatePath, type CoordinateAnswer, type CoordinateReport } from '../../contracts/gossip';
 import {
   nodeCertificatePath,
+  nodeClusterKeyPath,
   nodeLeavePath,
   type CertificateAnswer,
+  type ClusterKeyAnswer,
   type LeaveAnswer,
   type LeaveRequest,
 } from '../../contracts/join';
@@ -42,6 +44,8 @@ export interface NodeRoutesDeps {
   readonly documents: NodeDocuments;
   readonly leases: NodeLeases;
   readonly identities: Pick<Identities, 'renewCertificate'>;
+  /** Of ClusterKeyAnswer. */
+  readonly clusterKey: () => string;
   readonly leave: (node: PeerIdentity, request: LeaveRequest) => Promise<LeaveAnswer>;
   readonly takeCoordinate: (nodeId: string, report: CoordinateReport) => Promise<CoordinateAnswer>;
   /** What `identities` has given out counts once this has resolved. */
@@ -59,7 +63,7 @@ export type NodeRoutes = (
 /** Of requests that a node does not read; then it is cut, and connects again if it lives. */
 const MAX_UNREAD_BYTES = 262_144;
 const PATH =
-  /^\/internal\/v1\/(?:nodes\/([^/]+)\/(requests|documents|certificate|leases|leave|coordinate)|streams\/([^/]+))$/;
+  /^\/internal\/v1\/(?:nodes\/([^/]+)\/(requests|documents|certificate|cluster-key|leases|leave|coordinate)|streams\/([^/]+))$/;
 const MAX_REQUEST_BYTES = 16_384;
 const certificateRequest = z.strictObject({ signingRequestPem: z.string() });
 /** Consul's space has eight dimensions. */
@@ -176,6 +180,11 @@ export const createNodeRoutes = (deps: NodeRoutesDeps): NodeRoutes => {
     } else if (what === 'certificate') {
       only(request, 'POST');
       answerJson(response, 200, await renewCertificate(identity, request));
+    } else if (what === 'cluster-key') {
+      only(request, 'POST');
+      request.resume();
+      const answer: ClusterKeyAnswer = { clusterKey: deps.clusterKey() };
+      answerJson(response, 200, answer);
     } else if (what === 'leave') {
       only(request, 'POST');
       answerJson(response, 200, await deps.leave(identity, await readAs(request, leaveRequest)));
@@ -192,6 +201,7 @@ export const createNodeRoutes = (deps: NodeRoutesDeps): NodeRoutes => {
         nodeDocumentsPath,
         nodeLeasesPath,
         nodeCertificatePath,
+        nodeClusterKeyPath,
         nodeLeavePath,
         nodeCoordinatePath,
       ]

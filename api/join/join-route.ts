@@ -40,6 +40,7 @@ export interface JoinRouteDeps {
   /** Gives a node its access to Consul, as long as its identity has this index; the last one given holds. */
   readonly giveConsulAccess: (nodeId: string, identityIndex: number) => Promise<ConsulMembership>;
   readonly temporalNamespace: string;
+  readonly clusterKey: () => string;
 }
 
 const parseRequest = (body: Buffer): JoinRequest => {
@@ -64,6 +65,11 @@ export const createJoinRoute =
     const { nodeId, identityIndex, ...admission } = await deps.join(() => parseRequest(body), source);
     const consul = await deps.giveConsulAccess(nodeId, identityIndex);
     await deps.refreshIdentities();
-    const answer: JoinAnswer = { ...admission, temporalNamespace: deps.temporalNamespace, consul };
+    const answer: JoinAnswer = {
+      ...admission,
+      temporalNamespace: deps.temporalNamespace,
+      consul,
+      clusterKey: deps.clusterKey(),
+    };
     answerJson(response, 200, answer);
   };

@@ -5,12 +5,14 @@ import type { IncomingMessage } from 'node:http';
 
 import { createClusterPortWriter, type ClusterPortWriter } from '../../adapters/cluster-port/documents';
 import { nodeCoordinatePath } from '../../contracts/gossip';
+import { REVOKED_WORDS, nodeClusterKeyPath, type ClusterKeyAnswer } from '../../contracts/join';
 import { KV_PREFIX, eventKvKey, nodeKvKey, replicaKvKey } from '../../contracts/kv';
 import { MAX_NODE_EVENTS_PER_MINUTE } from '../../contracts/node-documents';
 import { nodeRequestsPath, nodeStreamPath, type LogLine } from '../../contracts/node-stream';
 import type { ClusterEvent, ObservedNode, ObservedReplica } from '../../domain/model';
 import { eventually } from '../support/wait';
-import { ask, dial, startTestPort, type TestPort } from './cluster-port';
+import { askCluster } from '../../workers/cluster/ask-cluster';
+import { CLUSTER_KEY, ask, dial, startTestPort, type TestPort } from './cluster-port';
 
 let target: TestPort;
 const writers: ClusterPortWriter[] = [];
@@ -313,3 +315,17 @@ test.each(['HTTP/1.1', 'HTTP/2'])(
     session.close();
   },
 );
+
+test('a node is given the key of certificates, and nobody is under the name of another', async () => {
+  const asked = (of: string) =>
+    askCluster<ClusterKeyAnswer>({
+      address: target.port.address,
+      path: nodeClusterKeyPath(of),
+      body: {},
+      credentials: { ...target.certificateOf('a'), authorityPem: target.authority.certificatePem },
+    });
+  expect(await asked('a')).toEqual({ clusterKey: CLUSTER_KEY });
+  await expect(asked('b')).rejects.toMatchObject({ code: 'forbidden' });
+  target.revoke('a');
+  await expect(asked('a')).rejects.toThrow(REVOKED_WORDS);
+});

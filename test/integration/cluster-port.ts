@@ -5,6 +5,7 @@ import { once } from 'node:events';
 
 import pino from 'pino';
 
+import { generateClusterKey } from '../../adapters/certificates/seal';
 import {
   startClusterPort,
   type ClusterPort,
@@ -25,6 +26,8 @@ import { createTestAuthority, type Certificate, type TestAuthority } from '../su
 import { createMemoryStore, type MemoryStore } from '../support/memory-store';
 
 export const CLUSTER_ID = 'cluster-1';
+/** What nodes are given to open certificates of hostnames with. */
+export const CLUSTER_KEY = generateClusterKey();
 export const OPEN_PATH = '/v1/join';
 export const tokens = createTaskTokens('internal-token');
 
@@ -117,6 +120,7 @@ export const startTestPort = async (options: TestPortOptions = {}): Promise<Test
         },
         refreshIdentities: () => Promise.resolve(),
         takeCoordinate: () => Promise.reject(new Error('no gossip is timed by this port')),
+        clusterKey: () => CLUSTER_KEY,
         leave: () => Promise.reject(new Error('no node leaves by this port')),
         refusals: createRefusals(store, log),
         log,

@@ -109,6 +109,7 @@ beforeEach(async () => {
     refreshIdentities: () => Promise.resolve(),
     giveConsulAccess: () => Promise.resolve({ gossipKey: 'k', serverAddress: '127.0.0.1:1', token: 't' }),
     temporalNamespace: 'default',
+    clusterKey: () => 'the key',
   });
   port = await startClusterPort({
     host: '127.0.0.1',

@@ -1,6 +1,7 @@
 /**
  * What the head node, whose machine runs the control plane, keeps of its cluster in the data directory: the authority,
- * the key of the gossip, the token that manages Consul, and the certificate that its servers show.
+ * the key of the gossip, the token that manages Consul, the certificate that its servers show, and the key that private
+ * keys of hostnames are sealed with.
  *
  * Invariants: all files are for their owner alone; the authority and the secrets are made once and never replaced; the
  * servers' certificate is made anew at each start, for the address that the machine has then, and is of use only with
@@ -12,6 +13,7 @@ import { mkdirSync, readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 
+import { generateClusterKey } from '../../adapters/certificates/seal';
 import type { Authority } from '../../contracts/authority';
 import { consulAddressOf, isJoinable, type Config } from '../config';
 import { keepSecret, readIfThere, writePrivateFile } from '../installation';
@@ -40,6 +42,12 @@ export const gossipKeyOf = (config: Pick<Config, 'dataDir'>): string => {
 export const managementTokenOf = (config: Pick<Config, 'dataDir'>): string => {
   mkdirSync(directoryOf(config), { recursive: true, mode: 0o700 });
   return keepSecret(join(directoryOf(config), 'consul-management-token'), randomUUID).value;
+};
+
+/** What private keys of hostnames are sealed with in Consul, base64 (adapters/certificates/seal). Joinable or not. */
+export const clusterKeyOf = (config: Pick<Config, 'dataDir'>): string => {
+  mkdirSync(directoryOf(config), { recursive: true, mode: 0o700 });
+  return keepSecret(join(directoryOf(config), 'cluster-key'), generateClusterKey).value;
 };
 
 /** How the roles on this machine reach Consul. */

@@ -41,6 +41,7 @@ import type { Installation } from '../installation';
 
 import { decideGossipTiming } from './gossip-timing';
 import {
+  clusterKeyOf,
   gossipKeyOf,
   issueServerCertificate,
   openHeadAuthority,
@@ -109,6 +110,7 @@ export const startHeadPort = async (
     }),
     identities: createIdentities(identity),
     refreshIdentities,
+    clusterKey: () => clusterKeyOf(config),
     leave: deps.leave,
     takeCoordinate: async (nodeId, { coordinate }) => {
       if (coordinate !== undefined) await writeCoordinate(consul, nodeId, coordinate);
@@ -150,6 +152,7 @@ export const startHeadPort = async (
           ).secretId,
         }),
         temporalNamespace: config.temporalNamespace,
+        clusterKey: () => clusterKeyOf(config),
       }),
       handleNode: async (identity, request, response) => {
         const lost = deps.lostNode(identity.nodeId);

@@ -26,6 +26,7 @@ import {
   memberTlsFiles,
   readMemberKey,
   readMembership,
+  writeMemberClusterKey,
   writeMemberKey,
   writeMembership,
   type Membership,
@@ -191,6 +192,9 @@ const askToJoin = async (config: Config, { address, token }: JoinTarget): Promis
     temporalNamespace: answer.temporalNamespace,
     consul: answer.consul,
   };
-  kept(config, () => writeMembership(config, membership, { ...answer, authorityPem }));
+  kept(config, () => {
+    if (answer.clusterKey !== undefined) writeMemberClusterKey(config, answer.clusterKey);
+    writeMembership(config, membership, { ...answer, authorityPem });
+  });
   return membership;
 };

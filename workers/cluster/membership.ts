@@ -135,6 +135,14 @@ export const writeMembership = (
   writePrivateFile(settingsFile(place), `${JSON.stringify(membership, null, 2)}\n`);
 };
 
+const clusterKeyFile = (place: Place): string => join(directoryOf(place), 'cluster-key');
+
+/** What private keys of hostnames are sealed with; undefined when the machine has not been given it yet. */
+export const readMemberClusterKey = (place: Place): string | undefined => readIfThere(clusterKeyFile(place));
+
+export const writeMemberClusterKey = (place: Place, clusterKey: string): void =>
+  writePrivateFile(clusterKeyFile(place), `${clusterKey}\n`);
+
 /** Forgets the membership, its key, and what Consul's agent knows. */
 export const removeMembership = (place: Place): void => {
   rmSync(settingsFile(place), { force: true });

@@ -5,13 +5,17 @@ import { join } from 'node:path';
 
 import pino from 'pino';
 
+import { createSealer, generateClusterKey } from '../../../../adapters/certificates/seal';
 import { formatJoinToken } from '../../../../domain/join-token';
+import { openSealer } from '../../../../workers/cluster/cluster-key';
 import { runMember } from '../../../../workers/cluster/run-member';
 import { joinCluster, parseClusterAddress, readJoinArguments } from '../../../../workers/cluster/join';
 import {
   memberTlsFiles,
+  readMemberClusterKey,
   readMembership,
   removeMembership,
+  writeMemberClusterKey,
   writeMemberKey,
   writeMembership,
 } from '../../../../workers/cluster/membership';
@@ -88,6 +92,23 @@ describe('data directories', () => {
     expect(statSync(memberTlsFiles(config()).keyFile).mode & 0o777).toBe(0o600);
     removeMembership(config());
     expect(readMembership(config())).toBeUndefined();
+  });
+
+  test('the key of certificates is for its owner alone, is used without the head, and is forgotten with the rest', async () => {
+    writeMemberKey(config(), 'key');
+    const clusterKey = generateClusterKey();
+    writeMemberClusterKey(config(), clusterKey);
+    expect(statSync(join(dataDir, 'membership', 'cluster-key')).mode & 0o777).toBe(0o600);
+    const sealed = createSealer(clusterKey).seal('text', 'example.com');
+    expect((await openSealer(config(), membership)).open(sealed, 'example.com')).toBe('text');
+    removeMembership(config());
+    expect(readMemberClusterKey(config())).toBeUndefined();
+  });
+
+  test('on the head the key of certificates is made once', async () => {
+    const [one, other] = [await openSealer(config(), undefined), await openSealer(config(), undefined)];
+    expect(other.open(one.seal('text', 'example.com'), 'example.com')).toBe('text');
+    expect(statSync(join(dataDir, 'cluster', 'cluster-key')).mode & 0o777).toBe(0o600);
   });
 
   test('a control plane does not become a node of another one', async () => {
