@@ -22,8 +22,10 @@ import type {
 import { mismatch, type Shape } from '../domain/shape';
 
 import type { Certificate, HttpChallenge } from './certificates';
+import type { HostnameAuthority } from './hostname-authority';
 import {
   KV_PREFIX,
+  authorityKvKey,
   certificateKvKey,
   httpChallengeKvKey,
   identityKvKey,
@@ -54,6 +56,7 @@ export interface Documents {
   readonly identities: NodeIdentity;
   readonly ingresses: IngressState;
   readonly certificates: Certificate;
+  readonly authorities: HostnameAuthority;
   readonly httpChallenges: HttpChallenge;
 }
 
@@ -234,6 +237,7 @@ const SHAPES: { readonly [K in DocumentKind]: Shape<Documents[K]> } = {
     sealed: 'text',
     updatedAtMs: 'time',
   },
+  authorities: { name: 'text', certificatePem: 'text', sealedKey: 'text', createdAtMs: 'time' },
   httpChallenges: { token: 'text', hostname: 'text', keyAuthorization: 'text', expiresAtMs: 'time' },
 };
 
@@ -256,6 +260,7 @@ const OWN_KEY: { readonly [K in DocumentKind]: (document: Documents[K], key: str
   identities: ({ nodeId }, key) => identityKvKey(nodeId) === key,
   ingresses: ({ id }, key) => ingressKvKey(id) === key,
   certificates: ({ hostname }, key) => certificateKvKey(hostname) === key,
+  authorities: ({ name }, key) => authorityKvKey(name) === key,
   httpChallenges: ({ token }, key) => httpChallengeKvKey(token) === key,
 };
 

@@ -28,6 +28,8 @@ export const KV_PREFIX = {
   identities: `${KV_ROOT}identities/`,
   ingresses: `${KV_ROOT}ingresses/`,
   certificates: `${KV_ROOT}certificates/`,
+  /** Not for nodes to read: contracts/hostname-authority. */
+  authorities: `${KV_ROOT}authorities/`,
   httpChallenges: `${KV_ROOT}http-challenges/`,
 } as const;
 
@@ -55,6 +57,7 @@ export const leaseKvKey = (key: MicroserviceKey): string => `${LEASES_KV_PREFIX}
 export const joinTokenKvKey = (id: string): string => `${KV_PREFIX.joinTokens}${id}`;
 export const identityKvKey = (nodeId: string): string => `${KV_PREFIX.identities}${nodeId}`;
 export const ingressKvKey = (nodeId: string): string => `${KV_PREFIX.ingresses}${nodeId}`;
+export const authorityKvKey = (name: string): string => `${KV_PREFIX.authorities}${name}`;
 export const certificateKvKey = (hostname: string): string => `${KV_PREFIX.certificates}${hostname}`;
 export const httpChallengeKvKey = (token: string): string => `${KV_PREFIX.httpChallenges}${token}`;
 export const nodeSettingsKvKey = (nodeId: string): string => `${KV_PREFIX.nodeSettings}${nodeId}`;

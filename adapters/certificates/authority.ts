@@ -26,8 +26,8 @@ import { isNodeId } from '../../domain/identity';
 x509.cryptoProvider.set(webcrypto);
 
 const KEY = { name: 'ECDSA', namedCurve: 'P-256' } as const;
-const SIGNATURE = { name: 'ECDSA', hash: 'SHA-256' } as const;
-const DAY_MS = 86_400_000;
+export const SIGNATURE = { name: 'ECDSA', hash: 'SHA-256' } as const;
+export const DAY_MS = 86_400_000;
 const AUTHORITY_DAYS = 3_650;
 const CERTIFICATE_DAYS = 365;
 /** For machines without a clock of their own, which start with the time of their last stop until the network tells it. */
@@ -44,18 +44,18 @@ const sha256 = (bytes: ArrayBuffer | Uint8Array): string =>
   createHash('sha256').update(new Uint8Array(bytes)).digest('hex');
 
 /** 128 bits of chance; the first byte keeps it positive and its length the same. */
-const randomSerial = (): string => {
+export const randomSerial = (): string => {
   const bytes = randomBytes(SERIAL_BYTES + 1);
   bytes[0] = 1;
   return bytes.toString('hex');
 };
 
-const generateKeys = () => webcrypto.subtle.generateKey(KEY, true, ['sign', 'verify']);
+export const generateKeys = () => webcrypto.subtle.generateKey(KEY, true, ['sign', 'verify']);
 
-const keyPemOf = async (key: webcrypto.CryptoKey): Promise<string> =>
+export const keyPemOf = async (key: webcrypto.CryptoKey): Promise<string> =>
   x509.PemConverter.encode(await webcrypto.subtle.exportKey('pkcs8', key), 'PRIVATE KEY') + '\n';
 
-const pemOf = (data: { toString(format: 'pem'): string }): string => `${data.toString('pem')}\n`;
+export const pemOf = (data: { toString(format: 'pem'): string }): string => `${data.toString('pem')}\n`;
 
 /** The SHA-256 of a certificate's DER, in lower-case hex. */
 export const fingerprintOf = (certificatePem: string): string =>
@@ -113,7 +113,7 @@ const openKeys = async (keyPem: string) => {
   return { privateKey: await openPrivateKey(keyPem, true), publicKey };
 };
 
-const openPrivateKey = (keyPem: string, extractable: boolean) =>
+export const openPrivateKey = (keyPem: string, extractable: boolean) =>
   webcrypto.subtle.importKey('pkcs8', x509.PemConverter.decodeFirst(keyPem), KEY, extractable, ['sign']);
 
 const refuse = (why: string, cause?: unknown): never => {
