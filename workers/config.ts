@@ -33,6 +33,8 @@ export interface Config {
   readonly ingress: boolean;
   /** Where they do; undefined: on the port of HTTP, or another one where that cannot be had. */
   readonly httpPort: number | undefined;
+  /** As `httpPort`, of HTTPS. */
+  readonly httpsPort: number | undefined;
   readonly hostPorts: { readonly first: number; readonly last: number };
   readonly allowHostAccess: boolean;
   readonly temporalPort: number;
@@ -107,6 +109,11 @@ const FLAGS: readonly Flag[] = [
     name: 'http-port',
     value: 'PORT',
     help: 'Port on which the hostnames of microservices answer (80; 8080 where that is taken or not allowed).',
+  },
+  {
+    name: 'https-port',
+    value: 'PORT',
+    help: 'Port on which they answer over HTTPS (443; 8443 where that is taken or not allowed).',
   },
   {
     name: 'no-ingress',
@@ -354,6 +361,7 @@ export const parseConfig = (
     dockerSocket: text('docker-socket') ?? (dockerHost?.replace('unix://', '') || '/var/run/docker.sock'),
     ingress: !isSet('no-ingress'),
     httpPort: text('http-port') === undefined ? undefined : port('http-port', 80),
+    httpsPort: text('https-port') === undefined ? undefined : port('https-port', 443),
     hostPorts: { first, last },
     allowHostAccess: isSet('allow-host-access'),
     temporalPort: port('temporal-port', 7233),

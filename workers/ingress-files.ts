@@ -1,13 +1,17 @@
 /** Where the ingress of this machine has its files, and how Caddy is to listen. */
 
+import { randomBytes } from 'node:crypto';
+import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 
 import { assertPlainPath, type CaddySettings } from '../adapters/ingress/caddy-config';
+import type { CertificateDoor } from '../adapters/ingress/caddy-tls';
 import { ContainerOsError } from '../domain/errors';
 
-import { isLoopback, type Config } from './config';
+import { hostPort, isLoopback, type Config } from './config';
+import { readIfThere, writePrivateFile } from './installation';
 
-/** What of the configuration the ingress goes by, once its port has been chosen. */
+/** What of the configuration the ingress goes by, once its ports have been chosen. */
 export type IngressConfig = Config & { readonly httpPort: number };
 
 const ingressDirectory = ({ dataDir }: Pick<Config, 'dataDir'>): string => join(dataDir, 'ingress');
@@ -18,6 +22,22 @@ export const ingressConfigFile = (config: Pick<Config, 'dataDir'>): string =>
 
 /** How Caddy calls a socket that the supervisor keeps for it. @param index among `ingressPortNeeds` (up/ports) */
 const socketGiven = (index: number): string => `fd/${3 + index}`;
+
+/** Where Caddy asks itself for certificates: a port of the loopback interface, and what only Caddy says there. */
+const doorFile = (config: Pick<Config, 'dataDir'>): string => join(ingressDirectory(config), 'door');
+
+const DOOR = /^(\d{1,5}) ([A-Za-z0-9_-]{20,})$/;
+
+const readDoor = (config: Pick<Config, 'dataDir'>): CertificateDoor | undefined => {
+  const [, port, password] = DOOR.exec(readIfThere(doorFile(config)) ?? '') ?? [];
+  return port === undefined || password === undefined ? undefined : { port: Number(port), password };
+};
+
+/** Chooses it for what is about to start; the password is another one each time. @param port that is free */
+export const writeDoor = (config: Pick<Config, 'dataDir'>, port: number): void => {
+  mkdirSync(ingressDirectory(config), { recursive: true, mode: 0o700 });
+  writePrivateFile(doorFile(config), `${port} ${randomBytes(24).toString('base64url')}\n`);
+};
 
 /** @throws {ContainerOsError} `invalid` when the path of the data directory cannot be told to Caddy */
 export const caddySettings = (config: IngressConfig): CaddySettings => {
@@ -32,7 +52,20 @@ export const caddySettings = (config: IngressConfig): CaddySettings => {
       { cause: error },
     );
   }
-  return { directory, listen: socketGiven(0) };
+  const door = readDoor(config);
+  return {
+    directory,
+    listen: socketGiven(0),
+    ...(config.httpsPort === undefined || door === undefined
+      ? {}
+      : {
+          https: {
+            listen: hostPort(ingressHost(config), config.httpsPort),
+            port: config.httpsPort,
+            door,
+          },
+        }),
+  };
 };
 
 /** With --dev, and where only this machine can be reached, everything stays on it. */

@@ -3,6 +3,7 @@
 import type { Logger } from 'pino';
 
 import { reportCoordinate } from './cluster/gossip-timing';
+import { openSealer } from './cluster/cluster-key';
 import { consulOf } from './cluster/head-files';
 import { keepCertificate } from './cluster/keep-certificate';
 import { readCredentials, readMembership, type Membership } from './cluster/membership';
@@ -51,11 +52,15 @@ const asMember = (config: Config, membership: Membership): Connections => ({
   credentials: () => readCredentials(config),
 });
 
-const ingressOf = (config: Config): Pick<NodeConfig, 'ingress'> => {
+const ingressOf = (config: Config, membership: Membership | undefined): Pick<NodeConfig, 'ingress'> => {
   const { ingress, httpPort } = config;
   if (!ingress || httpPort === undefined) return {};
   return {
-    ingress: { settings: caddySettings({ ...config, httpPort }), configFile: ingressConfigFile(config) },
+    ingress: {
+      settings: caddySettings({ ...config, httpPort }),
+      configFile: ingressConfigFile(config),
+      openSealer: (how) => openSealer(config, membership, how),
+    },
   };
 };
 
@@ -70,7 +75,7 @@ export const runNodeRole = (config: Config, logger: Logger): void => {
       hostPortRange: config.hostPorts,
       dataDir: config.dataDir,
       labels: config.nodeLabels,
-      ...ingressOf(config),
+      ...ingressOf(config, membership),
     },
     logger,
     (ready, reason) => tellSupervisor({ kind: 'status', ready, ...(reason === undefined ? {} : { reason }) }),

@@ -9,11 +9,15 @@ import { join } from 'node:path';
 
 import type { Layout, Place } from '../../domain/ingress/layout';
 
+import { doorServer, tlsApp, tlsRoutes, type CaddyHttps } from './caddy-tls';
+
 export interface CaddySettings {
   /** Holds sockets and places; no character of it means anything to Caddy (see assertPlainPath). */
   readonly directory: string;
   /** What is listened on, as Caddy calls it. */
   readonly listen: string;
+  /** Left out: plain HTTP only. */
+  readonly https?: CaddyHttps;
 }
 
 export const adminSocket = (directory: string): string => join(directory, 'admin.sock');
@@ -147,9 +151,25 @@ const routeOf = (directory: string, place: Place): object => ({
   terminal: true,
 });
 
+/**
+ * One server for both, so that routes are there once: it has TLS on all that it listens on but the port of HTTP.
+ *
+ * @param listen of HTTP
+ */
+const listeningOn = ({ listen, https }: CaddySettings): object =>
+  https === undefined
+    ? { listen: [listen] }
+    : {
+        listen: [listen, https.listen],
+        listen_protocols: [['h1'], ['h1', 'h2', 'h3']],
+        tls_connection_policies: [{}],
+      };
+
+const portOf = (listen: string): number => Number(listen.slice(listen.lastIndexOf(':') + 1));
+
 /** Caddy's configuration for these places, in their order. */
 export const caddyConfig = (settings: CaddySettings, layout: Layout): object => {
-  const { directory, listen } = settings;
+  const { directory, listen, https } = settings;
   return {
     admin: { listen: `unix/${adminSocket(directory)}|0600`, config: { persist: false } },
     storage: { module: 'file_system', root: join(directory, 'caddy') },
@@ -157,14 +177,17 @@ export const caddyConfig = (settings: CaddySettings, layout: Layout): object => 
       logs: { default: { writer: { output: 'stderr' }, encoder: { format: 'json' }, level: 'WARN' } },
     },
     apps: {
+      ...(https === undefined ? {} : { tls: tlsApp(https) }),
       http: {
+        ...(https === undefined ? {} : { http_port: portOf(listen), https_port: https.port }),
         servers: {
           http: {
-            listen: [listen],
+            ...listeningOn(settings),
             automatic_https: { disable: true },
             read_header_timeout: HEADERS_WITHIN,
             routes: [
               endConnections(directory),
+              ...(https === undefined ? [] : tlsRoutes(directory, https)),
               ...layout.map((place) => routeOf(directory, place)),
               { handle: [UNKNOWN] },
             ],
@@ -172,6 +195,7 @@ export const caddyConfig = (settings: CaddySettings, layout: Layout): object => 
           },
           unknown: serverOf(unknownAddress(directory), UNKNOWN),
           unserved: serverOf(unservedAddress(directory), UNSERVED),
+          ...(https === undefined ? {} : { certificates: doorServer(directory, https) }),
         },
       },
     },

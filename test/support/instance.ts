@@ -41,6 +41,7 @@ export interface Instance extends ProductProcess {
   readonly temporalUiPort: number;
   /** Of the ingress. */
   readonly httpPort: number;
+  readonly httpsPort: number;
   /** For a Temporal client in the test. */
   readonly temporalAddress: string;
   readonly password: string;
@@ -55,7 +56,15 @@ export interface Instance extends ProductProcess {
   clusterId(): string;
 }
 
-const PORTS = { api: 8000, cluster: 7443, temporal: 7233, temporalUi: 8233, consul: 8500, http: 80 };
+const PORTS = {
+  api: 8000,
+  cluster: 7443,
+  temporal: 7233,
+  temporalUi: 8233,
+  consul: 8500,
+  http: 80,
+  https: 443,
+};
 
 export async function startInstance(options: InstanceOptions): Promise<Instance> {
   const { engine, portOffset = 0 } = options;
@@ -67,6 +76,7 @@ export async function startInstance(options: InstanceOptions): Promise<Instance>
     temporalUi: PORTS.temporalUi + portOffset,
     consul: PORTS.consul + portOffset,
     http: PORTS.http + portOffset,
+    https: PORTS.https + portOffset,
   };
   const wanted = passwordOf(options);
   const command = [
@@ -79,6 +89,7 @@ export async function startInstance(options: InstanceOptions): Promise<Instance>
     ...['--temporal-ui-port', String(ports.temporalUi)],
     ...['--consul-port', String(ports.consul)],
     ...['--http-port', String(ports.http)],
+    ...['--https-port', String(ports.https)],
     ...(options.flags ?? []),
   ];
 
@@ -133,6 +144,7 @@ export async function startInstance(options: InstanceOptions): Promise<Instance>
     consulPort: ports.consul,
     temporalUiPort: ports.temporalUi,
     httpPort: ports.http,
+    httpsPort: ports.https,
     temporalAddress: `${engine.loopbackAddress}:${ports.temporal}`,
     get password() {
       return password();

@@ -1,5 +1,6 @@
 /** What a node worker has to know. */
 
+import type { Sealer } from '../../adapters/certificates/seal';
 import type { NodeCredentials } from '../../adapters/cluster-port/port-client';
 import type { CaddySettings } from '../../adapters/ingress/caddy-config';
 
@@ -7,6 +8,8 @@ export interface IngressFiles {
   readonly settings: CaddySettings;
   /** What Caddy starts with. */
   readonly configFile: string;
+  /** What certificates of hostnames are opened with. @param isAnew whether what was given before does not fit */
+  readonly openSealer: (how: { readonly isAnew: boolean }) => Promise<Sealer>;
 }
 
 export interface NodeConfig {

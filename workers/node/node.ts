@@ -32,11 +32,13 @@ import { createReplicaLocks } from '../../adapters/docker/replica-locks';
 import { createHostStatsReader } from '../../adapters/host/host-stats';
 import { createCaddyAdmin } from '../../adapters/ingress/caddy-admin';
 import { adminSocket } from '../../adapters/ingress/caddy-config';
+import { openCertificateFiles } from '../../adapters/ingress/certificate-files';
 import { openPlaceFiles } from '../../adapters/ingress/place-files';
 import { SERVER_NAME } from '../../contracts/authority';
 import type { NodeActivities } from '../../contracts/activities';
 import { createDocumentReader } from '../../contracts/documents';
 import { ingressKvKey, nodeKvKey } from '../../contracts/kv';
+import { createCertificateKeeper } from './certificate-keeper';
 import { createCheckFeeder } from './check-feeder';
 import { createConsulKeeper } from './consul-keeper';
 import { createEngineKeeper } from './engine-keeper';
@@ -275,13 +277,24 @@ export const createNode = (config: NodeConfig, logger: Logger, onState: (state: 
       ? undefined
       : createIngressKeeper({
           nodeId,
-          ...config.ingress,
+          settings: config.ingress.settings,
+          configFile: config.ingress.configFile,
           kv,
           watchMembers: (handlers) => watchMembers(consul, handlers),
           documents,
           admin: createCaddyAdmin(adminSocket(config.ingress.settings.directory)),
           files: openPlaceFiles(config.ingress.settings.directory),
           onState: (reason) => setState({ ingressTrouble: reason }),
+          logger,
+        });
+  const certificates =
+    config.ingress?.settings.https === undefined
+      ? undefined
+      : createCertificateKeeper({
+          kv,
+          files: openCertificateFiles(config.ingress.settings.directory),
+          openSealer: config.ingress.openSealer,
+          nowMs: Date.now,
           logger,
         });
   const images = createImagePuller({ docker, builds, authFor: () => Promise.resolve(undefined) });
@@ -331,6 +344,7 @@ export const createNode = (config: NodeConfig, logger: Logger, onState: (state: 
             logger.debug({ err: error }, 'the ingress of before could not be taken back'),
           );
       } else ingress.start();
+      certificates?.start();
     },
     stop: () => {
       keeper.stop();
@@ -338,6 +352,7 @@ export const createNode = (config: NodeConfig, logger: Logger, onState: (state: 
       exclusive.stop();
       logStreams.stop();
       ingress?.stop();
+      certificates?.stop();
       replicaKeeper.stop();
       feeder.stopAll();
       publisher.stop();

@@ -1,5 +1,7 @@
 /** Which ports an installation needs, and whether they can be had: all that are taken are named at once. */
 
+import { randomInt } from 'node:crypto';
+import { createSocket } from 'node:dgram';
 import { createServer } from 'node:net';
 
 import { ContainerOsError } from '../../domain/errors';
@@ -15,6 +17,8 @@ export interface PortNeed {
   readonly what: string;
   /** What chooses another one. */
   readonly flag: string;
+  /** Of TCP, unless this says otherwise. */
+  readonly protocol?: 'udp';
 }
 
 /** What a Consul of this kind listens on; what others use is on the network once there are others. */
@@ -62,12 +66,22 @@ export const portNeeds = (config: Config): readonly PortNeed[] => [
 export const placeOf = ({ host, port }: Pick<PortNeed, 'host' | 'port'>): string =>
   host === '' ? `port ${port}` : `${host}:${port}`;
 
+const inWords = (error: NodeJS.ErrnoException): string =>
+  error.code === 'EADDRINUSE' ? 'is in use' : `cannot be opened (${error.message})`;
+
+const udpPortProblem = (host: string, port: number): Promise<string | undefined> =>
+  new Promise((resolve) => {
+    const socket = createSocket({ type: host.includes(':') ? 'udp6' : 'udp4' });
+    socket.once('error', (error: NodeJS.ErrnoException) => resolve(inWords(error)));
+    socket.bind({ ...(host === '' ? {} : { address: host }), port, exclusive: true }, () =>
+      socket.close(() => resolve(undefined)),
+    );
+  });
+
 const portProblem = (host: string, port: number): Promise<string | undefined> =>
   new Promise((resolve) => {
     const server = createServer();
-    server.once('error', (error: NodeJS.ErrnoException) =>
-      resolve(error.code === 'EADDRINUSE' ? 'is in use' : `cannot be opened (${error.message})`),
-    );
+    server.once('error', (error: NodeJS.ErrnoException) => resolve(inWords(error)));
     // Without a host, Node.js takes every address, and those of IPv4 where there is no IPv6.
     server.listen({ ...(host === '' ? {} : { host }), port, exclusive: true }, () =>
       server.close(() => resolve(undefined)),
@@ -77,8 +91,8 @@ const portProblem = (host: string, port: number): Promise<string | undefined> =>
 /** @throws ContainerOsError `conflict` that names every port that is taken, and the flag that changes it */
 export const checkPorts = async (needs: readonly PortNeed[]): Promise<void> => {
   const problems: string[] = [];
-  for (const { host, port, what, flag } of needs) {
-    const problem = await portProblem(host, port);
+  for (const { host, port, what, flag, protocol } of needs) {
+    const problem = await (protocol === 'udp' ? udpPortProblem : portProblem)(host, port);
     if (problem !== undefined)
       problems.push(`  ${placeOf({ host, port })} for ${what} ${problem}; choose another with ${flag}`);
   }
@@ -100,6 +114,19 @@ export const ingressPortNeeds = (config: IngressConfig): readonly PortNeed[] => 
   },
 ];
 
+/** What it listens on for HTTPS: TCP, and UDP for HTTP/3. */
+export const httpsPortNeeds = (config: IngressConfig): readonly PortNeed[] => {
+  const { httpsPort: port } = config;
+  if (port === undefined) return [];
+  const need = {
+    host: ingressHost(config),
+    port,
+    what: 'HTTPS of hostnames',
+    flag: '--https-port or --no-ingress',
+  };
+  return [need, { ...need, protocol: 'udp' }];
+};
+
 /** The second one is for people who may not use the first, and beside a program that does. */
 const HTTP_PORTS = [80, 8080] as const;
 
@@ -114,4 +141,34 @@ export const chooseHttpPort = async (
   if (!config.ingress) return undefined;
   if (config.httpPort !== undefined) return config.httpPort;
   return (await portProblem(ingressHost(config), first)) === undefined ? first : second;
+};
+
+const HTTPS_PORTS = [443, 8443] as const;
+
+/** As chooseHttpPort, of HTTPS. */
+export const chooseHttpsPort = async (
+  config: Pick<Config, 'ingress' | 'httpsPort' | 'dev' | 'advertiseAddress'>,
+  [first, second]: readonly [number, number] = HTTPS_PORTS,
+): Promise<number | undefined> => {
+  if (!config.ingress) return undefined;
+  if (config.httpsPort !== undefined) return config.httpsPort;
+  const host = ingressHost(config);
+  const problems = await Promise.all([portProblem(host, first), udpPortProblem(host, first)]);
+  return problems.every((problem) => problem === undefined) ? first : second;
+};
+
+/** Between the host ports of replicas and those that the system gives to whoever asks for any. */
+const DOOR_PORTS = { first: 30_000, last: 32_767 } as const;
+const DOOR_TRIES = 50;
+
+/** A free port of the loopback interface, for Caddy's questions to itself. @throws {ContainerOsError} `conflict` */
+export const chooseDoorPort = async (): Promise<number> => {
+  for (let tried = 0; tried < DOOR_TRIES; tried += 1) {
+    const port = randomInt(DOOR_PORTS.first, DOOR_PORTS.last + 1);
+    if ((await portProblem('127.0.0.1', port)) === undefined) return port;
+  }
+  throw new ContainerOsError(
+    'conflict',
+    `No port of 127.0.0.1 from ${DOOR_PORTS.first} to ${DOOR_PORTS.last} is free, and the ingress needs one. See what has them, or start with --no-ingress.`,
+  );
 };

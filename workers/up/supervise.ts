@@ -11,6 +11,7 @@ import { ContainerOsError } from '../../domain/errors';
 import type { GossipTiming } from '../../domain/gossip-profile';
 import { readGossipTiming, writeGossipTiming } from '../cluster/gossip-timing';
 import type { Config } from '../config';
+import { writeDoor } from '../ingress-files';
 import { runDirectory } from '../installation';
 import type { RoleMessage, RolesStatus } from '../role';
 
@@ -18,8 +19,22 @@ import { lockDataDirectory } from './data-directory-lock';
 import { engineLine } from './engine-lines';
 import { caddyCommand, type EngineCommand } from './engines';
 import { openListeningSockets, type ListeningSockets } from './listening-sockets';
-import { checkPorts, chooseHttpPort, ingressPortNeeds, type PortNeed } from './ports';
+import {
+  checkPorts,
+  chooseDoorPort,
+  chooseHttpPort,
+  chooseHttpsPort,
+  httpsPortNeeds,
+  ingressPortNeeds,
+  type PortNeed,
+} from './ports';
 import { endOrphan, superviseProcess, type SupervisedProcess } from './supervised-process';
+
+/** Where hostnames answer on this machine. */
+export interface IngressPorts {
+  readonly http: number;
+  readonly https: number;
+}
 
 /** Roles that are processes of our own; also the subcommands that start them. */
 export const ROLES = ['control-plane', 'node', 'api'] as const;
@@ -44,8 +59,8 @@ export interface Supervision {
   /** By the names that their processes go by. Asked again, it writes their settings again. */
   readonly engines: () => Readonly<Record<string, EngineCommand>>;
   readonly roles: readonly Role[];
-  /** Called once, when all roles are ready. @param took in words @param httpPort of the ingress, if there is one */
-  readonly onReady: (took: string, httpPort: number | undefined) => void;
+  /** Called once, when all roles are ready. @param took in words @param ports of the ingress, if there is one */
+  readonly onReady: (took: string, ports: IngressPorts | undefined) => void;
 }
 
 /**
@@ -68,8 +83,8 @@ export const supervise = async (supervision: Supervision): Promise<number> => {
     refuse = resolve;
   });
 
-  let httpPort: number | undefined;
   let ingressSockets: ListeningSockets | undefined;
+  let ports: IngressPorts | undefined;
 
   const tellApi = () => {
     const status: RolesStatus = {
@@ -79,7 +94,7 @@ export const supervise = async (supervision: Supervision): Promise<number> => {
     processes.find(({ role }) => role === 'api')?.send(status);
     if (notReady.size > 0 || isAnnounced) return;
     isAnnounced = true;
-    supervision.onReady(`${((performance.now() - startedAtMs) / 1000).toFixed(1)} s`, httpPort);
+    supervision.onReady(`${((performance.now() - startedAtMs) / 1000).toFixed(1)} s`, ports);
   };
 
   /** Consul takes a timing at its start only. */
@@ -146,7 +161,9 @@ export const supervise = async (supervision: Supervision): Promise<number> => {
             ...['--data-dir', config.dataDir],
             // All processes of an installation go by one address, also when the machine has another one meanwhile.
             ...['--advertise-address', config.advertiseAddress],
-            ...(httpPort === undefined ? [] : ['--http-port', String(httpPort)]),
+            ...(ports === undefined
+              ? []
+              : ['--http-port', String(ports.http), '--https-port', String(ports.https)]),
           ],
           env: {
             ...process.env,
@@ -173,11 +190,18 @@ export const supervise = async (supervision: Supervision): Promise<number> => {
   try {
     const orphan = { runDirectory: runDirectory(config), mark: config.dataDir };
     await Promise.all(ALL.map((name) => endOrphan({ ...orphan, role: name }, logger)));
-    httpPort = await chooseHttpPort(config);
-    const ingress = httpPort === undefined ? undefined : { ...config, httpPort };
-    const ingressPorts = ingress === undefined ? [] : ingressPortNeeds(ingress);
-    await checkPorts([...supervision.ports, ...ingressPorts]);
-    ingressSockets = await openListeningSockets(ingressPorts);
+    const [httpPort, httpsPort] = [await chooseHttpPort(config), await chooseHttpsPort(config)];
+    ports =
+      httpPort === undefined || httpsPort === undefined ? undefined : { http: httpPort, https: httpsPort };
+    const ingress = ports && { ...config, httpPort: ports.http, httpsPort: ports.https };
+    const given = ingress === undefined ? [] : ingressPortNeeds(ingress);
+    await checkPorts([
+      ...supervision.ports,
+      ...given,
+      ...(ingress === undefined ? [] : httpsPortNeeds(ingress)),
+    ]);
+    ingressSockets = await openListeningSockets(given);
+    if (ingress !== undefined) writeDoor(ingress, await chooseDoorPort());
     await supervision.prepare?.();
     for (const [name, command] of Object.entries(supervision.engines())) startEngine(name, command);
     if (ingress !== undefined) startEngine('caddy', caddyCommand(ingress), ingressSockets);

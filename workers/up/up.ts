@@ -9,23 +9,24 @@ import { localApiUrl } from '../local-api';
 
 import { consulCommand, temporalCommand } from './engines';
 import { portNeeds } from './ports';
-import { ROLES, supervise } from './supervise';
+import { ROLES, supervise, type IngressPorts } from './supervise';
 
 const announceReady = (
   config: Config,
   installation: Installation,
   took: string,
-  httpPort: number | undefined,
+  ports: IngressPorts | undefined,
 ): void => {
   const lines = [
     '',
     `ContainerOS is ready (${took}).`,
     '',
     `  API              http://${config.apiHost}:${config.apiPort}`,
-    ...(httpPort === undefined
+    ...(ports === undefined
       ? []
       : [
-          `  Hostnames        http://NAME.localhost${httpPort === 80 ? '' : `:${httpPort}`}, as "httpPorts" of your microservices say`,
+          `  Hostnames        http://NAME.localhost${ports.http === 80 ? '' : `:${ports.http}`}, as "httpPorts" of your microservices say`,
+          `                   https://NAME.localhost${ports.https === 443 ? '' : `:${ports.https}`}, once containeros trust has been run`,
         ]),
     ...(config.temporalAddress === undefined
       ? [`  Temporal Web UI  http://127.0.0.1:${config.temporalUiPort}`]
@@ -92,8 +93,8 @@ export const up = async (
       ...(config.consulAddress === undefined ? { consul: consulCommand(config) } : {}),
       ...(config.temporalAddress === undefined ? { temporal: temporalCommand(config) } : {}),
     }),
-    onReady: (took, httpPort) => {
-      announceReady(config, installation, took, httpPort);
+    onReady: (took, ports) => {
+      announceReady(config, installation, took, ports);
       if (isJoinable(config)) void announceJoin(config, installation, logger);
     },
   });

@@ -1,11 +1,18 @@
 /** On which port hostnames answer. */
 
+import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { createServer } from 'node:net';
 import type { AddressInfo } from 'node:net';
 
 import { parseConfig } from '../../../../workers/config';
-import { chooseHttpPort } from '../../../../workers/up/ports';
+import {
+  checkPorts,
+  chooseDoorPort,
+  chooseHttpPort,
+  chooseHttpsPort,
+  httpsPortNeeds,
+} from '../../../../workers/up/ports';
 
 const config = (...flags: readonly string[]) => parseConfig(['--dev', ...flags], {}, true);
 
@@ -26,4 +33,29 @@ test('a port that was asked for is kept, and without an ingress there is none', 
 
 test('what is no port is refused', () => {
   expect(() => config('--http-port', '0')).toThrow('--http-port must be a port from 1 to 65535, not 0');
+});
+
+test('HTTPS needs the port of TCP and that of UDP, or has the other one', async () => {
+  const socket = createSocket('udp4').bind(0, '127.0.0.1');
+  await once(socket, 'listening');
+  const { port } = socket.address();
+  expect(await chooseHttpsPort(config(), [port, 8443])).toBe(8443);
+  expect(await chooseHttpsPort(config('--https-port', '8181'))).toBe(8181);
+  expect(await chooseHttpsPort(config('--no-ingress'))).toBeUndefined();
+  const needs = httpsPortNeeds({ ...config('--https-port', String(port)), httpPort: 8080 });
+  await expect(checkPorts(needs)).rejects.toThrow(
+    `127.0.0.1:${port} for HTTPS of hostnames is in use; choose another with --https-port or --no-ingress`,
+  );
+  socket.close();
+  await once(socket, 'close');
+  expect(await chooseHttpsPort(config(), [port, 8443])).toBe(port);
+});
+
+test('the port of the door is free, and neither one of a replica nor one that the system gives away', async () => {
+  const port = await chooseDoorPort();
+  expect(port).toBeGreaterThanOrEqual(30_000);
+  expect(port).toBeLessThan(32_768);
+  const server = createServer().listen(port, '127.0.0.1');
+  await once(server, 'listening');
+  server.close();
 });

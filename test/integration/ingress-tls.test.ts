@@ -1,0 +1,571 @@
+/**
+ * HTTPS of the ingress with a real Caddy and a real Consul: certificates count from the next handshake on, without a new
+ * configuration, and Caddy asks nobody for any.
+ */
+
+import { spawn, type ChildProcess } from 'node:child_process';
+import { createSocket } from 'node:dgram';
+import { once } from 'node:events';
+import { mkdtempSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { connect as connectHttp2 } from 'node:http2';
+import { createServer, type Server } from 'node:http';
+import { request as httpsRequest } from 'node:https';
+import { createServer as createNetServer, type AddressInfo, type Server as NetServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { text as readText } from 'node:stream/consumers';
+import { connect as connectTls, type PeerCertificate } from 'node:tls';
+
+import pino from 'pino';
+
+import { createCertificateStore } from '../../adapters/certificates/certificate-store';
+import { createHostnameAuthority, issueForHostname } from '../../adapters/certificates/hostname-authority';
+import { createSealer, generateClusterKey, type Sealer } from '../../adapters/certificates/seal';
+import { createConsulClient, type ConsulClient } from '../../adapters/consul/consul-client';
+import { createDocumentWriter } from '../../adapters/consul/document-writer';
+import { createKeyValueStore } from '../../adapters/consul/kv-store';
+import { createKvStore } from '../../adapters/consul/watch-kv';
+import { readMembers, watchMembers } from '../../adapters/consul/watch-members';
+import type { DocumentWriter } from '../../adapters/document-writer';
+import { createCaddyAdmin } from '../../adapters/ingress/caddy-admin';
+import { adminSocket } from '../../adapters/ingress/caddy-config';
+import { openCertificateFiles } from '../../adapters/ingress/certificate-files';
+import { openPlaceFiles } from '../../adapters/ingress/place-files';
+import type { CertificateMaterial, CertificateStore, HttpChallenge } from '../../contracts/certificates';
+import type { AuthorityMaterial } from '../../contracts/hostname-authority';
+import type { KeyValueStore } from '../../contracts/key-value-store';
+import { certificateKvKey, hostnameKvKey, httpChallengeKvKey, replicaKvKey } from '../../contracts/kv';
+import { parseConfig } from '../../workers/config';
+import { caddySettings, ingressConfigFile, writeDoor } from '../../workers/ingress-files';
+import { createCertificateKeeper, type CertificateKeeper } from '../../workers/node/certificate-keeper';
+import { createIngressKeeper, type IngressKeeper } from '../../workers/node/ingress-keeper';
+import { caddyCommand } from '../../workers/up/engines';
+import { chooseDoorPort } from '../../workers/up/ports';
+import { buildReplica } from '../support/builders';
+import { createTestAuthority, type TestAuthority } from '../support/certificates';
+import { createConsulServer, type ConsulServer } from '../support/consul';
+import { httpRequest, type HttpAnswer } from '../support/http';
+import { engineVariables } from '../support/programs';
+import { eventually } from '../support/wait';
+
+const logger = pino({ level: 'silent' });
+
+let consul: ConsulServer;
+let consulClient: ConsulClient;
+let store: KeyValueStore;
+let documents: DocumentWriter;
+let certificates: CertificateStore;
+let nodeId: string;
+let dataDir: string;
+let httpPort: number;
+let httpsPort: number;
+let caddy: ChildProcess | undefined;
+let caddyLog = '';
+let keeper: IngressKeeper | undefined;
+let certificateKeeper: CertificateKeeper | undefined;
+let trouble: string | undefined = 'not started';
+let loads = 0;
+let authority: AuthorityMaterial;
+let publicAuthority: TestAuthority;
+let backend: Server;
+let backendPort: number;
+/** In place of the authority that Caddy must never ask. */
+let trap: NetServer;
+let trapped = 0;
+const clusterKey = generateClusterKey();
+const sealer: Sealer = createSealer(clusterKey);
+let asked: boolean[] = [];
+
+const freePort = async (): Promise<number> => {
+  const probe = createNetServer().listen(0, '127.0.0.1');
+  await once(probe, 'listening');
+  const { port } = probe.address() as AddressInfo;
+  probe.close();
+  await once(probe, 'close');
+  return port;
+};
+
+const configOf = () => ({
+  ...parseConfig(
+    ['--data-dir', dataDir, '--dev', '--http-port', String(httpPort), '--https-port', String(httpsPort)],
+    engineVariables(),
+    true,
+  ),
+  httpPort,
+});
+
+const directory = (): string => caddySettings(configOf()).directory;
+
+/** With the trap where nobody is. */
+const trapIn = (config: string): string =>
+  config.replaceAll('127.0.0.1:1/', `127.0.0.1:${(trap.address() as AddressInfo).port}/`);
+
+const startCaddy = (): void => {
+  const { command, args, env } = caddyCommand(configOf());
+  const file = ingressConfigFile(configOf());
+  writeFileSync(file, trapIn(readFileSync(file, 'utf8')));
+  caddy = spawn(command, args, { stdio: ['ignore', 'ignore', 'pipe'], env: { ...process.env, ...env } });
+  caddy.stderr?.setEncoding('utf8').on('data', (chunk: string) => (caddyLog += chunk));
+};
+
+const killCaddy = async (): Promise<void> => {
+  if (caddy === undefined) return;
+  const gone = once(caddy, 'exit');
+  caddy.kill('SIGKILL');
+  await gone;
+};
+
+const startKeepers = (): void => {
+  const settings = caddySettings(configOf());
+  const admin = createCaddyAdmin(adminSocket(settings.directory));
+  keeper = createIngressKeeper({
+    nodeId,
+    settings,
+    configFile: ingressConfigFile(configOf()),
+    kv: createKvStore(consulClient),
+    watchMembers: (handlers) => watchMembers(consulClient, handlers),
+    documents,
+    admin: {
+      load: async (config) => {
+        loads += 1;
+        await admin.load(trapIn(config));
+      },
+    },
+    files: openPlaceFiles(settings.directory),
+    onState: (reason) => (trouble = reason),
+    logger,
+  });
+  certificateKeeper = createCertificateKeeper({
+    kv: createKvStore(consulClient),
+    files: openCertificateFiles(settings.directory),
+    openSealer: ({ isAnew }) => {
+      asked.push(isAnew);
+      return Promise.resolve(sealer);
+    },
+    nowMs: Date.now,
+    logger,
+  });
+  keeper.start();
+  certificateKeeper.start();
+};
+
+const stopKeepers = (): void => {
+  keeper?.stop();
+  certificateKeeper?.stop();
+};
+
+const serve = async (...hostnames: readonly string[]): Promise<void> => {
+  const name = `s${hostnames[0]?.replaceAll('.', '-') ?? ''}`;
+  const port = {
+    container: 'main',
+    port: 80,
+    protocol: 'tcp' as const,
+    address: '127.0.0.1',
+    hostPort: backendPort,
+    serviceId: `${name}-main-80`,
+    hostnames,
+  };
+  const one = buildReplica(`${name}-1`, nodeId, { name, ports: [port] });
+  await Promise.all([
+    documents.put(replicaKvKey(one, one.id), one),
+    ...hostnames.map((hostname) => documents.put(hostnameKvKey(hostname), { project: 'default', name })),
+  ]);
+  const last = hostnames.at(-1) ?? '';
+  await eventually(
+    async () =>
+      expect(
+        (await httpRequest(`http://127.0.0.1:${httpPort}/`, { headers: { host: last } })).status,
+      ).not.toBe(404),
+    { describe: `${last} is routed` },
+  );
+};
+
+const internal = (hostname: string): Promise<CertificateMaterial> =>
+  issueForHostname({ authority, hostname, nowMs: Date.now() });
+
+const publicFor = (names: readonly string[], validForMs?: number): CertificateMaterial => {
+  const { certificatePem, keyPem } = publicAuthority.issue({
+    commonName: 'public',
+    organisation: 'o',
+    alternativeNames: names.map((name) => `DNS:${name}`),
+    ...(validForMs === undefined ? {} : { validForMs }),
+  });
+  return { chainPem: `${certificatePem}${publicAuthority.certificatePem}`, keyPem };
+};
+
+const give = async (
+  hostname: string,
+  material: CertificateMaterial,
+  source: 'internal' | 'acme' | 'uploaded' = 'internal',
+): Promise<string> => (await certificates.write({ hostname, source, ...material })).fingerprint;
+
+/** The certificate that a server shows, whoever vouches for it; rejects when it shows none. */
+const shown = (hostname: string | undefined): Promise<PeerCertificate> =>
+  new Promise((resolve, reject) => {
+    const socket = connectTls({
+      host: '127.0.0.1',
+      port: httpsPort,
+      rejectUnauthorized: false,
+      ...(hostname === undefined ? {} : { servername: hostname }),
+    });
+    socket.once('secureConnect', () => {
+      resolve(socket.getPeerCertificate());
+      socket.destroy();
+    });
+    socket.once('error', reject);
+  });
+
+const fingerprintOf = (certificate: PeerCertificate): string =>
+  certificate.fingerprint256.replaceAll(':', '').toLowerCase();
+
+const shows = (hostname: string, fingerprint: string): Promise<void> =>
+  eventually(async () => expect(fingerprintOf(await shown(hostname))).toBe(fingerprint), {
+    describe: `${hostname} is answered with its certificate`,
+  });
+
+/** As a client does that trusts only this authority, and checks the name. */
+const askStrictly = (hostname: string, ca: string, path = '/'): Promise<HttpAnswer> =>
+  new Promise((resolve, reject) => {
+    const request = httpsRequest(
+      {
+        host: '127.0.0.1',
+        port: httpsPort,
+        path,
+        ca,
+        servername: hostname,
+        headers: { host: hostname },
+        agent: false,
+      },
+      (response) => {
+        readText(response).then(
+          (text) =>
+            resolve({ status: response.statusCode ?? 0, headers: response.headers, text, body: text }),
+          reject,
+        );
+      },
+    );
+    request.on('error', reject);
+    request.end();
+  });
+
+const askPlainly = (hostname: string, path = '/', method = 'GET'): Promise<HttpAnswer> =>
+  httpRequest(`http://127.0.0.1:${httpPort}${path}`, { method, headers: { host: hostname } });
+
+beforeAll(async () => {
+  consul = await createConsulServer();
+  consul.start();
+  consulClient = createConsulClient({ address: consul.address });
+  documents = createDocumentWriter(consulClient);
+  store = createKeyValueStore({ address: consul.address }, (message) => {
+    throw new Error(message);
+  });
+  certificates = createCertificateStore({
+    store,
+    sealer,
+    nowMs: Date.now,
+    onUnreadable: (message) => {
+      throw new Error(message);
+    },
+  });
+  nodeId = await eventually(
+    async () => {
+      const [first] = (await readMembers(consulClient)).keys();
+      if (first === undefined) throw new Error('there is no member yet');
+      return first;
+    },
+    { describe: 'Consul has a leader' },
+  );
+  authority = await createHostnameAuthority({ clusterId: 'c1', nowMs: Date.now() });
+  publicAuthority = createTestAuthority('Public Trust');
+  backend = createServer((request, response) => response.end(JSON.stringify(request.headers)));
+  backend.listen(0, '127.0.0.1');
+  await once(backend, 'listening');
+  backendPort = (backend.address() as AddressInfo).port;
+  trap = createNetServer((socket) => {
+    trapped += 1;
+    socket.destroy();
+  }).listen(0, '127.0.0.1');
+  await once(trap, 'listening');
+  dataDir = mkdtempSync(join(tmpdir(), 'containeros-ingress-tls-'));
+  [httpPort, httpsPort] = [await freePort(), await freePort()];
+  writeDoor(configOf(), await chooseDoorPort());
+  startCaddy();
+  startKeepers();
+  await eventually(() => expect(trouble).toBeUndefined());
+}, 60_000);
+
+afterAll(async () => {
+  stopKeepers();
+  await killCaddy();
+  backend?.close();
+  backend?.closeAllConnections();
+  trap?.close();
+  publicAuthority?.dispose();
+  store?.close();
+  consulClient?.close();
+  await consul?.kill();
+  consul?.dispose();
+  rmSync(dataDir, { recursive: true, force: true });
+}, 30_000);
+
+test('a private name answers over HTTPS to who trusts the root, over HTTP as before, and says what it is', async () => {
+  await serve('hello.localhost');
+  const startedAt = performance.now();
+  await shows('hello.localhost', await give('hello.localhost', await internal('hello.localhost')));
+  expect(performance.now() - startedAt).toBeLessThan(1_000);
+  const secure = await askStrictly('hello.localhost', authority.certificatePem);
+  expect(secure.status).toBe(200);
+  expect(JSON.parse(secure.text)).toMatchObject({
+    host: 'hello.localhost',
+    'x-forwarded-for': '127.0.0.1',
+    'x-forwarded-host': 'hello.localhost',
+    'x-forwarded-proto': 'https',
+  });
+  expect(secure.headers).not.toHaveProperty('strict-transport-security');
+  const plain = await askPlainly('hello.localhost');
+  expect(plain.status).toBe(200);
+  expect(JSON.parse(plain.text)).toMatchObject({ 'x-forwarded-proto': 'http' });
+  await expect(askStrictly('hello.localhost', publicAuthority.certificatePem)).rejects.toThrow();
+});
+
+test('HTTP/2 answers, and HTTP/3 is offered and listened for', async () => {
+  const session = connectHttp2(`https://127.0.0.1:${httpsPort}`, {
+    ca: authority.certificatePem,
+    servername: 'hello.localhost',
+  });
+  try {
+    const stream = session.request({ ':authority': 'hello.localhost', ':path': '/' });
+    const [headers] = (await once(stream, 'response')) as [Record<string, unknown>];
+    expect(session.alpnProtocol).toBe('h2');
+    expect(headers[':status']).toBe(200);
+    expect(headers['alt-svc']).toContain(`h3=":${httpsPort}"`);
+  } finally {
+    session.destroy();
+  }
+  // A version that nobody speaks is answered with those that are spoken (RFC 9000, 6).
+  const socket = createSocket('udp4');
+  const packet = Buffer.alloc(1_200);
+  packet.set([0xc0, 0x1a, 0x2a, 0x3a, 0x4a, 8, 1, 2, 3, 4, 5, 6, 7, 8, 0]);
+  socket.send(packet, httpsPort, '127.0.0.1');
+  const [answer] = (await once(socket, 'message')) as [Buffer];
+  socket.close();
+  expect(answer.subarray(1, 5).readUInt32BE()).toBe(0);
+  expect(answer.includes(Buffer.from([0, 0, 0, 1]), 5)).toBe(true);
+});
+
+test('a name without a certificate, none at all, and one that leads elsewhere, are refused, and nobody is asked', async () => {
+  const before = loads;
+  for (const name of [
+    'unknown.example.com',
+    'nobody.localhost',
+    '..',
+    'a..b',
+    'x/../hello.localhost',
+    '*',
+    'exact',
+  ]) {
+    await expect(shown(name)).rejects.toThrow(/internal error|alert/);
+  }
+  await expect(shown(undefined)).rejects.toThrow(/internal error|alert/);
+  expect(trapped).toBe(0);
+  expect(loads).toBe(before);
+  expect(caddyLog).not.toContain(caddySettings(configOf()).https?.door.password);
+});
+
+test('the door gives nothing to who does not know its password', async () => {
+  const { door } = caddySettings(configOf()).https ?? {};
+  if (door === undefined) throw new Error('there is no door');
+  const knock = (path: string, password?: string) =>
+    httpRequest(`http://127.0.0.1:${door.port}${path}`, {
+      headers:
+        password === undefined
+          ? {}
+          : { authorization: `Basic ${Buffer.from(`caddy:${password}`).toString('base64')}` },
+    });
+  const path = '/?server_name=hello.localhost';
+  expect((await knock(path)).status).toBe(403);
+  expect((await knock(path, 'guessed')).status).toBe(403);
+  expect((await knock('/exact/hello.localhost')).status).toBe(403);
+  expect((await knock(path, door.password)).text).toContain('PRIVATE KEY');
+  for (const name of [
+    '..%2Fdoor',
+    '%2e%2e/door',
+    'exact%2Fhello.localhost',
+    '%2A',
+    'hello.localhost%00',
+    '',
+  ]) {
+    expect((await knock(`/?server_name=${name}`, door.password)).status).toBe(204);
+  }
+  for (const [name, mode] of [
+    ['door', 0o600],
+    ['caddy.json', 0o600],
+    ['certificates/exact/hello.localhost', 0o600],
+    ['certificates/exact', 0o700],
+  ] as const) {
+    expect([name, statSync(join(directory(), name)).mode & 0o777]).toEqual([name, mode]);
+  }
+});
+
+test('a wildcard answers for what has no certificate of its own, one label deep', async () => {
+  const wide = await give(
+    '*.wide.example.com',
+    publicFor(['*.wide.example.com', 'wide.example.com']),
+    'acme',
+  );
+  await shows('a.wide.example.com', wide);
+  await shows('wide.example.com', wide);
+  await expect(shown('a.b.wide.example.com')).rejects.toThrow();
+  const own = await give('b.wide.example.com', publicFor(['b.wide.example.com']), 'acme');
+  await shows('b.wide.example.com', own);
+  await certificates.remove('b.wide.example.com');
+  await shows('b.wide.example.com', wide);
+});
+
+test('plain HTTP of a public name is redirected as soon as there is a certificate, and not before', async () => {
+  await serve('shop.example.com', 'www.shop.example.com');
+  expect((await askPlainly('shop.example.com')).status).toBe(200);
+  // One of the cluster's own, which nobody has to trust.
+  await shows('shop.example.com', await give('shop.example.com', await internal('shop.example.com')));
+  expect((await askPlainly('shop.example.com')).status).toBe(200);
+  await give('shop.example.com', publicFor(['shop.example.com']), 'acme');
+  await eventually(async () => expect((await askPlainly('shop.example.com')).status).toBe(308));
+  const redirected = await askPlainly('shop.example.com', '/a/b?c=%2F&d=1', 'POST');
+  expect([redirected.status, redirected.headers.location]).toEqual([
+    308,
+    `https://shop.example.com:${httpsPort}/a/b?c=%2F&d=1`,
+  ]);
+  expect((await askStrictly('shop.example.com', publicAuthority.certificatePem)).status).toBe(200);
+  expect((await askPlainly('www.shop.example.com')).status).toBe(200);
+  await certificates.remove('shop.example.com');
+  await eventually(async () => expect((await askPlainly('shop.example.com')).status).toBe(200));
+});
+
+test('a private name is not redirected, whoever vouches for it', async () => {
+  await serve('git.internal');
+  await shows('git.internal', await give('git.internal', publicFor(['git.internal']), 'uploaded'));
+  expect((await askPlainly('git.internal')).status).toBe(200);
+});
+
+test('what is expired is not shown before what is valid, and leads nobody to it', async () => {
+  await serve('old.example.com');
+  const valid = await give('*.example.com', publicFor(['*.example.com']), 'acme');
+  const expired = publicFor(['old.example.com'], -3_600_000);
+  const late = await give('old.example.com', expired, 'uploaded');
+  await eventually(async () => expect((await askPlainly('old.example.com')).status).toBe(308));
+  await shows('old.example.com', valid);
+  await certificates.remove('*.example.com');
+  // Rather that than nothing: whoever asks is told what is wrong.
+  await shows('old.example.com', late);
+  await eventually(async () => expect((await askPlainly('old.example.com')).status).toBe(200));
+});
+
+test('a certificate that ends gives way at that time', async () => {
+  const wide = await give('*.ending.example.com', publicFor(['*.ending.example.com']), 'acme');
+  const short = await give('a.ending.example.com', publicFor(['a.ending.example.com'], 3_000), 'acme');
+  await shows('a.ending.example.com', short);
+  await shows('a.ending.example.com', wide);
+});
+
+test('challenges are answered for their hostname, before redirects and replicas, until they end', async () => {
+  await serve('challenged.example.com');
+  const challenge: HttpChallenge = {
+    token: 'token_-1',
+    hostname: 'challenged.example.com',
+    keyAuthorization: 'token_-1.thumbprint',
+    expiresAtMs: Date.now() + 60_000,
+  };
+  const put = (one: HttpChallenge) =>
+    store.transact([{ kind: 'set', key: httpChallengeKvKey(one.token), value: one }]);
+  await give('challenged.example.com', publicFor(['challenged.example.com']), 'acme');
+  await eventually(async () => expect((await askPlainly('challenged.example.com')).status).toBe(308));
+  await put(challenge);
+  const path = '/.well-known/acme-challenge/token_-1';
+  await eventually(async () =>
+    expect((await askPlainly('challenged.example.com', path)).text).toBe('token_-1.thumbprint'),
+  );
+  expect((await askPlainly('hello.localhost', path)).text).toContain('x-forwarded-proto');
+  expect((await askPlainly('nobody.example.com', path)).status).toBe(404);
+  expect((await askPlainly('challenged.example.com', `${path}x`)).status).toBe(308);
+  expect(
+    (await askPlainly('challenged.example.com', '/.well-known/acme-challenge/..%2ftoken_-1')).status,
+  ).toBe(308);
+  await put({ ...challenge, expiresAtMs: Date.now() + 500 });
+  await eventually(async () => expect((await askPlainly('challenged.example.com', path)).status).toBe(308));
+});
+
+test('what cannot be opened takes nothing from others, and the key is asked for again once', async () => {
+  asked = [];
+  const stranger = createCertificateStore({
+    store,
+    sealer: createSealer(generateClusterKey()),
+    nowMs: Date.now,
+    onUnreadable: () => undefined,
+  });
+  await stranger.write({
+    hostname: 'strange.localhost',
+    source: 'internal',
+    ...(await internal('strange.localhost')),
+  });
+  await shows('fine.localhost', await give('fine.localhost', await internal('fine.localhost')));
+  await shows('fine2.localhost', await give('fine2.localhost', await internal('fine2.localhost')));
+  await expect(shown('strange.localhost')).rejects.toThrow();
+  expect(asked).toEqual([true]);
+  await certificates.remove('strange.localhost');
+});
+
+test('handshakes under load notice nothing of 1,000 changes of certificates', async () => {
+  await shows('hello.localhost', await give('hello.localhost', await internal('hello.localhost')));
+  const before = loads;
+  const failures: string[] = [];
+  const seen = new Set<string>();
+  let isDone = false;
+  let handshakes = 0;
+  const client = async (): Promise<void> => {
+    while (!isDone) {
+      try {
+        seen.add(fingerprintOf(await shown('hello.localhost')));
+        handshakes += 1;
+      } catch (error) {
+        failures.push((error as Error).message);
+      }
+    }
+  };
+  const clients = Promise.all([client(), client(), client(), client()]);
+  const [one, two, other] = [
+    await internal('hello.localhost'),
+    await internal('hello.localhost'),
+    await internal('busy.localhost'),
+  ];
+  let last = '';
+  for (let change = 0; change < 500; change += 1) {
+    last = await give('hello.localhost', change % 2 === 0 ? one : two);
+    if (change % 2 === 0) await give('busy.localhost', other);
+    else await certificates.remove('busy.localhost');
+  }
+  await shows('hello.localhost', last);
+  isDone = true;
+  await clients;
+  expect(failures).toEqual([]);
+  expect(handshakes).toBeGreaterThan(100);
+  expect(seen.size).toBeGreaterThanOrEqual(2);
+  expect(loads).toBe(before);
+}, 120_000);
+
+test('a Caddy that is killed comes back with all certificates while the keepers and Consul are away', async () => {
+  const kept = await give('kept.localhost', await internal('kept.localhost'));
+  await shows('kept.localhost', kept);
+  stopKeepers();
+  await killCaddy();
+  startCaddy();
+  await shows('kept.localhost', kept);
+  await certificates.remove('kept.localhost');
+  expect(readdirSync(join(directory(), 'certificates', 'exact'))).toContain('kept.localhost');
+  startKeepers();
+  await eventually(async () => expect(await shown('kept.localhost').catch(() => 'refused')).toBe('refused'));
+  expect(await store.get(certificateKvKey('kept.localhost'))).toBeUndefined();
+});
+
+test('nobody was asked for a certificate', () => {
+  expect(trapped).toBe(0);
+});
