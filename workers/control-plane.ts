@@ -26,6 +26,7 @@ import { ContainerOsError } from '../domain/errors';
 import type { ObservedReplica } from '../domain/model';
 
 import { consulOf } from './cluster/head-files';
+import { keepInternalCertificates } from './cluster/hostname-authority';
 import { temporalAddressOf, type Config } from './config';
 import { entitiesOf, pullsAheadBy } from './entities';
 import { ensureSearchAttributes } from './search-attributes';
@@ -78,6 +79,9 @@ export const startControlPlane = (
     randomSuffix,
   });
 
+  const internalCertificates = keepInternalCertificates(config, { kv: createKvStore(consul), store, logger });
+  internalCertificates.start();
+
   const options = async (connection: NativeConnection): Promise<WorkerOptions> => {
     const client = new Client({ connection, namespace: config.temporalNamespace });
     await ensureSearchAttributes(connection, config.temporalNamespace);
@@ -127,6 +131,7 @@ export const startControlPlane = (
   return {
     stop: async () => {
       await worker.stop();
+      internalCertificates.stop();
       view.close();
       store.close();
       consul.close();

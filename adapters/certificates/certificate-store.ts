@@ -35,6 +35,19 @@ export const openCertificate = (
   return { chainPem, keyPem };
 };
 
+export interface OwnCertificateStore extends CertificateStore {
+  /**
+   * Keeps one of the cluster's own, unless people or a public authority have given one meanwhile.
+   *
+   * @returns undefined when they have
+   */
+  writeInternal(
+    certificate: { readonly hostname: string } & CertificateMaterial,
+  ): Promise<Certificate | undefined>;
+  /** Removes it as long as it is one of the cluster's own. */
+  removeInternal(hostname: string): Promise<void>;
+}
+
 /**
  * @throws {Error} from `write`: when the chain or the key cannot be read, or do not belong together: who writes has seen
  *   to that; otherwise as of KeyValueStore
@@ -44,43 +57,79 @@ export const createCertificateStore = ({
   sealer,
   nowMs,
   onUnreadable,
-}: CertificateStoreDeps): CertificateStore => ({
-  read: async (hostname) => {
-    const found = (await store.get<Certificate>(certificateKvKey(hostname)))?.value;
-    if (found === undefined) return undefined;
-    try {
-      return { ...found, ...openCertificate(sealer, found) };
-    } catch (error) {
-      onUnreadable((error as Error).message);
-      return undefined;
-    }
-  },
-
-  list: async () => (await store.list<Certificate>(KV_PREFIX.certificates)).map(({ value }) => value),
-
-  write: async ({ hostname, source, directory, chainPem, keyPem }) => {
-    const certificate = readChain(chainPem);
+}: CertificateStoreDeps): OwnCertificateStore => {
+  const sealed = ({
+    hostname,
+    source,
+    directory,
+    chainPem,
+    keyPem,
+  }: Parameters<CertificateStore['write']>[0]) => {
+    const read = readChain(chainPem);
     const key = createPrivateKey(keyPem);
-    if (!certificate.checkPrivateKey(key)) {
+    if (!read.checkPrivateKey(key)) {
       throw new Error(`the key for ${hostname} is not that of its certificate`);
     }
     const material: CertificateMaterial = {
       chainPem,
       keyPem: key.export({ type: 'pkcs8', format: 'pem' }) as string,
     };
-    const written: Certificate = {
+    const certificate: Certificate = {
       hostname,
-      ...describeCertificate(certificate),
+      ...describeCertificate(read),
       source,
       ...(directory === undefined ? {} : { directory }),
       sealed: sealer.seal(JSON.stringify(material), hostname),
       updatedAtMs: nowMs(),
     };
-    await store.transact([{ kind: 'set', key: certificateKvKey(hostname), value: written }]);
-    return written;
-  },
+    return certificate;
+  };
 
-  remove: async (hostname) => {
-    await store.transact([{ kind: 'delete', key: certificateKvKey(hostname) }]);
-  },
-});
+  return {
+    read: async (hostname) => {
+      const found = (await store.get<Certificate>(certificateKvKey(hostname)))?.value;
+      if (found === undefined) return undefined;
+      try {
+        return { ...found, ...openCertificate(sealer, found) };
+      } catch (error) {
+        onUnreadable((error as Error).message);
+        return undefined;
+      }
+    },
+
+    list: async () => (await store.list<Certificate>(KV_PREFIX.certificates)).map(({ value }) => value),
+
+    write: async (given) => {
+      const value = sealed(given);
+      await store.transact([{ kind: 'set', key: certificateKvKey(value.hostname), value }]);
+      return value;
+    },
+
+    writeInternal: async (given) => {
+      const key = certificateKvKey(given.hostname);
+      const found = await store.get<Certificate>(key);
+      if (found?.value !== undefined && found.value.source !== 'internal') return undefined;
+      const value = sealed({ ...given, source: 'internal' });
+      const { kind } = await store.transact([
+        found === undefined
+          ? { kind: 'create', key, value }
+          : { kind: 'replace', key, value, ifIndex: found.index },
+      ]);
+      return kind === 'written' ? value : undefined;
+    },
+
+    removeInternal: async (hostname) => {
+      const key = certificateKvKey(hostname);
+      const found = await store.get<Certificate>(key);
+      if (found?.value?.source !== 'internal') return;
+      await store.transact([
+        { kind: 'unchanged', key, index: found.index },
+        { kind: 'delete', key },
+      ]);
+    },
+
+    remove: async (hostname) => {
+      await store.transact([{ kind: 'delete', key: certificateKvKey(hostname) }]);
+    },
+  };
+};

@@ -1,0 +1,198 @@
+/**
+ * Has every private hostname of a known microservice a certificate of the cluster's own authority, and in time a new one.
+ *
+ * Invariants: what people gave, or a public authority, is never replaced; nothing is issued or removed before it is known
+ * what there is; several control planes may do this at once, and the last one written counts; what failed is done again.
+ */
+
+import { X509Certificate } from 'node:crypto';
+
+import type { Logger } from 'pino';
+
+import type { OwnCertificateStore } from '../adapters/certificates/certificate-store';
+import { readChain } from '../adapters/certificates/read-chain';
+import { pause } from '../adapters/pause';
+import type { Certificate, CertificateMaterial } from '../contracts/certificates';
+import { createDocumentReader } from '../contracts/documents';
+import type { AuthorityMaterial } from '../contracts/hostname-authority';
+import { KV_PREFIX } from '../contracts/kv';
+import type { KvStore } from '../contracts/kv-store';
+import { authorityFor } from '../domain/ingress/authority-for';
+import { createLimiter } from '../domain/limiter';
+
+import { createTroubles } from './troubles';
+
+const FIRST_RETRY_MS = 100;
+const LAST_RETRY_MS = 5_000;
+const LONGEST_WAIT_MS = 3_600_000;
+const ISSUED_AT_ONCE = 8;
+/** Not more often, whatever its times say: at the end of the root they are short. */
+const AT_LEAST_MS = 3_600_000;
+
+/** When a third of its time is left, milliseconds since the epoch. */
+const renewalDueMs = ({ notBeforeMs, notAfterMs, updatedAtMs }: Certificate): number =>
+  Math.max(notAfterMs - (notAfterMs - notBeforeMs) / 3, updatedAtMs + AT_LEAST_MS);
+
+export interface InternalCertificates {
+  start(): void;
+  stop(): void;
+}
+
+export interface InternalCertificatesDeps {
+  readonly kv: Pick<KvStore, 'watch'>;
+  readonly certificates: Pick<OwnCertificateStore, 'read' | 'writeInternal' | 'removeInternal'>;
+  /** Opens it, each time: another control plane may have made another one. */
+  readonly openAuthority: () => Promise<AuthorityMaterial>;
+  readonly issue: (request: {
+    readonly authority: AuthorityMaterial;
+    readonly hostname: string;
+    readonly nowMs: number;
+  }) => Promise<CertificateMaterial>;
+  /** For development: of all hostnames. */
+  readonly isInternalOnly: boolean;
+  readonly nowMs: () => number;
+  readonly logger: Logger;
+}
+
+export const createInternalCertificates = (deps: InternalCertificatesDeps): InternalCertificates => {
+  const { kv, certificates, nowMs, logger } = deps;
+  const troubles = createTroubles(logger);
+  const stopped = new AbortController();
+  const limiter = createLimiter(ISSUED_AT_ONCE);
+  const hostnames = new Set<string>();
+  const known = new Map<string, Certificate>();
+  const unread = new Set<string>(['hostnames', 'certificates']);
+  /** Fingerprints of certificates that were seen to be of the authority that there is. */
+  const own = new Set<string>();
+  let ownRoot: string | undefined;
+  let wake: () => void = () => undefined;
+  let isStale = false;
+
+  const read = createDocumentReader((message) => logger.error(message));
+  const heard = (what: string): void => {
+    unread.delete(what);
+    isStale = true;
+    wake();
+  };
+  const unreachable = (error: unknown): void =>
+    logger.debug({ err: error }, 'hostnames without certificates cannot be followed in Consul');
+  const nameIn = (key: string, prefix: string): string => key.slice(prefix.length);
+
+  const follow = () => [
+    kv.watch(KV_PREFIX.hostnames, {
+      changed: ({ changed, removed }) => {
+        for (const { key } of changed) hostnames.add(nameIn(key, KV_PREFIX.hostnames));
+        for (const key of removed) hostnames.delete(nameIn(key, KV_PREFIX.hostnames));
+        heard('hostnames');
+      },
+      unreachable,
+    }),
+    kv.watch(KV_PREFIX.certificates, {
+      changed: ({ changed, removed }) => {
+        for (const stored of changed) {
+          const certificate = read('certificates', stored);
+          const name = nameIn(stored.key, KV_PREFIX.certificates);
+          if (certificate === undefined) known.delete(name);
+          else known.set(name, certificate);
+        }
+        for (const key of removed) known.delete(nameIn(key, KV_PREFIX.certificates));
+        heard('certificates');
+      },
+      unreachable,
+    }),
+  ];
+
+  /** Whether it was signed by the authority that there is, and can be opened with the key that there is. */
+  const isOwn = async (certificate: Certificate, root: X509Certificate): Promise<boolean> => {
+    if (own.has(certificate.fingerprint)) return true;
+    const opened = await certificates.read(certificate.hostname);
+    if (opened === undefined || !readChain(opened.chainPem).verify(root.publicKey)) return false;
+    own.add(opened.fingerprint);
+    return true;
+  };
+
+  const turn = async (): Promise<number | undefined> => {
+    const now = nowMs();
+    const wanted = [...hostnames].filter(
+      (hostname) => authorityFor(hostname, deps.isInternalOnly) === 'internal',
+    );
+    const isWanted = new Set(wanted);
+    const surplus = [...known.values()].filter(
+      ({ hostname, source }) => source === 'internal' && !isWanted.has(hostname),
+    );
+    // It is made at the first start, so that people can have it trusted before they need it.
+    if (wanted.length + surplus.length === 0 && ownRoot !== undefined) return undefined;
+    const authority = await deps.openAuthority();
+    if (ownRoot !== authority.certificatePem) own.clear();
+    ownRoot = authority.certificatePem;
+    const root = new X509Certificate(authority.certificatePem);
+    const keep = async (hostname: string): Promise<number | undefined> => {
+      const found = known.get(hostname);
+      if (found !== undefined && found.source !== 'internal') return undefined;
+      if (found !== undefined && renewalDueMs(found) > now && (await isOwn(found, root))) {
+        return renewalDueMs(found);
+      }
+      const material = await deps.issue({ authority, hostname, nowMs: now });
+      const written = await certificates.writeInternal({ hostname, ...material });
+      if (written === undefined) return undefined;
+      logger.info({ hostname, until: new Date(written.notAfterMs).toISOString() }, 'issued a certificate');
+      known.set(hostname, written);
+      own.add(written.fingerprint);
+      return renewalDueMs(written);
+    };
+    const due = await Promise.all([
+      ...wanted.map((hostname) => limiter(() => keep(hostname))),
+      ...surplus.map(({ hostname }) =>
+        limiter(() => certificates.removeInternal(hostname).then(() => undefined)),
+      ),
+    ]);
+    const times = due.filter((atMs) => atMs !== undefined);
+    return times.length === 0 ? undefined : times.reduce((a, b) => Math.min(a, b));
+  };
+
+  const run = async (): Promise<void> => {
+    let retryMs = FIRST_RETRY_MS;
+    let againAtMs: number | undefined;
+    while (!stopped.signal.aborted) {
+      if (unread.size > 0 || !isStale) {
+        const waitMs = againAtMs === undefined ? LONGEST_WAIT_MS : againAtMs - nowMs();
+        const timer = setTimeout(
+          () => {
+            isStale = unread.size === 0;
+            wake();
+          },
+          Math.min(Math.max(waitMs, 0), LONGEST_WAIT_MS),
+        );
+        timer.unref();
+        await new Promise<void>((resolve) => (wake = resolve));
+        clearTimeout(timer);
+        continue;
+      }
+      isStale = false;
+      try {
+        againAtMs = await turn();
+        troubles.over('turn', 'private hostnames get certificates again');
+        retryMs = FIRST_RETRY_MS;
+      } catch (error) {
+        isStale = true;
+        troubles.note('turn', error, 'private hostnames get no certificates');
+        await pause(retryMs, stopped.signal);
+        retryMs = Math.min(retryMs * 2, LAST_RETRY_MS);
+      }
+    }
+  };
+
+  return {
+    start: () => {
+      const watches = follow();
+      stopped.signal.addEventListener('abort', () => watches.forEach((watch) => watch.close()), {
+        once: true,
+      });
+      void run();
+    },
+    stop: () => {
+      stopped.abort();
+      wake();
+    },
+  };
+};
