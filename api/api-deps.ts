@@ -3,6 +3,8 @@
 import type { Logger } from 'pino';
 import type { Registry } from 'prom-client';
 
+import type { CertificateMaterial, CertificateStore } from '../contracts/certificates';
+
 import type { Changes } from './changes';
 import type { JoinTokensDeps } from './join/join-tokens';
 import type { NodeSettingsWriter } from './node-settings';
@@ -29,6 +31,19 @@ export interface ApiConfig {
   readonly httpPort?: number;
 }
 
+export interface ApiCertificates {
+  readonly store: Pick<CertificateStore, 'list' | 'write' | 'remove'>;
+  /** Looks at what people bring. @throws {ContainerOsError} `invalid`, with every problem; `too_large` */
+  readonly check: (given: {
+    readonly hostname: string;
+    readonly certificate: string;
+    readonly privateKey: string;
+    readonly nowMs: number;
+  }) => CertificateMaterial;
+  /** Of the authority for private hostnames; undefined before it is made. */
+  readonly rootPem: () => Promise<string | undefined>;
+}
+
 export interface ApiDeps {
   readonly config: ApiConfig;
   readonly readModel: ReadModel;
@@ -38,6 +53,7 @@ export interface ApiDeps {
   readonly joining: Omit<JoinTokensDeps, 'nowMs'>;
   readonly nodeSettings: NodeSettingsWriter;
   readonly nodeRemover: NodeRemover;
+  readonly certificates: ApiCertificates;
   /** What keeps ContainerOS from working, for people; empty when nothing does. Called for each /readyz. */
   readonly notReady: () => Promise<readonly string[]>;
   readonly log: Logger;

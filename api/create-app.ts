@@ -17,6 +17,7 @@ import { createAttemptLimiter } from './attempt-limiter';
 import type { Access, Exchange, Route } from './exchange';
 import { createApiMetrics } from './metrics';
 import { PROBLEM_JSON, ProblemError, toProblem } from './problem';
+import { certificateRoutes } from './routes/certificates';
 import { eventRoutes } from './routes/events';
 import { internalRoutes } from './routes/internal';
 import { joinTokenRoutes } from './routes/join-tokens';
@@ -47,6 +48,7 @@ export const createRoutes = (deps: RouteDeps): readonly Route[] => [
   ...logRoutes(deps),
   ...eventRoutes(deps),
   ...joinTokenRoutes(deps),
+  ...certificateRoutes(deps),
   ...systemRoutes(deps),
   ...internalRoutes(deps),
 ];

@@ -182,6 +182,7 @@ export const buildOpenApiDocument = (version: string): JsonSchema => {
       { name: 'Operations', description: 'Deploys, scales and the like, each with its plan and its end.' },
       { name: 'Replicas', description: 'What runs.' },
       { name: 'Nodes', description: 'Where it runs.' },
+      { name: 'Certificates', description: 'HTTPS of hostnames.' },
       { name: 'Events', description: 'What happens.' },
       { name: 'System', description: 'ContainerOS itself.' },
     ],

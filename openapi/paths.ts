@@ -39,7 +39,7 @@ export interface PathOperation {
   readonly method: 'get' | 'post' | 'put' | 'patch' | 'delete';
   readonly path: string;
   readonly id: string;
-  readonly tag: 'Microservices' | 'Operations' | 'Replicas' | 'Nodes' | 'Events' | 'System';
+  readonly tag: 'Microservices' | 'Operations' | 'Replicas' | 'Nodes' | 'Certificates' | 'Events' | 'System';
   readonly summary: string;
   readonly description?: string;
   readonly open?: true;
@@ -354,6 +354,62 @@ export const PATH_OPERATIONS: readonly PathOperation[] = [
     query: emptyQuery,
     answers: { 204: { description: 'It lets nobody in any more.', content: {} } },
     errors: ['not_found', 'unavailable'],
+  },
+  {
+    method: 'get',
+    path: '/v1/certificates',
+    id: 'listCertificates',
+    tag: 'Certificates',
+    summary: 'Certificates of hostnames, by hostname',
+    query: emptyQuery,
+    answers: { 200: json('CertificateList', 'Those that there are, without their private keys.') },
+    errors: ['unavailable'],
+  },
+  {
+    method: 'get',
+    path: '/v1/certificates/{hostname}',
+    id: 'getCertificate',
+    tag: 'Certificates',
+    summary: 'A certificate',
+    query: emptyQuery,
+    answers: { 200: json('Certificate', 'Without its private key.') },
+    errors: ['not_found', 'unavailable'],
+  },
+  {
+    method: 'put',
+    path: '/v1/certificates/{hostname}',
+    id: 'uploadCertificate',
+    tag: 'Certificates',
+    summary: 'Use a certificate of your own',
+    description:
+      'It takes the place of what there was, on every node from the next handshake on, and is not renewed: upload the next one in time.',
+    query: emptyQuery,
+    body: { component: 'CertificateRequest', required: true },
+    answers: { 200: json('Certificate', 'As it is used from now on.') },
+    errors: ['unavailable', 'too_large', 'unsupported_media_type'],
+  },
+  {
+    method: 'delete',
+    path: '/v1/certificates/{hostname}',
+    id: 'removeCertificate',
+    tag: 'Certificates',
+    summary: 'Remove a certificate',
+    description: 'A hostname of a microservice then gets one of an authority.',
+    query: emptyQuery,
+    answers: { 204: { description: 'It is not used any more.', content: {} } },
+    errors: ['not_found', 'unavailable'],
+  },
+  {
+    method: 'get',
+    path: '/v1/authority',
+    id: 'getAuthority',
+    tag: 'Certificates',
+    summary: 'The authority for private hostnames',
+    description:
+      'Who trusts it can open https://NAME.localhost and the like; `containeros trust` has a machine do so.',
+    query: emptyQuery,
+    answers: { 200: json('Authority', 'Its root.') },
+    errors: ['unavailable'],
   },
   {
     ...nodeSetting,

@@ -382,6 +382,40 @@ export const madeJoinTokenSchema = z
   })
   .meta({ description: 'A new join token.' });
 
+export const certificateSchema = z
+  .strictObject({
+    hostname: z.string().meta({ description: 'What it is filed under.', example: 'www.example.com' }),
+    hostnames: z.array(z.string()).meta({ description: 'Everything it is valid for.' }),
+    source: z.enum(['internal', 'acme', 'uploaded']).meta({
+      description:
+        'Who vouches: the cluster’s own authority for private hostnames, a public authority, or whoever uploaded it.',
+    }),
+    issuer: z.string().meta({ description: 'Name of the issuer.' }),
+    directory: z.string().optional().meta({ description: 'The ACME directory that it is from.' }),
+    validFrom: time(),
+    validUntil: time(),
+    fingerprint: z.string().meta({ description: 'SHA-256 of the certificate, in hex.' }),
+    state: z.enum(['valid', 'expiring', 'expired', 'not_yet_valid']).meta({
+      description: '`expiring`: it ends soon, and should have been renewed by now.',
+    }),
+    message: z.string().meta({ description: 'The same in words, with what to do.' }),
+    updatedAt: time(),
+  })
+  .meta({ description: 'A certificate of hostnames, without its private key.' });
+
+export const certificateListSchema = z.strictObject({ items: z.array(certificateSchema) });
+
+export const authoritySchema = z
+  .strictObject({
+    certificate: z
+      .string()
+      .meta({ description: 'The root, in PEM: what machines and browsers have to trust.' }),
+    fingerprint: z.string().meta({ description: 'SHA-256 of it, in hex.' }),
+    subject: z.string().meta({ description: 'What it is called in lists of authorities.' }),
+    validUntil: time(),
+  })
+  .meta({ description: 'The cluster’s own authority for private hostnames, like hello.localhost.' });
+
 // ---- what a request may hold ----
 
 export const scaleRequestSchema = z
@@ -431,6 +465,15 @@ export const joinTokenRequestSchema = z
   })
   .meta({ description: 'What the token allows.' });
 
+export const certificateRequestSchema = z
+  .strictObject({
+    certificate: z.string().meta({
+      description: 'In PEM: the certificate first, then those that it was signed with.',
+    }),
+    privateKey: z.string().meta({ description: 'In PEM, not encrypted. No answer shows it again.' }),
+  })
+  .meta({ description: 'A certificate of your own.' });
+
 export const emptyRequestSchema = z.strictObject({});
 
 export type ProblemBody = z.infer<typeof problemSchema>;
@@ -444,4 +487,6 @@ export type RemovedNodeView = z.infer<typeof removedNodeSchema>;
 export type EventView = z.infer<typeof eventSchema>;
 export type JoinTokenView = z.infer<typeof joinTokenSchema>;
 export type MadeJoinTokenView = z.infer<typeof madeJoinTokenSchema>;
+export type CertificateView = z.infer<typeof certificateSchema>;
+export type AuthorityView = z.infer<typeof authoritySchema>;
 export type LogLineView = z.infer<typeof logLineSchema>;

@@ -22,6 +22,7 @@ import { startApiServer } from '../api/server';
 import { createTemporalChanges } from '../api/temporal-changes';
 import { KV_ROOT } from '../contracts/kv';
 
+import { apiCertificates } from './cluster/api-certificates';
 import { consulOf } from './cluster/head-files';
 import { clusterAddressOf, isJoinable, temporalAddressOf, type Config } from './config';
 import { openInstallation } from './installation';
@@ -127,6 +128,7 @@ export const runApiRole = async (config: Config, logger: Logger): Promise<void> 
     nodeStreams,
     nodeSettings,
     nodeRemover,
+    certificates: apiCertificates(config, store, (message) => logger.error(message)),
     joining: {
       store,
       clusterAddress: head && clusterAddressOf(config),

@@ -7,6 +7,9 @@ import { randomUUID } from 'node:crypto';
 import pino from 'pino';
 import { Registry } from 'prom-client';
 
+import { createCertificateStore } from '../../../adapters/certificates/certificate-store';
+import { checkMaterial } from '../../../adapters/certificates/check-material';
+import { createSealer, generateClusterKey } from '../../../adapters/certificates/seal';
 import type { ApiConfig } from '../../../api/api-deps';
 import type { Changes } from '../../../api/changes';
 import { createApp } from '../../../api/create-app';
@@ -17,7 +20,9 @@ import { createReadModel, type ReadModel, type ReadModelDeps } from '../../../ap
 import { createNodeRemover } from '../../../api/remove-node';
 import { startApiServer } from '../../../api/server';
 import type { KeyValueStore } from '../../../contracts/key-value-store';
+import type { HostnameAuthority } from '../../../contracts/hostname-authority';
 import {
+  authorityKvKey,
   eventKvKey,
   microserviceKvKey,
   nodeKvKey,
@@ -41,7 +46,7 @@ export interface ApiUnderTest {
   readonly url: string;
   readonly port: number;
   readonly kv: FakeKv;
-  /** Where join tokens are. */
+  /** Where join tokens and certificates are. */
   readonly store: MemoryStore;
   readonly members: FakeMembers;
   readonly readModel: ReadModel;
@@ -174,6 +179,17 @@ export const startApi = async (options: ApiUnderTestOptions = {}): Promise<ApiUn
       randomSuffix: randomUUID,
       nowMs,
     }),
+    certificates: {
+      store: createCertificateStore({
+        store,
+        sealer: createSealer(generateClusterKey()),
+        nowMs,
+        onUnreadable: notFaked('certificates that cannot be opened'),
+      }),
+      check: checkMaterial,
+      rootPem: async () =>
+        (await store.get<HostnameAuthority>(authorityKvKey('hostnames')))?.value?.certificatePem,
+    },
     notReady: options.notReady ?? (async () => []),
     log,
     metrics: new Registry(),
