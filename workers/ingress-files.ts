@@ -60,7 +60,8 @@ export const caddySettings = (config: IngressConfig): CaddySettings => {
       ? {}
       : {
           https: {
-            listen: hostPort(ingressHost(config), config.httpsPort),
+            listen: socketGiven(1),
+            listenQuic: hostPort(ingressHost(config), config.httpsPort),
             port: config.httpsPort,
             door,
           },

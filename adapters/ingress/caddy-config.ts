@@ -9,7 +9,14 @@ import { join } from 'node:path';
 
 import type { Layout, Place } from '../../domain/ingress/layout';
 
-import { doorServer, tlsApp, tlsRoutes, type CaddyHttps } from './caddy-tls';
+import {
+  doorServer,
+  httpsServer,
+  routesBeforeHttp,
+  routesBeforeHttps,
+  tlsApp,
+  type CaddyHttps,
+} from './caddy-tls';
 
 export interface CaddySettings {
   /** Holds sockets and places; no character of it means anything to Caddy (see assertPlainPath). */
@@ -151,25 +158,16 @@ const routeOf = (directory: string, place: Place): object => ({
   terminal: true,
 });
 
-/**
- * One server for both, so that routes are there once: it has TLS on all that it listens on but the port of HTTP.
- *
- * @param listen of HTTP
- */
-const listeningOn = ({ listen, https }: CaddySettings): object =>
-  https === undefined
-    ? { listen: [listen] }
-    : {
-        listen: [listen, https.listen],
-        listen_protocols: [['h1'], ['h1', 'h2', 'h3']],
-        tls_connection_policies: [{}],
-      };
-
-const portOf = (listen: string): number => Number(listen.slice(listen.lastIndexOf(':') + 1));
-
 /** Caddy's configuration for these places, in their order. */
 export const caddyConfig = (settings: CaddySettings, layout: Layout): object => {
   const { directory, listen, https } = settings;
+  const routes = layout.map((place) => routeOf(directory, place));
+  const serving = (before: readonly object[]): object => ({
+    automatic_https: { disable: true },
+    read_header_timeout: HEADERS_WITHIN,
+    routes: [endConnections(directory), ...before, ...routes, { handle: [UNKNOWN] }],
+    errors: { routes: errorRoutes },
+  });
   return {
     admin: { listen: `unix/${adminSocket(directory)}|0600`, config: { persist: false } },
     storage: { module: 'file_system', root: join(directory, 'caddy') },
@@ -179,20 +177,15 @@ export const caddyConfig = (settings: CaddySettings, layout: Layout): object => 
     apps: {
       ...(https === undefined ? {} : { tls: tlsApp(https) }),
       http: {
-        ...(https === undefined ? {} : { http_port: portOf(listen), https_port: https.port }),
         servers: {
           http: {
-            ...listeningOn(settings),
-            automatic_https: { disable: true },
-            read_header_timeout: HEADERS_WITHIN,
-            routes: [
-              endConnections(directory),
-              ...(https === undefined ? [] : tlsRoutes(directory, https)),
-              ...layout.map((place) => routeOf(directory, place)),
-              { handle: [UNKNOWN] },
-            ],
-            errors: { routes: errorRoutes },
+            listen: [listen],
+            ...serving(https === undefined ? [] : routesBeforeHttp(directory, https)),
           },
+          // Caddy tells TLS by the port, which sockets that it is given do not have: so there are two servers.
+          ...(https === undefined
+            ? {}
+            : { https: { ...httpsServer(https), ...serving(routesBeforeHttps(directory)) } }),
           unknown: serverOf(unknownAddress(directory), UNKNOWN),
           unserved: serverOf(unservedAddress(directory), UNSERVED),
           ...(https === undefined ? {} : { certificates: doorServer(directory, https) }),

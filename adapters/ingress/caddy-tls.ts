@@ -15,8 +15,10 @@ import { join } from 'node:path';
 import { CERTIFICATES, CHALLENGES, HTTPS_ONLY } from './certificate-files';
 
 export interface CaddyHttps {
-  /** Address and port that are listened on, as of CaddySettings. */
+  /** What is listened on, as of CaddySettings. */
   readonly listen: string;
+  /** Where HTTP/3 is listened for: address and port, of UDP. */
+  readonly listenQuic: string;
   /** What clients are redirected to. */
   readonly port: number;
   /** Where Caddy asks itself for certificates. */
@@ -162,8 +164,18 @@ const redirectRoute = (directory: string, { port }: CaddyHttps): object => ({
   ],
 });
 
-/** What comes before the routes of hostnames. */
-export const tlsRoutes = (directory: string, https: CaddyHttps): readonly object[] => [
+/** What the server of HTTPS has beside its routes. A socket that Caddy is given takes no packets, so HTTP/3 has its own. */
+export const httpsServer = ({ listen, listenQuic }: CaddyHttps): object => ({
+  listen: [listen, listenQuic],
+  listen_protocols: [['h1', 'h2'], ['h3']],
+  tls_connection_policies: [{}],
+});
+
+/** What comes before the routes of hostnames, of HTTP. */
+export const routesBeforeHttp = (directory: string, https: CaddyHttps): readonly object[] => [
   challengeRoute(directory),
   redirectRoute(directory, https),
 ];
+
+/** As routesBeforeHttp, of HTTPS: who asks for a challenge may have been redirected. */
+export const routesBeforeHttps = (directory: string): readonly object[] => [challengeRoute(directory)];

@@ -40,7 +40,8 @@ import { caddySettings, ingressConfigFile, writeDoor } from '../../workers/ingre
 import { createCertificateKeeper, type CertificateKeeper } from '../../workers/node/certificate-keeper';
 import { createIngressKeeper, type IngressKeeper } from '../../workers/node/ingress-keeper';
 import { caddyCommand } from '../../workers/up/engines';
-import { chooseDoorPort } from '../../workers/up/ports';
+import { openListeningSockets, type ListeningSockets } from '../../workers/up/listening-sockets';
+import { chooseDoorPort, ingressPortNeeds } from '../../workers/up/ports';
 import { buildReplica } from '../support/builders';
 import { createTestAuthority, type TestAuthority } from '../support/certificates';
 import { createConsulServer, type ConsulServer } from '../support/consul';
@@ -59,6 +60,7 @@ let nodeId: string;
 let dataDir: string;
 let httpPort: number;
 let httpsPort: number;
+let sockets: ListeningSockets | undefined;
 let caddy: ChildProcess | undefined;
 let caddyLog = '';
 let keeper: IngressKeeper | undefined;
@@ -104,7 +106,10 @@ const startCaddy = (): void => {
   const { command, args, env } = caddyCommand(configOf());
   const file = ingressConfigFile(configOf());
   writeFileSync(file, trapIn(readFileSync(file, 'utf8')));
-  caddy = spawn(command, args, { stdio: ['ignore', 'ignore', 'pipe'], env: { ...process.env, ...env } });
+  caddy = spawn(command, args, {
+    stdio: ['ignore', 'ignore', 'pipe', ...(sockets?.fileDescriptors ?? [])],
+    env: { ...process.env, ...env },
+  });
   caddy.stderr?.setEncoding('utf8').on('data', (chunk: string) => (caddyLog += chunk));
 };
 
@@ -289,6 +294,7 @@ beforeAll(async () => {
   dataDir = mkdtempSync(join(tmpdir(), 'containeros-ingress-tls-'));
   [httpPort, httpsPort] = [await freePort(), await freePort()];
   writeDoor(configOf(), await chooseDoorPort());
+  sockets = await openListeningSockets(ingressPortNeeds({ ...configOf(), httpsPort }));
   startCaddy();
   startKeepers();
   await eventually(() => expect(trouble).toBeUndefined());
@@ -297,6 +303,7 @@ beforeAll(async () => {
 afterAll(async () => {
   stopKeepers();
   await killCaddy();
+  sockets?.close();
   backend?.close();
   backend?.closeAllConnections();
   trap?.close();

@@ -104,28 +104,27 @@ export const checkPorts = async (needs: readonly PortNeed[]): Promise<void> => {
   }
 };
 
-/** What the ingress listens on, each as a socket that Caddy is given, in this order (see caddySettings). */
-export const ingressPortNeeds = (config: IngressConfig): readonly PortNeed[] => [
-  {
-    host: ingressHost(config),
-    port: config.httpPort,
-    what: 'hostnames of microservices',
-    flag: '--http-port or --no-ingress',
-  },
-];
+const HTTPS = { what: 'HTTPS of hostnames', flag: '--https-port or --no-ingress' } as const;
 
-/** What it listens on for HTTPS: TCP, and UDP for HTTP/3. */
-export const httpsPortNeeds = (config: IngressConfig): readonly PortNeed[] => {
-  const { httpsPort: port } = config;
-  if (port === undefined) return [];
-  const need = {
-    host: ingressHost(config),
-    port,
-    what: 'HTTPS of hostnames',
-    flag: '--https-port or --no-ingress',
-  };
-  return [need, { ...need, protocol: 'udp' }];
+/** What the ingress listens on, each as a socket that Caddy is given, in this order (see caddySettings). */
+export const ingressPortNeeds = (config: IngressConfig): readonly PortNeed[] => {
+  const host = ingressHost(config);
+  return [
+    {
+      host,
+      port: config.httpPort,
+      what: 'hostnames of microservices',
+      flag: '--http-port or --no-ingress',
+    },
+    ...(config.httpsPort === undefined ? [] : [{ host, port: config.httpsPort, ...HTTPS }]),
+  ];
 };
+
+/** What it takes packets on by itself, for HTTP/3. */
+export const quicPortNeeds = (config: IngressConfig): readonly PortNeed[] =>
+  config.httpsPort === undefined
+    ? []
+    : [{ host: ingressHost(config), port: config.httpsPort, ...HTTPS, protocol: 'udp' }];
 
 /** The second one is for people who may not use the first, and beside a program that does. */
 const HTTP_PORTS = [80, 8080] as const;

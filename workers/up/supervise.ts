@@ -24,7 +24,7 @@ import {
   chooseDoorPort,
   chooseHttpPort,
   chooseHttpsPort,
-  httpsPortNeeds,
+  quicPortNeeds,
   ingressPortNeeds,
   type PortNeed,
 } from './ports';
@@ -198,7 +198,7 @@ export const supervise = async (supervision: Supervision): Promise<number> => {
     await checkPorts([
       ...supervision.ports,
       ...given,
-      ...(ingress === undefined ? [] : httpsPortNeeds(ingress)),
+      ...(ingress === undefined ? [] : quicPortNeeds(ingress)),
     ]);
     ingressSockets = await openListeningSockets(given);
     if (ingress !== undefined) writeDoor(ingress, await chooseDoorPort());

@@ -11,7 +11,7 @@ import {
   chooseDoorPort,
   chooseHttpPort,
   chooseHttpsPort,
-  httpsPortNeeds,
+  quicPortNeeds,
 } from '../../../../workers/up/ports';
 
 const config = (...flags: readonly string[]) => parseConfig(['--dev', ...flags], {}, true);
@@ -42,7 +42,7 @@ test('HTTPS needs the port of TCP and that of UDP, or has the other one', async 
   expect(await chooseHttpsPort(config(), [port, 8443])).toBe(8443);
   expect(await chooseHttpsPort(config('--https-port', '8181'))).toBe(8181);
   expect(await chooseHttpsPort(config('--no-ingress'))).toBeUndefined();
-  const needs = httpsPortNeeds({ ...config('--https-port', String(port)), httpPort: 8080 });
+  const needs = quicPortNeeds({ ...config('--https-port', String(port)), httpPort: 8080 });
   await expect(checkPorts(needs)).rejects.toThrow(
     `127.0.0.1:${port} for HTTPS of hostnames is in use; choose another with --https-port or --no-ingress`,
   );
