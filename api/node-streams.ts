@@ -1,15 +1,16 @@
 /**
- * The API's side of contracts/node-stream.ts: asks a node for a stream of lines over the connection that the node
- * opened, and joins the node's answer to whoever asked.
+ * The API's side of contracts/node-stream.ts: asks a node for a stream over the connection that the node opened, and
+ * joins the node's answer to whoever asked: lines of logs, or both ways of a command.
  *
  * Invariants: a reader that is slower than its node slows the node down, nothing is gathered in memory; whichever side
  * goes first, the other one is let go; a node has one connection, the newest.
  */
 
 import { randomUUID } from 'node:crypto';
-import type { Readable } from 'node:stream';
+import type { Readable, Writable } from 'node:stream';
 
-import type { LogLine, NodeStreamRequest } from '../contracts/node-stream';
+import type { ExecRequest } from '../contracts/exec';
+import type { LogLine, LogsRequest, NodeStreamRequest } from '../contracts/node-stream';
 import { ContainerOsError } from '../domain/errors';
 
 /** How long a node may take to begin its answer. */
@@ -18,7 +19,14 @@ const ANSWER_TIMEOUT_MS = 10_000;
 const CONNECT_TIMEOUT_MS = 3_000;
 const MAX_LINE_BYTES = 1_000_000;
 
-export type LogsWanted = Omit<NodeStreamRequest, 'requestId'>;
+export type LogsWanted = Omit<LogsRequest, 'requestId'>;
+export type ExecWanted = Omit<ExecRequest, 'requestId'>;
+
+/** Both bodies of a node's answer; whoever has it ends it by destroying `body`, when `reply` has ended. */
+export interface NodeDuplex {
+  readonly body: Readable;
+  readonly reply: Writable;
+}
 
 export interface NodeConnection {
   /** Sends one request line; false when the connection is gone. */
@@ -34,20 +42,33 @@ export interface NodeStreams {
    * Hands a node's answer to who waits for it.
    *
    * @param from the node that answers, where it is known: an answer of another one than was asked is `forbidden`
+   * @param beginReply begins the answer to the node's own request, when both have something to say
    * @returns resolves when the answer has been read to its end, or nobody wants it any more
    */
-  answer(requestId: string, body: Readable, from?: string): Promise<void>;
+  answer(requestId: string, body: Readable, from?: string, beginReply?: () => Writable): Promise<void>;
   /** A node's word that it cannot answer; `from` as above. */
   refuse(requestId: string, error: ContainerOsError, from?: string): void;
   /**
    * @throws {ContainerOsError} `unavailable` when the node is not connected or does not answer, or what it said
    */
   open(nodeId: string, wanted: LogsWanted, signal: AbortSignal): Promise<AsyncIterable<LogLine>>;
+  /**
+   * Has a command run; contracts/exec.ts says what goes both ways.
+   *
+   * @param signal gives up the wait for the node; what came of it is the caller's to end
+   * @throws {ContainerOsError} as `open`
+   */
+  openExec(nodeId: string, wanted: ExecWanted, signal: AbortSignal): Promise<NodeDuplex>;
+}
+
+interface Answer {
+  readonly body: Readable;
+  readonly beginReply: (() => Writable) | undefined;
 }
 
 interface Pending {
   readonly nodeId: string;
-  readonly resolve: (body: Readable) => void;
+  readonly resolve: (answer: Answer) => void;
   readonly reject: (error: Error) => void;
 }
 
@@ -85,8 +106,8 @@ export const createNodeStreams = (): NodeStreams => {
       set.add(done);
     });
 
-  const answerOf = (requestId: string, nodeId: string, signal: AbortSignal): Promise<Readable> =>
-    new Promise<Readable>((resolve, reject) => {
+  const answerOf = (requestId: string, nodeId: string, signal: AbortSignal): Promise<Answer> =>
+    new Promise<Answer>((resolve, reject) => {
       const end = () => {
         clearTimeout(timer);
         signal.removeEventListener('abort', abort);
@@ -108,9 +129,9 @@ export const createNodeStreams = (): NodeStreams => {
       signal.addEventListener('abort', abort);
       pending.set(requestId, {
         nodeId,
-        resolve: (body) => {
+        resolve: (answer) => {
           end();
-          resolve(body);
+          resolve(answer);
         },
         reject: (error) => {
           end();
@@ -127,6 +148,31 @@ export const createNodeStreams = (): NodeStreams => {
     return waiting;
   };
 
+  /** Sends a request to a node, and waits until the node begins to answer. */
+  const ask = async (
+    nodeId: string,
+    wanted: LogsWanted | ExecWanted,
+    what: string,
+    signal: AbortSignal,
+  ): Promise<Answer> => {
+    if (!connections.has(nodeId)) await arrival(nodeId, signal);
+    const connection = connections.get(nodeId);
+    if (!connection) {
+      throw new ContainerOsError(
+        'unavailable',
+        `The node ${nodeId} is not connected now, so ${what}. It connects again by itself.`,
+      );
+    }
+    const request: NodeStreamRequest = { ...wanted, requestId: randomUUID() };
+    const answered = answerOf(request.requestId, nodeId, signal);
+    if (!connection.send(`${JSON.stringify(request)}\n`)) {
+      pending
+        .get(request.requestId)
+        ?.reject(new ContainerOsError('unavailable', `The connection of node ${nodeId} has just broken.`));
+    }
+    return answered;
+  };
+
   return {
     connected: (nodeId, connection) => {
       connections.get(nodeId)?.close();
@@ -137,32 +183,17 @@ export const createNodeStreams = (): NodeStreams => {
       };
     },
     isConnected: (nodeId) => connections.has(nodeId),
-    answer: (requestId, body, from) => {
+    answer: (requestId, body, from, beginReply) => {
       const waiting = waitingFor(requestId, from);
       if (!waiting) throw new ContainerOsError('not_found', 'Nobody waits for this stream any more.');
       return new Promise((resolve) => {
         body.once('close', resolve);
-        waiting.resolve(body);
+        waiting.resolve({ body, beginReply });
       });
     },
     refuse: (requestId, error, from) => waitingFor(requestId, from)?.reject(error),
     open: async (nodeId, wanted, signal) => {
-      if (!connections.has(nodeId)) await arrival(nodeId, signal);
-      const connection = connections.get(nodeId);
-      if (!connection) {
-        throw new ContainerOsError(
-          'unavailable',
-          `The node ${nodeId} is not connected now, so its logs cannot be read. It connects again by itself.`,
-        );
-      }
-      const request: NodeStreamRequest = { ...wanted, requestId: randomUUID() };
-      const answered = answerOf(request.requestId, nodeId, signal);
-      if (!connection.send(`${JSON.stringify(request)}\n`)) {
-        pending
-          .get(request.requestId)
-          ?.reject(new ContainerOsError('unavailable', `The connection of node ${nodeId} has just broken.`));
-      }
-      const body = await answered;
+      const { body } = await ask(nodeId, wanted, 'its logs cannot be read', signal);
       const stop = () => body.destroy();
       signal.addEventListener('abort', stop);
       return (async function* () {
@@ -175,6 +206,12 @@ export const createNodeStreams = (): NodeStreams => {
           body.destroy();
         }
       })();
+    },
+    openExec: async (nodeId, wanted, signal) => {
+      const { body, beginReply } = await ask(nodeId, wanted, 'nothing can be run there', signal);
+      if (beginReply !== undefined) return { body, reply: beginReply() };
+      body.destroy();
+      throw new ContainerOsError('unavailable', `The connection of node ${nodeId} goes one way only.`);
     },
   };
 };

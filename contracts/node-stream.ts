@@ -1,14 +1,19 @@
 /**
- * How the API asks a node for a stream of bytes (container logs) although nodes only dial out.
+ * How the API asks a node for a stream of bytes (container logs, commands in containers) although nodes only dial out.
  *
  * The node worker keeps `GET /internal/v1/nodes/<nodeId>/requests` open; the API writes one `NodeStreamRequest` a
  * line (NDJSON; an empty line every 15 s keeps the connection). For each, the node answers with
- * `POST /internal/v1/streams/<requestId>`, whose chunked body is one `LogLine` a line, until the logs end or the API
- * closes the connection. What cannot be answered is a POST with the query `?error=<code>&message=<text>`.
+ * `POST /internal/v1/streams/<requestId>`. Of logs, its chunked body is one `LogLine` a line, until the logs end or the
+ * API closes the connection; of a command, bodies go both ways (contracts/exec.ts). What cannot be answered is a POST
+ * with the query `?error=<code>&message=<text>`.
  * Both carry `Authorization: Bearer <internal token>`, which is not the password of people.
  */
 
-export interface NodeStreamRequest {
+import type { ExecRequest } from './exec';
+
+export type NodeStreamRequest = LogsRequest | ExecRequest;
+
+export interface LogsRequest {
   readonly requestId: string;
   readonly kind: 'logs';
   readonly replicaId: string;

@@ -53,6 +53,18 @@ export const ERROR_TABLE = {
   image_not_found: { status: 422, title: 'The image does not exist', retryable: false, exitCode: 9 },
   pull_failed: { status: 502, title: 'The image could not be pulled', retryable: true, exitCode: 9 },
   start_failed: { status: 422, title: 'A container could not be started', retryable: false, exitCode: 9 },
+  command_not_executable: {
+    status: 422,
+    title: 'The command cannot be run in the container',
+    retryable: false,
+    exitCode: 126,
+  },
+  command_not_found: {
+    status: 422,
+    title: 'The command is not in the container',
+    retryable: false,
+    exitCode: 127,
+  },
   unhealthy: { status: 422, title: 'The release did not become healthy', retryable: false, exitCode: 9 },
 } as const satisfies Record<string, ErrorRow>;
 

@@ -118,10 +118,21 @@ export const createNodeRoutes = (deps: NodeRoutesDeps): NodeRoutes => {
       });
     });
 
-  const takeStream = async (nodeId: string, requestId: string, request: PortRequest): Promise<void> => {
+  const takeStream = async (
+    nodeId: string,
+    requestId: string,
+    request: PortRequest,
+    response: PortResponse,
+  ): Promise<void> => {
     const query = new URL(request.url ?? '', 'https://cluster-port').searchParams;
     const code = query.get('error');
-    if (code === null) return nodeStreams.answer(requestId, bodyStreamOf(request), nodeId);
+    const beginReply = () => {
+      const answer = response as ServerResponse;
+      answer.writeHead(200, { 'content-type': 'application/octet-stream', 'cache-control': 'no-store' });
+      answer.flushHeaders();
+      return answer;
+    };
+    if (code === null) return nodeStreams.answer(requestId, bodyStreamOf(request), nodeId, beginReply);
     const words = query.get('message') ?? 'The node could not answer.';
     nodeStreams.refuse(
       requestId,
@@ -193,7 +204,7 @@ export const createNodeRoutes = (deps: NodeRoutesDeps): NodeRoutes => {
       answerJson(response, 200, await deps.takeCoordinate(nodeId, await readAs(request, coordinateReport)));
     } else if (requestId !== undefined) {
       only(request, 'POST');
-      await takeStream(nodeId, requestId, request);
+      await takeStream(nodeId, requestId, request, response);
       if (!response.headersSent && !response.destroyed) (response as ServerResponse).writeHead(204).end();
     } else {
       const paths = [

@@ -37,7 +37,11 @@ export const internalRoutes = ({ nodeStreams, log }: RouteDeps): readonly Route[
     const { req, res, query } = exchange;
     const requestId = pathParameter(exchange, 'requestId');
     const code = query.get('error');
-    if (code === null) await nodeStreams.answer(requestId, req);
+    const beginReply = () => {
+      res.writeHead(200, { 'content-type': 'application/octet-stream' }).flushHeaders();
+      return res;
+    };
+    if (code === null) await nodeStreams.answer(requestId, req, undefined, beginReply);
     else {
       const message = query.get('message') ?? 'The node could not answer.';
       nodeStreams.refuse(requestId, new ContainerOsError(isErrorCode(code) ? code : 'unavailable', message));

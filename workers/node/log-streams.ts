@@ -1,13 +1,11 @@
 /**
- * Answers the API's requests for logs, over connections that the node opened.
+ * Takes the API's requests, over a connection that the node opened, and answers those for logs.
  *
  * Invariants: one connection waits for requests and is opened again with back-off; each answer is a connection of
  * its own, and no faster than the API reads; what the API stops reading ends at the engine, too.
  */
 
 import { once } from 'node:events';
-import { request as httpRequest, type ClientRequest } from 'node:http';
-import { request as httpsRequest } from 'node:https';
 
 import type Docker from 'dockerode';
 import type { Logger } from 'pino';
@@ -17,16 +15,18 @@ import { interleaveLogs, lastOf, mergeLogs, readLog } from '../../adapters/docke
 import { isEngineAway, isNotFound } from '../../adapters/docker/docker-error';
 import type { EngineEvents } from '../../adapters/docker/engine-events';
 import type { ReplicaContainers } from '../../adapters/docker/replica-containers';
-import { SERVER_NAME } from '../../contracts/authority';
 import { LABEL } from '../../contracts/docker';
 import {
   NODE_STREAM_KEEPALIVE_MS,
   nodeRequestsPath,
   nodeStreamPath,
   type LogLine,
+  type LogsRequest,
   type NodeStreamRequest,
 } from '../../contracts/node-stream';
 import { ContainerOsError, type ErrorCode } from '../../domain/errors';
+import { createApiConnection } from './api-connection';
+import { createExecStreams } from './exec-streams';
 import type { NodeConfig } from './node-config';
 
 const FIRST_RETRY_MS = 100;
@@ -58,6 +58,8 @@ const wordsOf = async (response: AsyncIterable<Buffer>): Promise<string> => {
 export interface LogStreams {
   start(): void;
   stop(): void;
+  /** After stopping: resolves when no command runs on that was run for somebody. */
+  settled(): Promise<void>;
 }
 
 interface NodeLogLine extends LogLine {
@@ -88,34 +90,22 @@ export const createLogStreams = (deps: {
   let streams = 0;
   let refusals = 0;
 
-  const open = (method: 'GET' | 'POST', path: string, signal: AbortSignal): ClientRequest => {
-    const headers = method === 'POST' ? { 'Content-Type': 'application/x-ndjson' } : {};
-    const options = { method, agent: false, signal } as const;
-    const url = new URL(path, config.apiUrl);
-    if (config.credentials === undefined) {
-      return httpRequest(url, {
-        ...options,
-        headers: { ...headers, Authorization: `Bearer ${config.internalToken ?? ''}` },
-      });
-    }
-    const { authorityPem, certificatePem, keyPem } = config.credentials();
-    return httpsRequest(url, {
-      ...options,
-      headers,
-      servername: SERVER_NAME,
-      minVersion: 'TLSv1.3',
-      ca: authorityPem,
-      cert: certificatePem,
-      key: keyPem,
-    });
-  };
+  const connection = createApiConnection(config, stopped.signal, logger);
+  const commands = createExecStreams({
+    nodeId: config.nodeId,
+    docker,
+    containers: deps.containers,
+    connection,
+    stopped: stopped.signal,
+    logger,
+  });
 
   const waitForRequests = async (): Promise<void> => {
     const silence = new AbortController();
     let timer = setTimeout(() => silence.abort(), SILENCE_MS);
     try {
       const signal = AbortSignal.any([stopped.signal, silence.signal]);
-      const asking = open('GET', nodeRequestsPath(config.nodeId), signal).end();
+      const asking = connection.open('GET', nodeRequestsPath(config.nodeId), signal).end();
       const [response] = (await once(asking, 'response')) as [
         AsyncIterable<Buffer> & { statusCode?: number; destroy(): void },
       ];
@@ -132,7 +122,7 @@ export const createLogStreams = (deps: {
         const lines = (rest + chunk.toString('utf8')).split('\n');
         rest = lines.pop() ?? '';
         for (const line of lines) {
-          if (line.trim() !== '') void answer(JSON.parse(line) as NodeStreamRequest);
+          if (line.trim() !== '') take(JSON.parse(line) as NodeStreamRequest);
         }
       }
     } finally {
@@ -140,7 +130,20 @@ export const createLogStreams = (deps: {
     }
   };
 
-  const answer = async (request: NodeStreamRequest): Promise<void> => {
+  const take = (request: NodeStreamRequest): void => {
+    switch (request.kind) {
+      case 'logs':
+        void answer(request);
+        return;
+      case 'exec':
+        commands
+          .answer(request)
+          .catch((error: unknown) => logger.error({ err: error }, 'a command met a defect'));
+        return;
+    }
+  };
+
+  const answer = async (request: LogsRequest): Promise<void> => {
     const ended = new AbortController();
     const signal = AbortSignal.any([stopped.signal, ended.signal]);
     streams += 1;
@@ -149,7 +152,7 @@ export const createLogStreams = (deps: {
       if (typeof found === 'string') return refuse(request, 'not_found', found);
       if (streams > MAX_STREAMS)
         return refuse(request, 'rate_limited', 'The node answers too many requests for logs.');
-      const sending = open('POST', nodeStreamPath(request.requestId), signal);
+      const sending = connection.open('POST', nodeStreamPath(request.requestId), signal);
       // An answer means that the API reads no more.
       sending.on('response', (response) => {
         response.resume();
@@ -177,7 +180,7 @@ export const createLogStreams = (deps: {
   };
 
   /** Names of the containers asked for, or why there are none. */
-  const find = async (request: NodeStreamRequest): Promise<readonly string[] | string> => {
+  const find = async (request: LogsRequest): Promise<readonly string[] | string> => {
     const all = (await deps.containers.list(request.replicaId)).filter(
       ({ labels }) => labels[LABEL.role] !== 'sandbox',
     );
@@ -190,7 +193,7 @@ export const createLogStreams = (deps: {
   };
 
   const linesFor = (
-    request: NodeStreamRequest,
+    request: LogsRequest,
     names: readonly string[],
     signal: AbortSignal,
   ): AsyncIterable<NodeLogLine> => {
@@ -201,7 +204,7 @@ export const createLogStreams = (deps: {
   };
 
   async function* whole(
-    request: NodeStreamRequest,
+    request: LogsRequest,
     container: string,
     signal: AbortSignal,
     after?: string,
@@ -225,7 +228,7 @@ export const createLogStreams = (deps: {
 
   /** Goes on with the container's next run, also over a restart of the engine, until the replica is gone. */
   async function* followed(
-    request: NodeStreamRequest,
+    request: LogsRequest,
     container: string,
     signal: AbortSignal,
   ): AsyncGenerator<NodeLogLine> {
@@ -308,13 +311,8 @@ export const createLogStreams = (deps: {
     };
   };
 
-  const refuse = (request: NodeStreamRequest, code: ErrorCode, message: string): void => {
-    const query = new URLSearchParams({ error: code, message }).toString();
-    const refusing = open('POST', `${nodeStreamPath(request.requestId)}?${query}`, stopped.signal);
-    refusing.on('response', (response) => response.resume());
-    refusing.on('error', (error) => logger.debug({ err: error }, 'could not refuse a request for logs'));
-    refusing.end();
-  };
+  const refuse = ({ requestId }: LogsRequest, ...reason: [code: ErrorCode, message: string]): void =>
+    connection.refuse(requestId, ...reason);
 
   const run = async (): Promise<void> => {
     let retryMs = FIRST_RETRY_MS;
@@ -333,7 +331,11 @@ export const createLogStreams = (deps: {
     }
   };
 
-  return { start: () => void run(), stop: () => stopped.abort() };
+  return {
+    start: () => void run(),
+    stop: () => stopped.abort(),
+    settled: () => commands.settled(),
+  };
 };
 
 const isAway = (error: unknown): boolean =>

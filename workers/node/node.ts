@@ -62,6 +62,8 @@ export interface Node {
   readonly activities: NodeActivities;
   start(): void;
   stop(): void;
+  /** After stopping: resolves when no command runs on that was run for somebody. */
+  settled(): Promise<void>;
 }
 
 export interface NodeState {
@@ -361,5 +363,6 @@ export const createNode = (config: NodeConfig, logger: Logger, onState: (state: 
       consul.close();
       throughPort?.close();
     },
+    settled: () => logStreams.settled(),
   };
 };

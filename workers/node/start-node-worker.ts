@@ -104,6 +104,7 @@ export const startNodeWorker = (
     stop: async () => {
       await worker.stop();
       node.stop();
+      await node.settled();
     },
   };
 };
