@@ -6,6 +6,7 @@ import type { Registry } from 'prom-client';
 import type { CertificateMaterial, CertificateStore } from '../contracts/certificates';
 
 import type { Changes } from './changes';
+import type { ExecLog } from './exec-log';
 import type { JoinTokensDeps } from './join/join-tokens';
 import type { NodeSettingsWriter } from './node-settings';
 import type { NodeRemover } from './remove-node';
@@ -50,6 +51,7 @@ export interface ApiDeps {
   readonly operations: Operations;
   readonly changes: Changes;
   readonly nodeStreams: NodeStreams;
+  readonly execLog: ExecLog;
   readonly joining: Omit<JoinTokensDeps, 'nowMs'>;
   readonly nodeSettings: NodeSettingsWriter;
   readonly nodeRemover: NodeRemover;

@@ -19,6 +19,7 @@ import { createApiMetrics } from './metrics';
 import { PROBLEM_JSON, ProblemError, toProblem } from './problem';
 import { certificateRoutes } from './routes/certificates';
 import { eventRoutes } from './routes/events';
+import { execRoutes } from './routes/exec';
 import { internalRoutes } from './routes/internal';
 import { joinTokenRoutes } from './routes/join-tokens';
 import { logRoutes } from './routes/logs';
@@ -46,6 +47,7 @@ export const createRoutes = (deps: RouteDeps): readonly Route[] => [
   ...nodeRoutes(deps),
   ...operationRoutes(deps),
   ...logRoutes(deps),
+  ...execRoutes(deps),
   ...eventRoutes(deps),
   ...joinTokenRoutes(deps),
   ...certificateRoutes(deps),

@@ -87,9 +87,19 @@ export const createSecret = (text: string): Secret => {
   return { matches: (candidate) => timingSafeEqual(digest(candidate), expected) };
 };
 
-/** What a request shows: `?password=`, `Authorization: Bearer` or `Basic` (with any user). */
+/** A WebSocket's subprotocol that carries the password: pages can set no header for one. */
+const BEARER_PROTOCOL = /^base64url\.bearer\.containeros\.([A-Za-z0-9_-]+)$/;
+
+const passwordsOffered = ({ headers }: Request): string[] =>
+  (headers['sec-websocket-protocol'] ?? '')
+    .split(',')
+    .flatMap((name) => BEARER_PROTOCOL.exec(name.trim())?.[1] ?? [])
+    .slice(0, 1)
+    .map((text) => Buffer.from(text, 'base64url').toString('utf8'));
+
+/** What a request shows: `?password=`, `Authorization: Bearer` or `Basic` (with any user), or a WebSocket's subprotocol. */
 const candidatesOf = (req: Request, query: URLSearchParams): string[] => {
-  const candidates = query.getAll('password').slice(0, 2);
+  const candidates = [...query.getAll('password').slice(0, 2), ...passwordsOffered(req)];
   const [, scheme, value] = /^(bearer|basic)\s+(\S.*)$/i.exec(req.headers.authorization ?? '') ?? [];
   if (scheme === undefined || value === undefined) return candidates;
   if (scheme.toLowerCase() === 'bearer') return [...candidates, value.trim()];

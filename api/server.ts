@@ -11,6 +11,8 @@ import type { Express } from 'express';
 
 import { ContainerOsError } from '../domain/errors';
 
+import { ApiRequest, serveUpgrades } from './web-socket';
+
 export interface ApiServerOptions {
   readonly host: string;
   /** 0: any free one. */
@@ -51,7 +53,11 @@ const listen = (server: Server, { host, port }: ApiServerOptions): Promise<void>
   });
 
 export const startApiServer = async (app: Express, options: ApiServerOptions): Promise<ApiServer> => {
-  const server = createServer({ maxHeaderSize: MAX_HEADER_BYTES, keepAliveTimeout: KEEP_ALIVE_MS }, app);
+  const server = createServer(
+    { maxHeaderSize: MAX_HEADER_BYTES, keepAliveTimeout: KEEP_ALIVE_MS, IncomingMessage: ApiRequest },
+    app,
+  );
+  serveUpgrades(server, app);
   server.headersTimeout = HEADERS_TIMEOUT_MS;
   // Nodes send logs for as long as somebody reads them; bodies of people have a limit of their own (exchange.ts).
   server.requestTimeout = 0;

@@ -4,6 +4,7 @@ import { z } from 'zod';
 
 import { containerSchema, microserviceSpecSchema } from '../domain/spec/schema';
 
+import { execRequestSchema, execResultSchema } from './exec-schemas';
 import {
   aboutSchema,
   emptyRequestSchema,
@@ -42,6 +43,8 @@ const COMPONENTS = {
   Empty: emptyRequestSchema,
   Event: eventSchema,
   EventList: eventListSchema,
+  ExecRequest: execRequestSchema,
+  ExecResult: execResultSchema,
   Health: healthSchema,
   Authority: authoritySchema,
   Certificate: certificateSchema,

@@ -12,6 +12,7 @@ import { createMembership } from '../adapters/consul/membership';
 import { createKvStore } from '../adapters/consul/watch-kv';
 import { watchMembers } from '../adapters/consul/watch-members';
 import { createApp } from '../api/create-app';
+import { createExecLog } from '../api/exec-log';
 import { createLeaveNode } from '../api/join/leave-node';
 import { createNodeSettingsWriter } from '../api/node-settings';
 import { createNodeStreams } from '../api/node-streams';
@@ -126,6 +127,7 @@ export const runApiRole = async (config: Config, logger: Logger): Promise<void> 
     operations: createOperations({ kv, readModel, log: logger }),
     changes: createTemporalChanges({ client, log: logger }),
     nodeStreams,
+    execLog: createExecLog({ store, randomSuffix, nowMs: Date.now, log: logger }),
     nodeSettings,
     nodeRemover,
     certificates: apiCertificates(config, store, (message) => logger.error(message)),

@@ -13,6 +13,7 @@ import { createSealer, generateClusterKey } from '../../../adapters/certificates
 import type { ApiConfig } from '../../../api/api-deps';
 import type { Changes } from '../../../api/changes';
 import { createApp } from '../../../api/create-app';
+import { createExecLog } from '../../../api/exec-log';
 import { createNodeSettingsWriter } from '../../../api/node-settings';
 import { createNodeStreams, type NodeStreams } from '../../../api/node-streams';
 import { createOperations } from '../../../api/operations';
@@ -166,6 +167,7 @@ export const startApi = async (options: ApiUnderTestOptions = {}): Promise<ApiUn
     operations: createOperations({ kv, readModel, log }),
     changes: fakeChanges(changes),
     nodeStreams,
+    execLog: createExecLog({ store: storeOf(kv), randomSuffix: randomUUID, nowMs, log }),
     joining: {
       store,
       clusterAddress: options.clusterAddress,
