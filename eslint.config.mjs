@@ -23,7 +23,7 @@ const IMPORT_TABLE = {
   activities: { folders: ['domain', 'contracts', 'activities'], packages: ['@temporalio/activity'] },
   adapters: { folders: ['domain', 'contracts', 'adapters'] },
   api: { folders: ['domain', 'contracts', 'api', 'openapi'] },
-  cli: { folders: ['cli'], types: ['openapi'], packages: ['node:*'] },
+  cli: { folders: ['cli'], types: ['openapi'], packages: ['node:*', 'ws'] },
 };
 
 const escape = (text) => text.replace(/[.+?^${}()|[\]\\/]/g, '\\$&').replaceAll('*', '.*');

@@ -10,6 +10,8 @@ import { request as httpRequest, type IncomingMessage } from 'node:http';
 import { request as httpsRequest } from 'node:https';
 import { text as readText } from 'node:stream/consumers';
 
+import type { WebSocket } from 'ws';
+
 import type { ProblemBody } from '../openapi/schemas';
 
 import type { Access } from './access';
@@ -41,6 +43,8 @@ export interface ApiClient {
   call<T>(method: 'GET' | 'POST' | 'DELETE', path: string, options?: CallOptions): Promise<ApiAnswer<T>>;
   /** A list, whole. @throws {CommandError} as `call` */
   list<T>(path: string): Promise<ApiAnswer<ListOf<T>>>;
+  /** A WebSocket that is open. @throws {CommandError} as `call` */
+  open(path: string): Promise<WebSocket>;
 }
 
 export interface ListOf<T> {
@@ -98,14 +102,18 @@ const headerOf = ({ headers }: IncomingMessage, name: string): string | undefine
   return typeof value === 'string' ? value : undefined;
 };
 
+/** Basic takes every character that a password may have. */
+const authorizationOf = ({ password }: Access): string =>
+  `Basic ${Buffer.from(`containeros:${password}`).toString('base64')}`;
+
 const send = (
-  { apiUrl, password }: Access,
+  access: Access,
   method: string,
   path: string,
   { body, waitMs = 0, signal }: CallOptions,
 ): Promise<IncomingMessage> =>
   new Promise((resolve, reject) => {
-    const { protocol, hostname, port, pathname } = new URL(apiUrl);
+    const { protocol, hostname, port, pathname } = new URL(access.apiUrl);
     const text = body === undefined ? undefined : JSON.stringify(body);
     const outgoing = (protocol === 'https:' ? httpsRequest : httpRequest)({
       method,
@@ -114,8 +122,7 @@ const send = (
       path: `${pathname.replace(/\/$/, '')}${path}`,
       agent: false,
       headers: {
-        // Basic takes every character that a password may have.
-        authorization: `Basic ${Buffer.from(`containeros:${password}`).toString('base64')}`,
+        authorization: authorizationOf(access),
         accept: 'application/json',
         ...(text === undefined
           ? {}
@@ -158,6 +165,28 @@ const refusal = ({ apiUrl, passwordSource }: Access, answer: IncomingMessage, te
   );
 };
 
+/** The answer to a handshake that was refused. */
+class Refusal extends Error {
+  constructor(readonly answer: IncomingMessage) {
+    super('the handshake was refused');
+  }
+}
+
+/** Loaded only by the commands that need it. */
+const openWebSocket = async (access: Access, path: string): Promise<WebSocket> => {
+  const { WebSocket: Client } = await import('ws');
+  return new Promise((resolve, reject) => {
+    const socket = new Client(`${access.apiUrl.replace(/^http/, 'ws')}${path}`, {
+      headers: { authorization: authorizationOf(access) },
+      handshakeTimeout: PATIENCE_MS,
+      perMessageDeflate: false,
+    });
+    socket.once('open', () => resolve(socket));
+    socket.once('unexpected-response', (_request, answer) => reject(new Refusal(answer)));
+    socket.on('error', reject); // after the handshake, 'close' says all that matters
+  });
+};
+
 /** @param findAccess called once, when the API is needed */
 export const createApiClient = (findAccess: () => Access): ApiClient => {
   let access: Access | undefined;
@@ -194,5 +223,14 @@ export const createApiClient = (findAccess: () => Access): ApiClient => {
   return {
     call: (method, path, options) => call(method, path, options),
     list: (path) => call('GET', path, {}, isList),
+    open: async (path) => {
+      const found = (access ??= findAccess());
+      try {
+        return await openWebSocket(found, path);
+      } catch (error) {
+        if (error instanceof Refusal) throw refusal(found, error.answer, await readText(error.answer));
+        throw unreachable(found.apiUrl, error as NodeJS.ErrnoException);
+      }
+    },
   };
 };

@@ -6,11 +6,16 @@
  */
 
 import type { ApiAnswer, ApiClient } from './api-client';
+import type { Terminal } from './terminal';
 import { manyLines } from './words';
 
 export interface Flag {
   /** Without the dashes. */
   readonly name: string;
+  /** One letter, which may stand for the name. */
+  readonly short?: string;
+  /** May be given several times. */
+  readonly isList?: true;
   /** What stands for the value in the help; left out: the flag takes none. */
   readonly value?: string;
   readonly help: string;
@@ -24,6 +29,13 @@ export interface Invocation {
   readonly argument: (name: string) => string;
   readonly flag: (name: string) => string | undefined;
   readonly isSet: (name: string) => boolean;
+  /** All values of a flag that may be given several times. */
+  readonly list: (name: string) => readonly string[];
+  /** The words after `--`. */
+  readonly rest: readonly string[];
+  /** Whether the API's answer is to be printed as it is. */
+  readonly asJson: boolean;
+  readonly terminal: () => Terminal;
   /** Tells people how it goes; nothing is told when the answer is to be JSON. */
   readonly tell: (line: string) => void;
   /** Tells people, on standard error, of what is odd. */
@@ -36,6 +48,13 @@ export interface Outcome {
   readonly answer: ApiAnswer<unknown>;
   /** The words for people; only made when they are wanted. */
   readonly words: () => string | Promise<string>;
+  /** Left out: 0. */
+  readonly exitCode?: number;
+}
+
+/** Of a command that has said all that there was to say. */
+export interface Ended {
+  readonly exitCode: number;
 }
 
 export interface Command {
@@ -44,11 +63,13 @@ export interface Command {
   /** All of them are needed. */
   readonly arguments: readonly string[];
   readonly flags: readonly Flag[];
+  /** What stands for the words after `--`, in the help; left out: there may be none. */
+  readonly rest?: string;
   /** One line in the list of all commands. */
   readonly summary: string;
   /** What more its own help says, in lines. */
   readonly details?: readonly string[];
-  readonly run: (invocation: Invocation) => Promise<Outcome>;
+  readonly run: (invocation: Invocation) => Promise<Outcome | Ended>;
 }
 
 /** A failure that people can do something about; `code` is a row of the error table, which has the exit code. */

@@ -6,10 +6,12 @@
 
 import type { Command } from './command';
 import { drainCommand } from './drain';
+import { EXEC_COMMAND } from './exec';
 import { JOIN_TOKEN_COMMANDS } from './join-tokens';
 import { NODE_COMMANDS, REMOVE_COMMAND } from './nodes';
 
 export const COMMANDS: readonly Command[] = [
+  EXEC_COMMAND,
   ...NODE_COMMANDS,
   drainCommand(),
   REMOVE_COMMAND,

@@ -20,11 +20,12 @@ export const COMMON_FLAGS: readonly Flag[] = [
   ...ACCESS_FLAGS,
 ];
 
-const usageOf = ({ name, arguments: names, flags }: Command): string =>
+const usageOf = ({ name, arguments: names, flags, rest }: Command): string =>
   [
     name,
     ...names,
     ...flags.map(({ name: flag, value }) => `[--${flag}${value === undefined ? '' : ` ${value}`}]`),
+    ...(rest === undefined ? [] : [`[-- ${rest}]`]),
   ].join(' ');
 
 /** Without the flags, which the command's own help tells. */
@@ -33,8 +34,8 @@ const shortUsageOf = ({ name, arguments: names }: Command): string => [name, ...
 const listed = (usage: string, summary: string): string =>
   `${`${INDENT}containeros ${usage}`.padEnd(COLUMN)}${summary}`;
 
-const flagLine = ({ name, value, help, variable }: Flag): string => {
-  const left = `${INDENT}--${name}${value === undefined ? '' : ` ${value}`}`;
+const flagLine = ({ name, short, value, help, variable }: Flag): string => {
+  const left = `${INDENT}${short === undefined ? '' : `-${short}, `}--${name}${value === undefined ? '' : ` ${value}`}`;
   const lines = [`${left.padEnd(FLAG_COLUMN)}${help}`];
   if (variable !== undefined) lines.push(`${' '.repeat(FLAG_COLUMN)}${variable}`);
   return lines.join('\n');

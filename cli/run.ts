@@ -12,6 +12,7 @@ import { createApiClient } from './api-client';
 import { CommandError, type Command, type Invocation } from './command';
 import { COMMANDS } from './commands';
 import { COMMON_FLAGS, commandHelp, groupHelp, overview, type ListedCommand } from './help';
+import type { Terminal } from './terminal';
 import { count, listInWords, manyLines } from './words';
 
 export { CommandError } from './command';
@@ -28,13 +29,17 @@ export interface Surroundings {
   readonly write: (text: string) => void;
   readonly writeError: (text: string) => void;
   readonly nowMs: () => number;
+  /** What commands use that talk to people themselves. */
+  readonly terminal: () => Terminal;
   /** Other commands, for tests. */
   readonly commands?: readonly Command[];
 }
 
 interface Parsed {
-  readonly flags: ReadonlyMap<string, string | true>;
+  readonly flags: ReadonlyMap<string, readonly (string | true)[]>;
   readonly positionals: readonly string[];
+  /** Words after `--`. */
+  readonly rest: readonly string[];
 }
 
 const invalid = (message: string): CommandError => new CommandError('invalid', message);
@@ -47,12 +52,17 @@ const meant = (suggestion: string | undefined): string =>
 /** @throws {CommandError} `invalid`, with everything that is wrong with the flags */
 const parseFlags = (command: Command, args: readonly string[], { suggest }: Surroundings): Parsed => {
   const known = new Map([...command.flags, ...COMMON_FLAGS].map((flag) => [flag.name, flag]));
+  const end = command.rest === undefined ? -1 : args.indexOf('--');
+  const [own, rest] = end === -1 ? [args, []] : [args.slice(0, end), args.slice(end + 1)];
   const { tokens, positionals } = parseArgs({
-    args: [...args],
+    args: [...own],
     options: Object.fromEntries(
-      [...known.values()].map(({ name, value }) => [
+      [...known.values()].map(({ name, short, value }) => [
         name,
-        { type: value === undefined ? ('boolean' as const) : ('string' as const) },
+        {
+          type: value === undefined ? ('boolean' as const) : ('string' as const),
+          ...(short === undefined ? {} : { short }),
+        },
       ]),
     ),
     // What is wrong is said here, in the words of the help.
@@ -60,25 +70,31 @@ const parseFlags = (command: Command, args: readonly string[], { suggest }: Surr
     allowPositionals: true,
     tokens: true,
   });
-  const flags = new Map<string, string | true>();
+  if (end === -1 && command.rest !== undefined && positionals.length > command.arguments.length) {
+    const [name = '', ...words] = args;
+    throw invalid(
+      `What is to be run comes after --: containeros ${command.name} ${name} -- ${words.join(' ')}. See containeros ${command.name} --help.`,
+    );
+  }
+  const flags = new Map<string, (string | true)[]>();
   const problems: string[] = [];
   for (const token of tokens) {
     if (token.kind !== 'option') continue;
     const { name, rawName, value, inlineValue } = token;
     const flag = known.get(name);
-    if (flag === undefined || !rawName.startsWith('--')) {
+    if (flag === undefined || (!rawName.startsWith('--') && flag.short !== rawName.slice(1))) {
       const suggestion = suggest(name, [...known.keys()]);
       problems.push(`There is no flag ${rawName}.${meant(suggestion && `--${suggestion}`)}`);
-    } else if (flags.has(name)) problems.push(`${rawName} is given twice.`);
+    } else if (flags.has(name) && flag.isList !== true) problems.push(`${rawName} is given twice.`);
     else if (flag.value === undefined) {
       if (value !== undefined) problems.push(`${rawName} takes no value.`);
-      flags.set(name, true);
+      flags.set(name, [true]);
     } else if (value === undefined || value === '' || (inlineValue !== true && value.startsWith('-'))) {
       problems.push(`${rawName} needs a value: ${rawName} ${flag.value}.`);
-    } else flags.set(name, value);
+    } else flags.set(name, [...(flags.get(name) ?? []), value]);
   }
   if (problems.length > 0) throw invalid(`${problems.join(' ')} See containeros ${command.name} --help.`);
-  return { flags, positionals };
+  return { flags, positionals, rest };
 };
 
 /** @throws {CommandError} `invalid` */
@@ -129,12 +145,12 @@ const runCommand = async (
   command: Command,
   rest: readonly string[],
   surroundings: Surroundings,
-): Promise<void> => {
-  const { environment, defaultDataDir, write, writeError, nowMs } = surroundings;
-  const { flags, positionals } = parseFlags(command, rest, surroundings);
+): Promise<number> => {
+  const { environment, defaultDataDir, write, writeError, nowMs, terminal } = surroundings;
+  const { flags, positionals, rest: words } = parseFlags(command, rest, surroundings);
   const named = nameArguments(command, positionals);
   const flag = (name: string): string | undefined => {
-    const value = flags.get(name);
+    const value = flags.get(name)?.[0];
     return value === true ? undefined : value;
   };
   const api = createApiClient(() => findAccess({ flag, environment, defaultDataDir }));
@@ -150,16 +166,23 @@ const runCommand = async (
     },
     flag,
     isSet: (name) => flags.has(name),
+    list: (name) => (flags.get(name) ?? []).filter((value) => value !== true),
+    rest: words,
+    asJson,
+    terminal,
     tell: asJson ? () => undefined : print,
     warn,
     nowMs,
   };
-  const { answer, words } = await command.run(invocation);
+  const outcome = await command.run(invocation);
+  if (!('answer' in outcome)) return outcome.exitCode;
+  const { answer } = outcome;
   if (answer.staleSince !== undefined) {
     warn(`Consul has not answered since ${answer.staleSince}, so this is what was known then.`);
   }
-  if (!asJson) print(await words());
+  if (!asJson) print(await outcome.words());
   else if (answer.text !== '') write(answer.text.endsWith('\n') ? answer.text : `${answer.text}\n`);
+  return outcome.exitCode ?? 0;
 };
 
 /**
@@ -186,7 +209,9 @@ export const runCommandLine = async (
     return first === 'help' || words.some(isHelp) ? 0 : 2;
   }
   const { command, rest } = found;
-  if (first === 'help' || rest.some(isHelp)) write(commandHelp(command));
-  else await runCommand(command, rest, surroundings);
+  const end = command.rest === undefined ? -1 : rest.indexOf('--');
+  const own = end === -1 ? rest : rest.slice(0, end);
+  if (first !== 'help' && !own.some(isHelp)) return runCommand(command, rest, surroundings);
+  write(commandHelp(command));
   return 0;
 };

@@ -102,6 +102,7 @@ const outputWritten = (): Promise<void> =>
 /** A command of cli/, or the help. */
 const runClient = async (argv: readonly string[]): Promise<number> => {
   const { CommandError, runCommandLine } = await import('../cli/run.js');
+  const { processTerminal } = await import('../cli/terminal.js');
   const { suggestKey } = await import('../domain/spec/suggest.js');
   process.stdout.on('error', endWithOutput);
   try {
@@ -113,6 +114,7 @@ const runClient = async (argv: readonly string[]): Promise<number> => {
       write: (text) => process.stdout.write(text),
       writeError: (text) => process.stderr.write(text),
       nowMs: Date.now,
+      terminal: processTerminal,
     });
     await outputWritten();
     return exitCode;

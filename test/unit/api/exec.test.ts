@@ -1,38 +1,19 @@
 /** Commands in containers: once and interactive, what is refused, and what ends them. */
 
 import { once } from 'node:events';
-import { request, type ClientRequest, type IncomingMessage } from 'node:http';
+import { request, type IncomingMessage } from 'node:http';
 import { connect } from 'node:net';
 import { text as readText } from 'node:stream/consumers';
 
 import { WebSocket, type ClientOptions } from 'ws';
 
-import {
-  createFrameDecoder,
-  encodeControl,
-  encodeFrames,
-  type ControlFromNode,
-  type ExecFrame,
-  type ExecRequest,
-} from '../../../contracts/exec';
-import { nodeRequestsPath, nodeStreamPath } from '../../../contracts/node-stream';
-import { buildReplica } from '../../support/builders';
-import { httpRequest, openRequest } from '../../support/http';
+import { encodeFrames } from '../../../contracts/exec';
 import { eventually } from '../../support/wait';
 
-import { PASSWORD, TOKEN, nodeDocument, replicaDocument, useApi } from './api-under-test';
+import { PASSWORD, nodeDocument, useApi } from './api-under-test';
+import { connectExecNode, execReplica as replica, type Command, type Refusal } from './fake-exec-node';
 
 const world = useApi();
-const auth = { authorization: `Bearer ${TOKEN}` };
-
-const container = (name: string) => ({
-  name,
-  containerId: name,
-  image: 'nginx:1.27',
-  imageId: 'sha256:0',
-  running: true,
-  restartCount: 0,
-});
 
 const publish = async (...documents: Record<string, unknown>[]) => {
   const index = world.api.kv.put(Object.assign({}, ...documents) as Record<string, unknown>);
@@ -42,74 +23,8 @@ const publish = async (...documents: Record<string, unknown>[]) => {
   });
 };
 
-const replica = (id = 'web-1', containers = ['app']) =>
-  replicaDocument(buildReplica(id, 'node-1', { containers: containers.map(container) }));
-
-/** The node's end of one command. */
-interface Command {
-  readonly wanted: ExecRequest;
-  readonly sending: ClientRequest;
-  readonly received: ExecFrame[];
-  /** What has come of the channel, as text. */
-  input(channel?: 'stdin' | 'control'): string;
-  say(control: ControlFromNode): void;
-  write(channel: 'stdout' | 'stderr', data: string | Buffer): void;
-  isCut(): boolean;
-}
-
-/** A node worker that hands each command to `run`. */
-const connectNode = async (
-  run: (command: Command) => void | Promise<void>,
-  refuse?: { readonly error: string; readonly message: string },
-) => {
-  const commands: Command[] = [];
-  const stream = await openRequest(`${world.api.url}${nodeRequestsPath('node-1')}`, {
-    headers: auth,
-    timeoutMs: 30_000,
-  });
-  stream.on('error', () => undefined);
-  stream.setEncoding('utf8');
-  const answer = async (wanted: ExecRequest) => {
-    const path = `${world.api.url}${nodeStreamPath(wanted.requestId)}`;
-    if (refuse !== undefined) {
-      await httpRequest(`${path}?${new URLSearchParams({ ...refuse }).toString()}`, {
-        method: 'POST',
-        headers: auth,
-      });
-      return;
-    }
-    const sending = request(path, { method: 'POST', headers: auth, agent: false });
-    let isCut = false;
-    sending.on('error', () => (isCut = true)).on('close', () => (isCut = true));
-    sending.flushHeaders();
-    const [response] = (await once(sending, 'response')) as [IncomingMessage];
-    expect(response.statusCode).toBe(200);
-    const received: ExecFrame[] = [];
-    const decoder = createFrameDecoder();
-    response.on('data', (chunk: Buffer) => received.push(...decoder.push(chunk)));
-    response.on('error', () => undefined);
-    const command: Command = {
-      wanted,
-      sending,
-      received,
-      input: (channel = 'stdin') =>
-        received
-          .flatMap((frame) => (frame.channel === channel ? [frame.data.toString('utf8')] : []))
-          .join(''),
-      say: (control) => void sending.write(encodeControl(control)),
-      write: (channel, data) => void sending.write(encodeFrames(channel, Buffer.from(data))),
-      isCut: () => isCut,
-    };
-    commands.push(command);
-    command.say({ kind: 'started', container: wanted.container ?? 'app' });
-    await run(command);
-  };
-  stream.on('data', (text: string) => {
-    for (const line of text.split('\n')) if (line !== '') void answer(JSON.parse(line) as ExecRequest);
-  });
-  await eventually(() => expect(world.api.nodeStreams.isConnected('node-1')).toBe(true));
-  return { commands, close: () => stream.destroy() };
-};
+const connectNode = (run: (command: Command) => void | Promise<void>, refuse?: Refusal) =>
+  connectExecNode(world.api, run, refuse);
 
 const post = (body: object, path = '/v1/replicas/web-1/exec') => world.api.call('POST', path, { body });
 

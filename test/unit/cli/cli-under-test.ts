@@ -33,6 +33,9 @@ export const startCli = (argv: readonly string[], given: Partial<Surroundings> =
         write: (text) => void out.push(text),
         writeError: (text) => void err.push(text),
         nowMs: () => NOW_MS,
+        terminal: () => {
+          throw new Error('not faked: the terminal');
+        },
         ...given,
       });
     } catch (error) {

@@ -30,11 +30,12 @@ describe('the commands', () => {
     const own = ['join ADDRESS --token TOKEN', 'leave [--force]'];
     expect(headings).toEqual(expect.arrayContaining(own));
     expect(headings.filter((usage) => !own.includes(usage ?? ''))).toEqual(
-      COMMANDS.map(({ name, arguments: names, flags }) =>
+      COMMANDS.map(({ name, arguments: names, flags, rest }) =>
         [
           name,
           ...names,
           ...flags.map((flag) => `[--${flag.name}${flag.value === undefined ? '' : ` ${flag.value}`}]`),
+          ...(rest === undefined ? [] : [`[-- ${rest}]`]),
         ].join(' '),
       ),
     );
@@ -47,6 +48,7 @@ containeros: a container management system for developers
 
   containeros up [flags]            Start everything.
 
+  containeros exec NAME             Run a command in a container of a microservice; a shell by default.
   containeros nodes                 Show all nodes: state, availability, load and health.
   containeros node NODE             Show one node, and what runs on it.
   containeros cordon NODE           Keep what a node has, and give it nothing new.
