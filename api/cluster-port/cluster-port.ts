@@ -151,6 +151,10 @@ export const startClusterPort = async (deps: ClusterPortDeps): Promise<ClusterPo
     },
   });
 
+  // Node's own limit of five minutes would cut streams of nodes: followed logs, and commands. Bodies that have an end
+  // are read within limits of their own.
+  (server as Http2SecureServer & { requestTimeout: number }).requestTimeout = 0;
+
   const dispatch = async (
     connection: Connection,
     request: PortRequest,
