@@ -4,6 +4,8 @@ import { once } from 'node:events';
 import type { IncomingMessage } from 'node:http';
 
 import { createClusterPortWriter, type ClusterPortWriter } from '../../adapters/cluster-port/documents';
+import { openExecSession, type ExecOutput } from '../../api/exec-session';
+import { createFrameDecoder, encodeControl, encodeFrames, type ExecFrame } from '../../contracts/exec';
 import { nodeCoordinatePath } from '../../contracts/gossip';
 import { REVOKED_WORDS, nodeClusterKeyPath, type ClusterKeyAnswer } from '../../contracts/join';
 import { KV_PREFIX, eventKvKey, nodeKvKey, replicaKvKey } from '../../contracts/kv';
@@ -328,4 +330,42 @@ test('a node is given the key of certificates, and nobody is under the name of a
   await expect(asked('b')).rejects.toMatchObject({ code: 'forbidden' });
   target.revoke('a');
   await expect(asked('a')).rejects.toThrow(REVOKED_WORDS);
+});
+
+test('a command goes both ways with the node that was asked, and with no other', async () => {
+  const requests = await http1('a', 'GET', nodeRequestsPath('a'));
+  requests.setEncoding('utf8');
+  await eventually(() => expect(target.nodeStreams.isConnected('a')).toBe(true));
+  let lines = '';
+  requests.on('data', (text: string) => (lines += text));
+  const opened = openExecSession(
+    target.nodeStreams,
+    'a',
+    { kind: 'exec', replicaId: 'r', command: ['cat'], env: [], stdin: true, tty: false },
+    new AbortController().signal,
+  );
+  await eventually(() => expect(lines).toContain('requestId'));
+  const { requestId } = JSON.parse(lines.trim()) as { requestId: string };
+  const said = Buffer.concat([
+    encodeFrames('stdout', Buffer.from('real')),
+    encodeControl({ kind: 'exited', exitCode: 0 }),
+  ]);
+  expect((await http1('b', 'POST', nodeStreamPath(requestId), 'forged')).statusCode).toBe(403);
+  const answer = await http1('a', 'POST', nodeStreamPath(requestId), said.toString('latin1'));
+  expect(answer.statusCode).toBe(200);
+  const received: ExecFrame[] = [];
+  const decoder = createFrameDecoder();
+  answer.on('data', (chunk: Buffer) => received.push(...decoder.push(chunk)));
+  answer.on('error', () => undefined);
+  const session = await opened;
+  await session.write(Buffer.from('input'));
+  await eventually(() => expect(received).toEqual([{ channel: 'stdin', data: Buffer.from('input') }]));
+  // Nobody gets at a command that has its node already.
+  expect((await http1('b', 'POST', nodeStreamPath(requestId), 'late')).statusCode).toBe(404);
+  const outputs: ExecOutput[] = [];
+  for await (const one of session.output()) outputs.push(one);
+  expect(outputs).toEqual([
+    { kind: 'data', channel: 'stdout', data: Buffer.from('real') },
+    { kind: 'exited', exitCode: 0 },
+  ]);
 });
