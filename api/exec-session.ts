@@ -7,6 +7,8 @@
 
 import { once } from 'node:events';
 
+import { z } from 'zod';
+
 import {
   createFrameDecoder,
   encodeControl,
@@ -15,7 +17,7 @@ import {
   type ControlToNode,
 } from '../contracts/exec';
 import { NODE_STREAM_KEEPALIVE_MS } from '../contracts/node-stream';
-import { ContainerOsError } from '../domain/errors';
+import { ContainerOsError, isErrorCode, type ErrorCode } from '../domain/errors';
 
 import type { ExecWanted, NodeDuplex, NodeStreams } from './node-streams';
 
@@ -48,6 +50,18 @@ export interface ExecSession {
 /** Two keep-alives in a row were missed. */
 const SILENCE_MS = 2.5 * NODE_STREAM_KEEPALIVE_MS;
 
+/** What a node may say: it may be one that means no good. */
+const controlSchema: z.ZodType<ControlFromNode> = z.discriminatedUnion('kind', [
+  z.object({ kind: z.literal('started'), container: z.string().max(253) }),
+  z.object({ kind: z.literal('exited'), exitCode: z.int().min(0).max(255) }),
+  z.object({
+    kind: z.literal('failed'),
+    code: z.custom<ErrorCode>(isErrorCode),
+    message: z.string().max(2_000),
+  }),
+  z.object({ kind: z.literal('alive') }),
+]);
+
 const sessionOf = (nodeId: string, { body, reply }: NodeDuplex): ExecSession => {
   const closed = new AbortController();
   const alive = setInterval(() => {
@@ -76,7 +90,7 @@ const sessionOf = (nodeId: string, { body, reply }: NodeDuplex): ExecSession => 
     );
 
   const handle = (text: string): ExecOutput | undefined => {
-    const control = JSON.parse(text) as ControlFromNode;
+    const control = controlSchema.parse(JSON.parse(text));
     switch (control.kind) {
       case 'started':
       case 'exited':

@@ -38,6 +38,8 @@ const SILENCE_MS = 2.5 * NODE_STREAM_KEEPALIVE_MS;
 const GRACE_MS = 5_000;
 /** How long the API may take to close after the end. */
 const GOODBYE_MS = 5_000;
+/** Of a reason, which the API takes no longer. */
+const MAX_WORDS = 2_000;
 /** Of what Docker says in place of a command that it cannot run. */
 const MAX_WORDS_BYTES = 4_096;
 
@@ -164,7 +166,7 @@ export const createExecStreams = (deps: {
           hasEnded = true;
         const code = isSaid ? error.code : 'unavailable';
         const message = isSaid ? error.message : 'The Docker Engine broke off the command. Try again.';
-        await tell({ kind: 'failed', code, message }).catch(() => undefined);
+        await tell({ kind: 'failed', code, message: message.slice(0, MAX_WORDS) }).catch(() => undefined);
       }
     } finally {
       clearInterval(alive);

@@ -160,6 +160,23 @@ describe('once', () => {
     silent.close();
   });
 
+  test.each([
+    ['an exit code that is none', '{"kind":"exited","exitCode":"0"}'],
+    ['an error that is none', '{"kind":"failed","code":"toString","message":"x"}'],
+    ['a novel', `{"kind":"failed","code":"invalid","message":"${'x'.repeat(3_000)}"}`],
+    ['no JSON', '{'],
+  ])('a node that says %s is cut, and the client is told', async (_, text) => {
+    await publish(replica(), nodeDocument('node-1'));
+    const node = await connectNode(({ sending }) => {
+      sending.write(encodeFrames('control', Buffer.from(text)));
+    });
+    const { status, body } = await post({ command: ['ls'] });
+    expect(status).toBe(503);
+    expect((body as { detail: string }).detail).toContain('broke off while the command ran');
+    await eventually(() => expect(node.commands[0]?.isCut()).toBe(true));
+    node.close();
+  });
+
   test('nobody is asked without a connection', async () => {
     await publish(replica(), nodeDocument('node-1'));
     const { status, body } = await post({ command: ['ls'] });
