@@ -63,9 +63,21 @@ const KEEP_IDLE_FOR = '500ms';
 const STREAMS_OUTLIVE = '1h';
 /** Slow clients are cut when they take longer for their headers. */
 const HEADERS_WITHIN = '10s';
+/** All headers of a request together; what has more is answered with 431. Servers commonly take less. */
+const MAX_HEADER_BYTES = 32 * 1024;
+/** A body has 30 s, and a second more for each 512 bytes; then the client is cut. */
+const slowBodiesCut = { handler: 'timeouts', read_timeout: 30_000_000_000, read_min_rate: 512 };
+/**
+ * The server's own time for bodies hides from Go whether a body was read to its end: what is left of it when a replica
+ * answers early would be read as the next request.
+ */
+const NEVER = -1;
 
-/** Sent again when a replica fails before it has answered: they change nothing. */
-const SAFE_METHODS = ['GET', 'HEAD', 'OPTIONS', 'TRACE'];
+/** Sent again when a replica fails before it has answered: they change nothing, and have no body that is gone by then. */
+const SENT_AGAIN = {
+  method: ['GET', 'HEAD', 'OPTIONS', 'TRACE'],
+  header: { 'Content-Length': null, 'Transfer-Encoding': null },
+};
 
 /**
  * A new configuration closes connections that nobody uses at that moment, and a request that is on its way there is
@@ -86,7 +98,7 @@ const proxyTo = (directory: string, { number, slots }: Place): object => ({
     selection_policy: { policy: 'least_conn' },
     try_duration: TRY_FOR,
     try_interval: TRY_EVERY,
-    retry_match: [{ method: SAFE_METHODS }],
+    retry_match: [SENT_AGAIN],
   },
   transport: {
     protocol: 'http',
@@ -105,7 +117,55 @@ const answer = (status: number, text: string, headers: Readonly<Record<string, r
   body: `${text}\n`,
 });
 
+/** What is no request to a microservice, and what is made plain before one gets it. */
+const plainRequests = [
+  {
+    match: [{ method: ['CONNECT'] }],
+    handle: [answer(405, 'The ingress is no proxy for CONNECT.')],
+    terminal: true,
+  },
+  {
+    // The name of a host may end with the root's dot (RFC 3986, 3.2.2).
+    match: [{ header: { Host: ['*.', '*.:*'] } }],
+    handle: [
+      {
+        handler: 'headers',
+        request: { replace: { Host: [{ search_regexp: '\\.(:[0-9]*)?$', replace: '$1' }] } },
+      },
+    ],
+  },
+  {
+    // HTTP/2 over a connection that was upgraded: requests in it would be seen by nobody.
+    match: [{ header_regexp: { Upgrade: { pattern: '(?i)h2c' } } }],
+    handle: [{ handler: 'headers', request: { delete: ['Upgrade', 'Http2-Settings'] } }],
+  },
+];
+
+/**
+ * What Go's reader of bodies says (net/http/internal/chunked.go, net/http/transfer.go); nothing else tells it from a
+ * replica's fault. An answer whose body is malformed has begun already, and is broken off.
+ */
+const MALFORMED_BODY =
+  '^(malformed chunked encoding|chunked encoding contains too much non-data|chunked line ends with bare LF|header line too long|empty hex number for chunk length|http chunk length too large|invalid byte in chunk length|http: unexpected EOF reading trailer|http: suspiciously long trailer after chunked body)$';
+
+/** No other reading has a time: that of an answer may take as long as it takes. */
+const SLOW_BODY = '(^|: )read tcp [^ ]+: i/o timeout$';
+
+const failedWith = (message: string) => [{ vars_regexp: { '{http.error.message}': { pattern: message } } }];
+
 const errorRoutes = [
+  {
+    handle: [answer(408, 'The body of the request comes too slowly.', { Connection: ['close'] })],
+    match: failedWith(SLOW_BODY),
+  },
+  {
+    handle: [
+      answer(400, 'The body of the request is malformed.', {
+        Connection: ['close'],
+      }),
+    ],
+    match: failedWith(MALFORMED_BODY),
+  },
   {
     handle: [
       answer(503, 'No replica answers for {http.request.host}. It is tried again with the next request.', {
@@ -165,7 +225,16 @@ export const caddyConfig = (settings: CaddySettings, layout: Layout): object => 
   const serving = (before: readonly object[]): object => ({
     automatic_https: { disable: true },
     read_header_timeout: HEADERS_WITHIN,
-    routes: [endConnections(directory), ...before, ...routes, { handle: [UNKNOWN] }],
+    max_header_bytes: MAX_HEADER_BYTES,
+    read_idle_timeout: NEVER,
+    routes: [
+      { handle: [slowBodiesCut] },
+      ...plainRequests,
+      endConnections(directory),
+      ...before,
+      ...routes,
+      { handle: [UNKNOWN] },
+    ],
     errors: { routes: errorRoutes },
   });
   return {
@@ -180,6 +249,8 @@ export const caddyConfig = (settings: CaddySettings, layout: Layout): object => 
         servers: {
           http: {
             listen: [listen],
+            // Others need TLS, or are smuggled in.
+            protocols: ['h1'],
             ...serving(https === undefined ? [] : routesBeforeHttp(directory, https)),
           },
           // Caddy tells TLS by the port, which sockets that it is given do not have: so there are two servers.

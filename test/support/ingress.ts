@@ -1,0 +1,101 @@
+// A real Caddy with the configuration of the ingress, under the supervision and with the sockets that the product gives
+// it, and hostnames that lead to one address each. No cluster is needed.
+import { mkdtempSync, rmSync } from 'node:fs';
+import { createServer, type AddressInfo, type Server } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import pino from 'pino';
+
+import { openPlaceFiles } from '../../adapters/ingress/place-files';
+import type { Layout } from '../../domain/ingress/layout';
+import { parseConfig } from '../../workers/config';
+import { caddySettings, type IngressConfig } from '../../workers/ingress-files';
+import { caddyCommand } from '../../workers/up/engines';
+import { openListeningSockets } from '../../workers/up/listening-sockets';
+import { ingressPortNeeds } from '../../workers/up/ports';
+import { superviseProcess } from '../../workers/up/supervised-process';
+import { httpRequest } from './http';
+import { engineVariables } from './programs';
+import { eventually } from './wait';
+
+/** Waits until it listens. @returns the port */
+export const listenOn = (server: Server, host = '127.0.0.1'): Promise<number> =>
+  new Promise((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(0, host, () => resolve((server.address() as AddressInfo).port));
+  });
+
+export const freePort = async (): Promise<number> => {
+  const probe = createServer();
+  const port = await listenOn(probe);
+  await new Promise((resolve) => probe.close(resolve));
+  return port;
+};
+
+/** As on a node that others reach: every address is listened on. */
+export const ingressConfigWith = (dataDir: string, httpPort: number): IngressConfig => ({
+  ...parseConfig(
+    ['--data-dir', dataDir, '--advertise-address', '192.0.2.1', '--http-port', String(httpPort)],
+    engineVariables(),
+    true,
+  ),
+  httpPort,
+});
+
+export interface TestIngress {
+  readonly httpPort: number;
+  /** @throws while Caddy is being started */
+  pid(): number;
+  stop(): Promise<void>;
+}
+
+/** @param routes hostnames, and the address that each leads to */
+export const startIngress = async (routes: Readonly<Record<string, string>>): Promise<TestIngress> => {
+  const directory = mkdtempSync(join(tmpdir(), 'containeros-ingress-'));
+  const config = ingressConfigWith(directory, await freePort());
+  const files = openPlaceFiles(caddySettings(config).directory);
+  const layout: Layout = Object.keys(routes).map((hostname, number) => ({
+    number,
+    slots: 2,
+    isFixed: true,
+    hostname,
+  }));
+  Object.values(routes).forEach((address, number) => files.writeSlots(number, [address, address]));
+  files.writeLayout(layout);
+  const sockets = await openListeningSockets(ingressPortNeeds(config));
+  const { command, args, env } = caddyCommand(config);
+  const caddy = superviseProcess(
+    {
+      role: 'caddy',
+      command,
+      args,
+      env: { ...process.env, ...env },
+      runDirectory: directory,
+      ipc: false,
+      sockets: sockets.fileDescriptors,
+      onLine: () => undefined,
+    },
+    pino({ level: 'silent' }),
+  );
+  await eventually(
+    async () => {
+      const headers = { host: 'nobody.localhost' };
+      expect((await httpRequest(`http://127.0.0.1:${config.httpPort}/`, { headers })).status).toBe(404);
+    },
+    { describe: 'Caddy answers' },
+  );
+  return {
+    httpPort: config.httpPort,
+    pid: () => {
+      const pid = caddy.pid();
+      if (pid === undefined) throw new Error('Caddy does not run');
+      return pid;
+    },
+    stop: async () => {
+      await caddy.stop();
+      sockets.close();
+      rmSync(directory, { recursive: true, force: true });
+    },
+  };
+};
