@@ -1,10 +1,15 @@
 // Hostnames of microservices, as a browser on this machine asks for them.
+import { request } from 'node:http';
+import { connect } from 'node:net';
+import { text as readText } from 'node:stream/consumers';
+import { setTimeout as delay } from 'node:timers/promises';
 import { httpRequest, type HttpAnswer } from '../support/http';
 import { startLoad, type LoadReport } from '../support/load';
 import {
   apply,
   change,
   removeMicroservice,
+  replicas,
   scenario,
   startTestBed,
   webSpec,
@@ -36,13 +41,15 @@ const named = (name: string, image: string, hostname: string, more: Record<strin
     container: { ports: [], httpPorts: { '80': hostname }, ...(more['container'] as object) },
   });
 
+const CLIENTS = 8;
+
 /** What clients that ask all the time saw of the steps. */
 const underLoad = async (
   running: TestBed,
   hostname: string,
   steps: () => Promise<void>,
 ): Promise<LoadReport> => {
-  const load = startLoad({ address: ingressOf(running), hostname, clients: 8 });
+  const load = startLoad({ address: ingressOf(running), hostname, clients: CLIENTS });
   try {
     await steps();
   } finally {
@@ -70,8 +77,10 @@ scenario(
   },
 );
 
+const DEPLOYS = 50;
+
 scenario(
-  'requests go on while replicas come, go, change and die',
+  'no request is lost over scaling and fifty rolling deploys',
   () => bed,
   async (running) => {
     const { instance, web } = running;
@@ -79,16 +88,143 @@ scenario(
     await apply(instance, named('steady', images[0] ?? '', 'steady.localhost', { scale: 2 }));
     await answers(running, 'steady.localhost', 'web v1');
     const { answered, failures } = await underLoad(running, 'steady.localhost', async () => {
-      for (const scale of [6, 1, 3]) await change(instance, 'PATCH', '/v1/microservices/steady', { scale });
-      for (let round = 0; round < 4; round += 1) {
-        await apply(
-          instance,
-          named('steady', images[(round + 1) % 2] ?? '', 'steady.localhost', { scale: 3 }),
-        );
+      for (const scale of [6, 1, 2]) await change(instance, 'PATCH', '/v1/microservices/steady', { scale });
+      for (let deploy = 1; deploy <= DEPLOYS; deploy += 1) {
+        await apply(instance, named('steady', images[deploy % 2] ?? '', 'steady.localhost', { scale: 2 }));
       }
     });
     expect(failures).toEqual([]);
-    expect(answered).toBeGreaterThan(500);
+    expect(answered).toBeGreaterThan(DEPLOYS * 10);
     await removeMicroservice(instance, 'steady');
   },
+  600_000,
+);
+
+scenario(
+  'a Caddy that is killed loses the requests in it, and Consul none; what comes meanwhile waits',
+  () => bed,
+  async (running) => {
+    const { instance, web } = running;
+    await apply(instance, named('firm', await web('v1'), 'firm.localhost', { scale: 2 }));
+    await answers(running, 'firm.localhost', 'web v1');
+    const killed = async (role: 'caddy' | 'consul'): Promise<void> => {
+      const pid = instance.pid(role);
+      instance.kill(role);
+      await eventually(() => expect(instance.pid(role)).not.toBe(pid), { describe: `${role} runs again` });
+    };
+    const ofConsul = await underLoad(running, 'firm.localhost', async () => {
+      await killed('consul');
+      await change(instance, 'PATCH', '/v1/microservices/firm', { scale: 3 });
+    });
+    expect(ofConsul.failures).toEqual([]);
+    const ofCaddy = await underLoad(running, 'firm.localhost', async () => {
+      await killed('caddy');
+      await answers(running, 'firm.localhost', 'web v1');
+    });
+    // A client has one request at a time.
+    expect(ofCaddy.failures.length).toBeLessThanOrEqual(CLIENTS);
+    expect(ofCaddy.failures.filter((why) => why.includes('REFUSED'))).toEqual([]);
+    expect(ofCaddy.answered).toBeGreaterThan(CLIENTS);
+    await removeMicroservice(instance, 'firm');
+  },
+  180_000,
+);
+
+/** Serves one connection: says its version and how much it was sent, or sends all back to whoever asks for an upgrade. */
+const SERVE = `#!/bin/sh
+read -r line
+length=0
+while read -r header; do
+  header="\${header%?}"
+  [ -n "$header" ] || break
+  case "$header" in
+    Content-Length:*) length="\${header#*: }" ;;
+    Upgrade:*) upgrade=1 ;;
+  esac
+done
+if [ -n "$upgrade" ]; then
+  printf 'HTTP/1.1 101 Switching Protocols\\r\\nConnection: Upgrade\\r\\nUpgrade: websocket\\r\\n\\r\\n'
+  exec cat
+fi
+text="$VERSION got $(busybox head -c "$length" | busybox wc -c)"
+printf 'HTTP/1.1 200 OK\\r\\nConnection: close\\r\\nContent-Length: %s\\r\\n\\r\\n%s' "\${#text}" "$text"
+`;
+const GRACE_MS = 8_000;
+
+scenario(
+  'a web socket and a long upload have the grace that they were promised over a deploy',
+  () => bed,
+  async (running) => {
+    const { instance, web } = running;
+    const image = await web('v1');
+    const deploy = (version: string): Promise<unknown> =>
+      apply(
+        instance,
+        named('slow', image, 'slow.localhost', {
+          env: [`VERSION=${version}`, `SERVE=${SERVE}`],
+          container: {
+            command: [
+              '/bin/sh',
+              '-c',
+              // The first process gets no signal that it does not handle.
+              'echo "$SERVE" >/tmp/serve; trap exit TERM; busybox nc -ll -p 80 -e /bin/sh /tmp/serve & wait',
+            ],
+            stopGraceSeconds: GRACE_MS / 1_000,
+          },
+        }),
+      );
+    await deploy('one');
+    await answers(running, 'slow.localhost', 'one got 0');
+
+    const [host = '', port = ''] = ingressOf(running).split(':');
+    const connection = connect({ host, port: Number(port) });
+    let heard = '';
+    let closedAt: number | undefined;
+    connection.setEncoding('utf8').on('data', (chunk: string) => (heard += chunk));
+    connection.on('error', () => undefined).on('close', () => (closedAt = performance.now()));
+    connection.write(
+      'GET / HTTP/1.1\r\nHost: slow.localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n',
+    );
+    await eventually(() => expect(heard).toContain('101 Switching Protocols'));
+
+    const size = 20;
+    const upload = request({
+      host,
+      port,
+      method: 'POST',
+      headers: { host: 'slow.localhost', 'content-length': size },
+      agent: false,
+    });
+    const uploaded = new Promise<string>((resolve, reject) => {
+      upload.on('response', (response) => void readText(response).then(resolve, reject));
+      upload.on('error', reject);
+    });
+    upload.write('a');
+
+    const old = (await replicas(instance, 'slow'))[0]?.id;
+    const deployed = deploy('two');
+    await eventually(
+      async () => {
+        const state = (await replicas(instance, 'slow')).find(({ id }) => id === old)?.state;
+        expect(state).toBe('stopping');
+      },
+      { describe: 'the old replica is being stopped' },
+    );
+    const stoppingAt = performance.now();
+    await answers(running, 'slow.localhost', 'two got 0');
+    // For about half of the grace.
+    for (let sent = 1; sent < size; sent += 1) {
+      upload.write('a');
+      connection.write(`${sent}\n`);
+      await eventually(() => expect(heard).toContain(`\n${sent}\n`), { describe: 'it is sent back' });
+      await delay(GRACE_MS / 2 / size);
+    }
+    upload.end();
+    expect(await uploaded).toBe(`one got ${size}`);
+    await eventually(() => expect(closedAt).toBeDefined(), { timeoutMs: 60_000, describe: 'it is closed' });
+    expect((closedAt ?? 0) - stoppingAt).toBeGreaterThan(GRACE_MS - 1_000);
+    await deployed;
+    await removeMicroservice(instance, 'slow');
+  },
+  180_000,
 );
