@@ -40,7 +40,11 @@ export interface ApiClient {
    * @param path with its query; names in it went through `segment`
    * @throws {CommandError} with the code of the API's problem; `unavailable` when the API cannot be reached
    */
-  call<T>(method: 'GET' | 'POST' | 'DELETE', path: string, options?: CallOptions): Promise<ApiAnswer<T>>;
+  call<T>(
+    method: 'GET' | 'POST' | 'PUT' | 'DELETE',
+    path: string,
+    options?: CallOptions,
+  ): Promise<ApiAnswer<T>>;
   /** A list, whole. @throws {CommandError} as `call` */
   list<T>(path: string): Promise<ApiAnswer<ListOf<T>>>;
   /** A WebSocket that is open. @throws {CommandError} as `call` */

@@ -4,11 +4,13 @@
  * Invariant: no two have the same name, and none has that of what the server side runs itself (`up`, `join`, `leave`).
  */
 
+import { CERTIFICATE_COMMANDS } from './certificates';
 import type { Command } from './command';
 import { drainCommand } from './drain';
 import { EXEC_COMMAND } from './exec';
 import { JOIN_TOKEN_COMMANDS } from './join-tokens';
 import { NODE_COMMANDS, REMOVE_COMMAND } from './nodes';
+import { trustCommand } from './trust';
 
 export const COMMANDS: readonly Command[] = [
   EXEC_COMMAND,
@@ -16,4 +18,6 @@ export const COMMANDS: readonly Command[] = [
   drainCommand(),
   REMOVE_COMMAND,
   ...JOIN_TOKEN_COMMANDS,
+  ...CERTIFICATE_COMMANDS,
+  trustCommand(),
 ];

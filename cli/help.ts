@@ -12,7 +12,7 @@ export interface ListedCommand {
 }
 
 const INDENT = '  ';
-const COLUMN = 36;
+const COLUMN = 43;
 const FLAG_COLUMN = 26;
 
 export const COMMON_FLAGS: readonly Flag[] = [

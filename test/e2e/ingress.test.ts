@@ -1,8 +1,11 @@
 // Hostnames of microservices, as a browser on this machine asks for them.
 import { request } from 'node:http';
+import { request as httpsRequest } from 'node:https';
 import { connect } from 'node:net';
 import { text as readText } from 'node:stream/consumers';
 import { setTimeout as delay } from 'node:timers/promises';
+
+import { createTestAuthority } from '../support/certificates';
 import { httpRequest, type HttpAnswer } from '../support/http';
 import { startLoad, type LoadReport } from '../support/load';
 import {
@@ -29,6 +32,21 @@ const ingressOf = ({ instance }: TestBed): string => instance.outside(`127.0.0.1
 
 const ask = (running: TestBed, hostname: string, path = '/'): Promise<HttpAnswer> =>
   httpRequest(`http://${ingressOf(running)}${path}`, { headers: { host: hostname } });
+
+/** As a client does that trusts the cluster's root alone, and checks the name. */
+const askStrictly = async ({ instance }: TestBed, hostname: string): Promise<string> => {
+  const { body } = await instance.api('GET', '/v1/authority');
+  const [host, port] = instance.outside(`127.0.0.1:${instance.httpsPort}`).split(':');
+  const { certificate: ca } = body as { readonly certificate: string };
+  return new Promise((resolve, reject) => {
+    const request = httpsRequest(
+      { host, port, ca, servername: hostname, headers: { host: hostname }, agent: false },
+      (response) => void readText(response).then(resolve, reject),
+    );
+    request.on('error', reject);
+    request.end();
+  });
+};
 
 const answers = (running: TestBed, hostname: string, text: string): Promise<void> =>
   eventually(async () => expect((await ask(running, hostname)).text).toContain(text), {
@@ -227,4 +245,49 @@ scenario(
     await removeMicroservice(instance, 'slow');
   },
   180_000,
+);
+
+scenario(
+  'a private hostname answers over HTTPS as soon as it does over HTTP, and with a certificate of one’s own at once',
+  () => bed,
+  async (running) => {
+    const { instance, web } = running;
+    await apply(instance, named('secure', await web('v1'), 'secure.localhost'));
+    await answers(running, 'secure.localhost', 'web v1');
+    const routedAt = performance.now();
+    await eventually(async () => expect(await askStrictly(running, 'secure.localhost')).toContain('web v1'), {
+      describe: 'secure.localhost answers over HTTPS',
+    });
+    expect(performance.now() - routedAt).toBeLessThan(1_000);
+    expect((await ask(running, 'secure.localhost')).status).toBe(200);
+    const listed = await instance.api('GET', '/v1/certificates/secure.localhost');
+    expect(listed.body).toMatchObject({ source: 'internal', state: 'valid' });
+
+    const authority = createTestAuthority('Own Trust');
+    try {
+      const { certificatePem, keyPem } = authority.issue({
+        commonName: 'secure',
+        organisation: 'o',
+        alternativeNames: ['DNS:secure.localhost'],
+      });
+      const body = { certificate: certificatePem, privateKey: keyPem };
+      const given = await instance.api('PUT', '/v1/certificates/secure.localhost', { body });
+      expect([given.status, given.body]).toEqual([200, expect.objectContaining({ source: 'uploaded' })]);
+    } finally {
+      authority.dispose();
+    }
+    await eventually(
+      async () => {
+        await expect(askStrictly(running, 'secure.localhost')).rejects.toThrow(
+          /unable to (get|verify)|self.signed/,
+        );
+      },
+      { describe: 'the uploaded certificate is shown' },
+    );
+    await instance.api('DELETE', '/v1/certificates/secure.localhost');
+    await eventually(async () => expect(await askStrictly(running, 'secure.localhost')).toContain('web v1'), {
+      describe: 'the cluster has issued one again',
+    });
+    await removeMicroservice(instance, 'secure');
+  },
 );

@@ -46,21 +46,26 @@ describe('the help', () => {
   const OVERVIEW = `\
 containeros: a container management system for developers
 
-  containeros up [flags]            Start everything.
+  containeros up [flags]                   Start everything.
 
-  containeros exec NAME             Run a command in a container of a microservice; a shell by default.
-  containeros nodes                 Show all nodes: state, availability, load and health.
-  containeros node NODE             Show one node, and what runs on it.
-  containeros cordon NODE           Keep what a node has, and give it nothing new.
-  containeros uncordon NODE         Let a node take replicas again; also ends a drain.
-  containeros drain NODE            Move what a node has elsewhere, and give it nothing new.
-  containeros remove NODE           Take a node out of the cluster for good.
-  containeros join-token create     Make the command with which further machines join.
-  containeros join-token list       Show the join tokens, and who used them.
-  containeros join-token revoke ID  Take a join token back; nodes that joined with it stay.
+  containeros exec NAME                    Run a command in a container of a microservice; a shell by default.
+  containeros nodes                        Show all nodes: state, availability, load and health.
+  containeros node NODE                    Show one node, and what runs on it.
+  containeros cordon NODE                  Keep what a node has, and give it nothing new.
+  containeros uncordon NODE                Let a node take replicas again; also ends a drain.
+  containeros drain NODE                   Move what a node has elsewhere, and give it nothing new.
+  containeros remove NODE                  Take a node out of the cluster for good.
+  containeros join-token create            Make the command with which further machines join.
+  containeros join-token list              Show the join tokens, and who used them.
+  containeros join-token revoke ID         Take a join token back; nodes that joined with it stay.
+  containeros certificates list            Show the certificates of hostnames, and how they stand.
+  containeros certificates show HOSTNAME   Show one certificate.
+  containeros certificates upload HOSTNAME Use a certificate of your own for a hostname.
+  containeros certificates remove HOSTNAME Remove a certificate; microservices get one of an authority again.
+  containeros trust                        Have this machine trust https://NAME.localhost and the like.
 
-  containeros COMMAND --help        Say what a command does, and its flags.
-  containeros --version             Say the version.
+  containeros COMMAND --help               Say what a command does, and its flags.
+  containeros --version                    Say the version.
 `;
 
   test.each([[['--help']], [['-h']], [['help']]])('of everything: %j', async (argv) => {
@@ -98,9 +103,9 @@ The drain goes on by itself, also when this command has ended.
   );
 
   const GROUP = `\
-  containeros join-token create     Make the command with which further machines join.
-  containeros join-token list       Show the join tokens, and who used them.
-  containeros join-token revoke ID  Take a join token back; nodes that joined with it stay.
+  containeros join-token create            Make the command with which further machines join.
+  containeros join-token list              Show the join tokens, and who used them.
+  containeros join-token revoke ID         Take a join token back; nodes that joined with it stay.
 `;
 
   test('of commands that begin with the same word', async () => {
