@@ -38,7 +38,8 @@ mkdir -p "$data"
 owner="$(id -u "$user")"
 if [ "$(stat -c %u "$data")" != "$owner" ]; then chown -R "$user:$user" "$data"; fi
 export HOME="/home/$user"
-# Hostnames answer on port 80, which an ordinary user may not open otherwise; without the right, on port 8080.
+# Hostnames answer on ports 80 and 443, which an ordinary user may not open otherwise; without the right, on 8080 and
+# 8443.
 may_bind="--inh-caps=+net_bind_service --ambient-caps=+net_bind_service"
 # shellcheck disable=SC2086
 setpriv $may_bind true 2>/dev/null || may_bind=""

@@ -1,5 +1,10 @@
 // Hostnames on a cluster of three real nodes: each node answers all of them, and clients that try nothing twice lose no
 // request over what happens to replicas and nodes.
+import { readFileSync, rmSync } from 'node:fs';
+import { request as httpsRequest } from 'node:https';
+import { join } from 'node:path';
+import { text as readText } from 'node:stream/consumers';
+
 import { assertClusterConverged } from '../support/cluster/cluster-checker';
 import { startCluster, type Cluster } from '../support/cluster/cluster';
 import { httpRequest } from '../support/http';
@@ -60,6 +65,51 @@ test(
     await change(cluster.instance, 'PATCH', '/v1/microservices/shop', { scale: 1 });
     await Promise.all(['node-1', 'node-2', 'node-3'].map((name) => answersOn(name, 'web v1')));
     await change(cluster.instance, 'PATCH', '/v1/microservices/shop', { scale: SCALE });
+  },
+  TIMEOUT_MS,
+);
+
+/** As a client does that trusts the cluster's root alone, and checks the name. */
+const askStrictly = (name: string, ca: string): Promise<string> =>
+  new Promise((resolve, reject) => {
+    const request = httpsRequest(
+      {
+        host: cluster.node(name).address,
+        port: 443,
+        ca,
+        servername: HOSTNAME,
+        headers: { host: HOSTNAME },
+        agent: false,
+      },
+      (response) => void readText(response).then(resolve, reject),
+    );
+    request.on('error', reject);
+    request.end();
+  });
+
+test(
+  'every node answers the hostname over HTTPS, also one that has lost the key and gets it again',
+  async () => {
+    const { body } = await cluster.instance.api('GET', '/v1/authority');
+    const { certificate } = body as { readonly certificate: string };
+    const answersSecurely = (name: string) =>
+      eventually(async () => expect(await askStrictly(name, certificate)).toContain('web v1'), {
+        describe: `${name} answers over HTTPS`,
+      });
+    await Promise.all(['node-1', 'node-2', 'node-3'].map(answersSecurely));
+    // As a machine has it that joined before there were such keys.
+    const { dataDir } = cluster.node('node-3').product;
+    const [key, shown] = [
+      join(dataDir, 'membership', 'cluster-key'),
+      join(dataDir, 'ingress', 'certificates', 'exact', HOSTNAME),
+    ];
+    rmSync(key);
+    rmSync(shown);
+    await cluster.node('node-3').restart();
+    await answersSecurely('node-3');
+    expect(readFileSync(key, 'utf8')).toBe(
+      readFileSync(join(cluster.node('node-2').product.dataDir, 'membership', 'cluster-key'), 'utf8'),
+    );
   },
   TIMEOUT_MS,
 );
