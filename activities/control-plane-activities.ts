@@ -23,6 +23,7 @@ import {
 } from '../contracts/kv';
 import type { ClusterEvent, Microservice, MicroserviceKey, Operation, Snapshot } from '../domain/model';
 import { computePlan, describePlan } from '../domain/plan';
+import { findImageSources } from '../domain/release-images';
 
 import { throwingFailures } from './activity-error';
 import { createMoveMemory } from './move-memory';
@@ -76,6 +77,9 @@ export const createControlPlaneActivities = (deps: ControlPlaneDependencies): Co
 
     previewPlan: async (request) =>
       computePlan(request, moves.applied(request.desired, await deps.readSnapshot(request.desired))),
+
+    findImageSources: async ({ desired }) =>
+      findImageSources(desired.release, await deps.readSnapshot(desired)),
 
     publishMicroservice: async (input: PublishMicroservice) => {
       const { microservice } = input;

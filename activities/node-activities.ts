@@ -9,6 +9,7 @@
 import { Context } from '@temporalio/activity';
 
 import type {
+  ImageResolution,
   NodeActivities,
   PullAheadOutcome,
   PullImages,
@@ -35,6 +36,12 @@ export interface NodeActivityDeps {
       signal: AbortSignal,
       onProgress: (words: string) => void,
     ): Promise<PullOutcome>;
+    resolve(
+      image: string,
+      policy: 'always' | 'missing' | 'never',
+      asksRegistry: boolean,
+      signal: AbortSignal,
+    ): Promise<ImageResolution>;
     pullAhead(
       image: string,
       signal: AbortSignal,
@@ -79,6 +86,17 @@ export const createNodeActivities = ({
         if (error instanceof ContainerOsError) onPull(input, error);
         throw error;
       }
+    }),
+  resolveImages: (input) =>
+    withHeartbeats(async (signal) => {
+      const outcomes = await allOrFirstError(
+        input.images.map(({ image, pull }) => images.resolve(image, pull, input.asksRegistry, signal)),
+      );
+      for (const outcome of outcomes) {
+        if (outcome.kind !== 'unknown' || !outcome.mayPass) continue;
+        onPull(input, new ContainerOsError(outcome.code, outcome.reason));
+      }
+      return outcomes;
     }),
   pullAhead: (input) =>
     withHeartbeats(async (signal, onProgress) => {

@@ -86,6 +86,7 @@ export const changeConditions = (exchange: Exchange, body: unknown, exists: () =
       .update(`${method} ${path}\n${canonical(body)}`)
       .digest('hex');
   return {
+    by: { kind: 'password' },
     ...(typeof condition === 'number' ? { ifGeneration: condition } : {}),
     ...(idempotencyKey === undefined ? {} : { idempotencyKey, requestHash: hash() }),
   };

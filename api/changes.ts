@@ -4,6 +4,7 @@ import type {
   ApplyRequest,
   ChangeAccepted,
   RemoveRequest,
+  RedeployRequest,
   RestartRequest,
   RollbackRequest,
   ScaleRequest,
@@ -22,5 +23,6 @@ export interface Changes {
   scale(key: MicroserviceKey, change: ScaleRequest, signal?: AbortSignal): Promise<ChangeAccepted>;
   rollback(key: MicroserviceKey, change: RollbackRequest, signal?: AbortSignal): Promise<ChangeAccepted>;
   restart(key: MicroserviceKey, change: RestartRequest, signal?: AbortSignal): Promise<ChangeAccepted>;
+  redeploy(key: MicroserviceKey, change: RedeployRequest, signal?: AbortSignal): Promise<ChangeAccepted>;
   remove(key: MicroserviceKey, change: RemoveRequest, signal?: AbortSignal): Promise<ChangeAccepted>;
 }

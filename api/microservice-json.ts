@@ -9,6 +9,7 @@ import { scaleOf } from '../domain/exclusive';
 import type { Microservice } from '../domain/model';
 import { withMissingBuilds } from '../domain/placement/builds';
 import { daemonScale } from '../domain/placement/daemon';
+import { withDigests } from '../domain/release-images';
 
 import type { Page } from './page';
 import { TOPIC, type ReadModel } from './read-model';
@@ -38,7 +39,8 @@ export const createMicroserviceJson = (
 
   /** With the scale that the nodes give it, if it is a daemon, and at most one where it is exclusive. */
   const counted = (microservice: Microservice): Microservice => {
-    const { release, scale } = microservice;
+    const { scale } = microservice;
+    const release = withDigests(microservice.release);
     if (release.spec.daemon === true) {
       return {
         ...microservice,

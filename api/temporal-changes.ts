@@ -226,6 +226,7 @@ export const createTemporalChanges = ({
     scale: (key, request, signal) => update(UPDATE.scale, key, request, signal),
     rollback: (key, request, signal) => update(UPDATE.rollback, key, request, signal),
     restart: (key, request, signal) => update(UPDATE.restart, key, request, signal),
+    redeploy: (key, request, signal) => update(UPDATE.redeploy, key, request, signal),
     remove: (key, request, signal) => update(UPDATE.remove, key, request, signal),
   };
 };

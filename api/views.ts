@@ -7,7 +7,7 @@
 import type { Microservice, MicroserviceKey, Operation, Release } from '../domain/model';
 import { FINAL_OPERATION_STATES, isOfRelease } from '../domain/model';
 import type { NodeVerdict } from '../domain/placement/explain';
-import { diffRelease } from '../domain/spec/release-diff';
+import { diffReleases } from '../domain/spec/release-diff';
 import { releaseToUser, specToUser } from '../domain/spec/to-user';
 import type {
   EventView,
@@ -69,6 +69,7 @@ export const operationView = (operation: Operation, webUi: WebUiLink): Operation
           logTail: [...operation.error.logTail],
         },
       }),
+  ...given('by', operation.by),
   createdAt: iso(operation.createdAtMs),
   ...(operation.startedAtMs === undefined ? {} : { startedAt: iso(operation.startedAtMs) }),
   ...(operation.endedAtMs === undefined ? {} : { endedAt: iso(operation.endedAtMs) }),
@@ -218,8 +219,12 @@ export const releaseView = (
   current: release.number === microservice.release.number,
   settled: release.number === microservice.settledRelease,
   ...given('rollbackOf', release.rollbackOf),
+  ...given('redeployOf', release.redeployOf),
   specification: { ...releaseToUser(release.spec) },
-  diff: before === undefined ? [] : [...diffRelease(before.spec, release.spec)],
+  diff: before === undefined ? [] : [...diffReleases(before, release)],
+  ...(release.images === undefined ? {} : { images: { ...release.images } }),
+  ...given('localImages', release.localImages),
+  ...given('by', release.by),
   createdAt: iso(release.createdAtMs),
   links: {
     self: `${microservicePath(microservice)}/releases/${release.number}`,

@@ -41,6 +41,7 @@ export const createDockerPeer = (bed: Bed, width: number): Peer => {
       nodeId: engine.hostname,
       advertiseAddress: bed.publishAddress(engine),
       hostCpus: 1,
+      architecture: '',
     };
     const [container] = spec.containers;
     const [port] = container?.ports ?? [];

@@ -6,6 +6,7 @@
  */
 
 import type { ErrorCode } from '../domain/errors';
+import type { ImageSources } from '../domain/release-images';
 import type {
   ClusterEvent,
   Microservice,
@@ -34,6 +35,27 @@ export type PullOutcome =
       readonly reason: string;
       /** Only for the architecture of this node it cannot be had. */
       readonly missingBuild?: MissingBuild;
+    };
+
+/** What is to be looked up once for a release. */
+export interface ResolveImages extends PullImages {
+  /** Whether the registry decides also where the node has the image, as for a release that is deployed again. */
+  readonly asksRegistry: boolean;
+}
+
+/** Which bits an image is. */
+export type ImageResolution =
+  /** In a registry, for all architectures together. */
+  | { readonly kind: 'digest'; readonly image: string; readonly digest: string }
+  /** On this node, and nobody knows a registry that has it. */
+  | { readonly kind: 'local'; readonly image: string; readonly imageId: string }
+  | {
+      readonly kind: 'unknown';
+      readonly image: string;
+      readonly code: ErrorCode;
+      readonly reason: string;
+      /** Whether asking again may help. */
+      readonly mayPass: boolean;
     };
 
 /** Images that a node may need soon. */
@@ -100,6 +122,8 @@ export interface StopOutcome {
 export interface NodeActivities {
   /** Pulls each image once, however many ask at the same time. Network trouble is thrown as `pull_failed` (retryable). */
   pullImages(input: PullImages): Promise<readonly PullOutcome[]>;
+  /** Finds out which bits the images are, without pulling them. Fails of nothing but an engine that is away. */
+  resolveImages(input: ResolveImages): Promise<readonly ImageResolution[]>;
   /** Pulls one image after the other for as long as nothing is pulled that is needed now. Fails of nothing. */
   pullAhead(input: PullAhead): Promise<readonly PullAheadOutcome[]>;
   /** Creates, starts and registers replicas, and returns when each is ready, refused or failed. */
@@ -133,6 +157,8 @@ export interface ControlPlaneActivities {
   planOperation(input: { readonly request: PlanRequest; readonly record: Operation }): Promise<Plan>;
   /** Plans without publishing: what would be done now. Used by the periodic reconcile. */
   previewPlan(request: PlanRequest): Promise<Plan>;
+  /** Where the images of the release are to be looked up. */
+  findImageSources(request: PlanRequest): Promise<ImageSources>;
   publishMicroservice(input: PublishMicroservice): Promise<Published>;
   /**
    * Deletes all documents of a microservice but its operations, and gives back its hostnames. Remembers that it was

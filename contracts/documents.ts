@@ -64,11 +64,17 @@ export type DocumentKind = keyof Documents;
 
 const TEXTS = ['list', 'text'] as const;
 
+const ACTOR = ['optional', { kind: 'text', name: ['optional', 'text'] }] as const;
+
 const RELEASE: Shape<Release> = {
   number: 'number',
   createdAtMs: 'time',
+  by: ACTOR,
   rollbackOf: ['optional', 'number'],
   healthyBefore: ['optional', 'number'],
+  redeployOf: ['optional', 'number'],
+  images: ['optional', ['map', 'text']],
+  localImages: ['optional', ['map', ['map', 'text']]],
   spec: {
     containers: [
       'list',
@@ -122,6 +128,7 @@ const SHAPES: { readonly [K in DocumentKind]: Shape<Documents[K]> } = {
     message: 'text',
     plan: TEXTS,
     error: ['optional', { code: 'text', message: 'text', logTail: TEXTS }],
+    by: ACTOR,
     createdAtMs: 'time',
     startedAtMs: ['optional', 'time'],
     endedAtMs: ['optional', 'time'],

@@ -14,6 +14,8 @@ export const TIMEOUT = {
   lossPatienceMs: 5 * SECOND,
   /** Pulls of large images over slow links; also how long a registry may be away before an operation gives up. */
   pullScheduleToCloseMs: 15 * MINUTE,
+  /** A node asks a registry for digests: it gives up sooner itself, so that another node may be asked. */
+  resolveStartToCloseMs: 30 * SECOND,
   /** One attempt of one pull. */
   pullStartToCloseMs: 10 * MINUTE,
   /** Added to the longest start-up grace of a release: creating and starting a large batch on a slow machine. */
@@ -64,6 +66,8 @@ export const AHEAD = {
 export const RETRY = {
   /** First retry after `initialIntervalMs`, then doubled up to `maximumIntervalMs`. */
   node: { initialIntervalMs: 200, maximumIntervalMs: 5 * SECOND },
+  /** How often a node whose engine does not answer is asked for digests before another one is. */
+  resolvesBeforeElsewhere: 2,
   /** How often a node tries to get an image for a replica that has to be brought back, before another node may. */
   pullsBeforeElsewhere: 3,
   local: { initialIntervalMs: 100, maximumIntervalMs: 2 * SECOND },

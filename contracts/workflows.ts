@@ -5,11 +5,13 @@
 
 import {
   microserviceId,
+  type Actor,
   type MicroserviceKey,
   type Operation,
   type OperationError,
   type OperationKind,
   type PlanRequest,
+  type Release,
 } from '../domain/model';
 import type { ReleaseSpec } from '../domain/spec/schema';
 
@@ -58,6 +60,7 @@ export const UPDATE = {
   scale: 'scale',
   rollback: 'rollback',
   restart: 'restart',
+  redeploy: 'redeploy',
   remove: 'remove',
 } as const;
 
@@ -66,6 +69,8 @@ export const SIGNAL = {
   observedChanged: 'observedChanged',
   /** To an operation: nodes are lost, do not wait for what they were asked. */
   nodesLost: 'nodesLost',
+  /** From an operation to its microservice: which bits the images of a release are. */
+  imagesResolved: 'imagesResolved',
 } as const;
 
 /** What every change carries. */
@@ -76,6 +81,8 @@ export interface ChangeRequest {
   readonly idempotencyKey?: string;
   /** Hash of the request, which tells a repeated request from another one under the same key. */
   readonly requestHash?: string;
+  /** Who asks. */
+  readonly by?: Actor;
 }
 
 export interface ApplyRequest extends ChangeRequest {
@@ -96,6 +103,8 @@ export interface RollbackRequest extends ChangeRequest {
 }
 
 export type RestartRequest = ChangeRequest;
+/** The same specification as a new release, its images looked up anew. */
+export type RedeployRequest = ChangeRequest;
 export type RemoveRequest = ChangeRequest;
 
 /** The answer to every update. Failures are ApplicationFailure with a `type` of the error table. */
@@ -115,6 +124,12 @@ export interface ObservedChangedSignal {
   readonly hasRoom?: boolean;
   /** Nodes that have just been lost: the operation under way does not wait for them any more. */
   readonly lostNodes?: readonly string[];
+}
+
+export interface ImagesResolvedSignal extends Required<Pick<Release, 'images' | 'localImages'>> {
+  readonly release: number;
+  /** When the release was made: numbers begin anew with a microservice that is made anew. */
+  readonly releasedAtMs: number;
 }
 
 export interface NodesLostSignal {

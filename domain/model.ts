@@ -20,15 +20,40 @@ export interface MicroserviceKey {
 export const microserviceId = ({ project, name }: MicroserviceKey): string =>
   `${project}/${name.toLowerCase()}`;
 
+/**
+ * Who asked for something. `system`: nobody did, ContainerOS keeps what was asked for before. Where they asked from is
+ * not kept.
+ */
+export interface Actor {
+  readonly kind: 'password' | 'webhook' | 'user' | 'system';
+  /** Of the webhook or the user. */
+  readonly name?: string;
+}
+
+/** "webhook ci", "password". */
+export const actorInWords = ({ kind, name }: Actor): string =>
+  name === undefined ? kind : `${kind} ${name}`;
+
 /** An immutable, numbered specification. Scale is not part of it: scaling makes no release. */
 export interface Release {
   readonly number: number;
   readonly spec: ReleaseSpec;
   readonly createdAtMs: number;
+  /** Who made it; not known of the oldest releases. */
+  readonly by?: Actor;
   /** The release whose specification a rollback took up again. */
   readonly rollbackOf?: number;
   /** The newest release that had been healthy when this one was made, 0 for none; not known of the oldest releases. */
   readonly healthyBefore?: number;
+  /** The release that was deployed again, its images looked up anew. */
+  readonly redeployOf?: number;
+  /**
+   * The digest of each image that the specification names by a tag, looked up before anything was started. Left out
+   * until then, and by releases of before digests were looked up.
+   */
+  readonly images?: Readonly<Record<string, string>>;
+  /** Ids of images that are in no registry, by image and architecture of the nodes. */
+  readonly localImages?: Readonly<Record<string, Readonly<Record<string, string>>>>;
 }
 
 export type ReplicaState =
@@ -289,6 +314,8 @@ export interface Operation extends MicroserviceKey {
   /** The plan in words, a step a line. */
   readonly plan: readonly string[];
   readonly error?: OperationError;
+  /** Who asked for it; not known of the oldest operations. */
+  readonly by?: Actor;
   readonly createdAtMs: number;
   readonly startedAtMs?: number;
   readonly endedAtMs?: number;

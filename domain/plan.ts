@@ -10,6 +10,7 @@ import type { ObservedReplica, Plan, PlanRequest, Snapshot, SnapshotNode, Step, 
 import { withMissingBuilds } from './placement/builds';
 import { needsOf } from './placement/needs';
 import { createPlacer, type Placer } from './placement/placer';
+import { imageInWords } from './release-images';
 import { reconcile, type Buckets } from './reconcile';
 import { limitsOf, planRollout } from './rollout';
 
@@ -166,7 +167,7 @@ const MAX_LINES = 400;
 const describeStep = (step: Step, existing: ReadonlySet<string>): string => {
   switch (step.kind) {
     case 'pull':
-      return `node ${step.nodeId}: pull ${step.images.join(', ')}`;
+      return `node ${step.nodeId}: pull ${step.images.map(imageInWords).join(', ')}`;
     case 'start':
       return existing.has(step.replicaId)
         ? `node ${step.nodeId}: wait for ${step.replicaId} (v${step.release})`

@@ -14,6 +14,7 @@ import { planDaemon } from './daemon-rollout';
 import { shortId } from './hash';
 import type { ObservedReplica, Phase, PlanRequest, Snapshot, Step } from './model';
 import { OLD_RANKS, oldRank } from './old-rank';
+import { hasDigest, hasImage } from './release-images';
 import type { Placer } from './placement/placer';
 import { scaleIn, type Buckets, type Doomed } from './reconcile';
 import type { CountOrPercent, ReleaseSpec } from './spec/schema';
@@ -254,7 +255,9 @@ const planPulls = ({ request }: RolloutContext, snapshot: Snapshot, starts: read
     .map((node) => {
       const present = new Set(node.images);
       const needed = containers.filter(
-        ({ pull, image }) => pull === 'always' || (pull === 'missing' && !present.has(image)),
+        ({ pull, image }) =>
+          // What a digest names cannot have changed.
+          (pull === 'always' && !hasDigest(image)) || (pull !== 'never' && !hasImage(present, image)),
       );
       const images = [...new Set(needed.map(({ image }) => image))].sort();
       return { kind: 'pull' as const, nodeId: node.id, images };

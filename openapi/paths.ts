@@ -192,6 +192,16 @@ export const PATH_OPERATIONS: readonly PathOperation[] = [
   {
     ...change,
     method: 'post',
+    path: '/v1/microservices/{name}/redeploy',
+    id: 'redeployMicroservice',
+    summary:
+      'Deploy the same specification again, as a new release with the images that its tags lead to now',
+    headers: ['If-Match', 'Idempotency-Key'],
+    body: { component: 'Empty', required: false },
+  },
+  {
+    ...change,
+    method: 'post',
     path: '/v1/microservices/{name}/rollback',
     id: 'rollbackMicroservice',
     summary: 'Go back to an earlier release',

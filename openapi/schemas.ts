@@ -50,6 +50,15 @@ export const problemSchema = z
   })
   .meta({ description: 'An error as of RFC 9457.' });
 
+export const actorSchema = z
+  .strictObject({
+    kind: z.enum(['password', 'webhook', 'user', 'system']),
+    name: z.string().optional().meta({ description: 'Of the webhook or the user.' }),
+  })
+  .meta({
+    description: 'Who asked for it. `system`: ContainerOS itself, to keep what was asked for before.',
+  });
+
 const operationKinds = [
   'deploy',
   'scale',
@@ -91,6 +100,7 @@ export const operationSchema = z
           .meta({ description: 'The last lines of the container that failed, oldest first.' }),
       })
       .optional(),
+    by: actorSchema.optional(),
     createdAt: time(),
     startedAt: time().optional(),
     endedAt: time().optional(),
@@ -234,13 +244,25 @@ export const releaseSchema = z
     number: count(),
     current: z.boolean().meta({ description: 'Whether it is the one that is wanted.' }),
     settled: z.boolean().meta({ description: 'Whether it is the newest one that was healthy.' }),
-    rollbackOf: count().optional(),
+    rollbackOf: count().optional().meta({ description: 'The release that was gone back to.' }),
+    redeployOf: count()
+      .optional()
+      .meta({ description: 'The release that was deployed again, its images looked up anew.' }),
     specification: z
       .record(z.string(), z.unknown())
       .meta({ description: 'As one would write it, without the scale, which is not part of a release.' }),
     diff: z
       .array(z.string())
       .meta({ description: 'What changed since the release before it that is kept, in words.' }),
+    images: z.record(z.string(), z.string()).optional().meta({
+      description:
+        'The digest of each image that is named by a tag: what every replica of the release runs. Left out until they have been looked up.',
+    }),
+    localImages: z
+      .record(z.string(), z.record(z.string(), z.string()))
+      .optional()
+      .meta({ description: 'Ids of images that are in no registry, by image and architecture.' }),
+    by: actorSchema.optional(),
     createdAt: time(),
     links: z.strictObject({ self: z.string(), microservice: z.string() }),
   })

@@ -26,10 +26,12 @@ import { RETRY, TIMEOUT } from '../contracts/timeouts';
 import { SEARCH_ATTRIBUTE, type OperationInput } from '../contracts/workflows';
 import { isErrorCode } from '../domain/errors';
 import type { Desired, MissingBuild, OperationError, Phase, PlanRequest, Release } from '../domain/model';
+import { imageInWords } from '../domain/release-images';
 import type { ReleaseSpec } from '../domain/spec/schema';
 
 import { localActivities } from './local-activities';
 import { followLostNodes, type LostNodes } from './lost-nodes';
+import { resolveImages } from './resolve-images';
 
 export type Converged =
   { readonly kind: 'done' } | { readonly kind: 'failed'; readonly error: OperationError };
@@ -132,7 +134,7 @@ const runOnNode = async (
             ? { maximumAttempts: RETRY.pullsBeforeElsewhere }
             : {}),
         },
-        `${nodeId}: pull ${images.join(', ')}`,
+        `${nodeId}: pull ${images.map(imageInWords).join(', ')}`,
       ).pullImages({
         nodeId,
         project,
@@ -140,6 +142,8 @@ const runOnNode = async (
         operation: request.operation,
         images: images.map((image) => {
           const pull = pulls.get(image) ?? 'missing';
+          // What is in no registry can only be had where it is.
+          if (release.localImages?.[image] !== undefined) return { image, pull: 'never' as const };
           return { image, pull: isHealing && pull === 'always' ? 'missing' : pull };
         }),
       });
@@ -250,6 +254,11 @@ const runStage = async (stage: readonly Phase[], context: PhaseContext): Promise
         missingBuilds[nodeId] = [...(missingBuilds[nodeId] ?? []), outcome.missingBuild];
         continue;
       }
+      if ('image' in outcome && context.request.desired.release.localImages?.[outcome.image] !== undefined) {
+        refusals[nodeId] =
+          `it does not have the image ${outcome.image}, which is in no registry that could be asked`;
+        continue;
+      }
       if (outcome.kind === 'refused') {
         refusals[nodeId] = outcome.reason;
         continue;
@@ -305,23 +314,25 @@ const stagesOf = (phases: readonly Phase[], healsByNode: boolean): readonly Stag
  * Brings what runs to what is desired, planning as often as nodes refuse.
  *
  * @param input the operation whose record the plan is published with
- * @param desired what to bring about: the operation's own target, or what it is rolled back to
+ * @param target what to bring about: the operation's own one, or what it is rolled back to
  * @param firstAttempt number of the first plan, greater than that of any plan made before in the same operation
  */
 export const converge = async (
   input: OperationInput,
-  desired: Desired,
+  target: Desired,
   firstAttempt = 1,
 ): Promise<Converged & { readonly attempts: number }> => {
   const deadlineMs = Date.now() + TIMEOUT.pullScheduleToCloseMs + TIMEOUT.startMarginMs;
   const releases = new Map(
-    [desired.release, input.request.desired.release, ...(input.fallback ? [input.fallback.release] : [])].map(
+    [target.release, input.request.desired.release, ...(input.fallback ? [input.fallback.release] : [])].map(
       (release) => [release.number, release],
     ),
   );
   const lostNodes = followLostNodes(TIMEOUT.lossPatienceMs);
   let refusals: Readonly<Record<string, string>> = {};
   let missingBuilds: PhaseReport['missingBuilds'] = {};
+  let desired = target;
+  let areImagesSettled = target.release.images !== undefined;
 
   for (let attempt = firstAttempt; ; attempt += 1) {
     const request: PlanRequest = {
@@ -356,6 +367,21 @@ export const converge = async (
       return plan.unplaced > 0
         ? { kind: 'failed', error: unplaced(), attempts: attempt }
         : { kind: 'done', attempts: attempt };
+    }
+
+    const isStarting = plan.phases.some(({ kind }) => kind === 'start');
+    if (isStarting && !areImagesSettled) {
+      areImagesSettled = true;
+      if (patched('image-digests')) {
+        const images = await resolveImages(request, lostNodes);
+        if (images.kind === 'failed') return { ...images, attempts: attempt };
+        if (images.kind === 'resolved') {
+          desired = { ...desired, release: images.release };
+          releases.set(desired.release.number, desired.release);
+          attempt -= 1; // nothing of this plan was done
+          continue;
+        }
+      }
     }
 
     const nodes = [...new Set(plan.phases.flatMap((phase) => phase.steps.map((step) => step.nodeId)))].sort();

@@ -20,7 +20,9 @@ import {
   type ApplyRequest,
   type ChangeAccepted,
   type ChangeRequest,
+  type ImagesResolvedSignal,
   type ObservedChangedSignal,
+  type RedeployRequest,
   type RemoveRequest,
   type RestartRequest,
   type RollbackRequest,
@@ -42,6 +44,7 @@ import {
   findRemembered,
   hostnamesOf,
   rollbackTarget,
+  withImages,
   withoutReleases,
 } from './entity-state';
 
@@ -49,7 +52,9 @@ const applyUpdate = defineUpdate<ChangeAccepted, [ApplyRequest]>(UPDATE.apply);
 const scaleUpdate = defineUpdate<ChangeAccepted, [ScaleRequest]>(UPDATE.scale);
 const rollbackUpdate = defineUpdate<ChangeAccepted, [RollbackRequest]>(UPDATE.rollback);
 const restartUpdate = defineUpdate<ChangeAccepted, [RestartRequest]>(UPDATE.restart);
+const redeployUpdate = defineUpdate<ChangeAccepted, [RedeployRequest]>(UPDATE.redeploy);
 const removeUpdate = defineUpdate<ChangeAccepted, [RemoveRequest]>(UPDATE.remove);
+const imagesResolvedSignal = defineSignal<[ImagesResolvedSignal]>(SIGNAL.imagesResolved);
 const observedChangedSignal = defineSignal<[ObservedChangedSignal]>(SIGNAL.observedChanged);
 
 /** Expected refusals cross the update's edge as ApplicationFailure; defects stay as they are. */
@@ -65,9 +70,14 @@ const atTheEdge = <T>(body: () => T): T => {
 export const acceptChanges = (entity: Entity): void => {
   const { key, local, publisher, inTurn } = entity;
 
-  const enterRelease = (release: Release['spec'], rollbackOf?: number) => {
+  const enterRelease = (
+    release: Release['spec'],
+    { by }: ChangeRequest,
+    origin: Pick<Release, 'rollbackOf' | 'redeployOf' | 'images' | 'localImages'> = {},
+  ) => {
     const added = addRelease(entity.state, release, Date.now(), {
-      ...(rollbackOf === undefined ? {} : { rollbackOf }),
+      ...(by === undefined ? {} : { by }),
+      ...origin,
       // Rollbacks in histories from before it went by the number alone.
       ...(patched('healthy-before') ? { healthyBefore: entity.state.settledRelease ?? 0 } : {}),
     });
@@ -86,7 +96,7 @@ export const acceptChanges = (entity: Entity): void => {
     request: ChangeRequest,
     created = false,
   ): Promise<ChangeAccepted> => {
-    const operation = entity.newOperation(kind);
+    const operation = entity.newOperation(kind, request.by);
     if (entity.state.queued) entity.supersede(entity.state.queued, operation.id);
     const next = enqueue(entity.state, operation, request);
     entity.state = next.state;
@@ -154,7 +164,7 @@ export const acceptChanges = (entity: Entity): void => {
         entity.state = { ...entity.state, name: request.name, scale };
         const current = findRelease(entity.state, entity.state.desiredRelease);
         const isSame = current !== undefined && sameRelease(current.spec, request.release);
-        if (!isSame) enterRelease(request.release);
+        if (!isSame) enterRelease(request.release, request);
         return accept(isSame && isScaled ? 'scale' : 'deploy', request, created);
       }),
     { validator: checkedApply },
@@ -178,7 +188,13 @@ export const acceptChanges = (entity: Entity): void => {
         const target = checkedRollback(request);
         if (!target) throw new Error('a repeated rollback reached its body');
         await claim(hostnamesOf(target.spec));
-        enterRelease(target.spec, target.number);
+        // The same bits as then, wherever their tags have gone since.
+        const { number, spec, images, localImages } = target;
+        enterRelease(spec, request, {
+          rollbackOf: number,
+          ...(images === undefined ? {} : { images }),
+          ...(localImages === undefined ? {} : { localImages }),
+        });
         return accept('rollback', request);
       }),
     { validator: (request: RollbackRequest) => void checkedRollback(request) },
@@ -195,6 +211,19 @@ export const acceptChanges = (entity: Entity): void => {
   );
 
   setHandler(
+    redeployUpdate,
+    (request) =>
+      change(request, async () => {
+        checked(request);
+        const current = findRelease(entity.state, entity.state.desiredRelease);
+        if (!current) throw new Error(`release ${entity.state.desiredRelease} is gone`);
+        enterRelease(current.spec, request, { redeployOf: current.number });
+        return accept('deploy', request);
+      }),
+    { validator: checked },
+  );
+
+  setHandler(
     removeUpdate,
     (request) =>
       change(request, async () => {
@@ -204,6 +233,11 @@ export const acceptChanges = (entity: Entity): void => {
       }),
     { validator: checked },
   );
+
+  setHandler(imagesResolvedSignal, (told: ImagesResolvedSignal) => {
+    entity.state = withImages(entity.state, told);
+    publisher.touch();
+  });
 
   // Operators may send it by hand, without anything in it.
   setHandler(observedChangedSignal, (signal?: ObservedChangedSignal) => {

@@ -302,7 +302,7 @@ export const createOperations = (entity: Entity): Operations => {
 
   /** Runs an operation that nobody has asked for. */
   const mend = async (kind: 'reschedule' | 'remove'): Promise<void> => {
-    const operation = entity.newOperation(kind);
+    const operation = entity.newOperation(kind, { kind: 'system' });
     const next = rememberOperation(entity.state, operation);
     entity.state = next.state;
     publisher.forget({ operations: next.forgotten });

@@ -6,7 +6,7 @@
  */
 
 import { KEPT_OPERATIONS, KEPT_RELEASES, KEPT_RELEASES_BYTES } from '../contracts/kv';
-import type { ApplyRequest, ChangeRequest } from '../contracts/workflows';
+import type { ApplyRequest, ChangeRequest, ImagesResolvedSignal } from '../contracts/workflows';
 import { ContainerOsError } from '../domain/errors';
 import { jsonBytes } from '../domain/json-bytes';
 import { FINAL_OPERATION_STATES } from '../domain/model';
@@ -18,6 +18,7 @@ import type {
   Operation,
   Release,
 } from '../domain/model';
+import { withDigests } from '../domain/release-images';
 import type { ReleaseSpec } from '../domain/spec/schema';
 
 const KEPT_IDEMPOTENCY_KEYS = 100;
@@ -94,15 +95,32 @@ export const findRelease = (state: EntityState, number: number): Release | undef
 
 export const desiredOf = (state: EntityState): Desired | undefined => {
   const release = findRelease(state, state.desiredRelease);
-  return release && { project: state.project, name: state.name, release, scale: state.scale };
+  return (
+    release && { project: state.project, name: state.name, release: withDigests(release), scale: state.scale }
+  );
 };
 
 /** What a failing release goes back to: the settled one, unless that is the failing one. */
 export const fallbackOf = (state: EntityState): Desired | undefined => {
   if (state.settledRelease === undefined || state.settledRelease === state.desiredRelease) return undefined;
   const release = findRelease(state, state.settledRelease);
-  return release && { project: state.project, name: state.name, release, scale: state.scale };
+  return (
+    release && { project: state.project, name: state.name, release: withDigests(release), scale: state.scale }
+  );
 };
+
+/** Enters which bits the images of a release are, unless that is known; a release that is gone stays so. */
+export const withImages = (
+  state: EntityState,
+  { release, releasedAtMs, images, localImages }: ImagesResolvedSignal,
+): EntityState => ({
+  ...state,
+  releases: state.releases.map((one) =>
+    one.number === release && one.createdAtMs === releasedAtMs && one.images === undefined
+      ? { ...one, images, ...(Object.keys(localImages).length === 0 ? {} : { localImages }) }
+      : one,
+  ),
+});
 
 /** Hostnames that a release's ports ask for, without duplicates, in a stable order. */
 export const hostnamesOf = (spec: ReleaseSpec): string[] =>
@@ -202,7 +220,7 @@ export const addRelease = (
   state: EntityState,
   spec: ReleaseSpec,
   nowMs: number,
-  origin: Pick<Release, 'rollbackOf' | 'healthyBefore'> = {},
+  origin: Omit<Release, 'number' | 'spec' | 'createdAtMs'> = {},
 ): { readonly state: EntityState; readonly forgotten: readonly number[] } => {
   const number = state.lastReleaseNumber + 1;
   const release: Release = { number, spec, createdAtMs: nowMs, ...origin };

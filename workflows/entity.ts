@@ -7,7 +7,7 @@ import { condition, currentUpdateInfo, uuid4, type CancellationScope } from '@te
 
 import { operationId } from '../contracts/workflows';
 import { longId } from '../domain/hash';
-import type { EventLevel, MicroserviceKey, Operation, OperationKind } from '../domain/model';
+import type { Actor, EventLevel, MicroserviceKey, Operation, OperationKind } from '../domain/model';
 
 import { documentOf, emptyEntityState, type EntityState } from './entity-state';
 import { createLocalActivities, type LocalActivities } from './local-activities';
@@ -32,7 +32,7 @@ export interface Entity {
   readonly local: LocalActivities;
   readonly publisher: Publisher;
   readonly announce: (level: EventLevel, type: string, message: string, operation?: string) => void;
-  newOperation(kind: OperationKind): Operation;
+  newOperation(kind: OperationKind, by: Actor | undefined): Operation;
   /** Records that an operation has given way to a newer one. */
   supersede(operation: Operation, by: string): void;
   /**
@@ -78,7 +78,7 @@ export const createEntity = (input: MicroserviceInput): Entity => {
         microservice: entity.state.name,
         ...(operation === undefined ? {} : { operation }),
       }),
-    newOperation: (kind) => ({
+    newOperation: (kind, by) => ({
       project: entity.state.project,
       name: entity.state.name,
       id: operationId(kind, key, newSuffix()),
@@ -88,6 +88,7 @@ export const createEntity = (input: MicroserviceInput): Entity => {
       scale: entity.state.scale,
       message: '',
       plan: [],
+      ...(by === undefined ? {} : { by }),
       createdAtMs: Date.now(),
     }),
     supersede: (operation, by) =>

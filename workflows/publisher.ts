@@ -29,6 +29,8 @@ export interface Publisher {
   /** The record of an operation has changed. */
   record(operation: Operation): void;
   announce(event: ClusterEvent): void;
+  /** Something else of what is published has changed. */
+  touch(): void;
   /** These fall out of what is kept. */
   forget(gone: { readonly operations?: readonly string[]; readonly releases?: readonly number[] }): void;
   /** Nothing waits to be published. */
@@ -110,6 +112,7 @@ export const createPublisher = (
   return {
     record: (operation) => add({ operations: [operation] }),
     announce: (event) => add({ events: [event] }),
+    touch: () => add({}),
     forget: ({ operations = [], releases = [] }) =>
       add({ forgetOperations: operations, forgetReleases: releases }),
     flushed: () => !isDirty && !isPublishing,

@@ -13,6 +13,7 @@ import type { ContainerCreateOptions, MountSettings, PortMap } from 'dockerode';
 
 import type { StartReplica } from '../../contracts/activities';
 import { LABEL } from '../../contracts/docker';
+import { engineReference, localImageId } from '../../domain/release-images';
 import type { ContainerSpec, PortSpec, RestartSpec, VolumeSpec } from '../../domain/spec/schema';
 
 export const SANDBOX_IMAGE = 'containeros/sandbox:1';
@@ -30,6 +31,8 @@ export interface ContainerSettings {
   readonly nodeId: string;
   /** The address that host ports are bound to. */
   readonly advertiseAddress: string;
+  /** Of the engine, as images name it. */
+  readonly architecture: string;
   /** Of the engine: Docker refuses a limit above it. */
   readonly hostCpus: number;
 }
@@ -88,7 +91,9 @@ export const containerConfig = (
         : bridgeNetwork(replica.replicaId, container.ports, settings, hostPorts);
   return {
     name: containerName(replica.replicaId, container.name),
-    Image: container.image,
+    Image:
+      localImageId(replica.release, container.image, settings.architecture) ??
+      engineReference(container.image),
     ...(container.command === null ? {} : { Entrypoint: [...container.command] }),
     ...(container.args === null ? {} : { Cmd: [...container.args] }),
     Env: environment(replica, container, settings),

@@ -4,6 +4,7 @@ import type Docker from 'dockerode';
 import type { ImageInspectInfo } from 'dockerode';
 
 import { SANDBOX_IMAGE } from './container-config';
+import { engineReference } from '../../domain/release-images';
 import { asUnavailable, isNotFound } from './docker-error';
 import { quickLimit } from './limits';
 
@@ -57,7 +58,7 @@ export const inspectImage = async (docker: Docker, image: string): Promise<Image
     return await new Promise((resolve, reject) => {
       docker.modem.dial(
         {
-          path: `/images/${image}/json`,
+          path: `/images/${engineReference(image)}/json`,
           method: 'GET',
           ...quickLimit(),
           statusCodes: { 200: true, 404: 'no such image', 500: 'server error' },
@@ -110,8 +111,40 @@ export const readPlatforms = async (
   auth: object | undefined,
   signal: AbortSignal,
 ): Promise<readonly string[]> => {
+  const answer = await readDistribution(docker, image, auth, signal);
+  const words = (answer.Platforms ?? []).map(platformWords).filter((one) => one !== undefined);
+  return [...new Set(words)].sort();
+};
+
+/**
+ * Has the engine ask the registry for the digest of an image: the one for all its architectures together.
+ *
+ * @param image with its tag
+ * @throws when the engine or the registry does not answer, or does not have it
+ */
+export const readDigest = async (
+  docker: Docker,
+  image: string,
+  auth: object | undefined,
+  signal: AbortSignal,
+): Promise<string> => {
+  const { Descriptor } = await readDistribution(docker, image, auth, signal);
+  return Descriptor.digest;
+};
+
+interface Distribution {
+  readonly Descriptor: { readonly digest: string };
+  readonly Platforms?: readonly Platform[] | null;
+}
+
+const readDistribution = (
+  docker: Docker,
+  image: string,
+  auth: object | undefined,
+  signal: AbortSignal,
+): Promise<Distribution> => {
   const { abortSignal } = quickLimit();
-  const answer = await new Promise<{ readonly Platforms?: readonly Platform[] | null }>((resolve, reject) => {
+  return new Promise((resolve, reject) => {
     docker.modem.dial(
       {
         path: `/distribution/${image}/json`,
@@ -127,13 +160,11 @@ export const readPlatforms = async (
         },
       },
       (error: Error | null, found: unknown) => {
-        if (error === null) resolve(found as { readonly Platforms?: readonly Platform[] | null });
+        if (error === null) resolve(found as Distribution);
         else reject(error);
       },
     );
   });
-  const words = (answer.Platforms ?? []).map(platformWords).filter((one) => one !== undefined);
-  return [...new Set(words)].sort();
 };
 
 /** Every reference that names an image of the engine; `name:latest` also as `name`. */

@@ -6,12 +6,14 @@
  */
 
 import type Docker from 'dockerode';
+import type { ImageInspectInfo } from 'dockerode';
 
-import type { PullAheadOutcome, PullOutcome } from '../../contracts/activities';
+import type { ImageResolution, PullAheadOutcome, PullOutcome } from '../../contracts/activities';
 import { ContainerOsError, type ErrorCode } from '../../domain/errors';
 import { dockerMessage, dockerStatus, isEngineAway } from './docker-error';
 import type { MissingBuild } from '../../domain/model';
-import { inspectImage, readPlatforms } from './engine-info';
+import { engineReference, hasDigest, imageInWords, repositoryOf, withTag } from '../../domain/release-images';
+import { inspectImage, readDigest, readPlatforms } from './engine-info';
 
 export interface RegistryCredentials {
   readonly username: string;
@@ -27,6 +29,20 @@ export interface ImagePuller {
     signal: AbortSignal,
     onProgress: (words: string) => void,
   ): Promise<PullOutcome>;
+  /**
+   * Finds out which bits an image is, without pulling it: what its policy would have a node run, so that the registry
+   * is asked unless the engine has it and may run it as it is. Where the registry does not answer, what the engine has
+   * is better than nothing.
+   *
+   * @param asksRegistry whether the registry decides also where the engine has it
+   * @throws {ContainerOsError} `unavailable` when the engine is away
+   */
+  resolve(
+    image: string,
+    policy: 'always' | 'missing' | 'never',
+    asksRegistry: boolean,
+    signal: AbortSignal,
+  ): Promise<ImageResolution>;
   /**
    * Gets an image that nobody waits for, unless something is pulled that is needed now, and only until then.
    * Whatever keeps it from that is an outcome.
@@ -88,7 +104,7 @@ export const createImagePuller = (deps: {
     try {
       const auth = await authFor(image);
       const stream = await docker.createImage({
-        fromImage: withTag(image),
+        fromImage: engineReference(withTag(image)),
         abortSignal: signal,
         ...(auth === undefined ? {} : { authconfig: auth }),
       });
@@ -135,9 +151,12 @@ export const createImagePuller = (deps: {
 
   /** Only asked when a pull has failed for it, and only for the words: whatever keeps it from an answer is none. */
   const noteMissingBuild = async (image: string, signal: AbortSignal): Promise<MissingBuild> => {
-    const available = await readPlatforms(docker, withTag(image), await authFor(image), signal).catch(
-      () => [],
-    );
+    const available = await readPlatforms(
+      docker,
+      engineReference(withTag(image)),
+      await authFor(image),
+      signal,
+    ).catch(() => []);
     signal.throwIfAborted();
     return builds.note(image, available);
   };
@@ -154,6 +173,30 @@ export const createImagePuller = (deps: {
   };
 
   return {
+    resolve: async (image, policy, asksRegistry, signal) => {
+      const local = await inspectImage(docker, image);
+      const mayRunLocal = policy === 'never' || (policy === 'missing' && !asksRegistry);
+      if (local !== undefined && mayRunLocal) return resolutionOf(image, local);
+      if (policy === 'never') {
+        const reason = `the image ${image} is not on the node, and its pull policy is never`;
+        return { kind: 'unknown', image, code: 'image_not_found', reason, mayPass: false };
+      }
+      try {
+        const digest = await readDigest(docker, withTag(image), await authFor(image), signal);
+        return { kind: 'digest', image, digest };
+      } catch (error) {
+        signal.throwIfAborted();
+        if (local !== undefined) return resolutionOf(image, local);
+        const { code, reason, isFinal } = classifyPullFailure(error);
+        return {
+          kind: 'unknown',
+          image,
+          code,
+          reason: isFinal ? `${image}: ${reason}` : `The image ${image} could not be pulled: ${reason}.`,
+          mayPass: !isFinal,
+        };
+      }
+    },
     pullAhead: async (image, signal, onProgress) => {
       if (needed > 0 || ahead.has(image)) return { kind: 'gave_way', image };
       const controller = new AbortController();
@@ -174,7 +217,8 @@ export const createImagePuller = (deps: {
       }
     },
     pull: async (image, policy, signal, onProgress) => {
-      if (policy !== 'always') {
+      // What a digest names is the same everywhere and for ever.
+      if (policy !== 'always' || hasDigest(image)) {
         const id = await imageId(image);
         if (id !== undefined) return { kind: 'present', image, imageId: id };
         if (policy === 'never') {
@@ -191,7 +235,7 @@ export const createImagePuller = (deps: {
           const isUnknown = failure.code === 'image_not_found';
           const local = isUnknown && policy === 'always' ? await imageId(image) : undefined;
           if (local !== undefined) return { kind: 'present', image, imageId: local };
-          const reason = `${image}: ${failure.reason}`;
+          const reason = `${imageInWords(image)}: ${failure.reason}`;
           return {
             ...{ kind: 'failed', image, code: failure.code, reason },
             ...(failure.isForAnother ? { missingBuild: await noteMissingBuild(image, signal) } : {}),
@@ -199,7 +243,7 @@ export const createImagePuller = (deps: {
         }
         throw new ContainerOsError(
           failure.code,
-          `The image ${image} could not be pulled: ${failure.reason}.`,
+          `The image ${imageInWords(image)} could not be pulled: ${failure.reason}.`,
           [],
           {
             cause: error,
@@ -212,6 +256,14 @@ export const createImagePuller = (deps: {
       throw new ContainerOsError('pull_failed', `The image ${image} was removed just after it was pulled.`);
     },
   };
+};
+
+/** The digest under which the engine got an image from the registry that its name says, else its id. */
+const resolutionOf = (image: string, { Id, RepoDigests }: ImageInspectInfo): ImageResolution => {
+  const repository = repositoryOf(image).replace(/^docker\.io\/(?:library\/)?/, '');
+  const found = (RepoDigests ?? []).find((one) => repositoryOf(one) === repository);
+  const digest = found?.slice(found.indexOf('@') + 1);
+  return digest === undefined ? { kind: 'local', image, imageId: Id } : { kind: 'digest', image, digest };
 };
 
 class GaveWay extends Error {
@@ -228,10 +280,6 @@ class Stalled extends Error {
 
 /** What the registry or the engine said in the course of a pull. */
 class PullError extends Error {}
-
-/** Without a tag Docker would pull every tag there is. */
-export const withTag = (image: string): string =>
-  image.includes('@') || /:[^/]*$/.test(image) ? image : `${image}:latest`;
 
 interface PullFailure {
   readonly code: ErrorCode;

@@ -5,6 +5,7 @@
 import type { ContainerInspectInfo } from 'dockerode';
 
 import type { ObservedContainer, ObservedPort, ObservedReplica, ReplicaState } from '../../domain/model';
+import { writtenImage } from '../../domain/release-images';
 import type { InspectedReplica, KnownReplica } from './replica-containers';
 
 /** Between two runs of a container that it restarts, Docker says that it runs as well. */
@@ -17,7 +18,9 @@ export const observedContainers = (
 ): readonly ObservedContainer[] =>
   replica.spec.release.spec.containers.flatMap(({ name, image }) => {
     const found = inspected.containers.get(name);
-    return found === undefined ? [] : [observedContainer(name, image, found)];
+    return found === undefined
+      ? []
+      : [observedContainer(name, writtenImage(replica.spec.release, image), found)];
   });
 
 const observedContainer = (name: string, image: string, found: ContainerInspectInfo): ObservedContainer => {

@@ -255,6 +255,15 @@ export const microserviceRoutes = (deps: RouteDeps): readonly Route[] => {
     await answerChange(deps, exchange, accepted, waitMs);
   };
 
+  const redeploy = async (exchange: Exchange): Promise<void> => {
+    const name = pathParameter(exchange, 'name');
+    const waitMs = waitMsOf(queryOf(exchange, changeQuery).wait);
+    const { raw } = await parsedBodyOf(exchange, emptyRequestSchema);
+    const conditions = changeConditions(exchange, raw, exists(name));
+    const accepted = await changeExisting(name, (key) => changes.redeploy(key, conditions, exchange.signal));
+    await answerChange(deps, exchange, accepted, waitMs);
+  };
+
   const restart = async (exchange: Exchange): Promise<void> => {
     const name = pathParameter(exchange, 'name');
     const waitMs = waitMsOf(queryOf(exchange, changeQuery).wait);
@@ -286,6 +295,7 @@ export const microserviceRoutes = (deps: RouteDeps): readonly Route[] => {
     { method: 'PATCH', path: one, access, handle: patch },
     { method: 'DELETE', path: one, access, handle: remove },
     { method: 'POST', path: `${one}/restart`, access, handle: restart },
+    { method: 'POST', path: `${one}/redeploy`, access, handle: redeploy },
     { method: 'POST', path: `${one}/rollback`, access, handle: rollback },
   ];
 };

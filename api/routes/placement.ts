@@ -2,6 +2,7 @@
 
 import { withMissingBuilds } from '../../domain/placement/builds';
 import { explainPlacement } from '../../domain/placement/explain';
+import { withDigests } from '../../domain/release-images';
 import { emptyQuery } from '../../openapi/parameters';
 import type { RouteDeps } from '../api-deps';
 import { pathParameter, queryOf, sendJson, type Exchange, type Route } from '../exchange';
@@ -12,9 +13,10 @@ export const placementRoutes = ({ readModel, nowMs }: RouteDeps): readonly Route
   const read = (exchange: Exchange): void => {
     queryOf(exchange, emptyQuery);
     const microservice = findMicroservice(readModel, pathParameter(exchange, 'name'));
+    const release = withDigests(microservice.release);
     const verdicts = explainPlacement(
-      microservice.release.spec,
-      withMissingBuilds(readModel.snapshot(microservice), microservice.release),
+      release.spec,
+      withMissingBuilds(readModel.snapshot(microservice), release),
       nowMs(),
       microservice.project,
     );

@@ -8,6 +8,7 @@
 
 import { groupBy } from '../group-by';
 import type { MissingBuild, Release, Snapshot, SnapshotNode } from '../model';
+import { hasImage, imageInWords } from '../release-images';
 
 /** What one operation was answered, by the id of the node that answered. */
 export type ToldBuilds = Readonly<Record<string, readonly MissingBuild[]>>;
@@ -43,7 +44,7 @@ export const withMissingBuilds = (
       const earlier = asksAnew ? [] : (known ?? []).filter(({ seenAtMs }) => seenAtMs >= createdAtMs);
       // What another one of its kind could not get, it may have all the same.
       const alike = (toldOfArchitecture.get(node.architecture) ?? []).filter(
-        ({ image }) => !node.images.includes(image),
+        ({ image }) => !hasImage(new Set(node.images), image),
       );
       const missingBuilds = uniqueByImage([...toldOf(node), ...earlier, ...alike]);
       return missingBuilds.length === 0 ? rest : { ...rest, missingBuilds };
@@ -63,4 +64,4 @@ export const missingBuildInWords = (
   { image, available }: Pick<MissingBuild, 'image' | 'available'>,
   architecture: string,
 ): string =>
-  `the image ${image} has no build for ${architecture}${available.length === 0 ? '' : `; it has ${available.join(', ')}`}`;
+  `the image ${imageInWords(image)} has no build for ${architecture}${available.length === 0 ? '' : `; it has ${available.join(', ')}`}`;

@@ -8,6 +8,7 @@
 import { isUnstable } from '../flapping';
 import { hashText } from '../hash';
 import type { NodeRejection, ObservedReplica, SnapshotNode } from '../model';
+import { hasImage } from '../release-images';
 import {
   FIXED_FILTERS,
   RENEWAL_FILTERS,
@@ -207,7 +208,7 @@ export const createPlacer = (input: PlacerInput): Placer => {
       crashLoops: crashLooping.has(node.id) ? 1 : 0,
       placed: staying.get(node.id) ?? 0,
       observed: observed.get(node.id) ?? 0,
-      imagesMissing: needs.images.filter((image) => !present.has(image)).length,
+      imagesMissing: needs.images.filter((image) => !hasImage(present, image)).length,
       replicas: node.replicaCount,
       load: Math.floor(node.cpuPercent / 10),
       tieBreak: hashText(`${seed}/${node.id}`),

@@ -7,6 +7,7 @@
 
 import { isUnstable } from '../flapping';
 import { isOfRelease, type Desired, type ObservedReplica, type Snapshot } from '../model';
+import { hasImage, withDigests } from '../release-images';
 import { withMissingBuilds } from './builds';
 import { needsOf } from './needs';
 import { createPlacer } from './placer';
@@ -31,11 +32,12 @@ const serves = ({ state }: ObservedReplica): boolean =>
  * @returns the nodes that would get the replacements, at most MAX_SPARES, those that serve for most losses first
  */
 export const findSpares = (
-  { project, release, scale }: Desired,
+  { project, release: asked, scale }: Desired,
   snapshot: Snapshot,
   seed: string,
   nowMs: number,
 ): readonly Spare[] => {
+  const release = withDigests(asked);
   // A daemon belongs to its node: nothing of it starts elsewhere.
   if (scale === 0 || release.spec.daemon === true) return [];
   const { nodes, replicas } = withMissingBuilds(snapshot, release);
@@ -77,6 +79,6 @@ export const findSpares = (
     .slice(0, MAX_SPARES)
     .map(({ id, images }) => ({
       nodeId: id,
-      images: needs.images.filter((image) => kept.has(image) && !images.includes(image)),
+      images: needs.images.filter((image) => kept.has(image) && !hasImage(new Set(images), image)),
     }));
 };

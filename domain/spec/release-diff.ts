@@ -2,16 +2,14 @@
  * What has changed from one release to another, in the words of the specification.
  *
  * Invariants: two normalised releases are the same exactly when no line tells them apart; no line shows the value of
- * a variable whose name says that it is a secret.
+ * a variable, which may be a secret whatever its name is.
  */
 
 import { sameJson } from './diff';
+import type { Release } from '../model';
 import type { RawContainerSpec, ReleaseSpec } from './schema';
 import { releaseInFull } from './to-user';
 
-const SECRET =
-  /pass(word|wd|phrase)?|secret|token|credential|private|api_?key|access_?key|auth|cert|dsn|(^|_)(pw|pwd|key|salt|sas)(_|$)|(database|db|redis|mongo\w*|postgres\w*|mysql|amqp|broker|connection)_?(url|uri|string)/i;
-const MASKED = '(hidden)';
 const MAX_VALUE_LENGTH = 200;
 
 const show = (value: unknown): string => {
@@ -31,9 +29,9 @@ const diffEnv = (path: string, before: readonly string[], after: readonly string
   return sortedUnion(left.keys(), right.keys()).flatMap((key) => {
     const [from, to] = [left.get(key), right.get(key)];
     if (from === to) return [];
-    const value = (text: string | undefined) =>
-      text === undefined ? '(none)' : SECRET.test(key) ? MASKED : show(JSON.stringify(text));
-    return [`${path}.${key}: ${value(from)} → ${value(to)}`];
+    const what =
+      from === undefined ? 'added' : to === undefined ? 'removed' : 'changed (values are not shown)';
+    return [`${path}.${key}: ${what}`];
   });
 };
 
@@ -64,7 +62,7 @@ const diffContainer = (
 
 /**
  * @returns a line for each difference, "containers.web.image: nginx:1.27 → nginx:1.28", in a stable order; values
- *   of variables that look secret, and of whole containers, are not shown
+ *   of variables, and what whole containers are like, are not shown
  */
 export const diffRelease = (before: ReleaseSpec, after: ReleaseSpec): readonly string[] => {
   const { containers: left, ...restBefore } = releaseInFull(before);
@@ -75,4 +73,28 @@ export const diffRelease = (before: ReleaseSpec, after: ReleaseSpec): readonly s
     return [`containers.${name}: ${show(from?.image)} → ${show(to?.image)}`];
   });
   return [...containers, ...diffFields('', restBefore, restAfter)];
+};
+
+const SHORT_DIGEST_LENGTH = 19;
+
+/** "sha256:0123456789ab": enough to tell them apart. */
+const shortDigest = (digest: string): string => digest.slice(0, SHORT_DIGEST_LENGTH);
+
+/**
+ * @returns the differences of their specifications, and then of what was found under the same tags:
+ *   "image nginx:1.27: sha256:0123456789ab → sha256:ba9876543210"
+ */
+export const diffReleases = (
+  before: Pick<Release, 'spec' | 'images'>,
+  after: Pick<Release, 'spec' | 'images'>,
+): readonly string[] => {
+  const [left, right] = [before.images ?? {}, after.images ?? {}];
+  const moved = Object.keys(right)
+    .sort()
+    .flatMap((image) => {
+      const [from, to] = [Object.hasOwn(left, image) ? left[image] : undefined, right[image]];
+      if (from === undefined || to === undefined || from === to) return [];
+      return [`image ${image}: ${shortDigest(from)} → ${shortDigest(to)}`];
+    });
+  return [...diffRelease(before.spec, after.spec), ...moved];
 };

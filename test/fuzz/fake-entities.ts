@@ -130,6 +130,15 @@ export const createFakeEntities = (kv: FakeKv): Changes => {
       const { microservice } = entity;
       return enter(entity, operate('restart', microservice, microservice.release.number, microservice.scale));
     },
+    redeploy: async (key, request) => {
+      const entity = find(key);
+      check(entity, request);
+      const { release: current, scale } = entity.microservice;
+      const release = { ...current, number: entity.releases.length + 1, redeployOf: current.number };
+      const microservice = { ...entity.microservice, release };
+      const next = { microservice, releases: [...entity.releases, release] };
+      return enter(next, operate('deploy', microservice, release.number, scale));
+    },
     remove: async (key, request) => {
       const entity = find(key);
       check(entity, request);

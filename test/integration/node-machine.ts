@@ -234,6 +234,7 @@ const startHead = async (consulUrl: string): Promise<Head> => {
 /** Activities as Temporal runs them, each call in an activity context of its own. */
 export const inActivity = (activities: NodeActivities): NodeActivities => ({
   pullAhead: (input) => new MockActivityEnvironment().run(() => activities.pullAhead(input)),
+  resolveImages: (input) => new MockActivityEnvironment().run(() => activities.resolveImages(input)),
   pullImages: (input) => new MockActivityEnvironment().run(() => activities.pullImages(input)),
   startReplicas: (input) => new MockActivityEnvironment().run(() => activities.startReplicas(input)),
   stopReplicas: (input) => new MockActivityEnvironment().run(() => activities.stopReplicas(input)),

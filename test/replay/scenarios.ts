@@ -1,5 +1,6 @@
 /** What the recorded histories tell: each scenario leads microservices through one part of their life. */
 
+import { fakeDigest } from '../support/fake-cluster';
 import { eventually, eventuallyValue } from '../support/wait';
 import { GOOD_IMAGE, specOf, type Subject } from '../workflow/subject';
 import type { Project } from '../workflow/temporal';
@@ -41,6 +42,18 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
       await subject.steady(3, 3);
       await subject.remove();
       await subject.gone();
+    },
+  },
+  digests: {
+    run: async (subject, { cluster }) => {
+      cluster.setLocalImage('local:1', { a: 'sha256:1' });
+      cluster.addNode('a', { images: ['local:1'] });
+      await subject.applied({ image: 'shop:1' });
+      cluster.setDigest('shop:1', fakeDigest('later'));
+      await subject.ended(await subject.redeploy());
+      await subject.ended(await subject.rollback());
+      await subject.applied({ image: 'local:1' });
+      await subject.steady(1, 4);
     },
   },
   'first-run': {
@@ -95,7 +108,7 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
       });
       project.cluster.setImage('shop:away', { kind: 'unreachable', after });
       const pulling = await subject.apply({ image: 'shop:away' });
-      await eventually(() => expect(project.cluster.journal.at(-1)).toMatch(/pull shop:away$/));
+      await eventually(() => expect(project.cluster.resolved.at(-1)).toMatch(/: shop:away$/));
       await subject.apply({ image: 'shop:2' });
       await eventually(async () => {
         const { events } = await project.client.workflow.getHandle(pulling.operation.id).fetchHistory();

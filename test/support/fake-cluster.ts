@@ -5,6 +5,8 @@
  * Invariants: nothing happens unless an activity or the test does it; what is not made up here throws.
  */
 
+import { createHash } from 'node:crypto';
+
 import { ApplicationFailure, Context } from '@temporalio/activity';
 
 import { createControlPlaneActivities } from '../../activities/control-plane-activities';
@@ -12,6 +14,7 @@ import type { ClusterDependencies } from '../../activities/cluster-activities';
 import { eachReplica } from '../../activities/node-activities';
 import type {
   ControlPlaneActivities,
+  ImageResolution,
   NodeActivities,
   PullAheadOutcome,
   PullOutcome,
@@ -34,6 +37,7 @@ import type {
 } from '../../domain/model';
 
 import { snapshotNodes } from '../../domain/placement/snapshot';
+import { engineReference, imageInWords } from '../../domain/release-images';
 
 import { buildNode } from './builders';
 import { createHold, createMemoryStore, type Hold, type MemoryStore } from './memory-store';
@@ -81,6 +85,12 @@ export interface FakeCluster {
   /** The node finds on the way that it has no room, and leaves what it had begun; undefined: it has room again. */
   fill(nodeId: string, reason: string | undefined): void;
   setImage(image: string, behaviour: ImageBehaviour): void;
+  /** Where the tag of an image leads in the registry from now on. */
+  setDigest(image: string, digest: string): void;
+  /** No registry has the image; these nodes do, with these ids. */
+  setLocalImage(image: string, ids: Readonly<Record<string, string>>): void;
+  /** What nodes were asked to look up, in order: `a: shop:1`. */
+  readonly resolved: readonly string[];
   /** Starts wait, with their replicas in the state `starting`, until they are released or cancelled. */
   holdStarts(): Hold;
   setReplica(replicaId: string, state: ReplicaState): void;
@@ -104,6 +114,10 @@ export interface FakeCluster {
 }
 
 const HEARTBEAT_EVERY_MS = 50;
+
+/** What the registry has under a tag until the test moves it. */
+export const fakeDigest = (text: string): string =>
+  `sha256:${createHash('sha256').update(text).digest('hex')}`;
 
 /** Waits, telling Temporal that the activity lives; throws when it is cancelled. */
 export const waitWhile = async (
@@ -138,6 +152,9 @@ export const createFakeCluster = (nodeIds: readonly string[]): FakeCluster => {
   const dead = new Map<string, ReturnType<typeof createHold>>();
   const listeners = new Set<(change: ClusterChange) => void>();
   const watches: { name: string; fewest: number; most: number }[] = [];
+  const digests = new Map<string, string>();
+  const locals = new Map<string, Readonly<Record<string, string>>>();
+  const resolved: string[] = [];
   const journal: string[] = [];
   let starts: ReturnType<typeof createHold> | undefined;
   let suffix = 0;
@@ -211,7 +228,7 @@ export const createFakeCluster = (nodeIds: readonly string[]): FakeCluster => {
 
   const failureOf = (release: Release): Extract<ImageBehaviour, { kind: 'unhealthy' }> | undefined => {
     for (const { image } of release.spec.containers) {
-      const behaviour = images.get(image);
+      const behaviour = images.get(imageInWords(image));
       if (behaviour?.kind === 'unhealthy') return behaviour;
     }
     return undefined;
@@ -255,7 +272,7 @@ export const createFakeCluster = (nodeIds: readonly string[]): FakeCluster => {
       return { kind: 'failed', replicaId, code: 'no_capacity', reason: lack, logTail: [] };
     }
     for (const { image } of release.spec.containers) {
-      const behaviour = images.get(image);
+      const behaviour = images.get(imageInWords(image));
       if (behaviour?.kind !== 'runs-on' || behaviour.architecture === nodeOf(nodeId).architecture) continue;
       const missingBuild = noteMissingBuild(nodeId, image, [behaviour.architecture]);
       return { kind: 'refused', replicaId, reason: `${image} does not run here`, missingBuild };
@@ -278,7 +295,29 @@ export const createFakeCluster = (nodeIds: readonly string[]): FakeCluster => {
     return { kind: 'failed', replicaId, code: 'unhealthy', reason, logTail };
   };
 
-  const pullOne = async (nodeId: string, image: string): Promise<PullOutcome> => {
+  const resolveOne = async (nodeId: string, image: string): Promise<ImageResolution> => {
+    const behaviour = images.get(image);
+    if (behaviour?.kind === 'unreachable') {
+      await behaviour.after;
+      const reason = `${image}: the registry is away`;
+      return { kind: 'unknown', image, code: 'pull_failed', reason, mayPass: true };
+    }
+    if (behaviour?.kind === 'missing') {
+      const reason = `there is no image ${image}`;
+      return { kind: 'unknown', image, code: 'image_not_found', reason, mayPass: false };
+    }
+    const local = locals.get(image);
+    if (local !== undefined) {
+      const imageId = local[nodeId];
+      if (imageId !== undefined) return { kind: 'local', image, imageId };
+      const reason = `${image}: the registry does not have it`;
+      return { kind: 'unknown', image, code: 'image_not_found', reason, mayPass: false };
+    }
+    return { kind: 'digest', image, digest: digests.get(image) ?? fakeDigest(image) };
+  };
+
+  const pullOne = async (nodeId: string, asked: string): Promise<PullOutcome> => {
+    const image = imageInWords(asked);
     journal.push(`${nodeId}: pull ${image}`);
     const behaviour = images.get(image);
     if (behaviour?.kind === 'unreachable') {
@@ -290,7 +329,7 @@ export const createFakeCluster = (nodeIds: readonly string[]): FakeCluster => {
     }
     const node = nodeOf(nodeId);
     if (behaviour?.kind === 'built-for' && !behaviour.architectures.includes(node.architecture)) {
-      const missingBuild = noteMissingBuild(nodeId, image, behaviour.architectures);
+      const missingBuild = noteMissingBuild(nodeId, asked, behaviour.architectures);
       return {
         kind: 'failed',
         image,
@@ -299,8 +338,8 @@ export const createFakeCluster = (nodeIds: readonly string[]): FakeCluster => {
         missingBuild,
       };
     }
-    nodes.set(nodeId, { ...node, images: [...new Set([...node.images, image])] });
-    return { kind: 'pulled', image, imageId: `sha256:${image}` };
+    nodes.set(nodeId, { ...node, images: [...new Set([...node.images, image, engineReference(asked)])] });
+    return { kind: 'pulled', image: asked, imageId: `sha256:${image}` };
   };
 
   const values = <T>(prefix: string): readonly T[] => store.peek<T>(prefix).map(({ value }) => value);
@@ -315,6 +354,12 @@ export const createFakeCluster = (nodeIds: readonly string[]): FakeCluster => {
       pullImages: async ({ nodeId, images: asked }) => {
         await powered(nodeId);
         return Promise.all(asked.map(({ image }) => pullOne(nodeId, image)));
+      },
+      resolveImages: async ({ nodeId, images: asked }) => {
+        nodeOf(nodeId);
+        await powered(nodeId);
+        resolved.push(...asked.map(({ image }) => `${nodeId}: ${image}`));
+        return Promise.all(asked.map(({ image }) => resolveOne(nodeId, image)));
       },
       pullAhead: async ({ nodeId, images: asked }) => {
         await powered(nodeId);
@@ -393,6 +438,9 @@ export const createFakeCluster = (nodeIds: readonly string[]): FakeCluster => {
       else full.set(nodeId, reason);
     },
     setImage: (image, behaviour) => void images.set(image, behaviour),
+    setDigest: (image, digest) => void digests.set(image, digest),
+    setLocalImage: (image, ids) => void locals.set(image, ids),
+    resolved,
     holdStarts: () => {
       const hold = createHold();
       starts = hold;

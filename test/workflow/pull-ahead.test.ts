@@ -3,6 +3,8 @@
 import { createImagesAhead } from '../../activities/images-ahead';
 import { AHEAD } from '../../contracts/timeouts';
 import { microserviceWorkflowId, pullAheadWorkflowId } from '../../contracts/workflows';
+import { pinnedReference } from '../../domain/release-images';
+import { fakeDigest } from '../support/fake-cluster';
 import { pullsAheadBy } from '../../workers/entities';
 import { eventually } from '../support/wait';
 
@@ -51,12 +53,11 @@ test('a replacement starts on a node that got its image ahead, while the registr
   expect(before).toBeGreaterThan(0);
   const ahead = createAhead();
   await ahead.look();
-  expect(await resultOf('c')).toEqual([{ kind: 'pulled', image: GOOD_IMAGE }]);
+  const pinned = pinnedReference(GOOD_IMAGE, fakeDigest(GOOD_IMAGE));
+  expect(await resultOf('c')).toEqual([{ kind: 'pulled', image: pinned }]);
   expect(await told()).toBe(before);
   await ahead.look();
-  expect(cluster.journal.filter((line) => line.includes('pull ahead'))).toEqual([
-    `c: pull ahead ${GOOD_IMAGE}`,
-  ]);
+  expect(cluster.journal.filter((line) => line.includes('pull ahead'))).toEqual([`c: pull ahead ${pinned}`]);
 
   cluster.setImage(GOOD_IMAGE, { kind: 'unreachable' });
   cluster.setUp('a', false);
@@ -86,7 +87,9 @@ test('what cannot be pulled ahead fails nothing: not for want of the image, nor 
   cluster.setUp('c', false);
   cluster.addNode('silent');
   await createAhead().look();
-  expect(await resultOf('silent')).toMatchObject([{ kind: 'failed', image: GOOD_IMAGE }]);
+  expect(await resultOf('silent')).toMatchObject([
+    { kind: 'failed', image: pinnedReference(GOOD_IMAGE, fakeDigest(GOOD_IMAGE)) },
+  ]);
   expect(subject.operations()).toHaveLength(1);
 });
 

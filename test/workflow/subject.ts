@@ -46,6 +46,7 @@ export interface Subject {
   scale(scale: number, change?: ChangeRequest): Promise<ChangeAccepted>;
   rollback(toRelease?: number): Promise<ChangeAccepted>;
   restart(): Promise<ChangeAccepted>;
+  redeploy(change?: ChangeRequest): Promise<ChangeAccepted>;
   remove(change?: ChangeRequest): Promise<ChangeAccepted>;
   /** Tells the entity that something has changed, as the cluster watcher does. */
   signal(): Promise<void>;
@@ -96,6 +97,7 @@ export const createSubject = (project: Project, name = `web${(subjects += 1)}`):
     scale: (scale, change = {}) => changes.scale(key, { ...change, scale }),
     rollback: (toRelease) => changes.rollback(key, toRelease === undefined ? {} : { toRelease }),
     restart: () => changes.restart(key, {}),
+    redeploy: (change = {}) => changes.redeploy(key, change),
     remove: (change = {}) => changes.remove(key, change),
     signal: () =>
       client.workflow

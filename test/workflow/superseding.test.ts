@@ -247,7 +247,7 @@ test('an operation whose pull fails just after a newer change came is superseded
   });
   cluster.setImage('shop:away', { kind: 'unreachable', after });
   const pulling = await subject.apply({ image: 'shop:away' });
-  await eventually(() => expect(cluster.journal.at(-1)).toMatch(/pull shop:away$/));
+  await eventually(() => expect(cluster.resolved.at(-1)).toMatch(/: shop:away$/));
   const next = await subject.apply({ image: 'shop:2' });
   await eventually(async () => {
     const { events } = await use.project.client.workflow.getHandle(pulling.operation.id).fetchHistory();

@@ -99,12 +99,14 @@ const createDispatchers = (clusters: ReadonlyMap<string, FakeCluster>) => {
   const controlPlane: ControlPlaneActivities = {
     planOperation: (input) => plane(keyOf(input.request.desired)).planOperation(input),
     previewPlan: (request) => plane(keyOf(request.desired)).previewPlan(request),
+    findImageSources: (request) => plane(keyOf(request.desired)).findImageSources(request),
     publishMicroservice: (input) => plane(keyOf(input.microservice)).publishMicroservice(input),
     forgetMicroservice: (input) => plane(keyOf(input)).forgetMicroservice(input),
     claimHostnames: (input) => plane(keyOf(input)).claimHostnames(input),
     releaseHostnames: (input) => plane(keyOf(input)).releaseHostnames(input),
   };
   const node: NodeActivities = {
+    resolveImages: (input) => find(keyOf(input)).nodeActivities.resolveImages(input),
     pullImages: (input) => find(keyOf(input)).nodeActivities.pullImages(input),
     // It belongs to no project: what is tried of it is tried in one that is alone.
     pullAhead: (input) => {

@@ -24,6 +24,7 @@ import { readMembers, watchMembers } from '../../adapters/consul/watch-members';
 import { createEngineContainers } from '../../adapters/docker/engine-containers';
 import { createEngineEvents } from '../../adapters/docker/engine-events';
 import { createHostPortChooser, isListeningOn } from '../../adapters/docker/host-ports';
+import { imageInWords } from '../../domain/release-images';
 import { readImageArchitecture } from '../../adapters/docker/engine-info';
 import { createImagePuller } from '../../adapters/docker/image-puller';
 import { createLimiter } from '../../domain/limiter';
@@ -121,7 +122,13 @@ export const createNode = (config: NodeConfig, logger: Logger, onState: (state: 
   const containers = createReplicaContainers({
     docker,
     engine: createEngineContainers(docker, clusterId),
-    settings: () => ({ clusterId, nodeId, advertiseAddress, hostCpus: keeper.engine()?.cpus ?? 1 }),
+    settings: () => ({
+      clusterId,
+      nodeId,
+      advertiseAddress,
+      hostCpus: keeper.engine()?.cpus ?? 1,
+      architecture: keeper.engine()?.architecture ?? '',
+    }),
     ports,
     limiter: createLimiter(ENGINE_CONCURRENCY),
   });
@@ -306,7 +313,7 @@ export const createNode = (config: NodeConfig, logger: Logger, onState: (state: 
     onPull: ({ project, name, operation, images: asked }, error) => {
       const about = { project, microservice: name, operation };
       if (error === undefined) {
-        const names = asked.map(({ image }) => image).join(', ');
+        const names = asked.map(({ image }) => imageInWords(image)).join(', ');
         const message = `Node ${nodeId} has what it tried again to pull: ${names}.`;
         eventLog.append({ level: 'info', type: 'image.pulled', message, ...about });
         return;
@@ -321,7 +328,7 @@ export const createNode = (config: NodeConfig, logger: Logger, onState: (state: 
       eventLog.append({
         level: 'info',
         type: 'image.pulled_ahead',
-        message: `Node ${nodeId} has pulled ${image}, in case that it has to take over from another node.`,
+        message: `Node ${nodeId} has pulled ${imageInWords(image)}, in case that it has to take over from another node.`,
       }),
   });
 

@@ -176,7 +176,12 @@ export const createReplicaRunner = (deps: ReplicaRunnerDeps): ReplicaRunner => {
       replica.networkOwnerId = networkOwner(started)?.Id;
     } catch (error) {
       if (!(error instanceof StartFailure)) throw error;
-      const refusal = error.isForeign ? await refuseForeign(replica, signal) : undefined;
+      const refusal =
+        error.code === 'image_not_found'
+          ? await refuseWithoutLocalImage(replica, signal)
+          : error.isForeign
+            ? await refuseForeign(replica, signal)
+            : undefined;
       if (refusal !== undefined) return refusal;
       const logTail =
         error.containerId === undefined ? [] : await containers.logTail(error.containerId, LOG_TAIL_LINES);
@@ -206,6 +211,24 @@ export const createReplicaRunner = (deps: ReplicaRunnerDeps): ReplicaRunner => {
     ]);
     say(replicaId, 'ready');
     return { kind: 'ready', replicaId, ports: publisher.ports(replica) };
+  };
+
+  /** Of an image that is in no registry, another node may have what the release runs. */
+  const refuseWithoutLocalImage = async (
+    replica: NodeReplica,
+    signal: AbortSignal,
+  ): Promise<StartOutcome | undefined> => {
+    const { release } = replica.spec;
+    const [image] = Object.keys(release.localImages ?? {});
+    if (image === undefined) return undefined;
+    const reason = `it does not have the images that v${release.number} was made with (${Object.entries(
+      release.localImages ?? {},
+    )
+      .map(([name, ids]) => `${name} is ${Object.values(ids).join(' or ')}`)
+      .join(', ')}), and no registry has them. Redeploy to run what the nodes have now`;
+    const refusal = await giveWay(replica, await containers.list(replica.spec.replicaId), signal, reason);
+    if (release.spec.exclusive === true) await deps.exclusive.release(replica.spec);
+    return refusal;
   };
 
   /**

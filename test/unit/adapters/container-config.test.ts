@@ -12,6 +12,7 @@ const settings: ContainerSettings = {
   nodeId: 'n1',
   advertiseAddress: '10.0.0.1',
   hostCpus: 2,
+  architecture: 'amd64',
 };
 const replicaOf = (raw: Partial<RawMicroserviceSpec>): StartReplica => ({
   project: 'default',

@@ -1,4 +1,5 @@
-import { classifyPullFailure, withTag } from '../../../adapters/docker/image-puller';
+import { classifyPullFailure } from '../../../adapters/docker/image-puller';
+import { withTag } from '../../../domain/release-images';
 import { startFailureReason } from '../../../adapters/docker/docker-error';
 
 test.each([

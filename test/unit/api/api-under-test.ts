@@ -97,6 +97,7 @@ export const fakeChanges = (given: Partial<Changes> = {}): Changes => ({
   scale: notFaked('scale'),
   rollback: notFaked('rollback'),
   restart: notFaked('restart'),
+  redeploy: notFaked('redeploy'),
   remove: notFaked('remove'),
   ...given,
 });

@@ -18,6 +18,8 @@ import {
 } from './api-under-test';
 
 const ID = 'deploy.default.web.0123456789ab';
+/** Who everybody is who has the password. */
+const by = { by: { kind: 'password' } };
 const good = { name: 'web', containers: { app: { image: 'nginx:1.27' } } };
 
 const withApi = async (
@@ -152,7 +154,7 @@ describe('what is asked of the entity', () => {
 
   test('PATCH scale only scales', async () => {
     const { calls } = await asked('PATCH', '/v1/microservices/web', { body: { scale: 5 } });
-    expect(calls).toEqual([{ update: 'scale', key, request: { scale: 5 } }]);
+    expect(calls).toEqual([{ update: 'scale', key, request: { ...by, scale: 5 } }]);
   });
 
   test('PATCH of more is merged into what is there, for the generation that was read', async () => {
@@ -186,16 +188,16 @@ describe('what is asked of the entity', () => {
 
   test('DELETE, restart and rollback', async () => {
     expect((await asked('DELETE', '/v1/microservices/web')).calls).toEqual([
-      { update: 'remove', key, request: {} },
+      { update: 'remove', key, request: by },
     ]);
     expect((await asked('POST', '/v1/microservices/web/restart')).calls).toEqual([
-      { update: 'restart', key, request: {} },
+      { update: 'restart', key, request: by },
     ]);
     expect((await asked('POST', '/v1/microservices/web/rollback')).calls).toEqual([
-      { update: 'rollback', key, request: {} },
+      { update: 'rollback', key, request: by },
     ]);
     expect((await asked('POST', '/v1/microservices/web/rollback', { body: { toRelease: 4 } })).calls).toEqual(
-      [{ update: 'rollback', key, request: { toRelease: 4 } }],
+      [{ update: 'rollback', key, request: { ...by, toRelease: 4 } }],
     );
   });
 
@@ -206,7 +208,7 @@ describe('what is asked of the entity', () => {
     [{ 'if-none-match': '*' }, { ifGeneration: 0 }],
   ])('%p asks for %p', async (headers, conditions) => {
     const { calls } = await asked('DELETE', '/v1/microservices/web', { headers });
-    expect(calls[0]?.request).toEqual(conditions);
+    expect(calls[0]?.request).toEqual({ ...by, ...conditions });
   });
 
   test('If-Match: * asks for one that is there', async () => {
