@@ -6,6 +6,7 @@
 
 import type {
   ControlPlaneActivities,
+  HeldHostname,
   HostnameClaim,
   Published,
   PublishMicroservice,
@@ -141,15 +142,44 @@ export const createControlPlaneActivities = (deps: ControlPlaneDependencies): Co
       ]);
     },
 
-    claimHostnames: async ({ hostnames, ...key }): Promise<HostnameClaim> => {
-      const held = new Set((await hostnamesOfOwner(key)).map((entry) => entry.key));
-      const missing = hostnames.filter((hostname) => !held.has(hostnameKvKey(hostname)));
-      if (missing.length === 0) return { kind: 'claimed' };
+    moveHostnames: async ({ hostnames, ...key }) => {
+      const owner: MicroserviceKey = { project: key.project, name: key.name };
+      const found = await Promise.all(
+        hostnames.map(async (hostname) => {
+          const entryKey = hostnameKvKey(hostname);
+          return { entryKey, entry: await store.get<MicroserviceKey>(entryKey) };
+        }),
+      );
+      const writes = found.flatMap(({ entryKey, entry }): KvOperation[] => {
+        if (!entry) return [{ kind: 'create', key: entryKey, value: owner }];
+        if (entry.value && owns(entry.value, key)) return [];
+        return [{ kind: 'replace', key: entryKey, value: owner, ifIndex: entry.index }];
+      });
+      if (writes.length === 0) return;
+      const result = await store.transact(writes);
+      if (result.kind === 'conflict') throw new Error(`${result.key} has just changed hands; look again`);
+    },
+
+    claimHostnames: async ({ hostnames, moves = false, ...key }): Promise<HostnameClaim> => {
+      const entries = await store.list<MicroserviceKey>(KV_PREFIX.hostnames);
+      const held = new Set(entries.filter(({ value }) => owns(value, key)).map((entry) => entry.key));
+      const owners = new Map(entries.map((entry) => [entry.key, entry.value]));
+      const moving = moves
+        ? hostnames.flatMap((hostname): HeldHostname[] => {
+            const other = owners.get(hostnameKvKey(hostname));
+            return other === undefined || owns(other, key) ? [] : [{ hostname, owner: other.name }];
+          })
+        : [];
+      const claimed: HostnameClaim = { kind: 'claimed', ...(moving.length === 0 ? {} : { moving }) };
+      const missing = hostnames.filter(
+        (hostname) => !held.has(hostnameKvKey(hostname)) && !moving.some((one) => one.hostname === hostname),
+      );
+      if (missing.length === 0) return claimed;
       const owner: MicroserviceKey = { project: key.project, name: key.name };
       const all = await store.transact(
         missing.map((hostname) => ({ kind: 'create', key: hostnameKvKey(hostname), value: owner })),
       );
-      if (all.kind === 'written') return { kind: 'claimed' };
+      if (all.kind === 'written') return claimed;
       const hostname = all.key.slice(KV_PREFIX.hostnames.length);
       const other = await store.get<MicroserviceKey>(all.key);
       if (other && !other.value) {

@@ -4,6 +4,7 @@ import type { Logger } from 'pino';
 import type { Registry } from 'prom-client';
 
 import type { CertificateMaterial, CertificateStore } from '../contracts/certificates';
+import type { KeyValueStore } from '../contracts/key-value-store';
 
 import type { Changes } from './changes';
 import type { ExecLog } from './exec-log';
@@ -50,6 +51,8 @@ export interface ApiDeps {
   readonly readModel: ReadModel;
   readonly operations: Operations;
   readonly changes: Changes;
+  /** What the API keeps itself, and what it reads that the read model does not follow. */
+  readonly store: KeyValueStore;
   readonly nodeStreams: NodeStreams;
   readonly execLog: ExecLog;
   readonly joining: Omit<JoinTokensDeps, 'nowMs'>;

@@ -4,6 +4,8 @@ import type {
   ApplyRequest,
   ChangeAccepted,
   RemoveRequest,
+  Preview,
+  PreviewRequest,
   RedeployRequest,
   RestartRequest,
   RollbackRequest,
@@ -24,5 +26,7 @@ export interface Changes {
   rollback(key: MicroserviceKey, change: RollbackRequest, signal?: AbortSignal): Promise<ChangeAccepted>;
   restart(key: MicroserviceKey, change: RestartRequest, signal?: AbortSignal): Promise<ChangeAccepted>;
   redeploy(key: MicroserviceKey, change: RedeployRequest, signal?: AbortSignal): Promise<ChangeAccepted>;
+  /** What a change would make of the microservice; changes nothing. */
+  preview(key: MicroserviceKey, request: PreviewRequest, signal?: AbortSignal): Promise<Preview>;
   remove(key: MicroserviceKey, change: RemoveRequest, signal?: AbortSignal): Promise<ChangeAccepted>;
 }

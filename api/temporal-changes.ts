@@ -20,7 +20,15 @@ import type { Logger } from 'pino';
 
 import { CONTROL_PLANE_QUEUE } from '../contracts/queues';
 import { TIMEOUT } from '../contracts/timeouts';
-import { UPDATE, WORKFLOW, microserviceWorkflowId, type ChangeAccepted } from '../contracts/workflows';
+import {
+  QUERY,
+  UPDATE,
+  WORKFLOW,
+  microserviceWorkflowId,
+  type ChangeAccepted,
+  type Preview,
+  type PreviewRequest,
+} from '../contracts/workflows';
 import { ContainerOsError, isErrorCode, type Problem } from '../domain/errors';
 import type { MicroserviceKey } from '../domain/model';
 
@@ -198,7 +206,54 @@ export const createTemporalChanges = ({
     );
   };
 
+  /** What is not there yet has no entity that could be asked. */
+  const previewOfNothing = (key: MicroserviceKey, { kind, change }: PreviewRequest): Preview => {
+    if (kind !== 'apply') {
+      return {
+        kind: 'refused',
+        code: 'not_found',
+        message: `There is no microservice ${key.name}.`,
+        problems: [],
+      };
+    }
+    if ((change.ifGeneration ?? 0) !== 0) {
+      const message = `There is no microservice ${change.name}, so it is not at generation ${change.ifGeneration}.`;
+      return { kind: 'refused', code: 'precondition_failed', message, problems: [] };
+    }
+    const release = { number: 1, spec: change.release, createdAtMs: Date.now() };
+    const desired = { project: key.project, name: change.name, release, scale: change.scale ?? 1 };
+    return { kind: 'possible', operation: 'deploy', desired, created: true };
+  };
+
+  const preview: Changes['preview'] = async (key, request, signal) => {
+    const deadlineMs = Date.now() + updateMs;
+    const ask = () =>
+      client.workflow
+        .getHandle(microserviceWorkflowId(key))
+        .query<Preview, [PreviewRequest]>(QUERY.preview, request);
+    for (let tries = 0; ; tries += 1) {
+      try {
+        return await attempt(deadlineMs, ask, signal);
+      } catch (error) {
+        const verdict = judge(error);
+        if (verdict.kind === 'missing') return previewOfNothing(key, request);
+        if (verdict.kind === 'fail') throw verdict.error;
+        const pauseMs = Math.min(RETRY_MAX_MS, RETRY_FIRST_MS * 2 ** Math.min(tries, 10));
+        if (verdict.kind === 'late' || Date.now() + pauseMs >= deadlineMs || signal?.aborted === true) {
+          throw new ContainerOsError(
+            'unavailable',
+            `What the change of ${key.name} would do could not be found out in time. Nothing was changed; ask again.`,
+            [],
+            { cause: error },
+          );
+        }
+        await sleep(pauseMs);
+      }
+    }
+  };
+
   return {
+    preview,
     apply: (key, request, signal) => {
       const updateId = randomUUID();
       return change(

@@ -147,8 +147,15 @@ export interface PublishMicroservice {
   readonly forgetReleases: readonly number[];
 }
 
+/** A hostname, and the name of the microservice that has it. */
+export interface HeldHostname {
+  readonly hostname: string;
+  readonly owner: string;
+}
+
 export type HostnameClaim =
-  | { readonly kind: 'claimed' }
+  /** `moving`: others have these still, and it may take them from them. */
+  | { readonly kind: 'claimed'; readonly moving?: readonly HeldHostname[] }
   | { readonly kind: 'conflict'; readonly hostname: string; readonly owner: string };
 
 /** Run by the control-plane worker, as local activities. */
@@ -168,7 +175,14 @@ export interface ControlPlaneActivities {
     input: MicroserviceKey & { readonly operation: Operation; readonly events: readonly ClusterEvent[] },
   ): Promise<Published>;
   /** All hostnames are claimed, or none; those that the microservice had and does not name are kept until `releaseHostnames`. */
-  claimHostnames(input: MicroserviceKey & { readonly hostnames: readonly string[] }): Promise<HostnameClaim>;
+  claimHostnames(
+    input: MicroserviceKey & { readonly hostnames: readonly string[]; readonly moves?: boolean },
+  ): Promise<HostnameClaim>;
+  /**
+   * Takes hostnames from whoever has them, all in one transaction: the ingress routes them to one microservice before
+   * it and to the other one after it.
+   */
+  moveHostnames(input: MicroserviceKey & { readonly hostnames: readonly string[] }): Promise<void>;
   /** Gives back every hostname of the microservice that is not in `keep`. */
   releaseHostnames(input: MicroserviceKey & { readonly keep: readonly string[] }): Promise<void>;
 }

@@ -3,9 +3,11 @@
  * with workflows/ without importing its code.
  */
 
+import type { ErrorCode, Problem } from '../domain/errors';
 import {
   microserviceId,
   type Actor,
+  type Desired,
   type MicroserviceKey,
   type Operation,
   type OperationError,
@@ -64,6 +66,11 @@ export const UPDATE = {
   remove: 'remove',
 } as const;
 
+export const QUERY = {
+  /** What a change would make of the microservice. */
+  preview: 'preview',
+} as const;
+
 export const SIGNAL = {
   /** A replica or node of the microservice has changed: look whether something is to be mended. */
   observedChanged: 'observedChanged',
@@ -71,6 +78,8 @@ export const SIGNAL = {
   nodesLost: 'nodesLost',
   /** From an operation to its microservice: which bits the images of a release are. */
   imagesResolved: 'imagesResolved',
+  /** From one microservice to another: hostnames have been moved from it. */
+  hostnamesTaken: 'hostnamesTaken',
 } as const;
 
 /** What every change carries. */
@@ -91,6 +100,8 @@ export interface ApplyRequest extends ChangeRequest {
   /** Left out: the scale stays as it is, or is 1 when the microservice is new. */
   readonly scale?: number;
   readonly release: ReleaseSpec;
+  /** Hostnames of others are taken from them once the release serves. */
+  readonly movesHostnames?: boolean;
 }
 
 export interface ScaleRequest extends ChangeRequest {
@@ -106,6 +117,31 @@ export type RestartRequest = ChangeRequest;
 /** The same specification as a new release, its images looked up anew. */
 export type RedeployRequest = ChangeRequest;
 export type RemoveRequest = ChangeRequest;
+
+/** A change that is only to be looked at. */
+export type PreviewRequest =
+  | { readonly kind: 'apply'; readonly change: ApplyRequest }
+  | { readonly kind: 'scale'; readonly change: ScaleRequest }
+  | { readonly kind: 'rollback'; readonly change: RollbackRequest }
+  | { readonly kind: 'restart' | 'redeploy' | 'remove'; readonly change: ChangeRequest };
+
+/** What a change would make of a microservice. */
+export type Preview =
+  | {
+      readonly kind: 'possible';
+      readonly operation: OperationKind;
+      /** What would be desired then, as it would be planned. */
+      readonly desired: Desired;
+      /** The release that is desired now; undefined when there is no microservice. */
+      readonly before?: Release;
+      readonly created: boolean;
+    }
+  | {
+      readonly kind: 'refused';
+      readonly code: ErrorCode;
+      readonly message: string;
+      readonly problems: readonly Problem[];
+    };
 
 /** The answer to every update. Failures are ApplicationFailure with a `type` of the error table. */
 export interface ChangeAccepted {
@@ -130,6 +166,12 @@ export interface ImagesResolvedSignal extends Required<Pick<Release, 'images' | 
   readonly release: number;
   /** When the release was made: numbers begin anew with a microservice that is made anew. */
   readonly releasedAtMs: number;
+}
+
+export interface HostnamesTakenSignal {
+  readonly hostnames: readonly string[];
+  /** The microservice that has them now. */
+  readonly by: string;
 }
 
 export interface NodesLostSignal {

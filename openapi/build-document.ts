@@ -95,7 +95,7 @@ const requestHeaders = (names: readonly RequestHeaderName[]): JsonSchema[] =>
 const schemaOf = (content: PathAnswer['content'][string]): JsonSchema => {
   if (content === 'text') return { type: 'string' };
   if (content === 'json') return { type: 'object' };
-  return ref(content);
+  return typeof content === 'string' ? ref(content) : { anyOf: content.map(ref) };
 };
 
 const answerOf = ({ description, content, headers = [] }: PathAnswer): JsonSchema => ({

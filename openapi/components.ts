@@ -5,6 +5,7 @@ import { z } from 'zod';
 import { containerSchema, microserviceSpecSchema } from '../domain/spec/schema';
 
 import { execRequestSchema, execResultSchema } from './exec-schemas';
+import { dryRunSchema } from './dry-run-schema';
 import {
   aboutSchema,
   emptyRequestSchema,
@@ -41,6 +42,7 @@ const COMPONENTS = {
   About: aboutSchema,
   Container: containerSchema,
   Empty: emptyRequestSchema,
+  DryRun: dryRunSchema,
   Event: eventSchema,
   EventList: eventListSchema,
   ExecRequest: execRequestSchema,

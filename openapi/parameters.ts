@@ -91,6 +91,18 @@ export const pagedQuery = z.strictObject({ ...pageQuery, ...watchQuery });
 
 export const changeQuery = z.strictObject({ ...waitQuery });
 
+const dryRunQuery = {
+  dryRun: flag('Only say what the change would do, and change nothing.').optional(),
+};
+
+export const microserviceChangeQuery = changeQuery.extend(dryRunQuery);
+
+export const applyQuery = microserviceChangeQuery.extend({
+  moveHostnames: flag(
+    'Take hostnames that other microservices have from them, in one step, when the new replicas serve.',
+  ).optional(),
+});
+
 export const releaseListQuery = z.strictObject({
   ...limitQuery,
   after: wholeNumber(

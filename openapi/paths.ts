@@ -9,10 +9,12 @@ import type { ErrorCode } from '../domain/errors';
 
 import type { ComponentName } from './components';
 import {
+  applyQuery,
   changeQuery,
   emptyQuery,
   eventListQuery,
   logsQuery,
+  microserviceChangeQuery,
   microserviceListQuery,
   microserviceLogsQuery,
   microserviceQuery,
@@ -28,7 +30,7 @@ import {
 export interface PathAnswer {
   readonly description: string;
   /** By media type; a string is text without a schema. */
-  readonly content: Readonly<Record<string, ComponentName | 'text' | 'json'>>;
+  readonly content: Readonly<Record<string, ComponentName | readonly ComponentName[] | 'text' | 'json'>>;
   readonly headers?: readonly HeaderName[];
 }
 
@@ -80,7 +82,11 @@ const ENDINGS: readonly ErrorCode[] = [
 ];
 
 const CHANGE_ANSWERS = {
-  200: json('Operation', 'With `wait`: the operation has succeeded.', ['ETag', 'Location']),
+  200: {
+    description: 'With `wait`: the operation has succeeded. With `dryRun`: what the change would do.',
+    content: { 'application/json': ['Operation', 'DryRun'] },
+    headers: ['ETag', 'Location'],
+  } satisfies PathAnswer,
   202: json('Operation', 'Accepted and durable: it happens, whatever fails in between.', [
     'ETag',
     'Location',
@@ -97,7 +103,7 @@ const CHANGE_ERRORS: readonly ErrorCode[] = [
 ];
 
 const change = {
-  query: changeQuery,
+  query: microserviceChangeQuery,
   answers: CHANGE_ANSWERS,
   errors: CHANGE_ERRORS,
   tag: 'Microservices',
@@ -123,6 +129,7 @@ export const PATH_OPERATIONS: readonly PathOperation[] = [
     method: 'post',
     path: '/v1/microservices',
     id: 'applyMicroservice',
+    query: applyQuery,
     summary: 'Create a microservice, or update it',
     description:
       "Everything but `name` and each container's `image` has a default. A `scale` that is left out is 1 for a new microservice and stays what it is otherwise. `/v1/microservice` is the same path.",
@@ -155,6 +162,7 @@ export const PATH_OPERATIONS: readonly PathOperation[] = [
     method: 'put',
     path: '/v1/microservices/{name}',
     id: 'replaceMicroservice',
+    query: applyQuery,
     summary: 'Replace the whole specification',
     description:
       'What is left out has its default again, the scale too. Creates the microservice when it is not there.',
@@ -167,6 +175,7 @@ export const PATH_OPERATIONS: readonly PathOperation[] = [
     method: 'patch',
     path: '/v1/microservices/{name}',
     id: 'patchMicroservice',
+    query: applyQuery,
     summary: 'Scale, or change a part of the specification',
     headers: ['If-Match', 'Idempotency-Key'],
     body: { component: 'MicroservicePatch', required: true },

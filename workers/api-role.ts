@@ -126,6 +126,7 @@ export const runApiRole = async (config: Config, logger: Logger): Promise<void> 
     readModel,
     operations: createOperations({ kv, readModel, log: logger }),
     changes: createTemporalChanges({ client, log: logger }),
+    store,
     nodeStreams,
     execLog: createExecLog({ store, randomSuffix, nowMs: Date.now, log: logger }),
     nodeSettings,

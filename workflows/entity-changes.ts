@@ -20,6 +20,7 @@ import {
   type ApplyRequest,
   type ChangeAccepted,
   type ChangeRequest,
+  type HostnamesTakenSignal,
   type ImagesResolvedSignal,
   type ObservedChangedSignal,
   type RedeployRequest,
@@ -45,6 +46,7 @@ import {
   hostnamesOf,
   rollbackTarget,
   withImages,
+  withoutHostnames,
   withoutReleases,
 } from './entity-state';
 
@@ -55,6 +57,7 @@ const restartUpdate = defineUpdate<ChangeAccepted, [RestartRequest]>(UPDATE.rest
 const redeployUpdate = defineUpdate<ChangeAccepted, [RedeployRequest]>(UPDATE.redeploy);
 const removeUpdate = defineUpdate<ChangeAccepted, [RemoveRequest]>(UPDATE.remove);
 const imagesResolvedSignal = defineSignal<[ImagesResolvedSignal]>(SIGNAL.imagesResolved);
+const hostnamesTakenSignal = defineSignal<[HostnamesTakenSignal]>(SIGNAL.hostnamesTaken);
 const observedChangedSignal = defineSignal<[ObservedChangedSignal]>(SIGNAL.observedChanged);
 
 /** Expected refusals cross the update's edge as ApplicationFailure; defects stay as they are. */
@@ -115,15 +118,20 @@ export const acceptChanges = (entity: Entity): void => {
     return { operation: found.operation, generation: entity.state.generation, created: false, index };
   };
 
-  const claim = async (hostnames: readonly string[]): Promise<void> => {
-    const claimed = await local.claimHostnames({ ...key, hostnames });
+  const claim = async (hostnames: readonly string[], moves = false): Promise<void> => {
+    const claimed = await local.claimHostnames({ ...key, hostnames, ...(moves ? { moves } : {}) });
     if (claimed.kind === 'claimed') {
       // Should the change be refused after all, they are given back at the next look.
-      entity.state = { ...entity.state, holdsSpareHostnames: true };
+      const { moving = [] } = claimed;
+      entity.state = {
+        ...entity.state,
+        holdsSpareHostnames: true,
+        ...(moving.length === 0 ? {} : { movingHostnames: moving }),
+      };
       return;
     }
     throw ApplicationFailure.nonRetryable(
-      `The hostname ${claimed.hostname} belongs to the microservice ${claimed.owner}. Use another hostname, or take it from there first.`,
+      `The hostname ${claimed.hostname} belongs to the microservice ${claimed.owner}. Use another hostname, take it from there first, or take it over with ?moveHostnames=true.`,
       'conflict',
     );
   };
@@ -154,7 +162,7 @@ export const acceptChanges = (entity: Entity): void => {
         const before = exists(entity.state) ? desiredOf(entity.state) : undefined;
         const held = before ? hostnamesOf(before.release.spec) : [];
         if (hostnames.some((hostname) => !held.includes(hostname))) {
-          await claim(hostnames);
+          await claim(hostnames, request.movesHostnames);
           checkedApply(request);
         }
         const created = !exists(entity.state);
@@ -232,6 +240,31 @@ export const acceptChanges = (entity: Entity): void => {
         return accept('remove', request);
       }),
     { validator: checked },
+  );
+
+  /** What was moved from it by somebody else's change is no part of what is desired any more. */
+  setHandler(hostnamesTakenSignal, (taken: HostnamesTakenSignal) =>
+    CancellationScope.nonCancellable(() =>
+      inTurn(async () => {
+        const current = findRelease(entity.state, entity.state.desiredRelease);
+        if (!current || !exists(entity.state)) return;
+        const { spec, images, localImages } = current;
+        const left = withoutHostnames(spec, taken.hostnames);
+        if (sameRelease(spec, left)) return;
+        const request: ChangeRequest = { by: { kind: 'system' } };
+        enterRelease(left, request, {
+          ...(images === undefined ? {} : { images }),
+          ...(localImages === undefined ? {} : { localImages }),
+        });
+        const { operation } = await accept('deploy', request);
+        entity.announce(
+          'info',
+          'hostname.moved',
+          `${taken.hostnames.join(', ')} moved from ${entity.state.name} to ${taken.by}.`,
+          operation.id,
+        );
+      }),
+    ),
   );
 
   setHandler(imagesResolvedSignal, (told: ImagesResolvedSignal) => {

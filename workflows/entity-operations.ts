@@ -8,6 +8,7 @@ import {
   CancellationScope,
   ChildWorkflowCancellationType,
   ParentClosePolicy,
+  getExternalWorkflowHandle,
   isCancellation,
   log,
   patched,
@@ -22,6 +23,8 @@ import {
   SEARCH_ATTRIBUTE,
   SIGNAL,
   WORKFLOW,
+  microserviceWorkflowId,
+  type HostnamesTakenSignal,
   type NodesLostSignal,
   type OperationInput,
   type OperationOutcome,
@@ -163,6 +166,34 @@ export const createOperations = (entity: Entity): Operations => {
     }
   };
 
+  /** Takes from others the hostnames that a change has asked to be moved, now that the release serves. */
+  const takeHostnames = (): Promise<void> =>
+    inTurn(async () => {
+      const { movingHostnames = [] } = entity.state;
+      const desired = desiredOf(entity.state);
+      if (movingHostnames.length === 0 || !desired || entity.state.queued) return;
+      const asked = hostnamesOf(desired.release.spec);
+      const moving = movingHostnames.filter(({ hostname }) => asked.includes(hostname));
+      if (moving.length > 0) {
+        const hostnames = moving.map(({ hostname }) => hostname);
+        await insist('take hostnames over', () => local.moveHostnames({ ...key, hostnames }));
+      }
+      const { movingHostnames: _moved, ...rest } = entity.state;
+      entity.state = rest;
+      for (const owner of new Set(moving.map((one) => one.owner))) {
+        const hostnames = moving.filter((one) => one.owner === owner).map(({ hostname }) => hostname);
+        try {
+          await getExternalWorkflowHandle(
+            microserviceWorkflowId({ project: key.project, name: owner }),
+          ).signal<[HostnamesTakenSignal]>(SIGNAL.hostnamesTaken, { hostnames, by: entity.state.name });
+        } catch (error) {
+          if (isCancellation(error)) throw error;
+          // It has been removed meanwhile: there is nothing that it could still ask for.
+          log.debug('who had the hostnames is gone', { error: String(error) });
+        }
+      }
+    });
+
   /** Gives back the hostnames that only releases before the desired one have asked for. */
   const giveHostnamesBack = (): Promise<void> =>
     inTurn(async () => {
@@ -202,6 +233,7 @@ export const createOperations = (entity: Entity): Operations => {
           const isIdle = operation.scale === 0;
           if (!isIdle && (provesHealth(kind) || (await isFirstRun(operation)))) {
             entity.state = { ...entity.state, settledRelease: operation.release };
+            if (isNewest) await takeHostnames();
           }
           if (isNewest && (isIdle || entity.state.settledRelease === operation.release)) {
             entity.state = { ...entity.state, state: 'steady', message };
@@ -240,6 +272,8 @@ export const createOperations = (entity: Entity): Operations => {
       }
       case 'rolled_back': {
         const { error } = outcome;
+        const { movingHostnames: _untouched, ...unmoved } = entity.state;
+        if (isNewest) entity.state = unmoved;
         const message = `v${operation.release} was rolled back to v${entity.state.settledRelease}: ${error.message}`;
         if (isNewest && entity.state.settledRelease !== undefined) {
           const generation = entity.state.generation + 1;
@@ -347,6 +381,7 @@ export const createOperations = (entity: Entity): Operations => {
         ...(desired.scale > 0 ? { settledRelease: desired.release.number } : {}),
         failedReschedules: 0,
       };
+      if (desired.scale > 0) await takeHostnames();
       await giveHostnamesBack();
       announce('info', 'microservice.recovered', `${entity.state.name}: ${entity.state.message}`);
     }

@@ -6,6 +6,7 @@
  */
 
 import { KEPT_OPERATIONS, KEPT_RELEASES, KEPT_RELEASES_BYTES } from '../contracts/kv';
+import type { HeldHostname } from '../contracts/activities';
 import type { ApplyRequest, ChangeRequest, ImagesResolvedSignal } from '../contracts/workflows';
 import { ContainerOsError } from '../domain/errors';
 import { jsonBytes } from '../domain/json-bytes';
@@ -49,6 +50,8 @@ export interface EntityState extends MicroserviceKey {
   readonly remembered: readonly RememberedRequest[];
   /** Hostnames may be held that the desired release does not ask for. */
   readonly holdsSpareHostnames: boolean;
+  /** What others have of the desired release's hostnames, to be taken from them once it serves. */
+  readonly movingHostnames?: readonly HeldHostname[];
   /** The desired release is a job that may run once (restart policy never), and has failed: it is not run again. */
   readonly hasFailedForGood?: boolean;
   /** Failed attempts at healing in a row: the exponent of the back-off. */
@@ -127,6 +130,18 @@ export const hostnamesOf = (spec: ReleaseSpec): string[] =>
   [
     ...new Set(spec.containers.flatMap((container) => container.ports.flatMap((port) => port.hostnames))),
   ].sort();
+
+/** The specification without some hostnames; a port that loses its last one is a plain port. */
+export const withoutHostnames = (spec: ReleaseSpec, gone: readonly string[]): ReleaseSpec => ({
+  ...spec,
+  containers: spec.containers.map((container) => ({
+    ...container,
+    ports: container.ports.map((port) => ({
+      ...port,
+      hostnames: port.hostnames.filter((hostname) => !gone.includes(hostname)),
+    })),
+  })),
+});
 
 /**
  * The earlier answer to a request with the same idempotency key, if there is one.

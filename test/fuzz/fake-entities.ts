@@ -80,7 +80,29 @@ export const createFakeEntities = (kv: FakeKv): Changes => {
     return { operation, generation: generation + 1, created, index };
   };
 
+  const preview: Changes['preview'] = async (key, { kind, change }) => {
+    const entity = entities.get(microserviceKvKey(key));
+    check(entity, change);
+    if (kind === 'apply') {
+      const number = (entity?.releases.length ?? 0) + 1;
+      const release: Release = { number, spec: change.release, createdAtMs: NOW_MS };
+      const scale = change.scale ?? entity?.microservice.scale ?? 1;
+      const desired = { ...key, name: change.name, release, scale };
+      return { kind: 'possible', operation: 'deploy', desired, created: entity === undefined };
+    }
+    const { microservice } = find(key);
+    const operation = kind === 'redeploy' ? 'deploy' : kind;
+    return {
+      kind: 'possible',
+      operation,
+      desired: microservice,
+      before: microservice.release,
+      created: false,
+    };
+  };
+
   return {
+    preview,
     apply: async (key, request) => {
       const before = entities.get(microserviceKvKey(key));
       check(before, request);

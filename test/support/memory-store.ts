@@ -23,6 +23,8 @@ export interface MemoryStore extends KeyValueStore {
   peek<T>(prefix: string): readonly KvEntry<T>[];
   /** Writes that match wait until they are released. */
   holdWrites(matches: (operations: readonly KvOperation[]) => boolean): Hold;
+  /** Looks after every write; returns what ends it. */
+  watchWrites(look: () => void): () => void;
 }
 
 export const createHold = (): Hold & { pass(): Promise<void> } => {
@@ -88,6 +90,7 @@ export const createMemoryStore = (): MemoryStore => {
     }
   };
 
+  const looks = new Set<() => void>();
   const store: MemoryStore = {
     away: false,
     get failures() {
@@ -120,7 +123,12 @@ export const createMemoryStore = (): MemoryStore => {
       if (refused && refused.kind !== 'deletePrefix') return { kind: 'conflict', key: refused.key };
       index += 1;
       operations.forEach(apply);
+      for (const look of looks) look();
       return { kind: 'written', index };
+    },
+    watchWrites: (look) => {
+      looks.add(look);
+      return () => void looks.delete(look);
     },
     close: () => undefined,
   };

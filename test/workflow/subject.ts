@@ -36,6 +36,7 @@ export interface ApplyOptions extends ChangeRequest {
   readonly image?: string;
   readonly hostnames?: readonly string[];
   readonly spec?: Partial<RawMicroserviceSpec>;
+  readonly movesHostnames?: boolean;
   /** As written by the user, when it differs. */
   readonly as?: string;
 }

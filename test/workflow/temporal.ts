@@ -103,6 +103,7 @@ const createDispatchers = (clusters: ReadonlyMap<string, FakeCluster>) => {
     publishMicroservice: (input) => plane(keyOf(input.microservice)).publishMicroservice(input),
     forgetMicroservice: (input) => plane(keyOf(input)).forgetMicroservice(input),
     claimHostnames: (input) => plane(keyOf(input)).claimHostnames(input),
+    moveHostnames: (input) => plane(keyOf(input)).moveHostnames(input),
     releaseHostnames: (input) => plane(keyOf(input)).releaseHostnames(input),
   };
   const node: NodeActivities = {

@@ -99,6 +99,7 @@ export const fakeChanges = (given: Partial<Changes> = {}): Changes => ({
   restart: notFaked('restart'),
   redeploy: notFaked('redeploy'),
   remove: notFaked('remove'),
+  preview: notFaked('preview'),
   ...given,
 });
 
@@ -119,7 +120,10 @@ const storeOf = (kv: FakeKv): KeyValueStore => ({
       if (one.kind === 'unchanged') {
         if ((await kv.get(one.key)).document?.index !== one.index) return { kind: 'conflict', key: one.key };
       } else if (one.kind === 'delete') deletes.push(one.key);
-      else if (one.kind === 'set' || one.kind === 'replace') sets[one.key] = one.value;
+      else if (one.kind === 'create') {
+        if ((await kv.get(one.key)).document !== undefined) return { kind: 'conflict', key: one.key };
+        sets[one.key] = one.value;
+      } else if (one.kind === 'set' || one.kind === 'replace') sets[one.key] = one.value;
       else notFaked(one.kind)();
     }
     const deletedAt = deletes.length === 0 ? 0 : kv.delete(...deletes);
@@ -167,6 +171,7 @@ export const startApi = async (options: ApiUnderTestOptions = {}): Promise<ApiUn
     readModel,
     operations: createOperations({ kv, readModel, log }),
     changes: fakeChanges(changes),
+    store: storeOf(kv),
     nodeStreams,
     execLog: createExecLog({ store: storeOf(kv), randomSuffix: randomUUID, nowMs, log }),
     joining: {

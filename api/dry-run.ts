@@ -1,0 +1,123 @@
+/**
+ * Answers `?dryRun=true`: what a change would do now, as the planner plans it on what is observed, without doing it.
+ *
+ * Invariants: nothing is written anywhere; what the change itself would be refused for, it is refused for, in the same
+ * words; what a node finds out only while it is at it (an image that is not there, no room after all) is not known.
+ */
+
+import { KV_PREFIX, hostnameKvKey } from '../contracts/kv';
+import type { Preview, PreviewRequest } from '../contracts/workflows';
+import { ContainerOsError } from '../domain/errors';
+import { microserviceId, type MicroserviceKey, type Plan, type Release } from '../domain/model';
+import { computePlan, describePlan } from '../domain/plan';
+import { imageInWords } from '../domain/release-images';
+import { diffReleases } from '../domain/spec/release-diff';
+import type { DryRunView } from '../openapi/dry-run-schema';
+
+import type { RouteDeps } from './api-deps';
+import { sendJson, type Exchange } from './exchange';
+import { microservicePath } from './views';
+
+type Possible = Extract<Preview, { kind: 'possible' }>;
+
+const hostnamesOf = (release: Release | undefined): readonly string[] =>
+  [
+    ...new Set(
+      (release?.spec.containers ?? []).flatMap(({ ports }) => ports.flatMap(({ hostnames }) => hostnames)),
+    ),
+  ].sort();
+
+/** @throws {ContainerOsError} `conflict` when somebody else has one of them, and it is not to be moved */
+const hostnameChanges = async (
+  { store }: RouteDeps,
+  key: MicroserviceKey,
+  { before, desired, operation }: Possible,
+  moves: boolean,
+): Promise<DryRunView['hostnames']> => {
+  const held = hostnamesOf(before);
+  const wanted = operation === 'remove' ? [] : hostnamesOf(desired.release);
+  const owners = new Map(
+    (await store.list<MicroserviceKey>(KV_PREFIX.hostnames)).map((entry) => [entry.key, entry.value]),
+  );
+  const changes: DryRunView['hostnames'] = [];
+  for (const hostname of wanted) {
+    const owner = owners.get(hostnameKvKey(hostname));
+    const isOthers = owner !== undefined && microserviceId(owner) !== microserviceId(key);
+    if (isOthers && !moves) throw hostnameTaken(hostname, owner.name);
+    if (isOthers) changes.push({ hostname, change: 'moved', from: owner.name });
+    else if (!held.includes(hostname)) changes.push({ hostname, change: 'added' });
+  }
+  const gone = held.filter((hostname) => !wanted.includes(hostname));
+  return [...changes, ...gone.map((hostname) => ({ hostname, change: 'removed' as const }))];
+};
+
+/** In the words of the change itself (workflows/entity-changes.ts). */
+const hostnameTaken = (hostname: string, owner: string) =>
+  new ContainerOsError(
+    'conflict',
+    `The hostname ${hostname} belongs to the microservice ${owner}. Use another hostname, take it from there first, or take it over with ?moveHostnames=true.`,
+  );
+
+const pullsOf = ({ phases }: Plan): DryRunView['pulls'] =>
+  phases
+    .flatMap(({ steps }) => steps)
+    .flatMap((step) =>
+      step.kind === 'pull' ? [{ node: step.nodeId, images: step.images.map(imageInWords) }] : [],
+    );
+
+/** A key that was used for a change tells nothing of what another one would do. */
+const forLookingAt = <T extends PreviewRequest>(request: T): T => {
+  const { idempotencyKey: _key, requestHash: _hash, ...change } = request.change;
+  return { ...request, change };
+};
+
+/**
+ * @throws {ContainerOsError} whatever the change would be refused with
+ */
+export const answerDryRun = async (
+  deps: RouteDeps,
+  exchange: Exchange,
+  key: MicroserviceKey,
+  request: PreviewRequest,
+): Promise<void> => {
+  const { readModel, changes, nowMs } = deps;
+  readModel.assertLoaded();
+  const moves = request.kind === 'apply' && request.change.movesHostnames === true;
+  const preview = await changes.preview(key, forLookingAt(request), exchange.signal);
+  if (preview.kind === 'refused') {
+    throw new ContainerOsError(preview.code, preview.message, preview.problems);
+  }
+  const { desired, operation, before, created } = preview;
+  const hostnames = await hostnameChanges(deps, key, preview, moves);
+  const snapshot = readModel.snapshot(key);
+  const plan = computePlan(
+    {
+      operation: 'dry-run',
+      kind: operation,
+      desired: operation === 'remove' ? { ...desired, scale: 0 } : desired,
+      refusals: {},
+      attempt: 1,
+      seed: 'dry-run',
+      nowMs: nowMs(),
+    },
+    snapshot,
+  );
+  const isNewRelease = before?.number !== desired.release.number;
+  const value: DryRunView = {
+    dryRun: true,
+    kind: operation,
+    microservice: desired.name,
+    created,
+    release: desired.release.number,
+    scale: operation === 'remove' ? 0 : desired.scale,
+    changesNothing: plan.converged && !isNewRelease && operation !== 'remove',
+    plan: [...describePlan(plan, snapshot)],
+    diff: before === undefined || !isNewRelease ? [] : [...diffReleases(before, desired.release)],
+    pulls: pullsOf(plan),
+    unplaced: plan.unplaced,
+    rejections: plan.rejections.map(({ nodeId, reason }) => ({ node: nodeId, reason })),
+    hostnames,
+    links: { microservice: microservicePath(desired) },
+  };
+  sendJson(exchange, 200, { value });
+};
