@@ -25,6 +25,7 @@ import {
 import type { ClusterEvent, Microservice, MicroserviceKey, Operation, Snapshot } from '../domain/model';
 import { computePlan, describePlan } from '../domain/plan';
 import { findImageSources } from '../domain/release-images';
+import type { Webhook } from '../domain/webhook';
 
 import { throwingFailures } from './activity-error';
 import { createMoveMemory } from './move-memory';
@@ -120,9 +121,13 @@ export const createControlPlaneActivities = (deps: ControlPlaneDependencies): Co
     },
 
     forgetMicroservice: async ({ operation, events, ...key }) => {
+      // Who may have known a secret of it has nothing to do with what is made under its name later.
+      const webhooks = (await store.list<Webhook>(KV_PREFIX.webhooks)).filter(({ value }) =>
+        owns(value.microservice, key),
+      );
       await deleteAll(
         store,
-        (await hostnamesOfOwner(key)).map((entry) => entry.key),
+        [...(await hostnamesOfOwner(key)), ...webhooks].map((entry) => entry.key),
       );
       const known = await store.get<Operation>(operationKvKey(key, operation.id));
       const last = await store.get<Microservice>(microserviceKvKey(key));

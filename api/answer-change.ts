@@ -50,7 +50,8 @@ const conditionOf = (exchange: Exchange): number | 'any' | undefined => {
   return Number(generation);
 };
 
-const idempotencyKeyOf = (exchange: Exchange): string | undefined => {
+/** @throws {ContainerOsError} `invalid` */
+export const idempotencyKeyOf = (exchange: Exchange): string | undefined => {
   const key = headerOf(exchange, 'idempotency-key');
   if (key === undefined) return undefined;
   if (!/^[\x21-\x7e]{1,255}$/.test(key)) {

@@ -29,6 +29,7 @@ import { operationRoutes } from './routes/operations';
 import { placementRoutes } from './routes/placement';
 import { releaseRoutes } from './routes/releases';
 import { replicaRoutes } from './routes/replicas';
+import { webhookRoutes } from './routes/webhooks';
 import { systemRoutes } from './routes/system';
 import { SECURITY_HEADERS, assertOwnPage, assertSecret, createSecret } from './security';
 import { createWebUiLink } from './views';
@@ -49,6 +50,7 @@ export const createRoutes = (deps: RouteDeps): readonly Route[] => [
   ...logRoutes(deps),
   ...execRoutes(deps),
   ...eventRoutes(deps),
+  ...webhookRoutes(deps),
   ...joinTokenRoutes(deps),
   ...certificateRoutes(deps),
   ...systemRoutes(deps),

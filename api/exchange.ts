@@ -156,6 +156,15 @@ export const jsonBodyOf = async ({ req }: Exchange): Promise<unknown> => {
   return parseJsonText(text);
 };
 
+const parseBody = <T extends z.ZodType>(schema: T, raw: unknown): z.output<T> => {
+  const parsed = schema.safeParse(raw, { error: wordIssue });
+  if (parsed.success) return parsed.data;
+  const problems = wordProblems(schema, raw, parsed.error);
+  const { path = '', message = 'it is not what is expected' } = problems[0] ?? {};
+  const place = path === '' ? 'it' : path.slice(1);
+  throw new ContainerOsError('invalid', sentence(`The body is not valid: ${place} ${message}`), problems);
+};
+
 /** A request body that is no specification. An empty one counts as an empty object. */
 export const parsedBodyOf = async <T extends z.ZodType>(
   exchange: Exchange,
@@ -163,12 +172,33 @@ export const parsedBodyOf = async <T extends z.ZodType>(
 ): Promise<{ readonly value: z.output<T>; readonly raw: unknown }> => {
   const given = await jsonBodyOf(exchange);
   const raw = given === undefined ? {} : given;
-  const parsed = schema.safeParse(raw, { error: wordIssue });
-  if (parsed.success) return { value: parsed.data, raw };
-  const problems = wordProblems(schema, raw, parsed.error);
-  const { path = '', message = 'it is not what is expected' } = problems[0] ?? {};
-  const place = path === '' ? 'it' : path.slice(1);
-  throw new ContainerOsError('invalid', sentence(`The body is not valid: ${place} ${message}`), problems);
+  return { value: parseBody(schema, raw), raw };
+};
+
+const isForm = (req: Request): boolean =>
+  /^application\/x-www-form-urlencoded\s*(?:;|$)/i.test(req.headers['content-type'] ?? '');
+
+/** A body of plain fields, as JSON or as a form. An empty one counts as an empty object. */
+export const formOrJsonBodyOf = async <T extends z.ZodType>(
+  exchange: Exchange,
+  schema: T,
+): Promise<z.output<T>> => {
+  const { req } = exchange;
+  if (!isForm(req)) return (await parsedBodyOf(exchange, schema)).value;
+  assertJsonType(req);
+  const text = decodeUtf8(await readBody(req));
+  // `curl -d` says of JSON too that it is a form.
+  if (/^\s*\{/.test(text)) return parseBody(schema, parseJsonText(text));
+  const fields: Record<string, string> = Object.create(null) as Record<string, string>;
+  for (const [key, value] of new URLSearchParams(text)) {
+    if (Object.hasOwn(fields, key)) {
+      throw new ContainerOsError('invalid', `The body has ${key} twice.`, [
+        { path: '', message: `has ${key} twice` },
+      ]);
+    }
+    fields[key] = value;
+  }
+  return parseBody(schema, { ...fields });
 };
 
 /**

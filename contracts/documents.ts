@@ -20,6 +20,7 @@ import type {
   Release,
 } from '../domain/model';
 import { mismatch, type Shape } from '../domain/shape';
+import type { Webhook } from '../domain/webhook';
 
 import type { Certificate, HttpChallenge } from './certificates';
 import type { HostnameAuthority } from './hostname-authority';
@@ -38,6 +39,7 @@ import {
   operationKvKey,
   removedKvKey,
   replicaKvKey,
+  webhookKvKey,
 } from './kv';
 
 /** What is under each prefix of contracts/kv. */
@@ -55,6 +57,7 @@ export interface Documents {
   readonly joinTokens: JoinToken;
   readonly identities: NodeIdentity;
   readonly ingresses: IngressState;
+  readonly webhooks: Webhook;
   readonly certificates: Certificate;
   readonly authorities: HostnameAuthority;
   readonly httpChallenges: HttpChallenge;
@@ -232,6 +235,19 @@ const SHAPES: { readonly [K in DocumentKind]: Shape<Documents[K]> } = {
     revokedAtMs: ['optional', 'time'],
   },
   ingresses: { id: 'text', index: 'number' },
+  webhooks: {
+    id: 'text',
+    microservice: { project: 'text', name: 'text' },
+    name: 'text',
+    secretHash: 'text',
+    anyRepository: 'boolean',
+    createdAtMs: 'time',
+    rotatedAtMs: ['optional', 'time'],
+    lastUse: [
+      'optional',
+      { atMs: 'time', result: 'text', image: ['optional', 'text'], operation: ['optional', 'text'] },
+    ],
+  },
   certificates: {
     hostname: 'text',
     hostnames: TEXTS,
@@ -266,6 +282,7 @@ const OWN_KEY: { readonly [K in DocumentKind]: (document: Documents[K], key: str
   joinTokens: ({ id }, key) => joinTokenKvKey(id) === key,
   identities: ({ nodeId }, key) => identityKvKey(nodeId) === key,
   ingresses: ({ id }, key) => ingressKvKey(id) === key,
+  webhooks: ({ id }, key) => webhookKvKey(id) === key,
   certificates: ({ hostname }, key) => certificateKvKey(hostname) === key,
   authorities: ({ name }, key) => authorityKvKey(name) === key,
   httpChallenges: ({ token }, key) => httpChallengeKvKey(token) === key,

@@ -3,7 +3,7 @@
  *
  * Invariants: each key has one writer: entities write microservices, releases and (queued and final) operations,
  * the operation's plan is written by its own workflow, node workers write nodes, replicas and how far their ingress is, the API writes the
- * settings of nodes, join tokens and identities, the watch over the cluster writes the stability of nodes, the control
+ * settings of nodes, join tokens, identities and webhooks, the watch over the cluster writes the stability of nodes, the control
  * plane writes certificates and challenges, anyone
  * appends events; who removes a node, the API, deletes what the node and the watch wrote. Names are stored in lower case, because
  * hostnames and DNS labels know no case.
@@ -27,6 +27,7 @@ export const KV_PREFIX = {
   joinTokens: `${KV_ROOT}join-tokens/`,
   identities: `${KV_ROOT}identities/`,
   ingresses: `${KV_ROOT}ingresses/`,
+  webhooks: `${KV_ROOT}webhooks/`,
   certificates: `${KV_ROOT}certificates/`,
   /** Not for nodes to read: contracts/hostname-authority. */
   authorities: `${KV_ROOT}authorities/`,
@@ -55,6 +56,7 @@ export const replicaKvKey = (key: MicroserviceKey, replicaId: string): string =>
 export const nodeKvKey = (nodeId: string): string => `${KV_PREFIX.nodes}${nodeId}`;
 export const leaseKvKey = (key: MicroserviceKey): string => `${LEASES_KV_PREFIX}${microserviceId(key)}`;
 export const joinTokenKvKey = (id: string): string => `${KV_PREFIX.joinTokens}${id}`;
+export const webhookKvKey = (id: string): string => `${KV_PREFIX.webhooks}${id}`;
 export const identityKvKey = (nodeId: string): string => `${KV_PREFIX.identities}${nodeId}`;
 export const ingressKvKey = (nodeId: string): string => `${KV_PREFIX.ingresses}${nodeId}`;
 export const authorityKvKey = (name: string): string => `${KV_PREFIX.authorities}${name}`;

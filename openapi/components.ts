@@ -7,6 +7,14 @@ import { containerSchema, microserviceSpecSchema } from '../domain/spec/schema';
 import { execRequestSchema, execResultSchema } from './exec-schemas';
 import { dryRunSchema } from './dry-run-schema';
 import {
+  hookRequestSchema,
+  madeWebhookSchema,
+  unchangedHookSchema,
+  webhookListSchema,
+  webhookRequestSchema,
+  webhookSchema,
+} from './webhook-schemas';
+import {
   aboutSchema,
   emptyRequestSchema,
   eventListSchema,
@@ -43,6 +51,12 @@ const COMPONENTS = {
   Container: containerSchema,
   Empty: emptyRequestSchema,
   DryRun: dryRunSchema,
+  HookRequest: hookRequestSchema,
+  MadeWebhook: madeWebhookSchema,
+  UnchangedHook: unchangedHookSchema,
+  Webhook: webhookSchema,
+  WebhookList: webhookListSchema,
+  WebhookRequest: webhookRequestSchema,
   Event: eventSchema,
   EventList: eventListSchema,
   ExecRequest: execRequestSchema,

@@ -118,6 +118,26 @@ const nodeSetting = {
   errors: ['not_found', 'unavailable', 'too_large', 'unsupported_media_type'],
 } as const;
 
+const hook = {
+  method: 'post',
+  tag: 'Microservices',
+  open: true,
+  description:
+    'Only the image is changed, to one of the same repository unless the webhook allows another. What is wanted already is answered at once.',
+  query: changeQuery,
+  headers: ['Idempotency-Key'],
+  body: { component: 'HookRequest', required: true },
+  answers: {
+    ...CHANGE_ANSWERS,
+    200: {
+      description: 'With `wait`: the operation has succeeded. Or there was nothing to do.',
+      content: { 'application/json': ['Operation', 'UnchangedHook'] },
+      headers: ['ETag', 'Location'],
+    } satisfies PathAnswer,
+  },
+  errors: [...CHANGE_ERRORS, 'forbidden', 'unauthenticated', 'rate_limited'],
+} as const;
+
 const LOGS: PathAnswer = {
   description: 'Lines, oldest first. Those of several replicas or containers have their origin in front.',
   content: { 'text/plain': 'text', 'application/x-ndjson': 'text' },
@@ -216,6 +236,60 @@ export const PATH_OPERATIONS: readonly PathOperation[] = [
     summary: 'Go back to an earlier release',
     headers: ['If-Match', 'Idempotency-Key'],
     body: { component: 'RollbackRequest', required: false },
+  },
+  {
+    method: 'post',
+    path: '/v1/microservices/{name}/webhooks',
+    id: 'createWebhook',
+    tag: 'Microservices',
+    summary: 'Make a webhook with which a build deploys a new image',
+    query: emptyQuery,
+    body: { component: 'WebhookRequest', required: true },
+    answers: { 201: json('MadeWebhook', 'The only time that the secret is shown.') },
+    errors: ['not_found', 'conflict', 'unavailable', 'too_large', 'unsupported_media_type'],
+  },
+  {
+    method: 'get',
+    path: '/v1/microservices/{name}/webhooks',
+    id: 'listWebhooks',
+    tag: 'Microservices',
+    summary: 'Webhooks, without their secrets, each with its last use',
+    query: emptyQuery,
+    answers: { 200: json('WebhookList', 'In the order of their names.') },
+    errors: ['not_found', 'unavailable'],
+  },
+  {
+    method: 'delete',
+    path: '/v1/microservices/{name}/webhooks/{webhook}',
+    id: 'revokeWebhook',
+    tag: 'Microservices',
+    summary: 'Revoke a webhook, by its name or id',
+    query: emptyQuery,
+    answers: { 204: { description: 'It deploys nothing any more.', content: {} } },
+    errors: ['not_found', 'unavailable'],
+  },
+  {
+    method: 'post',
+    path: '/v1/microservices/{name}/webhooks/{webhook}/rotate',
+    id: 'rotateWebhook',
+    tag: 'Microservices',
+    summary: 'Give a webhook a new secret; the old one is worth nothing at once',
+    query: emptyQuery,
+    body: { component: 'Empty', required: false },
+    answers: { 200: json('MadeWebhook', 'The only time that the new secret is shown.') },
+    errors: ['not_found', 'unavailable', 'too_large', 'unsupported_media_type'],
+  },
+  {
+    ...hook,
+    path: '/v1/hooks/{id}/{secret}',
+    id: 'useWebhook',
+    summary: 'Deploy by a webhook: no password is needed',
+  },
+  {
+    ...hook,
+    path: '/v1/hooks/{id}',
+    id: 'useWebhookWithBearer',
+    summary: 'Deploy by a webhook, whose secret comes as `Authorization: Bearer`',
   },
   {
     method: 'get',
