@@ -16,6 +16,7 @@ import {
   eventKvKey,
   identityKvKey,
   ingressKvKey,
+  requestCountsKvKey,
   nodeKvKey,
   nodeSettingsKvKey,
   nodeStabilityKvKey,
@@ -141,6 +142,7 @@ export const createNodeRemover = (deps: NodeRemoverDeps): NodeRemover => {
         { kind: 'delete', key: node },
         { kind: 'delete', key: settings },
         { kind: 'delete', key: ingressKvKey(nodeId) },
+        { kind: 'delete', key: requestCountsKvKey(nodeId) },
         ...(isThere ? [eventOf(nodeId, replicas)] : []),
       ]);
       // What is left of it then ends with the join of the machine that has its name, or is found there by its worker.

@@ -8,6 +8,7 @@
 
 import type { NodeStability } from '../domain/flapping';
 import type { JoinToken, NodeIdentity } from '../domain/identity';
+import type { RequestCounts } from '../domain/judgement';
 import type {
   ClusterEvent,
   IngressState,
@@ -21,6 +22,7 @@ import type {
 } from '../domain/model';
 import { mismatch, type Shape } from '../domain/shape';
 import type { Webhook } from '../domain/webhook';
+import type { TrafficSplit } from '../domain/traffic';
 
 import type { Certificate, HttpChallenge } from './certificates';
 import type { HostnameAuthority } from './hostname-authority';
@@ -40,6 +42,8 @@ import {
   removedKvKey,
   replicaKvKey,
   webhookKvKey,
+  requestCountsKvKey,
+  trafficKvKey,
 } from './kv';
 
 /** What is under each prefix of contracts/kv. */
@@ -58,6 +62,8 @@ export interface Documents {
   readonly identities: NodeIdentity;
   readonly ingresses: IngressState;
   readonly webhooks: Webhook;
+  readonly traffic: TrafficSplit;
+  readonly requestCounts: RequestCounts;
   readonly certificates: Certificate;
   readonly authorities: HostnameAuthority;
   readonly httpChallenges: HttpChallenge;
@@ -234,7 +240,31 @@ const SHAPES: { readonly [K in DocumentKind]: Shape<Documents[K]> } = {
     expiresAtMs: 'time',
     revokedAtMs: ['optional', 'time'],
   },
-  ingresses: { id: 'text', index: 'number' },
+  ingresses: { id: 'text', index: 'number', trafficIndex: ['optional', 'number'] },
+  traffic: {
+    project: 'text',
+    name: 'text',
+    operation: 'text',
+    release: 'number',
+    stage: 'number',
+    isJudged: 'boolean',
+    shares: ['list', { release: 'number', weight: 'number' }],
+    writtenAtMs: 'time',
+  },
+  requestCounts: {
+    id: 'text',
+    splits: [
+      'list',
+      {
+        operation: 'text',
+        stage: 'number',
+        releases: [
+          'list',
+          { release: 'number', requests: 'number', errors: 'number', latencies: ['list', 'number'] },
+        ],
+      },
+    ],
+  },
   webhooks: {
     id: 'text',
     microservice: { project: 'text', name: 'text' },
@@ -283,6 +313,8 @@ const OWN_KEY: { readonly [K in DocumentKind]: (document: Documents[K], key: str
   identities: ({ nodeId }, key) => identityKvKey(nodeId) === key,
   ingresses: ({ id }, key) => ingressKvKey(id) === key,
   webhooks: ({ id }, key) => webhookKvKey(id) === key,
+  traffic: (document, key) => trafficKvKey(document) === key,
+  requestCounts: ({ id }, key) => requestCountsKvKey(id) === key,
   certificates: ({ hostname }, key) => certificateKvKey(hostname) === key,
   authorities: ({ name }, key) => authorityKvKey(name) === key,
   httpChallenges: ({ token }, key) => httpChallengeKvKey(token) === key,

@@ -2,8 +2,9 @@
  * Where things stand in Consul KV. Every value is one JSON document of domain/model.
  *
  * Invariants: each key has one writer: entities write microservices, releases and (queued and final) operations,
- * the operation's plan is written by its own workflow, node workers write nodes, replicas and how far their ingress is, the API writes the
- * settings of nodes, join tokens, identities and webhooks, the watch over the cluster writes the stability of nodes, the control
+ * the operation's plan and the split of requests are written by its own workflow (and the split deleted by the entity),
+ * node workers write nodes, replicas, what their ingress counts and how far it is, the API writes the settings of nodes,
+ * join tokens, identities and webhooks, the watch over the cluster writes the stability of nodes, the control
  * plane writes certificates and challenges, anyone
  * appends events; who removes a node, the API, deletes what the node and the watch wrote. Names are stored in lower case, because
  * hostnames and DNS labels know no case.
@@ -28,6 +29,8 @@ export const KV_PREFIX = {
   identities: `${KV_ROOT}identities/`,
   ingresses: `${KV_ROOT}ingresses/`,
   webhooks: `${KV_ROOT}webhooks/`,
+  traffic: `${KV_ROOT}traffic/`,
+  requestCounts: `${KV_ROOT}request-counts/`,
   certificates: `${KV_ROOT}certificates/`,
   /** Not for nodes to read: contracts/hostname-authority. */
   authorities: `${KV_ROOT}authorities/`,
@@ -60,6 +63,10 @@ export const webhookKvKey = (id: string): string => `${KV_PREFIX.webhooks}${id}`
 export const identityKvKey = (nodeId: string): string => `${KV_PREFIX.identities}${nodeId}`;
 export const ingressKvKey = (nodeId: string): string => `${KV_PREFIX.ingresses}${nodeId}`;
 export const authorityKvKey = (name: string): string => `${KV_PREFIX.authorities}${name}`;
+/** How requests of a microservice are split between releases. */
+export const trafficKvKey = (key: MicroserviceKey): string => `${KV_PREFIX.traffic}${microserviceId(key)}`;
+/** What the ingress of a node has counted of releases under judgement. */
+export const requestCountsKvKey = (nodeId: string): string => `${KV_PREFIX.requestCounts}${nodeId}`;
 export const certificateKvKey = (hostname: string): string => `${KV_PREFIX.certificates}${hostname}`;
 export const httpChallengeKvKey = (token: string): string => `${KV_PREFIX.httpChallenges}${token}`;
 export const nodeSettingsKvKey = (nodeId: string): string => `${KV_PREFIX.nodeSettings}${nodeId}`;

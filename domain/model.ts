@@ -152,6 +152,8 @@ export interface IngressState {
   readonly id: string;
   /** Consul's index: requests go as the documents said then, or say later. */
   readonly index: number;
+  /** The same of how requests are split between releases. Left out by nodes of before there were splits. */
+  readonly trafficIndex?: number;
 }
 
 /** What a node says of itself; published by its node worker when it changes. */

@@ -37,6 +37,7 @@ key_prefix "containeros/nodes/" { policy = "read" }
 key_prefix "containeros/replicas/" { policy = "read" }
 key_prefix "containeros/hostnames/" { policy = "read" }
 key_prefix "containeros/ingresses/" { policy = "read" }
+key_prefix "containeros/traffic/" { policy = "read" }
 key_prefix "containeros/certificates/" { policy = "read" }
 key_prefix "containeros/http-challenges/" { policy = "read" }`;
 

@@ -7,6 +7,7 @@
 
 import { join } from 'node:path';
 
+import { FIRST_LANES, type LaneSizes } from '../../domain/ingress/lanes';
 import type { Layout, Place } from '../../domain/ingress/layout';
 
 import {
@@ -17,6 +18,7 @@ import {
   tlsApp,
   type CaddyHttps,
 } from './caddy-tls';
+import { LOG_NOTHING, laneRoutes, logging } from './lane-config';
 
 export interface CaddySettings {
   /** Holds sockets and places; no character of it means anything to Caddy (see assertPlainPath). */
@@ -89,13 +91,11 @@ const endConnections = (directory: string): object => ({
   handle: [{ handler: 'headers', response: { set: { Connection: ['close'] }, deferred: true } }],
 });
 
-const proxyTo = (directory: string, { number, slots }: Place): object => ({
+const proxyTo = (addresses: readonly string[], policy: 'least_conn' | 'random'): object => ({
   handler: 'reverse_proxy',
-  upstreams: Array.from({ length: slots }, (_, slot) => ({
-    dial: `{file.${slotFile(directory, number, slot)}}`,
-  })),
+  upstreams: addresses.map((dial) => ({ dial })),
   load_balancing: {
-    selection_policy: { policy: 'least_conn' },
+    selection_policy: { policy },
     try_duration: TRY_FOR,
     try_interval: TRY_EVERY,
     retry_match: [SENT_AGAIN],
@@ -212,14 +212,21 @@ const hostOf = (directory: string, { isFixed, hostname, number }: Place): string
     ? hostname
     : `{file.${hostnameFile(directory, number)}}`;
 
+const slotsOf = (directory: string, { number, slots }: Place): readonly string[] =>
+  Array.from({ length: slots }, (_, slot) => `{file.${slotFile(directory, number, slot)}}`);
+
 const routeOf = (directory: string, place: Place): object => ({
   match: [{ host: [hostOf(directory, place)] }],
-  handle: [proxyTo(directory, place)],
+  handle: [proxyTo(slotsOf(directory, place), 'least_conn')],
   terminal: true,
 });
 
-/** Caddy's configuration for these places, in their order. */
-export const caddyConfig = (settings: CaddySettings, layout: Layout): object => {
+/** Caddy's configuration for these places, in their order, and these lanes. */
+export const caddyConfig = (
+  settings: CaddySettings,
+  layout: Layout,
+  lanes: LaneSizes = FIRST_LANES,
+): object => {
   const { directory, listen, https } = settings;
   const routes = layout.map((place) => routeOf(directory, place));
   const serving = (before: readonly object[]): object => ({
@@ -227,11 +234,14 @@ export const caddyConfig = (settings: CaddySettings, layout: Layout): object => 
     read_header_timeout: HEADERS_WITHIN,
     max_header_bytes: MAX_HEADER_BYTES,
     read_idle_timeout: NEVER,
+    logs: {},
     routes: [
+      LOG_NOTHING,
       { handle: [slowBodiesCut] },
       ...plainRequests,
       endConnections(directory),
       ...before,
+      laneRoutes(directory, lanes, (addresses) => proxyTo(addresses, 'random')),
       ...routes,
       { handle: [UNKNOWN] },
     ],
@@ -240,9 +250,7 @@ export const caddyConfig = (settings: CaddySettings, layout: Layout): object => 
   return {
     admin: { listen: `unix/${adminSocket(directory)}|0600`, config: { persist: false } },
     storage: { module: 'file_system', root: join(directory, 'caddy') },
-    logging: {
-      logs: { default: { writer: { output: 'stderr' }, encoder: { format: 'json' }, level: 'WARN' } },
-    },
+    logging: logging(directory),
     apps: {
       ...(https === undefined ? {} : { tls: tlsApp(https) }),
       http: {

@@ -13,6 +13,7 @@ import { z } from 'zod';
 
 import { MAX_AVAILABLE_BUILDS, MAX_MISSING_BUILDS, MAX_NODE_IMAGES } from '../../contracts/node-documents';
 import { ContainerOsError } from '../../domain/errors';
+import { LATENCY_BUCKETS } from '../../domain/judgement';
 import type { ClusterEvent, IngressState, ObservedNode, ReplicaState } from '../../domain/model';
 
 /** More than any machine has; disks that are in a network say up to 2^63. */
@@ -140,9 +141,35 @@ const event = z.looseObject({
     .refine((type) => !TOLD_OF_NODES.has(type), { message: 'is told by the cluster, and not by a node' }),
 });
 
-const ingress = z.looseObject({ index: z.int().min(0) }) satisfies z.ZodType<Partial<IngressState>>;
+const ingress = z.looseObject({
+  index: z.int().min(0),
+  trafficIndex: z.int().min(0).nullish(),
+}) satisfies z.ZodType<Partial<Omit<IngressState, 'trafficIndex'>>>;
 
-const CLAIMS = { nodes: node, replicas: replica, events: event, ingresses: ingress };
+/** Of releases that take over at the same time: more than anybody has, and few enough for one document. */
+const MAX_SPLITS = 500;
+const requestCounts = z.looseObject({
+  splits: z
+    .array(
+      z.looseObject({
+        operation: text(512),
+        stage: count,
+        releases: z
+          .array(
+            z.looseObject({
+              release: count,
+              requests: count,
+              errors: count,
+              latencies: z.array(count).max(LATENCY_BUCKETS),
+            }),
+          )
+          .max(16),
+      }),
+    )
+    .max(MAX_SPLITS),
+});
+
+const CLAIMS = { nodes: node, replicas: replica, events: event, ingresses: ingress, requestCounts };
 
 /**
  * @param document of the right shape

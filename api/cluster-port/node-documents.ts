@@ -8,7 +8,7 @@
 
 import { checkDocument } from '../../contracts/documents';
 import type { KeyValueStore, KvOperation } from '../../contracts/key-value-store';
-import { KV_PREFIX, eventKvKey, ingressKvKey, nodeKvKey } from '../../contracts/kv';
+import { KV_PREFIX, eventKvKey, ingressKvKey, nodeKvKey, requestCountsKvKey } from '../../contracts/kv';
 import {
   MAX_NODE_EVENTS_PER_MINUTE,
   MAX_NODE_OPERATIONS,
@@ -130,6 +130,12 @@ const assertOwn = (write: NodeDocumentWrite, nodeId: string, nowMs: number): voi
     if (write.kind === 'put') {
       assertPossible('ingresses', key, documentOf(key, checkDocument('ingresses', key, write.document)));
     }
+  } else if (key.startsWith(KV_PREFIX.requestCounts)) {
+    if (key !== requestCountsKvKey(nodeId)) own(undefined);
+    if (write.kind === 'put') {
+      const read = checkDocument('requestCounts', key, write.document);
+      assertPossible('requestCounts', key, documentOf(key, read));
+    }
   } else if (key.startsWith(KV_PREFIX.events)) {
     if (write.kind === 'remove') throw foreign(key, 'events are kept');
     const event = documentOf(key, checkDocument('events', key, write.document));
@@ -140,7 +146,7 @@ const assertOwn = (write: NodeDocumentWrite, nodeId: string, nowMs: number): voi
       throw wrong(key, 'it belongs under another key');
     if (event.atMs > nowMs + MAX_AHEAD_MS) throw wrong(key, 'it is of the future. Set the clock of the node');
     if (JSON.stringify(event).length > MAX_EVENT_CHARACTERS) throw wrong(key, 'the event is too long');
-  } else throw foreign(key, 'a node writes nodes, replicas, ingresses and events only');
+  } else throw foreign(key, 'a node writes nodes, replicas, ingresses, request counts and events only');
 };
 
 const ownerOf = (key: string, value: unknown): unknown => {

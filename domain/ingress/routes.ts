@@ -11,6 +11,7 @@ import type { MicroserviceKey, ObservedReplica } from '../model';
 export interface Endpoint {
   readonly replicaId: string;
   readonly nodeId: string;
+  readonly release: number;
   readonly address: string;
   readonly port: number;
 }
@@ -42,6 +43,7 @@ export const routesOf = ({ hostnames, replicas, isUp }: ObservedRoutes): readonl
         endpoints.get(hostname)?.push({
           replicaId: replica.id,
           nodeId: replica.nodeId,
+          release: replica.release,
           address: port.address,
           port: port.hostPort,
         });

@@ -30,6 +30,7 @@ import type { DocumentWriter } from '../../adapters/document-writer';
 import { createCaddyAdmin } from '../../adapters/ingress/caddy-admin';
 import { adminSocket } from '../../adapters/ingress/caddy-config';
 import { openCertificateFiles } from '../../adapters/ingress/certificate-files';
+import { openLaneFiles } from '../../adapters/ingress/lane-files';
 import { openPlaceFiles } from '../../adapters/ingress/place-files';
 import type { CertificateMaterial, CertificateStore, HttpChallenge } from '../../contracts/certificates';
 import type { AuthorityMaterial } from '../../contracts/hostname-authority';
@@ -137,6 +138,7 @@ const startKeepers = (): void => {
       },
     },
     files: openPlaceFiles(settings.directory),
+    laneFiles: openLaneFiles(settings.directory),
     onState: (reason) => (trouble = reason),
     logger,
   });

@@ -19,6 +19,7 @@ import { createKvStore } from '../../adapters/consul/watch-kv';
 import { readMembers, watchMembers } from '../../adapters/consul/watch-members';
 import { createCaddyAdmin } from '../../adapters/ingress/caddy-admin';
 import { adminSocket, drainingFile } from '../../adapters/ingress/caddy-config';
+import { openLaneFiles } from '../../adapters/ingress/lane-files';
 import { openPlaceFiles } from '../../adapters/ingress/place-files';
 import type { DocumentWriter } from '../../adapters/document-writer';
 import { hostnameKvKey, ingressKvKey, replicaKvKey } from '../../contracts/kv';
@@ -120,6 +121,7 @@ const startKeeper = (): void => {
         files.writeSlots(place, addresses);
       },
     },
+    laneFiles: openLaneFiles(settings.directory),
     onState: (reason) => (trouble = reason),
     logger,
   });

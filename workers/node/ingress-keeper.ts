@@ -19,6 +19,7 @@ import {
   type CaddySettings,
 } from '../../adapters/ingress/caddy-config';
 import type { CaddyAdmin } from '../../adapters/ingress/caddy-admin';
+import type { LaneFiles } from '../../adapters/ingress/lane-files';
 import type { PlaceFiles } from '../../adapters/ingress/place-files';
 import type { DocumentWriter } from '../../adapters/document-writer';
 import { pause } from '../../adapters/pause';
@@ -30,9 +31,12 @@ import { arrange, type Layout, type Place } from '../../domain/ingress/layout';
 import { routesOf, type Route } from '../../domain/ingress/routes';
 import { fillSlots } from '../../domain/ingress/slots';
 import type { IngressState, MicroserviceKey, ObservedReplica } from '../../domain/model';
+import type { TrafficSplit } from '../../domain/traffic';
 import { hostPort } from '../config';
 import { readIfThere, writePrivateFile } from '../installation';
 import { createTroubles } from '../troubles';
+
+import { createSplitLanes, placeEndpoints, type LanePlan } from './split-lanes';
 
 /** Within this time a busy client has an answer on each of its connections. */
 const DRAIN_MS = 1_000;
@@ -54,6 +58,12 @@ export interface IngressKeeperDeps {
   readonly documents: Pick<DocumentWriter, 'put'>;
   readonly admin: CaddyAdmin;
   readonly files: PlaceFiles;
+  readonly laneFiles: LaneFiles;
+  /** Told of every split when requests go as it says. */
+  readonly onSplits?: (
+    splits: ReadonlyMap<string, TrafficSplit>,
+    replicas: Iterable<ObservedReplica>,
+  ) => void;
   /** Told when requests go where they should for the first time, and whenever that changes. @param reason why not */
   readonly onState: (reason: string | undefined) => void;
   readonly logger: Logger;
@@ -65,13 +75,17 @@ export const createIngressKeeper = (deps: IngressKeeperDeps): IngressKeeper => {
   const stopped = new AbortController();
   const hostnames = new Map<string, MicroserviceKey>();
   const replicas = new Map<string, ObservedReplica>();
+  const splits = new Map<string, TrafficSplit>();
+  const lanes = createSplitLanes(deps.laneFiles);
   let members: ReadonlyMap<string, boolean> = new Map();
   /** Before everything has been read once, what is missing is not gone. */
   const unread = new Set<string>(['hostnames', 'members']);
   let wake: () => void = () => undefined;
   let isStale = false;
   let heardIndex = 0;
+  let heardTrafficIndex = 0;
   let confirmedIndex: number | undefined;
+  let confirmedTrafficIndex = 0;
   /** As Caddy has it. */
   let layout = files.readLayout();
   /** Whether Caddy has had a configuration from this process. */
@@ -88,16 +102,19 @@ export const createIngressKeeper = (deps: IngressKeeperDeps): IngressKeeper => {
 
   const watches: { close(): void }[] = [];
 
-  /** Replicas change often, and matter to nobody here as long as there is no hostname. */
+  /** What changes often matters to nobody here as long as there is no hostname. */
   let isFollowingReplicas = false;
   const followReplicas = (): void => {
     if (isFollowingReplicas || hostnames.size === 0 || stopped.signal.aborted) return;
     isFollowingReplicas = true;
-    unread.add('replicas');
-    watches.push(follow('replicas', replicas));
+    unread.add('replicas').add('traffic');
+    watches.push(follow('replicas', replicas), follow('traffic', splits));
   };
 
-  const follow = <K extends 'hostnames' | 'replicas'>(kind: K, rows: Map<string, Documents[K]>): KvWatch =>
+  const follow = <K extends 'hostnames' | 'replicas' | 'traffic'>(
+    kind: K,
+    rows: Map<string, Documents[K]>,
+  ): KvWatch =>
     kv.watch(KV_PREFIX[kind], {
       changed: ({ index, changed, removed }) => {
         for (const stored of changed) {
@@ -108,6 +125,7 @@ export const createIngressKeeper = (deps: IngressKeeperDeps): IngressKeeper => {
         }
         for (const key of removed) rows.delete(key.slice(KV_PREFIX[kind].length));
         if (kind === 'replicas') heardIndex = index;
+        if (kind === 'traffic') heardTrafficIndex = index;
         followReplicas();
         heard(kind);
       },
@@ -118,7 +136,7 @@ export const createIngressKeeper = (deps: IngressKeeperDeps): IngressKeeper => {
     if (route === undefined) return Array<string>(slots).fill(unknownAddress(settings.directory));
     // Where two say that they have one address, one of them is gone.
     const users = new Map(
-      route.endpoints.map((endpoint) => {
+      placeEndpoints(route, splits).map((endpoint) => {
         const address = hostPort(endpoint.address, endpoint.port);
         return [address, { address, isLocal: endpoint.nodeId === nodeId }];
       }),
@@ -134,14 +152,15 @@ export const createIngressKeeper = (deps: IngressKeeperDeps): IngressKeeper => {
     await pause(DRAIN_MS, stopped.signal);
   };
 
-  const load = async (next: Layout): Promise<void> => {
-    const config = JSON.stringify(caddyConfig(settings, next));
+  const load = async (next: Layout, lanePlan: LanePlan): Promise<void> => {
+    const config = JSON.stringify(caddyConfig(settings, next, lanePlan.sizes));
     try {
       const isOther = readIfThere(deps.configFile) !== config;
       if (isOther && layout.some(({ hostname }) => hostname !== undefined)) await endConnections();
       await admin.load(config);
       // Not before: with one that it refuses, Caddy could not start again.
       files.writeLayout(next);
+      lanePlan.loaded();
       writePrivateFile(deps.configFile, config);
     } finally {
       rmSync(drainingFile(settings.directory), { force: true });
@@ -149,17 +168,20 @@ export const createIngressKeeper = (deps: IngressKeeperDeps): IngressKeeper => {
     files.keepOnly(next);
   };
 
-  /** Whoever stops a replica waits for it (withdrawal.ts). */
-  const confirm = async (index: number): Promise<void> => {
+  /** Whoever stops a replica, or splits requests, waits for it (ingress-confirmation.ts). */
+  const confirm = async (index: number, trafficIndex: number): Promise<void> => {
     const isAwaited = [...replicas.values()].some(({ state }) => state === 'stopping');
-    if (index === confirmedIndex || (confirmedIndex !== undefined && !isAwaited)) return;
-    const state: IngressState = { id: nodeId, index };
+    const isNews = index !== confirmedIndex && (confirmedIndex === undefined || isAwaited);
+    if (!isNews && trafficIndex === confirmedTrafficIndex) return;
+    const state: IngressState = { id: nodeId, index, trafficIndex };
     await deps.documents.put(ingressKvKey(nodeId), state);
     confirmedIndex = index;
+    confirmedTrafficIndex = trafficIndex;
   };
 
   const turn = async (): Promise<void> => {
     const index = heardIndex;
+    const trafficIndex = heardTrafficIndex;
     const routes = routesOf({
       hostnames,
       replicas: replicas.values(),
@@ -183,10 +205,13 @@ export const createIngressKeeper = (deps: IngressKeeperDeps): IngressKeeper => {
       files.writeSlots(place.number, addressesFor(byHostname.get(place.hostname ?? ''), place));
     }
     for (const place of change.layout) files.writeHostname(place.number, place.hostname);
-    if (change.kind === 'reload' || !isLoaded) await load(change.layout);
+    const lanePlan = lanes.plan(routes, splits);
+    lanePlan.write();
+    if (change.kind === 'reload' || lanePlan.needsReload || !isLoaded) await load(change.layout, lanePlan);
     isLoaded = true;
     layout = change.layout;
-    await confirm(index);
+    deps.onSplits?.(splits, replicas.values());
+    await confirm(index, trafficIndex);
   };
 
   const tell = (reason: string | undefined): void => {

@@ -34,6 +34,8 @@ import { createHostStatsReader } from '../../adapters/host/host-stats';
 import { createCaddyAdmin } from '../../adapters/ingress/caddy-admin';
 import { adminSocket } from '../../adapters/ingress/caddy-config';
 import { openCertificateFiles } from '../../adapters/ingress/certificate-files';
+import { openJudgedLog } from '../../adapters/ingress/judged-log';
+import { openLaneFiles } from '../../adapters/ingress/lane-files';
 import { openPlaceFiles } from '../../adapters/ingress/place-files';
 import { SERVER_NAME } from '../../contracts/authority';
 import type { NodeActivities } from '../../contracts/activities';
@@ -46,6 +48,7 @@ import { createEngineKeeper } from './engine-keeper';
 import { createEventLog } from './event-log';
 import { createExclusiveKeeper } from './exclusive-keeper';
 import { createIngressKeeper } from './ingress-keeper';
+import { createRequestCounter } from './request-counts';
 import { createLeaseGuard, LEASE_GUARD_PROGRAM } from './lease-guard-process';
 import { createLogStreams } from './log-streams';
 import type { NodeConfig } from './node-config';
@@ -281,6 +284,15 @@ export const createNode = (config: NodeConfig, logger: Logger, onState: (state: 
     logger,
     onRefused: (refusal) => setState({ refusal }),
   });
+  const counter =
+    config.ingress === undefined
+      ? undefined
+      : createRequestCounter({
+          nodeId,
+          log: openJudgedLog(config.ingress.settings.directory),
+          documents,
+          logger,
+        });
   const ingress =
     config.ingress === undefined
       ? undefined
@@ -293,6 +305,8 @@ export const createNode = (config: NodeConfig, logger: Logger, onState: (state: 
           documents,
           admin: createCaddyAdmin(adminSocket(config.ingress.settings.directory)),
           files: openPlaceFiles(config.ingress.settings.directory),
+          laneFiles: openLaneFiles(config.ingress.settings.directory),
+          ...(counter === undefined ? {} : { onSplits: counter.follow }),
           onState: (reason) => setState({ ingressTrouble: reason }),
           logger,
         });
@@ -362,6 +376,7 @@ export const createNode = (config: NodeConfig, logger: Logger, onState: (state: 
       logStreams.stop();
       ingress?.stop();
       certificates?.stop();
+      counter?.stop();
       replicaKeeper.stop();
       feeder.stopAll();
       publisher.stop();

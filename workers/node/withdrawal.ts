@@ -10,12 +10,10 @@ import type { Logger } from 'pino';
 
 import { countOpenConnections } from '../../adapters/host/open-connections';
 import { pause } from '../../adapters/pause';
-import { createDocumentReader } from '../../contracts/documents';
-import { KV_PREFIX } from '../../contracts/kv';
 import type { KvStore } from '../../contracts/kv-store';
 
-/** An ingress hears of a change in some ten milliseconds; one that has not within this hangs, or is cut off. */
-const CONFIRM_WITHIN_MS = 2_000;
+import { createIngressConfirmation } from '../ingress-confirmation';
+
 const LOOK_EVERY_MS = 50;
 /** As long as Caddy keeps a connection that nobody uses, and a little: where connections cannot be seen. */
 const BLIND_MS = 1_000;
@@ -40,40 +38,8 @@ export const createWithdrawal = (deps: {
   readonly readMembers: () => Promise<ReadonlyMap<string, boolean>>;
   readonly logger: Logger;
 }): Withdrawal => {
-  const read = createDocumentReader((message) => deps.logger.error(message));
   return {
-    confirmed: async (index, signal) => {
-      const members = await deps.readMembers().catch((error: unknown) => {
-        deps.logger.debug({ err: error }, 'Consul does not tell who is up: every ingress is waited for');
-        return undefined;
-      });
-      const isUp = (nodeId: string): boolean => members === undefined || members.get(nodeId) === true;
-      const missing = new Map<string, string>();
-      let isKnown = false;
-      const done = new AbortController();
-      const watch = deps.kv.watch(KV_PREFIX.ingresses, {
-        changed: ({ changed, removed }) => {
-          isKnown = true;
-          for (const key of removed) missing.delete(key);
-          for (const stored of changed) {
-            const state = read('ingresses', stored);
-            const isBehind = state !== undefined && state.index < index && isUp(state.id);
-            if (isBehind) missing.set(stored.key, state.id);
-            else missing.delete(stored.key);
-          }
-          if (missing.size === 0) done.abort();
-        },
-        unreachable: () => undefined,
-      });
-      try {
-        await pause(CONFIRM_WITHIN_MS, AbortSignal.any([signal, done.signal]));
-      } finally {
-        watch.close();
-      }
-      signal.throwIfAborted();
-      if (!isKnown) deps.logger.warn('Consul did not tell in time which ingresses there are');
-      return [...missing.values()].sort();
-    },
+    confirmed: createIngressConfirmation(deps, ({ index }) => index),
     drained: async (pid, ports, withinMs, signal) => {
       const endMs = performance.now() + withinMs;
       // A request that has just read its slot is about to connect: none has to be open twice in a row.

@@ -4,6 +4,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 import { caddyConfig } from '../../adapters/ingress/caddy-config';
+import { openLaneFiles } from '../../adapters/ingress/lane-files';
 import { openPlaceFiles } from '../../adapters/ingress/place-files';
 import { readGossipTiming } from '../cluster/gossip-timing';
 import { gossipKeyOf, managementTokenOf, serverTlsFiles } from '../cluster/head-files';
@@ -131,7 +132,10 @@ export const caddyCommand = (config: IngressConfig): EngineCommand => {
   // Nothing is connected yet, so a hostname in a spare place can be told.
   const layout = files.readLayout().map((place) => ({ ...place, isFixed: place.hostname !== undefined }));
   files.writeLayout(layout);
-  writePrivateFile(file, JSON.stringify(caddyConfig(settings, layout)));
+  writePrivateFile(
+    file,
+    JSON.stringify(caddyConfig(settings, layout, openLaneFiles(settings.directory).readSizes())),
+  );
   const home = join(settings.directory, 'caddy');
   return {
     command: config.caddyBinary,

@@ -1,0 +1,335 @@
+/**
+ * Splits of requests between releases, with a real Caddy and a real Consul: shares hold whatever the releases do, a
+ * switch costs no request, and what is under judgement is counted.
+ */
+
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { createServer, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import pino from 'pino';
+
+import { createConsulClient, type ConsulClient } from '../../adapters/consul/consul-client';
+import { createDocumentWriter } from '../../adapters/consul/document-writer';
+import { createKvStore } from '../../adapters/consul/watch-kv';
+import { readMembers, watchMembers } from '../../adapters/consul/watch-members';
+import type { DocumentWriter } from '../../adapters/document-writer';
+import { createCaddyAdmin } from '../../adapters/ingress/caddy-admin';
+import { adminSocket } from '../../adapters/ingress/caddy-config';
+import { openJudgedLog } from '../../adapters/ingress/judged-log';
+import { openLaneFiles } from '../../adapters/ingress/lane-files';
+import { openPlaceFiles } from '../../adapters/ingress/place-files';
+import { hostnameKvKey, replicaKvKey, requestCountsKvKey, trafficKvKey } from '../../contracts/kv';
+import { countsOf, judgeRelease, type RequestCounts } from '../../domain/judgement';
+import type { TrafficShare, TrafficSplit } from '../../domain/traffic';
+import { parseConfig } from '../../workers/config';
+import { caddySettings, ingressConfigFile } from '../../workers/ingress-files';
+import { createIngressConfirmation } from '../../workers/ingress-confirmation';
+import { createIngressKeeper, type IngressKeeper } from '../../workers/node/ingress-keeper';
+import { createRequestCounter, type RequestCounter } from '../../workers/node/request-counts';
+import { caddyCommand } from '../../workers/up/engines';
+import { buildReplica } from '../support/builders';
+import { createConsulServer, type ConsulServer } from '../support/consul';
+import { httpRequest } from '../support/http';
+import { startLoad } from '../support/load';
+import { engineVariables } from '../support/programs';
+import { eventually } from '../support/wait';
+
+const logger = pino({ level: 'silent' });
+
+let consul: ConsulServer;
+let consulClient: ConsulClient;
+let nodeId: string;
+let documents: DocumentWriter;
+let dataDir: string;
+let httpPort: number;
+let caddy: ChildProcess | undefined;
+let keeper: IngressKeeper | undefined;
+let counter: RequestCounter | undefined;
+let trouble: string | undefined = 'not started';
+let loads = 0;
+let stage = 0;
+const backends: Server[] = [];
+
+const startBackend = async (says: string, options: { afterMs?: number; status?: number } = {}) => {
+  const server = createServer((_, response) => {
+    setTimeout(() => {
+      response.statusCode = options.status ?? 200;
+      response.end(says);
+    }, options.afterMs ?? 0);
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  backends.push(server);
+  return (server.address() as AddressInfo).port;
+};
+
+const configOf = () => ({
+  ...parseConfig(['--data-dir', dataDir, '--dev', '--http-port', String(httpPort)], engineVariables(), true),
+  httpPort,
+});
+
+const startKeeper = (): void => {
+  const settings = caddySettings(configOf());
+  const admin = createCaddyAdmin(adminSocket(settings.directory));
+  counter = createRequestCounter({ nodeId, log: openJudgedLog(settings.directory), documents, logger });
+  keeper = createIngressKeeper({
+    nodeId,
+    settings,
+    configFile: ingressConfigFile(configOf()),
+    kv: createKvStore(consulClient),
+    watchMembers: (handlers) => watchMembers(consulClient, handlers),
+    documents,
+    admin: {
+      load: async (config) => {
+        loads += 1;
+        await admin.load(config);
+      },
+    },
+    files: openPlaceFiles(settings.directory),
+    laneFiles: openLaneFiles(settings.directory),
+    onSplits: counter.follow,
+    onState: (reason) => (trouble = reason),
+    logger,
+  });
+  keeper.start();
+};
+
+const publish = async (name: string, release: number, port: number, hostnames = [`${name}.localhost`]) => {
+  const replica = buildReplica(`${name}-v${release}-${port}`, nodeId, {
+    name,
+    release,
+    ports: [
+      {
+        container: 'main',
+        port: 80,
+        protocol: 'tcp',
+        address: '127.0.0.1',
+        hostPort: port,
+        serviceId: `${name}-${port}`,
+        hostnames,
+      },
+    ],
+  });
+  await documents.put(replicaKvKey(replica, replica.id), replica);
+};
+
+const claim = (hostname: string, name: string) =>
+  documents.put(hostnameKvKey(hostname), { project: 'default', name });
+
+const split = async (
+  name: string,
+  shares: readonly TrafficShare[],
+  isJudged = false,
+): Promise<TrafficSplit> => {
+  stage += 1;
+  const made: TrafficSplit = {
+    project: 'default',
+    name,
+    operation: `deploy.default.${name}.1`,
+    release: 2,
+    stage,
+    isJudged,
+    shares,
+    writtenAtMs: Date.now(),
+  };
+  const { index } = await documents.put(trafficKvKey(made), made);
+  const confirmed = createIngressConfirmation(
+    { kv: createKvStore(consulClient), readMembers: () => readMembers(consulClient), logger },
+    ({ trafficIndex = 0 }) => trafficIndex,
+  );
+  // A new configuration for more lanes may take longer than anybody waits.
+  await eventually(async () => expect(await confirmed(index, new AbortController().signal)).toEqual([]));
+  return made;
+};
+
+const ask = async (hostname: string) =>
+  (await httpRequest(`http://127.0.0.1:${httpPort}/`, { headers: { host: hostname } })).text;
+
+const answers = (hostname: string, text: string): Promise<void> =>
+  eventually(async () => expect(await ask(hostname)).toBe(text), { describe: `${hostname} answers ${text}` });
+
+/** Who answers so many requests, of clients that ask at the same time. */
+const tally = async (hostname: string, requests: number, clients = 16): Promise<Map<string, number>> => {
+  const said = new Map<string, number>();
+  let left = requests;
+  const client = async () => {
+    for (; left > 0;) {
+      left -= 1;
+      const text = await ask(hostname);
+      said.set(text, (said.get(text) ?? 0) + 1);
+    }
+  };
+  await Promise.all(Array.from({ length: clients }, client));
+  return said;
+};
+
+beforeAll(async () => {
+  consul = await createConsulServer();
+  consul.start();
+  consulClient = createConsulClient({ address: consul.address });
+  documents = createDocumentWriter(consulClient);
+  nodeId = await eventually(
+    async () => {
+      const [first] = (await readMembers(consulClient)).keys();
+      if (first === undefined) throw new Error('there is no member yet');
+      return first;
+    },
+    { describe: 'Consul has a leader' },
+  );
+  dataDir = mkdtempSync(join(tmpdir(), 'containeros-splits-'));
+  const probe = createServer();
+  probe.listen(0, '127.0.0.1');
+  await once(probe, 'listening');
+  httpPort = (probe.address() as AddressInfo).port;
+  probe.close();
+  const { command, args, env } = caddyCommand(configOf());
+  caddy = spawn(command, args, { stdio: 'ignore', env: { ...process.env, ...env } });
+  startKeeper();
+  await eventually(() => expect(trouble).toBeUndefined());
+}, 60_000);
+
+afterAll(async () => {
+  keeper?.stop();
+  counter?.stop();
+  for (const server of backends) server.close();
+  if (caddy !== undefined) {
+    const gone = once(caddy, 'exit');
+    caddy.kill('SIGKILL');
+    await gone;
+  }
+  consulClient?.close();
+  await consul?.kill();
+  consul?.dispose();
+  rmSync(dataDir, { recursive: true, force: true });
+}, 30_000);
+
+test('a release gets its share, also when it answers much faster than the other', async () => {
+  const [old, fresh] = [await startBackend('v1', { afterMs: 20 }), await startBackend('v2')];
+  await claim('shared.localhost', 'shared');
+  await publish('shared', 1, old);
+  await answers('shared.localhost', 'v1');
+  await split('shared', [
+    { release: 1, weight: 100 },
+    { release: 2, weight: 0 },
+  ]);
+  await publish('shared', 2, fresh);
+  const before = loads;
+  expect([...(await tally('shared.localhost', 300)).keys()]).toEqual(['v1']);
+  for (const weight of [5, 25, 60]) {
+    await split('shared', [
+      { release: 1, weight: 100 - weight },
+      { release: 2, weight },
+    ]);
+    const share = ((await tally('shared.localhost', 1_500)).get('v2') ?? 0) / 1_500;
+    // Four standard deviations.
+    const tolerance = 4 * Math.sqrt(((weight / 100) * (1 - weight / 100)) / 1_500) + 1 / 120;
+    expect(Math.abs(share - weight / 100)).toBeLessThan(tolerance);
+  }
+  expect(loads).toBe(before);
+}, 60_000);
+
+test('a switch there and back under load costs no request, and holds once it is confirmed', async () => {
+  const [old, fresh] = [await startBackend('v1'), await startBackend('v2')];
+  await claim('switched.localhost', 'switched');
+  await split('switched', [{ release: 1, weight: 100 }]);
+  await publish('switched', 1, old);
+  await publish('switched', 2, fresh);
+  await answers('switched.localhost', 'v1');
+  const load = startLoad({ address: `127.0.0.1:${httpPort}`, hostname: 'switched.localhost', clients: 8 });
+  try {
+    for (let turn = 0; turn < 20; turn += 1) {
+      const release = turn % 2 === 0 ? 2 : 1;
+      await split('switched', [{ release, weight: 100 }], turn % 3 === 0);
+      for (let request = 0; request < 5; request += 1) {
+        expect(await ask('switched.localhost')).toBe(`v${release}`);
+      }
+    }
+  } finally {
+    await load.stop();
+  }
+  const { failures, answered } = load.report();
+  expect(failures).toEqual([]);
+  expect(answered).toBeGreaterThan(100);
+});
+
+test('a split that has gone, or that would leave nobody, is not followed', async () => {
+  const [old, fresh] = [await startBackend('v1'), await startBackend('v2')];
+  await claim('ended.localhost', 'ended');
+  await publish('ended', 1, old);
+  await publish('ended', 2, fresh);
+  const made = await split('ended', [{ release: 2, weight: 100 }]);
+  await answers('ended.localhost', 'v2');
+  expect((await tally('ended.localhost', 40, 4)).size).toBe(1);
+  await split('ended', [{ release: 3, weight: 100 }]);
+  expect((await tally('ended.localhost', 100, 4)).size).toBe(2);
+  await split('ended', [{ release: 1, weight: 100 }]);
+  expect((await tally('ended.localhost', 40, 4)).size).toBe(1);
+  await documents.remove(trafficKvKey(made));
+  await eventually(async () => expect((await tally('ended.localhost', 40, 4)).size).toBe(2));
+});
+
+test('more hostnames than a lane has, and more splits than there are lanes, all get their shares', async () => {
+  const [old, fresh] = [await startBackend('v1'), await startBackend('v2')];
+  const hostnames = Array.from({ length: 40 }, (_, index) => `host${index}.localhost`);
+  await Promise.all(hostnames.map((hostname) => claim(hostname, 'hosts')));
+  await publish('hosts', 1, old, hostnames);
+  await publish('hosts', 2, fresh, hostnames);
+  await split('hosts', [
+    { release: 1, weight: 0 },
+    { release: 2, weight: 100 },
+  ]);
+  await split('hosts', [
+    { release: 1, weight: 50 },
+    { release: 2, weight: 50 },
+  ]);
+  for (const hostname of [hostnames[0] ?? '', hostnames[39] ?? '']) {
+    const said = await tally(hostname, 200);
+    expect(said.get('v1')).toBeGreaterThan(50);
+    expect(said.get('v2')).toBeGreaterThan(50);
+  }
+}, 60_000);
+
+test('requests are counted while a release is under judgement, and only then', async () => {
+  const [old, fresh] = [await startBackend('v1'), await startBackend('v2', { status: 500 })];
+  await claim('judged.localhost', 'judged');
+  await publish('judged', 1, old);
+  await publish('judged', 2, fresh);
+  const kv = createKvStore(consulClient);
+  const readCounts = async (): Promise<readonly RequestCounts[]> => {
+    const { document } = await kv.get(requestCountsKvKey(nodeId));
+    return document === undefined ? [] : [JSON.parse(document.text) as RequestCounts];
+  };
+  await split('judged', [{ release: 1, weight: 100 }]);
+  await tally('judged.localhost', 50);
+  const made = await split(
+    'judged',
+    [
+      { release: 1, weight: 80 },
+      { release: 2, weight: 20 },
+    ],
+    true,
+  );
+  const said = await tally('judged.localhost', 400);
+  await eventually(
+    async () => {
+      const counts = await readCounts();
+      const [before, now] = [countsOf(counts, made, 1), countsOf(counts, made, 2)];
+      expect([before.requests, before.errors]).toEqual([said.get('v1'), 0]);
+      expect([now.requests, now.errors]).toEqual([said.get('v2'), said.get('v2')]);
+      expect(now.latencies.reduce((sum, count) => sum + count, 0)).toBe(now.requests);
+      const judge = { maxErrorPercent: 1, maxLatencyFactor: 0, minRequests: 5 };
+      expect(judgeRelease(judge, now, before)).toEqual({
+        kind: 'worse',
+        message: `v2 answered 100% of ${now.requests} requests with errors, v1 0% of ${before.requests}`,
+      });
+    },
+    { describe: 'the counts are published' },
+  );
+  await documents.remove(trafficKvKey(made));
+  await eventually(async () => expect(await readCounts()).toEqual([]));
+});

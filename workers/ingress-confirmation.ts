@@ -1,0 +1,69 @@
+/**
+ * Waits until the ingress of every node leads requests as the documents said at an index of Consul.
+ *
+ * Invariant: the wait has an end, as a node that hangs must keep nobody from what comes next.
+ */
+
+import type { Logger } from 'pino';
+
+import { pause } from '../adapters/pause';
+import { createDocumentReader } from '../contracts/documents';
+import { KV_PREFIX } from '../contracts/kv';
+import type { KvStore } from '../contracts/kv-store';
+import type { IngressState } from '../domain/model';
+
+/** An ingress hears of a change in some ten milliseconds; one that has not within this hangs, or is cut off. */
+const CONFIRM_WITHIN_MS = 2_000;
+
+/**
+ * @param index Consul's of the write that is to be followed
+ * @returns nodes that are up and whose ingress has not confirmed it in time
+ */
+export type IngressConfirmation = (index: number, signal: AbortSignal) => Promise<readonly string[]>;
+
+export interface IngressConfirmationDeps {
+  readonly kv: KvStore;
+  /** Whether the membership holds each node for alive. */
+  readonly readMembers: () => Promise<ReadonlyMap<string, boolean>>;
+  readonly logger: Logger;
+}
+
+/** @param indexOf how far an ingress has followed what is waited for */
+export const createIngressConfirmation = (
+  deps: IngressConfirmationDeps,
+  indexOf: (state: IngressState) => number,
+): IngressConfirmation => {
+  const read = createDocumentReader((message) => deps.logger.error(message));
+  return async (index, signal) => {
+    const members = await deps.readMembers().catch((error: unknown) => {
+      deps.logger.debug({ err: error }, 'Consul does not tell who is up: every ingress is waited for');
+      return undefined;
+    });
+    const isUp = (nodeId: string): boolean => members === undefined || members.get(nodeId) === true;
+    const missing = new Map<string, string>();
+    let isKnown = false;
+    const done = new AbortController();
+    const watch = deps.kv.watch(KV_PREFIX.ingresses, {
+      changed: ({ changed, removed }) => {
+        isKnown = true;
+        for (const key of removed) missing.delete(key);
+        for (const stored of changed) {
+          const state = read('ingresses', stored);
+          const isBehind = state !== undefined && indexOf(state) < index && isUp(state.id);
+          if (isBehind) missing.set(stored.key, state.id);
+          else missing.delete(stored.key);
+        }
+        if (missing.size === 0) done.abort();
+      },
+      unreachable: () => undefined,
+    });
+    try {
+      await pause(CONFIRM_WITHIN_MS, AbortSignal.any([signal, done.signal]));
+    } finally {
+      watch.close();
+    }
+    signal.throwIfAborted();
+    if (!isKnown) deps.logger.warn('Consul did not tell in time which ingresses there are');
+    return [...missing.values()].sort();
+  };
+};

@@ -1,0 +1,78 @@
+/**
+ * Gives the ingress keeper what splits of requests ask of it: which endpoints a hostname leads to, and what its lanes
+ * lead.
+ *
+ * Invariants: a hostname whose split is not followed, or has gone, is led as if there were none; the hostname's own
+ * place leads to nobody without a share either, so that it holds whether there is a lane or not.
+ */
+
+import { laneContents, laneSizesFor, type LaneSizes, type SplitRoute } from '../../domain/ingress/lanes';
+import type { Endpoint, Route } from '../../domain/ingress/routes';
+import { servingUnder, splitOf, type TrafficSplits } from '../../domain/traffic';
+import type { LaneFiles } from '../../adapters/ingress/lane-files';
+import { hostPort } from '../config';
+
+/** The endpoints that a hostname's place leads to. */
+export const placeEndpoints = (route: Route, splits: TrafficSplits): readonly Endpoint[] => {
+  const split = splitOf(splits, route);
+  return (split && servingUnder(split, route.endpoints)) ?? route.endpoints;
+};
+
+const addressesOf = ({ endpoints }: Route) => [
+  ...new Map(
+    endpoints.map(({ address, port, release }) => {
+      const at = hostPort(address, port);
+      return [at, { address: at, release }] as const;
+    }),
+  ).values(),
+];
+
+/** Hostnames that lead to the same endpoints share a lane. */
+export const splitRoutes = (routes: readonly Route[], splits: TrafficSplits): readonly SplitRoute[] => {
+  const found = new Map<string, SplitRoute>();
+  for (const route of routes) {
+    const split = splitOf(splits, route);
+    if (split === undefined) continue;
+    // One that gives everything to one release needs no lane: the place does it.
+    const isShared = split.shares.filter(({ weight }) => weight > 0).length > 1;
+    if (!isShared && !split.isJudged) continue;
+    const endpoints = addressesOf(route);
+    const key = JSON.stringify([split.operation, endpoints]);
+    const known = found.get(key);
+    found.set(key, { hostnames: [...(known?.hostnames ?? []), route.hostname], split, endpoints });
+  }
+  return [...found.values()];
+};
+
+export interface SplitLanes {
+  /** What the lanes are to be, and whether that needs a new configuration. */
+  plan(routes: readonly Route[], splits: TrafficSplits): LanePlan;
+}
+
+export interface LanePlan {
+  readonly sizes: LaneSizes;
+  readonly needsReload: boolean;
+  /** Leads requests into the lanes; to be called when the places lead where they should. */
+  write(): void;
+  /** To be called when the configuration with these sizes is in force. */
+  loaded(): void;
+}
+
+export const createSplitLanes = (files: LaneFiles): SplitLanes => {
+  let sizes = files.readSizes();
+  return {
+    plan: (routes, splits) => {
+      const split = splitRoutes(routes, splits);
+      const next = laneSizesFor(sizes, split);
+      return {
+        sizes: next,
+        needsReload: next.count !== sizes.count || next.slots !== sizes.slots,
+        write: () => files.writeLanes(next, laneContents(next.slots, split)),
+        loaded: () => {
+          files.writeSizes(next);
+          sizes = next;
+        },
+      };
+    },
+  };
+};
