@@ -21,11 +21,15 @@ import {
   releaseKvKey,
   releasesKvPrefix,
   removedKvKey,
+  trafficKvKey,
 } from '../contracts/kv';
 import type { ClusterEvent, Microservice, MicroserviceKey, Operation, Snapshot } from '../domain/model';
-import { computePlan, describePlan } from '../domain/plan';
 import { findImageSources } from '../domain/release-images';
 import type { Webhook } from '../domain/webhook';
+import { countsOf, judgeRelease, type RequestCounts } from '../domain/judgement';
+import { describePlan } from '../domain/plan';
+import { planFor } from '../domain/plan-beside';
+import type { TrafficSplit } from '../domain/traffic';
 
 import { throwingFailures } from './activity-error';
 import { createMoveMemory } from './move-memory';
@@ -35,6 +39,8 @@ export interface ControlPlaneDependencies {
   readonly store: KeyValueStore;
   /** The nodes with what is reserved on them, and the replicas of one microservice, as of now. */
   readSnapshot(key: MicroserviceKey): Promise<Snapshot>;
+  /** Waits a moment until the ingress of every node splits requests as was written; tells which ones did not. */
+  confirmTraffic(index: number): Promise<readonly string[]>;
   /** At least eight characters of chance. */
   randomSuffix(): string;
 }
@@ -60,25 +66,29 @@ export const createControlPlaneActivities = (deps: ControlPlaneDependencies): Co
     (await store.list<MicroserviceKey>(KV_PREFIX.hostnames)).filter(({ value }) => owns(value, key));
 
   return throwingFailures<ControlPlaneActivities>({
-    planOperation: async ({ request, record }) => {
+    planOperation: async ({ request, record, outline = [] }) => {
       const snapshot = moves.applied(request.desired, await deps.readSnapshot(request.desired));
-      const plan = computePlan(request, snapshot);
+      const plan = planFor(request, snapshot);
       moves.remember(request.desired, plan, snapshot);
       const key = operationKvKey(request.desired, request.operation);
       // Later plans of an operation are told after the earlier ones: what was done first is part of the story.
       const heading = `plan ${request.attempt}, towards v${request.desired.release.number}:`;
-      const told = request.attempt > 1 ? ((await store.get<Operation>(key))?.value?.plan ?? []) : [];
+      const told = request.attempt > 1 ? ((await store.get<Operation>(key))?.value?.plan ?? []) : outline;
       const earlier = told.includes(heading) ? told.slice(0, told.indexOf(heading)) : told;
       const published: Operation = {
         ...record,
-        plan: [...earlier, ...(request.attempt > 1 ? [heading] : []), ...describePlan(plan, snapshot)],
+        plan: [
+          ...earlier,
+          ...(request.attempt > 1 || outline.length > 0 ? [heading] : []),
+          ...describePlan(plan, snapshot),
+        ],
       };
       await write([{ kind: 'set', key, value: published }]);
       return plan;
     },
 
     previewPlan: async (request) =>
-      computePlan(request, moves.applied(request.desired, await deps.readSnapshot(request.desired))),
+      planFor(request, moves.applied(request.desired, await deps.readSnapshot(request.desired))),
 
     findImageSources: async ({ desired }) =>
       findImageSources(desired.release, await deps.readSnapshot(desired)),
@@ -115,9 +125,28 @@ export const createControlPlaneActivities = (deps: ControlPlaneDependencies): Co
         })),
         { kind: 'set', key: microserviceKvKey(microservice), value: microservice },
         { kind: 'delete', key: removedKvKey(microservice) },
+        ...(microservice.state === 'changing'
+          ? []
+          : [{ kind: 'delete' as const, key: trafficKvKey(microservice) }]),
       ]);
       if (result.kind === 'conflict') throw new Error(`${result.key} has just been planned; look again`);
       return { index: result.index };
+    },
+
+    publishTraffic: async (split) => {
+      const { index } = await write([{ kind: 'set', key: trafficKvKey(split), value: split }]);
+      return { behind: await deps.confirmTraffic(index) };
+    },
+
+    readTraffic: async (key) => (await store.get<TrafficSplit>(trafficKvKey(key)))?.value,
+
+    clearTraffic: async (key) => {
+      await write([{ kind: 'delete', key: trafficKvKey(key) }]);
+    },
+
+    judgeTraffic: async ({ judge, release, oldRelease, ...split }) => {
+      const nodes = (await store.list<RequestCounts>(KV_PREFIX.requestCounts)).map(({ value }) => value);
+      return judgeRelease(judge, countsOf(nodes, split, release), countsOf(nodes, split, oldRelease));
     },
 
     forgetMicroservice: async ({ operation, events, ...key }) => {
@@ -144,6 +173,7 @@ export const createControlPlaneActivities = (deps: ControlPlaneDependencies): Co
         ...eventWrites(events),
         ...removed,
         { kind: 'delete', key: microserviceKvKey(key) },
+        { kind: 'delete', key: trafficKvKey(key) },
       ]);
     },
 

@@ -147,6 +147,7 @@ export const answerOperation = (
       return;
     case 'queued':
     case 'running':
+    case 'paused':
       sendJson(exchange, 202, { value: view }, headers);
       return;
     case 'superseded':

@@ -10,6 +10,7 @@ import type {
   RestartRequest,
   RollbackRequest,
   ScaleRequest,
+  SteerRequest,
 } from '../contracts/workflows';
 import type { MicroserviceKey } from '../domain/model';
 
@@ -28,5 +29,7 @@ export interface Changes {
   redeploy(key: MicroserviceKey, change: RedeployRequest, signal?: AbortSignal): Promise<ChangeAccepted>;
   /** What a change would make of the microservice; changes nothing. */
   preview(key: MicroserviceKey, request: PreviewRequest, signal?: AbortSignal): Promise<Preview>;
+  /** Promotes, aborts, pauses or resumes the release that is under way. */
+  steer(key: MicroserviceKey, change: SteerRequest, signal?: AbortSignal): Promise<ChangeAccepted>;
   remove(key: MicroserviceKey, change: RemoveRequest, signal?: AbortSignal): Promise<ChangeAccepted>;
 }

@@ -27,6 +27,7 @@ import { microserviceRoutes } from './routes/microservices';
 import { nodeRoutes } from './routes/nodes';
 import { operationRoutes } from './routes/operations';
 import { placementRoutes } from './routes/placement';
+import { releaseCommandRoutes } from './routes/release-commands';
 import { releaseRoutes } from './routes/releases';
 import { replicaRoutes } from './routes/replicas';
 import { webhookRoutes } from './routes/webhooks';
@@ -43,6 +44,7 @@ const REQUEST_ID = /^[A-Za-z0-9._-]{1,64}$/;
 export const createRoutes = (deps: RouteDeps): readonly Route[] => [
   ...microserviceRoutes(deps),
   ...releaseRoutes(deps),
+  ...releaseCommandRoutes(deps),
   ...placementRoutes(deps),
   ...replicaRoutes(deps),
   ...nodeRoutes(deps),

@@ -282,6 +282,7 @@ export const createTemporalChanges = ({
     rollback: (key, request, signal) => update(UPDATE.rollback, key, request, signal),
     restart: (key, request, signal) => update(UPDATE.restart, key, request, signal),
     redeploy: (key, request, signal) => update(UPDATE.redeploy, key, request, signal),
+    steer: (key, request, signal) => update(UPDATE.steer, key, request, signal),
     remove: (key, request, signal) => update(UPDATE.remove, key, request, signal),
   };
 };

@@ -7,6 +7,7 @@
 
 import type { ErrorCode } from '../domain/errors';
 import type { ImageSources } from '../domain/release-images';
+import type { JudgeSpec, Verdict } from '../domain/judgement';
 import type {
   ClusterEvent,
   Microservice,
@@ -19,6 +20,7 @@ import type {
   Release,
   StopReason,
 } from '../domain/model';
+import type { TrafficSplit } from '../domain/traffic';
 
 export interface PullImages extends MicroserviceKey {
   readonly nodeId: string;
@@ -153,6 +155,14 @@ export interface HeldHostname {
   readonly owner: string;
 }
 
+export interface JudgeTraffic extends MicroserviceKey {
+  readonly operation: string;
+  readonly stage: number;
+  readonly judge: JudgeSpec;
+  readonly release: number;
+  readonly oldRelease: number;
+}
+
 export type HostnameClaim =
   /** `moving`: others have these still, and it may take them from them. */
   | { readonly kind: 'claimed'; readonly moving?: readonly HeldHostname[] }
@@ -161,12 +171,24 @@ export type HostnameClaim =
 /** Run by the control-plane worker, as local activities. */
 export interface ControlPlaneActivities {
   /** Reads a snapshot from Consul, plans, and publishes the plan with the operation. */
-  planOperation(input: { readonly request: PlanRequest; readonly record: Operation }): Promise<Plan>;
+  planOperation(input: {
+    readonly request: PlanRequest;
+    readonly record: Operation;
+    /** What the operation goes through, in words; told before the first plan. */
+    readonly outline?: readonly string[];
+  }): Promise<Plan>;
   /** Plans without publishing: what would be done now. Used by the periodic reconcile. */
   previewPlan(request: PlanRequest): Promise<Plan>;
   /** Where the images of the release are to be looked up. */
   findImageSources(request: PlanRequest): Promise<ImageSources>;
+  /** A microservice that is not changing has no split of its requests any more. */
   publishMicroservice(input: PublishMicroservice): Promise<Published>;
+  /** Splits requests, and waits a moment until the ingress of every node does. Tells which nodes did not confirm it. */
+  publishTraffic(split: TrafficSplit): Promise<{ readonly behind: readonly string[] }>;
+  readTraffic(key: MicroserviceKey): Promise<TrafficSplit | undefined>;
+  clearTraffic(key: MicroserviceKey): Promise<void>;
+  /** How a release does beside the old one, by what all ingresses have counted under a split. */
+  judgeTraffic(input: JudgeTraffic): Promise<Verdict>;
   /**
    * Deletes all documents of a microservice but its operations, and gives back its hostnames. Remembers that it was
    * removed: replicas of it may be on nodes that are away.

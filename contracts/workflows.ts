@@ -64,6 +64,8 @@ export const UPDATE = {
   restart: 'restart',
   redeploy: 'redeploy',
   remove: 'remove',
+  /** Of the release that is under way: promote, abort, pause or resume it. */
+  steer: 'steer',
 } as const;
 
 export const QUERY = {
@@ -80,6 +82,10 @@ export const SIGNAL = {
   imagesResolved: 'imagesResolved',
   /** From one microservice to another: hostnames have been moved from it. */
   hostnamesTaken: 'hostnamesTaken',
+  /** To an operation: what somebody wants of the release. */
+  steer: 'steer',
+  /** From an operation to its entity: how far the release is. */
+  releaseProgress: 'releaseProgress',
 } as const;
 
 /** What every change carries. */
@@ -111,6 +117,28 @@ export interface ScaleRequest extends ChangeRequest {
 export interface RollbackRequest extends ChangeRequest {
   /** Left out: the newest healthy release before the current one. */
   readonly toRelease?: number;
+}
+
+export type ReleaseCommand = 'promote' | 'abort' | 'pause' | 'resume';
+
+export interface SteerRequest extends ChangeRequest {
+  readonly command: ReleaseCommand;
+  /** Who wants it, and why, for people: "an operator". */
+  readonly wantedBy: string;
+}
+
+export interface SteerSignal {
+  readonly command: ReleaseCommand;
+  readonly by: string;
+}
+
+export interface ReleaseProgress {
+  readonly operation: string;
+  readonly state: 'running' | 'paused';
+  readonly message: string;
+  /** Somebody has paused it; otherwise it may be paused until it is promoted. */
+  readonly isHalted: boolean;
+  readonly canPromote: boolean;
 }
 
 export type RestartRequest = ChangeRequest;
@@ -184,6 +212,10 @@ export interface OperationInput {
   readonly request: PlanRequest;
   /** What a failing release is rolled back to; undefined when nothing was healthy before. */
   readonly fallback?: PlanRequest['desired'];
+  /** It was paused when its entity was lost. */
+  readonly startsPaused?: true;
+  /** Requests are split for a release that this operation has superseded. */
+  readonly endsSplit?: true;
 }
 
 /** What an operation workflow returns; its entity turns it into the final record. */

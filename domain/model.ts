@@ -238,6 +238,13 @@ export interface PlanRequest {
   readonly refusals: Readonly<Record<string, string>>;
   /** What nodes have found out in this operation about images for other architectures, by node. */
   readonly missingBuilds?: Readonly<Record<string, readonly MissingBuild[]>>;
+  /** A release that goes on beside the desired one, at a scale of its own. */
+  readonly beside?: Pick<Desired, 'release' | 'scale'>;
+  /**
+   * How many replicas each of the two has stays as it is, and `beside.scale` is both together: only what is lost or
+   * broken is replaced.
+   */
+  readonly isHeld?: true;
   /** Counts the plans of one operation, from 1; replica ids differ between attempts. */
   readonly attempt: number;
   readonly seed: string;
@@ -289,7 +296,15 @@ export interface Plan {
   readonly converged: boolean;
 }
 
-export type OperationState = 'queued' | 'running' | 'succeeded' | 'failed' | 'rolled_back' | 'superseded';
+export type OperationState =
+  | 'queued'
+  | 'running'
+  /** It goes on when somebody says so. */
+  | 'paused'
+  | 'succeeded'
+  | 'failed'
+  | 'rolled_back'
+  | 'superseded';
 
 export const FINAL_OPERATION_STATES: readonly OperationState[] = [
   'succeeded',

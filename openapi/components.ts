@@ -44,6 +44,7 @@ import {
   replicaListSchema,
   replicaSchema,
   rollbackRequestSchema,
+  steerRequestSchema,
 } from './schemas';
 
 const COMPONENTS = {
@@ -87,6 +88,7 @@ const COMPONENTS = {
   Replica: replicaSchema,
   ReplicaList: replicaListSchema,
   RollbackRequest: rollbackRequestSchema,
+  SteerRequest: steerRequestSchema,
 } as const;
 
 export type ComponentName = keyof typeof COMPONENTS;

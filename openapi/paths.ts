@@ -109,6 +109,14 @@ const change = {
   tag: 'Microservices',
 } as const;
 
+/** What there may be a release under way for. */
+const steering = {
+  ...change,
+  method: 'post',
+  headers: ['If-Match', 'Idempotency-Key'],
+  body: { component: 'SteerRequest', required: false },
+} as const;
+
 const nodeSetting = {
   method: 'post',
   tag: 'Nodes',
@@ -290,6 +298,35 @@ export const PATH_OPERATIONS: readonly PathOperation[] = [
     path: '/v1/hooks/{id}',
     id: 'useWebhookWithBearer',
     summary: 'Deploy by a webhook, whose secret comes as `Authorization: Bearer`',
+  },
+  {
+    ...steering,
+    path: '/v1/microservices/{name}/promote',
+    id: 'promoteRelease',
+    summary: 'Give the new release all requests now',
+    description: 'Of a canary or blue-green release that is under way; 409 when there is none.',
+  },
+  {
+    ...steering,
+    path: '/v1/microservices/{name}/abort',
+    id: 'abortRelease',
+    summary: 'Roll back the release that is under way',
+    description:
+      'The operation ends as `rolled_back`, and says who aborted it; 409 when none is under way, or nothing was healthy before.',
+  },
+  {
+    ...steering,
+    path: '/v1/microservices/{name}/pause',
+    id: 'pauseRelease',
+    summary: 'Keep the release that is under way as far as it is',
+    description:
+      'Its operation is `paused`: what runs stays, and is healed, until it is resumed, promoted or aborted. A newer change takes over from it.',
+  },
+  {
+    ...steering,
+    path: '/v1/microservices/{name}/resume',
+    id: 'resumeRelease',
+    summary: 'Go on with a release that was paused',
   },
   {
     method: 'get',

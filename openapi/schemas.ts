@@ -70,6 +70,7 @@ const operationKinds = [
 const operationStates = [
   'queued',
   'running',
+  'paused',
   'succeeded',
   'failed',
   'rolled_back',
@@ -469,6 +470,17 @@ export const patchRequestSchema = z
 export const rollbackRequestSchema = z
   .strictObject({ toRelease: z.int().min(1).optional() })
   .meta({ description: 'Which release to go back to; the newest healthy one before when left out.' });
+
+export const steerRequestSchema = z
+  .strictObject({
+    reason: z
+      .string()
+      .min(1)
+      .max(500)
+      .optional()
+      .meta({ description: 'Why; the operation and an event say it.' }),
+  })
+  .meta({ description: 'What somebody wants of the release that is under way.' });
 
 export const joinTokenRequestSchema = z
   .strictObject({

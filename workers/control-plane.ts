@@ -19,6 +19,7 @@ import { createConsulClient } from '../adapters/consul/consul-client';
 import { createConsulLeaseKeys } from '../adapters/consul/leases';
 import { createKeyValueStore } from '../adapters/consul/kv-store';
 import { createKvStore } from '../adapters/consul/watch-kv';
+import { readMembers } from '../adapters/consul/watch-members';
 import { replicasKvPrefix } from '../contracts/kv';
 import { CONTROL_PLANE_QUEUE } from '../contracts/queues';
 import { CLUSTER_WORKFLOW_ID, WORKFLOW } from '../contracts/workflows';
@@ -29,6 +30,7 @@ import { consulOf } from './cluster/head-files';
 import { keepInternalCertificates } from './cluster/hostname-authority';
 import { temporalAddressOf, type Config } from './config';
 import { entitiesOf, pullsAheadBy } from './entities';
+import { createIngressConfirmation } from './ingress-confirmation';
 import { ensureSearchAttributes } from './search-attributes';
 import { installTemporalRuntime, startTemporalWorker } from './temporal-worker';
 
@@ -61,8 +63,15 @@ export const startControlPlane = (
   );
 
   const randomSuffix = () => randomBytes(6).toString('hex');
+  const kv = createKvStore(consul);
+  const stopped = new AbortController();
+  const confirmed = createIngressConfirmation(
+    { kv, readMembers: () => readMembers(consul), logger },
+    ({ trafficIndex = 0 }) => trafficIndex,
+  );
   const controlPlane = createControlPlaneActivities({
     store,
+    confirmTraffic: (index) => confirmed(index, stopped.signal),
     readSnapshot: async (key) => {
       await view.ready;
       const nodes = view.nodes();
@@ -132,6 +141,7 @@ export const startControlPlane = (
     stop: async () => {
       await worker.stop();
       internalCertificates.stop();
+      stopped.abort();
       view.close();
       store.close();
       consul.close();

@@ -1,22 +1,65 @@
 /**
  * Deploys a release (also for `rollback` and `restart`): new replicas are healthy before old ones stop, and a release
- * that does not become healthy is rolled back to the one that was.
+ * that does not become healthy, does worse than the old one, or is aborted, is rolled back to the one that was.
  */
 
 import type { OperationInput, OperationOutcome } from '../contracts/workflows';
 import { describeDesired } from '../domain/describe-desired';
+import { takesOverInStages } from '../domain/release-stages';
 
-import { converge } from './converge';
+import type { Converged } from './converge';
+import { createReleaseReporter, followReleaseCommands } from './release-commands';
+import { createReleaseRun, type ReleaseRun } from './release-run';
+import { createSplitter, releaseInStages, type Splitter } from './stages';
+
+/** A restart replaces replicas by others of the same release, and who rolls back wants to be back. */
+const inStages = ({ operation, request, fallback }: OperationInput) =>
+  (operation.kind === 'deploy' || operation.kind === 'scale') && takesOverInStages(request.desired, fallback)
+    ? fallback
+    : undefined;
+
+/** Ends what a release that this operation has superseded had begun: all requests go to the old one first. */
+const endSplit = async (run: ReleaseRun, splitter: Splitter): Promise<void> => {
+  const { input } = run;
+  const { fallback } = input;
+  if (fallback !== undefined) {
+    await splitter.resume();
+    await splitter.split(0, fallback, false);
+    const beside = { release: fallback.release, scale: fallback.scale };
+    await run.heal({ ...input.request.desired, scale: 0 }, { beside });
+  }
+  await splitter.clear();
+};
 
 export async function deployWorkflow(input: OperationInput): Promise<OperationOutcome> {
   const { desired } = input.request;
-  const result = await converge(input, desired);
+  const commands = followReleaseCommands(input.startsPaused === true);
+  const run = createReleaseRun(input, commands, createReleaseReporter(input));
+  const splitter = createSplitter(input);
+  const old = inStages(input);
+  let verdict: string | undefined;
+  let isOldWhole = false;
+  let result: Converged = { kind: 'done' };
+  if (old !== undefined) {
+    isOldWhole = true;
+    const staged = await releaseInStages(run, old, splitter);
+    ({ result, verdict } = staged);
+  } else if (input.endsSplit === true) await endSplit(run, splitter);
   if (result.kind === 'done') {
-    return { kind: 'succeeded', message: `v${desired.release.number} runs ${describeDesired(desired)}` };
+    isOldWhole = false;
+    result = await run.step(desired);
+  }
+  if (result.kind === 'done') {
+    const judged = verdict === undefined ? '' : `: ${verdict}`;
+    return {
+      kind: 'succeeded',
+      message: `v${desired.release.number} runs ${describeDesired(desired)}${judged}`,
+    };
   }
   if (!input.fallback) return { kind: 'failed', error: result.error };
 
-  const undone = await converge(input, input.fallback, result.attempts + 1);
+  if (old !== undefined) await (isOldWhole ? splitter.split(0, old, false) : splitter.clear());
+  const undone = await run.undo(input.fallback);
   if (undone.kind === 'done') return { kind: 'rolled_back', error: result.error };
   return {
     kind: 'rolled_back',

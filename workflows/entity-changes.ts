@@ -29,11 +29,11 @@ import {
   type RollbackRequest,
   type ScaleRequest,
 } from '../contracts/workflows';
-import { ContainerOsError } from '../domain/errors';
 import type { OperationKind, Release } from '../domain/model';
 import { sameRelease } from '../domain/spec/diff';
 
-import type { Entity } from './entity';
+import { atTheEdge, type Entity } from './entity';
+import { steerReleases } from './entity-steering';
 import {
   addRelease,
   checkApply,
@@ -59,16 +59,6 @@ const removeUpdate = defineUpdate<ChangeAccepted, [RemoveRequest]>(UPDATE.remove
 const imagesResolvedSignal = defineSignal<[ImagesResolvedSignal]>(SIGNAL.imagesResolved);
 const hostnamesTakenSignal = defineSignal<[HostnamesTakenSignal]>(SIGNAL.hostnamesTaken);
 const observedChangedSignal = defineSignal<[ObservedChangedSignal]>(SIGNAL.observedChanged);
-
-/** Expected refusals cross the update's edge as ApplicationFailure; defects stay as they are. */
-const atTheEdge = <T>(body: () => T): T => {
-  try {
-    return body();
-  } catch (error) {
-    if (!(error instanceof ContainerOsError)) throw error;
-    throw ApplicationFailure.nonRetryable(error.message, error.code, error.problems);
-  }
-};
 
 export const acceptChanges = (entity: Entity): void => {
   const { key, local, publisher, inTurn } = entity;
@@ -218,6 +208,8 @@ export const acceptChanges = (entity: Entity): void => {
     { validator: checked },
   );
 
+  steerReleases(entity, change);
+
   setHandler(
     redeployUpdate,
     (request) =>
@@ -276,6 +268,10 @@ export const acceptChanges = (entity: Entity): void => {
   setHandler(observedChangedSignal, (signal?: ObservedChangedSignal) => {
     entity.observedChanged = true;
     entity.hasRoom ||= signal?.hasRoom ?? false;
+    // A release that goes on in stages, or is paused, heals what it has by itself.
+    if (entity.current?.progress !== undefined) {
+      entity.signalCurrent?.(SIGNAL.observedChanged, signal).catch(() => undefined); // it has just ended
+    }
     const lostNodes = signal?.lostNodes ?? [];
     if (lostNodes.length === 0 || !patched('lost-nodes')) return;
     // The loss is none of the failures that are tried again less and less often.

@@ -31,6 +31,7 @@ import {
 } from '../contracts/workflows';
 import { describeDesired } from '../domain/describe-desired';
 import { isErrorCode } from '../domain/errors';
+import { takesOverInStages } from '../domain/release-stages';
 import type {
   ClusterEvent,
   Desired,
@@ -108,10 +109,24 @@ export const createOperations = (entity: Entity): Operations => {
       });
     };
 
-  const runChild = async (operation: Operation, request: PlanRequest): Promise<OperationOutcome> => {
+  const runChild = async (
+    operation: Operation,
+    request: PlanRequest,
+    startsPaused: boolean,
+  ): Promise<OperationOutcome> => {
     const fallback = fallbackOf(entity.state);
-    const childInput: OperationInput = { operation, request, ...(fallback ? { fallback } : {}) };
     const { release } = request.desired;
+    const { splitRelease } = entity.state;
+    const childInput: OperationInput = {
+      operation,
+      request,
+      ...(fallback ? { fallback } : {}),
+      ...(startsPaused ? { startsPaused } : {}),
+      ...(splitRelease === undefined || splitRelease === release.number ? {} : { endsSplit: true }),
+    };
+    if (takesOverInStages(request.desired, fallback)) {
+      entity.state = { ...entity.state, splitRelease: release.number };
+    }
     // Until the release has been healthy once, whatever changes can fail it, and has to be able to go back.
     const type = operation.kind === 'scale' && fallback ? WORKFLOW.deploy : CHILD_OF[operation.kind];
     const lostEarly: string[] = [];
@@ -130,16 +145,22 @@ export const createOperations = (entity: Entity): Operations => {
       staticDetails: release.spec.containers.map(({ name, image }) => `- ${name}: \`${image}\``).join('\n'),
     });
     entity.tellLost = tellLostTo(child);
+    entity.signalCurrent = (signal, payload) =>
+      CancellationScope.nonCancellable(() => child.signal<[typeof payload]>(signal, payload));
     // It may have made its first plan before it could be told.
     if (lostEarly.length > 0) entity.tellLost(lostEarly);
     return child.result();
   };
 
   /** What an entity that was lost has begun under the same id may still be ending: it comes first. */
-  const runChildInTurn = async (operation: Operation, request: PlanRequest): Promise<OperationOutcome> => {
+  const runChildInTurn = async (
+    operation: Operation,
+    request: PlanRequest,
+    startsPaused: boolean,
+  ): Promise<OperationOutcome> => {
     for (let pauseMs: number = RETRY.node.initialIntervalMs; ;) {
       try {
-        return await runChild(operation, request);
+        return await runChild(operation, request, startsPaused);
       } catch (error) {
         if (!isAlreadyStarted(error) || !patched('wait-for-the-same-operation')) throw error;
         await sleep(pauseMs);
@@ -149,20 +170,26 @@ export const createOperations = (entity: Entity): Operations => {
   };
 
   /** Runs an operation to its end, or until a newer change supersedes it. */
-  const runOperation = async (operation: Operation): Promise<OperationOutcome | 'superseded'> => {
+  const runOperation = async (
+    operation: Operation,
+    startsPaused: boolean,
+  ): Promise<OperationOutcome | 'superseded'> => {
     const desired = desiredOf(entity.state);
     if (!desired) return { kind: 'succeeded', message: 'there was nothing to do' };
     const request = planRequest(operation.id, operation.kind, desired);
     const scope = new CancellationScope();
     entity.running = scope;
+    entity.current = { operation };
     try {
-      return await scope.run(() => runChildInTurn(operation, request));
+      return await scope.run(() => runChildInTurn(operation, request, startsPaused));
     } catch (error) {
       if (entity.state.queued && isCancellation(error)) return 'superseded';
       return { kind: 'failed', error: errorOfChild(error) };
     } finally {
       entity.running = undefined;
       entity.tellLost = undefined;
+      entity.current = undefined;
+      entity.signalCurrent = undefined;
     }
   };
 
@@ -223,6 +250,11 @@ export const createOperations = (entity: Entity): Operations => {
     const ended = { ...operation, endedAtMs: Date.now() };
     // A newer change has already said what is desired, and is about to run.
     const isNewest = entity.state.queued === undefined;
+    // Whatever is published of what is not changing ends the split.
+    if (isNewest) {
+      const { splitRelease: _ended, ...rest } = entity.state;
+      entity.state = rest;
+    }
     const { id, kind } = operation;
     switch (outcome.kind) {
       case 'succeeded': {
@@ -323,7 +355,7 @@ export const createOperations = (entity: Entity): Operations => {
     const howMany = desired ? describeDesired(desired) : `at scale ${scale}`;
     setCurrentDetails(`Running \`${id}\``);
     announce('info', 'operation.started', `${kind} of ${entity.state.name} v${release} ${howMany}`, id);
-    const outcome = await runOperation(operation);
+    const outcome = await runOperation(operation, queued.state === 'paused');
     if (outcome === 'superseded') {
       entity.supersede(operation, entity.state.queued?.id ?? entity.state.newestOperation);
     } else if (kind === 'remove' && outcome.kind === 'succeeded') {

@@ -54,6 +54,8 @@ export interface EntityState extends MicroserviceKey {
   readonly movingHostnames?: readonly HeldHostname[];
   /** The desired release is a job that may run once (restart policy never), and has failed: it is not run again. */
   readonly hasFailedForGood?: boolean;
+  /** The release that requests are split for, by an operation that may have been superseded. */
+  readonly splitRelease?: number;
   /** Failed attempts at healing in a row: the exponent of the back-off. */
   readonly failedReschedules: number;
 }
@@ -191,6 +193,18 @@ export const rememberOperation = (
   };
 };
 
+/** Remembers under which key an operation was asked for, or something of it. */
+export const rememberRequest = (
+  state: EntityState,
+  operation: Operation,
+  change: ChangeRequest,
+): EntityState['remembered'] =>
+  change.idempotencyKey === undefined
+    ? state.remembered
+    : [...state.remembered, { key: change.idempotencyKey, hash: change.requestHash ?? '', operation }].slice(
+        -KEPT_IDEMPOTENCY_KEYS,
+      );
+
 /** Enters an accepted operation: it becomes the queued one, and the one before it, if any, is superseded. */
 export const enqueue = (
   state: EntityState,
@@ -198,13 +212,7 @@ export const enqueue = (
   change: ChangeRequest,
 ): { readonly state: EntityState; readonly forgotten: readonly string[] } => {
   const entered = rememberOperation(state, operation);
-  const remembered =
-    change.idempotencyKey === undefined
-      ? state.remembered
-      : [
-          ...state.remembered,
-          { key: change.idempotencyKey, hash: change.requestHash ?? '', operation },
-        ].slice(-KEPT_IDEMPOTENCY_KEYS);
+  const remembered = rememberRequest(state, operation, change);
   return {
     state: {
       ...entered.state,
@@ -296,7 +304,7 @@ export const stateFromDocument = (
   operations: [document.operation],
   // What was under way begins again, under the id that its users know.
   ...(newest && !FINAL_OPERATION_STATES.includes(newest.state)
-    ? { queued: { ...newest, state: 'queued' as const } }
+    ? { queued: { ...newest, state: newest.state === 'paused' ? ('paused' as const) : ('queued' as const) } }
     : {}),
   holdsSpareHostnames: true,
 });

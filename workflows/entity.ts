@@ -3,9 +3,16 @@
  * overlap.
  */
 
-import { condition, currentUpdateInfo, uuid4, type CancellationScope } from '@temporalio/workflow';
+import {
+  ApplicationFailure,
+  condition,
+  currentUpdateInfo,
+  uuid4,
+  type CancellationScope,
+} from '@temporalio/workflow';
 
-import { operationId } from '../contracts/workflows';
+import { operationId, type ReleaseProgress } from '../contracts/workflows';
+import { ContainerOsError } from '../domain/errors';
 import { longId } from '../domain/hash';
 import type { Actor, EventLevel, MicroserviceKey, Operation, OperationKind } from '../domain/model';
 
@@ -25,6 +32,10 @@ export interface Entity {
   running: CancellationScope | undefined;
   /** Tells the operation under way that nodes are lost. */
   tellLost: ((nodeIds: readonly string[]) => void) | undefined;
+  /** The operation under way, and how far its release is, as far as it goes on in stages or is paused. */
+  current: { readonly operation: Operation; readonly progress?: ReleaseProgress } | undefined;
+  /** Signals the operation under way. @throws when it has ended */
+  signalCurrent: (<T>(signal: string, payload: T) => Promise<void>) | undefined;
   /** Somebody has seen a change of what runs: look whether it has come apart. */
   observedChanged: boolean;
   /** There may be room for what could not be mended: look, whatever the back-off says. */
@@ -51,6 +62,16 @@ const newSuffix = (): string => {
   return update ? longId(update.id) : uuid4().replaceAll('-', '').slice(0, 12);
 };
 
+/** Expected refusals cross the update's edge as ApplicationFailure; defects stay as they are. */
+export const atTheEdge = <T>(body: () => T): T => {
+  try {
+    return body();
+  } catch (error) {
+    if (!(error instanceof ContainerOsError)) throw error;
+    throw ApplicationFailure.nonRetryable(error.message, error.code, error.problems);
+  }
+};
+
 export const createEntity = (input: MicroserviceInput): Entity => {
   const key: MicroserviceKey = { project: input.project, name: input.name };
   const state = input.carried ?? emptyEntityState(key, Date.now());
@@ -64,6 +85,8 @@ export const createEntity = (input: MicroserviceInput): Entity => {
     state,
     running: undefined,
     tellLost: undefined,
+    current: undefined,
+    signalCurrent: undefined,
     observedChanged: input.carried !== undefined,
     hasRoom: false,
     local,

@@ -6,9 +6,12 @@
  */
 
 import type { z } from 'zod';
+import type { JudgeSpec } from '../judgement';
 import { normaliseCapability } from './capabilities';
+import { sameJson } from './diff';
 import {
   type AffinitySpec,
+  type CanaryStep,
   DEFAULT_CPUS,
   DEFAULT_MEMORY_LIMIT_BYTES,
   type CheckSpec,
@@ -22,6 +25,7 @@ import {
   type containerSchema,
   type microserviceSpecSchema,
 } from './schema';
+import { DEFAULT_JUDGE, DEFAULT_KEEP_OLD_MS, DEFAULT_STEPS } from './update-defaults';
 
 export type SchemaSpec = z.output<typeof microserviceSpecSchema>;
 export type SchemaContainer = z.output<typeof containerSchema>;
@@ -177,6 +181,30 @@ export const defaultMinHealthyMs = (containers: readonly Pick<ContainerSpec, 'ch
 export const defaultStrategy = (exclusive: boolean | undefined): UpdateSpec['strategy'] =>
   exclusive === true ? 'recreate' : 'rolling';
 
+type RawUpdate = NonNullable<SchemaSpec['update']>;
+
+const unlessDefault = <K extends string, V>(
+  key: K,
+  value: V | undefined,
+  whenMissing: V,
+): { [P in K]?: V } =>
+  value === undefined || sameJson(value, whenMissing) ? {} : ({ [key]: value } as { [P in K]?: V });
+
+const keepOldMs = (update: SchemaSpec['update']): number | undefined =>
+  update?.keepOldSeconds === undefined ? undefined : withoutNegativeZero(toMs(update.keepOldSeconds));
+
+const normaliseSteps = (steps: RawUpdate['steps']): readonly CanaryStep[] | undefined =>
+  steps?.map(({ weight, seconds }) => ({ weight, holdMs: withoutNegativeZero(toMs(seconds)) }));
+
+const normaliseJudge = (judge: RawUpdate['judge']): JudgeSpec | false | undefined =>
+  judge === undefined || judge === false
+    ? judge
+    : {
+        maxErrorPercent: withoutNegativeZero(judge.maxErrorPercent ?? DEFAULT_JUDGE.maxErrorPercent),
+        maxLatencyFactor: withoutNegativeZero(judge.maxLatencyFactor ?? DEFAULT_JUDGE.maxLatencyFactor),
+        minRequests: judge.minRequests ?? DEFAULT_JUDGE.minRequests,
+      };
+
 const normaliseUpdate = (
   { update, exclusive }: Pick<SchemaSpec, 'update' | 'exclusive'>,
   containers: readonly ContainerSpec[],
@@ -189,6 +217,11 @@ const normaliseUpdate = (
     update?.minHealthySeconds === undefined
       ? defaultMinHealthyMs(containers)
       : withoutNegativeZero(toMs(update.minHealthySeconds)),
+  ...(update?.deadlineSeconds === undefined ? {} : { deadlineMs: toMs(update.deadlineSeconds) }),
+  ...unlessDefault('keepOldMs', keepOldMs(update), DEFAULT_KEEP_OLD_MS),
+  ...(update?.promote === 'manual' ? { promote: update.promote } : {}),
+  ...unlessDefault('steps', normaliseSteps(update?.steps), DEFAULT_STEPS),
+  ...unlessDefault('judge', normaliseJudge(update?.judge), DEFAULT_JUDGE),
 });
 
 const normaliseAffinities = (affinities: NonNullable<SchemaSpec['near']>): readonly AffinitySpec[] =>

@@ -252,11 +252,45 @@ const checkExclusive = ({ scale, daemon, update }: LenientSpec): readonly RulePr
     const message = `must be 0 or 1 with "exclusive", not ${scale}: what is exclusive never runs twice`;
     problems.push(problem(['scale'], message));
   }
-  if (update?.strategy === 'rolling') {
+  if (update?.strategy !== undefined && update.strategy !== 'recreate') {
     const message =
       'must be "recreate" with "exclusive", or be left out: the old replica stops before the new one starts';
     problems.push(problem(['update', 'strategy'], message));
   }
+  return problems;
+};
+
+/** What belongs to which way of replacing an old release. */
+const STRATEGIES_WITH: Readonly<Record<'keepOldSeconds' | 'steps' | 'judge' | 'promote', readonly string[]>> =
+  {
+    keepOldSeconds: ['blue-green'],
+    steps: ['canary'],
+    judge: ['canary'],
+    promote: ['blue-green', 'canary'],
+  };
+
+const checkStrategy = ({ update, daemon, exclusive }: LenientSpec): readonly RuleProblem[] => {
+  const problems: RuleProblem[] = [];
+  const strategy = update?.strategy ?? (exclusive === true ? 'recreate' : 'rolling');
+  for (const [key, strategies] of Object.entries(STRATEGIES_WITH)) {
+    if (update?.[key as keyof typeof STRATEGIES_WITH] === undefined || strategies.includes(strategy))
+      continue;
+    const wanted = strategies.map((one) => `"${one}"`).join(' or ');
+    problems.push(
+      problem(['update', key], `must be given with "strategy" ${wanted} only, not "${strategy}"`),
+    );
+  }
+  if (daemon === true && (strategy === 'blue-green' || strategy === 'canary')) {
+    const message = 'must be "rolling" or "recreate" with "daemon": each node has room for one replica of it';
+    problems.push(problem(['update', 'strategy'], message));
+  }
+  (update?.steps ?? []).forEach(({ weight }, index, steps) => {
+    const before = steps[index - 1]?.weight ?? 0;
+    if (weight > before) return;
+    problems.push(
+      problem(['update', 'steps', index, 'weight'], `must be more than ${before}, the one before`),
+    );
+  });
   return problems;
 };
 
@@ -282,6 +316,7 @@ const checkPolicies = (spec: LenientSpec): readonly RuleProblem[] => {
     );
   }
   if (spec.exclusive === true) problems.push(...checkExclusive(spec));
+  problems.push(...checkStrategy(spec));
   const { backoffSeconds, maxBackoffSeconds } = restart ?? {};
   if (backoffSeconds !== undefined && maxBackoffSeconds !== undefined && backoffSeconds > maxBackoffSeconds) {
     problems.push(

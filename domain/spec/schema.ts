@@ -7,6 +7,8 @@
 
 import { z } from 'zod';
 
+import type { JudgeSpec } from '../judgement';
+
 export const DEFAULT_CPUS = 1;
 export const DEFAULT_MEMORY_LIMIT_BYTES = 1_000_000_000;
 export const MAX_SCALE = 10_000;
@@ -184,6 +186,17 @@ const countOrPercentSchema = z.union([
   z.string().regex(/^([0-9]|[1-9][0-9]|100)%$/, { message: 'must be a number or a percentage like 25%' }),
 ]);
 
+const stepSchema = z.strictObject({
+  weight: z.int().min(1).max(99),
+  seconds: z.number().min(0).max(86_400),
+});
+
+const judgeSchema = z.strictObject({
+  maxErrorPercent: z.number().min(0).max(100).optional(),
+  maxLatencyFactor: z.union([z.literal(0), z.number().min(1).max(1_000)]).optional(),
+  minRequests: z.int().min(1).max(1_000_000).optional(),
+});
+
 const affinitySchema = (description: string) =>
   z
     .array(
@@ -213,10 +226,15 @@ const specFields = {
     .optional(),
   update: z
     .strictObject({
-      strategy: z.enum(['rolling', 'recreate']).optional(),
+      strategy: z.enum(['rolling', 'recreate', 'blue-green', 'canary']).optional(),
       maxSurge: countOrPercentSchema.optional(),
       maxUnavailable: countOrPercentSchema.optional(),
       minHealthySeconds: z.number().min(0).max(3600).optional(),
+      deadlineSeconds: z.number().min(1).max(86_400).optional(),
+      keepOldSeconds: z.number().min(0).max(86_400).optional(),
+      promote: z.enum(['automatic', 'manual']).optional(),
+      steps: z.array(stepSchema).min(1).max(10).optional(),
+      judge: z.union([z.literal(false), judgeSchema]).optional(),
     })
     .optional(),
   constraints: z.record(z.string().min(1).max(256), z.string().max(256)).optional().meta({
@@ -319,12 +337,26 @@ export interface RestartSpec {
 export type CountOrPercent =
   { readonly kind: 'count'; readonly count: number } | { readonly kind: 'percent'; readonly percent: number };
 
+/** So much of 100 requests goes to the new release for so long. */
+export interface CanaryStep {
+  readonly weight: number;
+  readonly holdMs: number;
+}
+
 export interface UpdateSpec {
-  readonly strategy: 'rolling' | 'recreate';
+  readonly strategy: 'rolling' | 'recreate' | 'blue-green' | 'canary';
   readonly maxSurge: CountOrPercent;
   readonly maxUnavailable: CountOrPercent;
   /** How long a new replica has to stay healthy before it counts. */
   readonly minHealthyMs: number;
+  // What follows is left out where it is the default (update-defaults.ts).
+  /** How long the replicas may take to be healthy; left out: each step has its own limits. */
+  readonly deadlineMs?: number;
+  readonly keepOldMs?: number;
+  /** Somebody has to say that the new release gets all requests. */
+  readonly promote?: 'manual';
+  readonly steps?: readonly CanaryStep[];
+  readonly judge?: JudgeSpec | false;
 }
 
 /** Another microservice of the same project, in lower case. */

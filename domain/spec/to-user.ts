@@ -19,6 +19,7 @@ import {
   defaultStrategy,
 } from './normalise';
 import { scaleOf } from '../exclusive';
+import type { JudgeSpec } from '../judgement';
 import { sameJson } from './diff';
 import {
   DEFAULT_CPUS,
@@ -31,8 +32,10 @@ import {
   type RawContainerSpec,
   type RawMicroserviceSpec,
   type ReleaseSpec,
+  type UpdateSpec,
   type VolumeSpec,
 } from './schema';
+import { DEFAULT_JUDGE, judgeOf, keepOldMsOf, stepsOf } from './update-defaults';
 
 type Entry = <K extends string, V>(isDefault: boolean, key: K, value: V) => Partial<Record<K, V>>;
 
@@ -162,6 +165,47 @@ const affinitiesToUser = (
 ): NonNullable<RawMicroserviceSpec['near']> =>
   affinities.map(({ microservice, required }) => (required ? { microservice, required } : microservice));
 
+type RawUpdate = NonNullable<RawMicroserviceSpec['update']>;
+
+const judgeToUser = (judge: JudgeSpec, entry: Entry): RawUpdate['judge'] => ({
+  ...entry(judge.maxErrorPercent === DEFAULT_JUDGE.maxErrorPercent, 'maxErrorPercent', judge.maxErrorPercent),
+  ...entry(
+    judge.maxLatencyFactor === DEFAULT_JUDGE.maxLatencyFactor,
+    'maxLatencyFactor',
+    judge.maxLatencyFactor,
+  ),
+  ...entry(judge.minRequests === DEFAULT_JUDGE.minRequests, 'minRequests', judge.minRequests),
+});
+
+/** What only blue-green and canary releases have. */
+const gradualToUser = (update: UpdateSpec, entry: Entry): Partial<RawUpdate> => {
+  const promotion: RawUpdate['promote'] = update.promote ?? 'automatic';
+  const promote: Pick<RawUpdate, 'promote'> = entry(promotion === 'automatic', 'promote', promotion);
+  switch (update.strategy) {
+    case 'rolling':
+    case 'recreate':
+      return {};
+    case 'blue-green':
+      return {
+        ...entry(update.keepOldMs === undefined, 'keepOldSeconds', toSeconds(keepOldMsOf(update))),
+        ...promote,
+      };
+    case 'canary': {
+      const steps = stepsOf(update).map(({ weight, holdMs }) => ({ weight, seconds: toSeconds(holdMs) }));
+      const judge = judgeOf(update);
+      return {
+        ...entry(update.steps === undefined, 'steps', steps),
+        ...entry(
+          update.judge === undefined,
+          'judge',
+          judge === undefined ? false : judgeToUser(judge, entry),
+        ),
+        ...promote,
+      };
+    }
+  }
+};
+
 type RawRelease = Omit<RawMicroserviceSpec, 'name' | 'scale'>;
 
 const writeRelease = (release: ReleaseSpec, entry: Entry): RawRelease => {
@@ -192,6 +236,8 @@ const writeRelease = (release: ReleaseSpec, entry: Entry): RawRelease => {
         'minHealthySeconds',
         toSeconds(update.minHealthyMs),
       ),
+      ...(update.deadlineMs === undefined ? {} : { deadlineSeconds: toSeconds(update.deadlineMs) }),
+      ...gradualToUser(update, entry),
     }),
     ...nonEmpty('constraints', { ...release.constraints }),
     ...entry(!release.hostNetwork, 'hostNetwork', release.hostNetwork),

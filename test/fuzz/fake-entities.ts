@@ -161,6 +161,11 @@ export const createFakeEntities = (kv: FakeKv): Changes => {
       const next = { microservice, releases: [...entity.releases, release] };
       return enter(next, operate('deploy', microservice, release.number, scale));
     },
+    // Its releases take no time, so none is ever under way.
+    steer: async (key, request) => {
+      check(find(key), request);
+      throw new ContainerOsError('conflict', 'No release is under way.');
+    },
     remove: async (key, request) => {
       const entity = find(key);
       check(entity, request);

@@ -1,6 +1,7 @@
 /** What the recorded histories tell: each scenario leads microservices through one part of their life. */
 
 import { fakeDigest } from '../support/fake-cluster';
+import type { RawMicroserviceSpec } from '../../domain/spec/schema';
 import { eventually, eventuallyValue } from '../support/wait';
 import { GOOD_IMAGE, specOf, type Subject } from '../workflow/subject';
 import type { Project } from '../workflow/temporal';
@@ -253,6 +254,59 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
         expect(begun.length).toBeGreaterThan(3);
       });
       await watch.terminate();
+    },
+  },
+  'in-stages': {
+    run: async (subject) => {
+      const inStages = (update: NonNullable<RawMicroserviceSpec['update']>, image: string) => ({
+        spec: { ...specOf(image, ['a.example.com']), update },
+      });
+      const weightOf = (release: number, weight: number) =>
+        eventually(() => expect(subject.weights()?.[release]).toBe(weight));
+      await subject.applied({ scale: 2, hostnames: ['a.example.com'] });
+      const canary = await subject.apply(
+        inStages({ strategy: 'canary', steps: [{ weight: 20, seconds: 600 }] }, 'shop:2'),
+      );
+      await weightOf(2, 20);
+      await subject.steer('pause');
+      await subject.recorded(canary, ({ state }) => state === 'paused');
+      const lost = subject.running().find(({ release }) => release === 1);
+      await subject.steer('resume');
+      await subject.signal();
+      expect(lost).toBeDefined();
+      await subject.steer('promote');
+      await subject.ended(canary);
+      const green = inStages({ strategy: 'blue-green', keepOldSeconds: 600 }, 'shop:3');
+      const first = await subject.apply(green);
+      await weightOf(3, 100);
+      await subject.scale(3);
+      await subject.ended(first);
+      await eventually(() => expect(subject.running()).toHaveLength(6));
+      await subject.steer('abort');
+      await subject.steady(3, 2);
+      const last = await subject.apply(inStages({ strategy: 'blue-green', promote: 'manual' }, 'shop:4'));
+      await subject.recorded(last, ({ state }) => state === 'paused');
+      await subject.applied({ image: 'shop:5', hostnames: ['a.example.com'] });
+      await subject.steady(3, 5);
+      await subject.ended(await subject.redeploy());
+      await subject.steady(3, 6);
+    },
+  },
+  'deadline-and-pause': {
+    run: async (subject, project) => {
+      await subject.applied({ scale: 2 });
+      const late = await holdingStarts(project, () =>
+        subject.apply({ spec: { ...specOf('shop:2'), update: { deadlineSeconds: 1 } } }),
+      );
+      await subject.documented(({ state, release }) => state === 'steady' && release.number === 1);
+      late.release();
+      await subject.steady(2, 1);
+      const hold = await holdingStarts(project, () => subject.apply({ image: 'shop:3' }));
+      await subject.steer('pause');
+      hold.release();
+      await subject.documented(({ message }) => message.includes('is paused'));
+      await subject.steer('resume');
+      await subject.steady(2, 3);
     },
   },
   'consul-away': {

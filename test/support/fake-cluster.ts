@@ -22,7 +22,7 @@ import type {
   StartReplica,
 } from '../../contracts/activities';
 import type { ClusterChange } from '../../contracts/cluster';
-import { KV_PREFIX } from '../../contracts/kv';
+import { KV_PREFIX, requestCountsKvKey } from '../../contracts/kv';
 import type {
   ClusterEvent,
   Microservice,
@@ -36,6 +36,8 @@ import type {
   SnapshotNode,
 } from '../../domain/model';
 
+import type { RequestCounts } from '../../domain/judgement';
+import type { TrafficSplit } from '../../domain/traffic';
 import { snapshotNodes } from '../../domain/placement/snapshot';
 import { engineReference, imageInWords } from '../../domain/release-images';
 
@@ -105,6 +107,10 @@ export interface FakeCluster {
   /** What nodes were asked to do, in order: `a: start web-1 v1`. */
   readonly journal: readonly string[];
   microservice(name: string): Microservice | undefined;
+  /** How requests are split now. */
+  split(name: string): TrafficSplit | undefined;
+  /** What the ingress of a node has counted. */
+  count(counts: RequestCounts): void;
   releases(name: string): readonly Release[];
   operations(name: string): readonly Operation[];
   operation(id: string): Operation | undefined;
@@ -346,6 +352,7 @@ export const createFakeCluster = (nodeIds: readonly string[]): FakeCluster => {
 
   return {
     controlPlane: createControlPlaneActivities({
+      confirmTraffic: () => Promise.resolve([]),
       store,
       readSnapshot,
       randomSuffix: () => String((suffix += 1)).padStart(12, '0'),
@@ -473,6 +480,9 @@ export const createFakeCluster = (nodeIds: readonly string[]): FakeCluster => {
     },
     journal,
     microservice: (name) => values<Microservice>(KV_PREFIX.microservices).find((one) => isNamed(one, name)),
+    split: (name) => values<TrafficSplit>(KV_PREFIX.traffic).find((one) => isNamed(one, name)),
+    count: (counts) =>
+      void store.transact([{ kind: 'set', key: requestCountsKvKey(counts.id), value: counts }]),
     releases: (name) =>
       store
         .peek<Release>(KV_PREFIX.releases)

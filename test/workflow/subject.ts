@@ -6,7 +6,7 @@
 
 import type { KvOperation } from '../../contracts/key-value-store';
 import { KV_PREFIX } from '../../contracts/kv';
-import type { ChangeAccepted, ChangeRequest } from '../../contracts/workflows';
+import type { ChangeAccepted, ChangeRequest, ReleaseCommand } from '../../contracts/workflows';
 import { SIGNAL, microserviceWorkflowId } from '../../contracts/workflows';
 import {
   FINAL_OPERATION_STATES,
@@ -48,6 +48,11 @@ export interface Subject {
   rollback(toRelease?: number): Promise<ChangeAccepted>;
   restart(): Promise<ChangeAccepted>;
   redeploy(change?: ChangeRequest): Promise<ChangeAccepted>;
+  steer(command: ReleaseCommand, by?: string): Promise<ChangeAccepted>;
+  /** Waits until the record of an operation satisfies the condition. */
+  recorded(accepted: ChangeAccepted, condition: (operation: Operation) => boolean): Promise<Operation>;
+  /** How requests are split now: weights by release. */
+  weights(): Readonly<Record<number, number>> | undefined;
   remove(change?: ChangeRequest): Promise<ChangeAccepted>;
   /** Tells the entity that something has changed, as the cluster watcher does. */
   signal(): Promise<void>;
@@ -99,6 +104,20 @@ export const createSubject = (project: Project, name = `web${(subjects += 1)}`):
     rollback: (toRelease) => changes.rollback(key, toRelease === undefined ? {} : { toRelease }),
     restart: () => changes.restart(key, {}),
     redeploy: (change = {}) => changes.redeploy(key, change),
+    steer: (command, by = 'a test') => changes.steer(key, { command, wantedBy: by }),
+    recorded: async ({ operation }, condition) => {
+      const found = await eventuallyValue(
+        () => cluster.operation(operation.id),
+        (one) => one !== undefined && condition(one),
+        { ...WAIT, describe: `the record of ${operation.id}` },
+      );
+      if (!found) throw new Error(`${operation.id} is gone`);
+      return found;
+    },
+    weights: () => {
+      const split = cluster.split(name);
+      return split && Object.fromEntries(split.shares.map(({ release, weight }) => [release, weight]));
+    },
     remove: (change = {}) => changes.remove(key, change),
     signal: () =>
       client.workflow

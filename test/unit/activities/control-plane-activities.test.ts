@@ -10,6 +10,7 @@ test('a hostname whose record cannot be read belongs to whoever asks for it next
   const key = hostnameKvKey('a.example.com');
   await memory.transact([{ kind: 'set', key, value: 'nobody can read this' }]);
   const activities = createControlPlaneActivities({
+    confirmTraffic: () => Promise.resolve([]),
     // As the store of Consul has it: what cannot be read is in no list, and has no value.
     store: {
       ...memory,

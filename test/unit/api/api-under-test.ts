@@ -98,6 +98,7 @@ export const fakeChanges = (given: Partial<Changes> = {}): Changes => ({
   rollback: notFaked('rollback'),
   restart: notFaked('restart'),
   redeploy: notFaked('redeploy'),
+  steer: notFaked('steer'),
   remove: notFaked('remove'),
   preview: notFaked('preview'),
   ...given,

@@ -125,6 +125,8 @@ describe('what is asked of the entity', () => {
         scale: record('scale'),
         restart: record('restart'),
         rollback: record('rollback'),
+        redeploy: record('redeploy'),
+        steer: record('steer'),
         remove: record('remove'),
       },
     });
@@ -199,6 +201,23 @@ describe('what is asked of the entity', () => {
     expect((await asked('POST', '/v1/microservices/web/rollback', { body: { toRelease: 4 } })).calls).toEqual(
       [{ update: 'rollback', key, request: { ...by, toRelease: 4 } }],
     );
+  });
+
+  test('redeploy, and what is asked of a release that is under way', async () => {
+    expect((await asked('POST', '/v1/microservices/web/redeploy')).calls).toEqual([
+      { update: 'redeploy', key, request: {} },
+    ]);
+    for (const command of ['promote', 'abort', 'pause', 'resume']) {
+      expect((await asked('POST', `/v1/microservices/web/${command}`)).calls).toEqual([
+        { update: 'steer', key, request: { command, wantedBy: 'an operator' } },
+      ]);
+    }
+    const body = { reason: 'it looks wrong' };
+    expect((await asked('POST', '/v1/microservices/web/abort', { body })).calls).toEqual([
+      { update: 'steer', key, request: { command: 'abort', wantedBy: 'an operator: it looks wrong' } },
+    ]);
+    const { answer, calls } = await asked('POST', '/v1/microservices/web/abort', { body: { why: 'x' } });
+    expect([answer.status, calls]).toEqual([400, []]);
   });
 
   test.each([

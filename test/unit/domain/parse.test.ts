@@ -551,6 +551,53 @@ describe('rules', () => {
       /must not be given with "exclusive": a daemon runs on every node/,
     ],
     [
+      'steps of what takes no steps',
+      web({}, { update: { steps: [{ weight: 5, seconds: 1 }] } }),
+      '/update/steps',
+      /must be given with "strategy" "canary" only, not "rolling"/,
+    ],
+    [
+      'a promotion of what is not promoted',
+      web({}, { update: { strategy: 'recreate', promote: 'manual' } }),
+      '/update/promote',
+      /must be given with "strategy" "blue-green" or "canary" only, not "recreate"/,
+    ],
+    [
+      'old replicas kept by a canary',
+      web({}, { update: { strategy: 'canary', keepOldSeconds: 5 } }),
+      '/update/keepOldSeconds',
+      /"blue-green" only, not "canary"/,
+    ],
+    [
+      'steps that do not grow',
+      web(
+        {},
+        {
+          update: {
+            strategy: 'canary',
+            steps: [
+              { weight: 10, seconds: 1 },
+              { weight: 10, seconds: 1 },
+            ],
+          },
+        },
+      ),
+      '/update/steps/1/weight',
+      /must be more than 10, the one before/,
+    ],
+    [
+      'a daemon that takes over in stages',
+      web({}, { daemon: true, update: { strategy: 'canary' } }),
+      '/update/strategy',
+      /must be "rolling" or "recreate" with "daemon"/,
+    ],
+    [
+      'what is exclusive to take over in stages',
+      web({}, { exclusive: true, update: { strategy: 'blue-green' } }),
+      '/update/strategy',
+      /must be "recreate" with "exclusive"/,
+    ],
+    [
       'what is exclusive to be rolled out side by side',
       web({}, { exclusive: true, update: { strategy: 'rolling' } }),
       '/update/strategy',

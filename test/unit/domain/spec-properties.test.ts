@@ -105,6 +105,30 @@ const containerArbitrary = (index: number) => {
   });
 };
 
+const limitsArbitrary = {
+  maxSurge: countArbitrary,
+  maxUnavailable: countArbitrary,
+  minHealthySeconds: secondsArbitrary(0, 3_600),
+  deadlineSeconds: secondsArbitrary(1, 86_400),
+};
+
+const stepsArbitrary = fc
+  .uniqueArray(fc.record({ weight: fc.integer({ min: 1, max: 99 }), seconds: secondsArbitrary(0, 86_400) }), {
+    minLength: 1,
+    maxLength: 10,
+    selector: ({ weight }) => weight,
+  })
+  .map((steps) => [...steps].sort((left, right) => left.weight - right.weight));
+
+const judgeArbitrary = fc.record(
+  {
+    maxErrorPercent: fc.constantFrom(0, -0, 0.5, 1, 100),
+    maxLatencyFactor: fc.constantFrom(0, 1, 2, 3.5),
+    minRequests: fc.integer({ min: 1, max: 1_000 }),
+  },
+  { requiredKeys: [] },
+);
+
 const documentArbitrary = fc
   .uniqueArray(labelArbitrary, { minLength: 1, maxLength: 3 })
   .chain((names) =>
@@ -125,14 +149,30 @@ const documentArbitrary = fc
         ),
       ),
       update: optional(
-        fc.record(
-          {
-            strategy: fc.constantFrom('rolling', 'recreate'),
-            maxSurge: countArbitrary,
-            maxUnavailable: countArbitrary,
-            minHealthySeconds: secondsArbitrary(0, 3_600),
-          },
-          { requiredKeys: [] },
+        fc.oneof(
+          fc.record(
+            { ...limitsArbitrary, strategy: fc.constantFrom('rolling', 'recreate') },
+            { requiredKeys: [] },
+          ),
+          fc.record(
+            {
+              ...limitsArbitrary,
+              strategy: fc.constant('blue-green'),
+              keepOldSeconds: secondsArbitrary(0, 86_400),
+              promote: fc.constantFrom('automatic', 'manual'),
+            },
+            { requiredKeys: ['strategy'] },
+          ),
+          fc.record(
+            {
+              ...limitsArbitrary,
+              strategy: fc.constant('canary'),
+              promote: fc.constantFrom('automatic', 'manual'),
+              steps: stepsArbitrary,
+              judge: fc.oneof(fc.constant(false), judgeArbitrary),
+            },
+            { requiredKeys: ['strategy'] },
+          ),
         ),
       ),
       constraints: optional(fc.dictionary(labelArbitrary, textArbitrary, { maxKeys: 3 })),

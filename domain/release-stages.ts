@@ -1,0 +1,97 @@
+/**
+ * The stages in which a release takes over from another one: how many replicas each has, and how requests are split.
+ * Pure.
+ *
+ * Invariants: the old release keeps all replicas that its share may need until the new one has every request, so that it
+ * can have all of them back at once; the new one has replicas for its share before it gets it; shares only grow.
+ */
+
+import type { Desired, Release } from './model';
+import type { ReleaseSpec, UpdateSpec } from './spec/schema';
+import { judgeOf, keepOldMsOf, stepsOf } from './spec/update-defaults';
+import type { TrafficShare } from './traffic';
+
+export interface Stage {
+  /** The new release's part of 100 requests. */
+  readonly weight: number;
+  /** Replicas of each while it lasts. */
+  readonly newScale: number;
+  readonly oldScale: number;
+  /** How long it lasts; then the next one begins. */
+  readonly holdMs: number;
+  /** It lasts until somebody promotes the release. */
+  readonly untilPromoted: boolean;
+  readonly isJudged: boolean;
+}
+
+const reachesIngress = ({ containers }: ReleaseSpec): boolean =>
+  containers.some(({ ports }) => ports.some(({ hostnames }) => hostnames.length > 0));
+
+const isGradual = ({ strategy }: UpdateSpec): boolean => strategy === 'blue-green' || strategy === 'canary';
+
+/** Whether a release takes over in stages: there has to be something that it takes over from, and a share of it. */
+export const takesOverInStages = (desired: Desired, old: Desired | undefined): old is Desired =>
+  old !== undefined &&
+  isGradual(desired.release.spec.update) &&
+  desired.scale > 0 &&
+  old.scale > 0 &&
+  [desired, old].every(({ release: { spec } }) => spec.daemon !== true && spec.exclusive !== true);
+
+/** The stages after the one in which the old release has everything and the new one is not there yet. */
+export const stagesOf = (desired: Desired): readonly Stage[] => {
+  const { scale, release } = desired;
+  const { update } = release.spec;
+  const isManual = update.promote === 'manual';
+  const whole = { newScale: scale, oldScale: scale, isJudged: false };
+  if (update.strategy !== 'canary') {
+    return [
+      { ...whole, weight: 0, holdMs: 0, untilPromoted: isManual },
+      { ...whole, weight: 100, holdMs: keepOldMsOf(update), untilPromoted: false },
+    ];
+  }
+  const isSplit = reachesIngress(release.spec);
+  const isJudged = isSplit && judgeOf(update) !== undefined;
+  const steps = stepsOf(update);
+  const canary = steps.map(({ weight, holdMs }, index): Stage => {
+    const newScale = Math.min(scale, Math.max(1, Math.ceil((scale * weight) / 100)));
+    return {
+      weight,
+      newScale,
+      // Without an ingress the number of replicas is what gives each its share.
+      oldScale: isSplit ? scale : Math.max(1, scale - newScale),
+      holdMs,
+      untilPromoted: isManual && index === steps.length - 1,
+      isJudged,
+    };
+  });
+  if (!isSplit) return canary;
+  return [...canary, { ...whole, weight: 100, holdMs: 0, untilPromoted: false }];
+};
+
+export const sharesOf = (weight: number, fresh: Release, old: Release): readonly TrafficShare[] => [
+  { release: old.number, weight: 100 - weight },
+  { release: fresh.number, weight },
+];
+
+const secondsOf = (ms: number): string => `${Number((ms / 1_000).toFixed(1))} s`;
+
+const holdInWords = ({ holdMs, untilPromoted }: Stage): string =>
+  untilPromoted ? ' until it is promoted' : holdMs === 0 ? '' : ` for ${secondsOf(holdMs)}`;
+
+/** @returns what a stage does, in words: "give v7 10% of the requests for 60 s" */
+export const stageInWords = (stage: Stage, fresh: Release, old: Release): string => {
+  if (stage.weight === 0) return `have v${fresh.number} ready beside v${old.number}${holdInWords(stage)}`;
+  if (stage.weight === 100) {
+    const kept = stage.holdMs === 0 ? '' : `, keep v${old.number} for ${secondsOf(stage.holdMs)}`;
+    return `switch all requests to v${fresh.number}${kept}`;
+  }
+  return reachesIngress(fresh.spec)
+    ? `give v${fresh.number} ${stage.weight}% of the requests${holdInWords(stage)}`
+    : `run ${stage.newScale} of v${fresh.number} beside ${stage.oldScale} of v${old.number}${holdInWords(stage)}`;
+};
+
+/** @returns the whole way, a stage a line */
+export const outlineOf = (desired: Desired, old: Desired): readonly string[] => [
+  ...stagesOf(desired).map((stage) => stageInWords(stage, desired.release, old.release)),
+  `stop v${old.release.number}`,
+];

@@ -1,0 +1,137 @@
+/**
+ * Runs what a release consists of: converges, as long as nobody pauses or aborts it and its deadline has not passed.
+ *
+ * Invariants: what is paused keeps what it has, and heals it; time in which it is paused, or waits for the next stage,
+ * does not count for the deadline; an abort ends what is under way like a newer change does.
+ */
+
+import { CancellationScope, condition, isCancellation } from '@temporalio/workflow';
+
+import { TIMEOUT } from '../contracts/timeouts';
+import type { OperationInput } from '../contracts/workflows';
+import type { Desired, OperationError } from '../domain/model';
+
+import { convergeUnlessPaused, type Converged, type ConvergeOptions, type Paused } from './converge';
+import type { ReleaseCommands, ReleaseReporter } from './release-commands';
+
+export interface ReleaseRun {
+  readonly input: OperationInput;
+  readonly commands: ReleaseCommands;
+  readonly reporter: ReleaseReporter;
+  /** Brings something about, pauses included. */
+  step(desired: Desired, options?: StepOptions): Promise<Converged>;
+  /** Replaces what is lost of what there has to be now; that it cannot is no failure of the release. */
+  heal(desired: Desired, options: StepOptions): Promise<void>;
+  /** Brings about what the release goes back to; nothing holds it up. */
+  undo(desired: Desired): Promise<Converged>;
+  /** Why it does not go on: it was aborted. */
+  aborted(): OperationError | undefined;
+}
+
+export type StepOptions = Pick<ConvergeOptions, 'beside' | 'isHeld' | 'kind' | 'outline'>;
+
+const seconds = (ms: number): string => `${Number((ms / 1_000).toFixed(1))} s`;
+
+export const createReleaseRun = (
+  input: OperationInput,
+  commands: ReleaseCommands,
+  reporter: ReleaseReporter,
+): ReleaseRun => {
+  const { release } = input.request.desired;
+  const { deadlineMs } = release.spec.update;
+  const attempts = { last: 0 };
+  let spentMs = 0;
+
+  const aborted = (): OperationError | undefined => {
+    const by = commands.abortedBy();
+    return by === undefined ? undefined : { code: 'conflict', message: `aborted by ${by}`, logTail: [] };
+  };
+
+  const isLate = (): OperationError => ({
+    code: 'unhealthy',
+    message: `its replicas were not healthy within its deadline of ${seconds(deadlineMs ?? 0)} ("deadlineSeconds")`,
+    logTail: [],
+  });
+
+  const unlessEnded = async <T>(body: () => Promise<T>): Promise<T | Converged> => {
+    const begunMs = Date.now();
+    const scope = new CancellationScope();
+    const watching = new CancellationScope();
+    let ended: OperationError | undefined;
+    const watch = watching.run(async () => {
+      const isAborted = () => commands.abortedBy() !== undefined;
+      if (deadlineMs === undefined) await condition(isAborted);
+      else await condition(isAborted, Math.max(1, deadlineMs - spentMs));
+      ended = aborted() ?? isLate();
+      scope.cancel();
+    });
+    watch.catch(() => undefined); // it is cancelled when it is needed no more
+    try {
+      return await scope.run(body);
+    } catch (error) {
+      if (ended !== undefined && isCancellation(error)) return { kind: 'failed', error: ended };
+      throw error;
+    } finally {
+      watching.cancel();
+      spentMs += Date.now() - begunMs;
+    }
+  };
+
+  const run = (desired: Desired, options: StepOptions, isPaused?: () => boolean) =>
+    convergeUnlessPaused(input, desired, {
+      ...options,
+      ...(isPaused === undefined ? {} : { isPaused }),
+      attempts,
+      record: reporter.record(),
+    });
+
+  const heal = async (desired: Desired, options: StepOptions): Promise<void> => {
+    await unlessEnded(() => run(desired, { ...options, kind: 'reschedule' }));
+  };
+
+  /** Both releases stay as they are. */
+  const whilePaused = async (desired: Desired, { beside }: StepOptions): Promise<void> => {
+    const old = beside ?? (input.fallback && { release: input.fallback.release, scale: 0 });
+    const held = old && { release: old.release, scale: beside === undefined ? desired.scale : old.scale };
+    await reporter.tell({
+      state: 'paused',
+      message: `v${release.number} is paused: what runs stays as it is until it is resumed or aborted`,
+      isHalted: true,
+      canPromote: beside !== undefined,
+    });
+    while (commands.isPaused()) {
+      const isNews = await commands.news(TIMEOUT.reconcileEveryMs);
+      if (!commands.isPaused() || held === undefined) continue;
+      if (!commands.takeChanged() && isNews) continue;
+      await heal(desired, {
+        beside: held,
+        ...(beside === undefined ? { isHeld: true } : {}),
+      });
+    }
+    await reporter.tell({ state: 'running', message: '', isHalted: false, canPromote: beside !== undefined });
+  };
+
+  return {
+    input,
+    commands,
+    reporter,
+    aborted,
+    heal,
+    step: async (desired, options = {}) => {
+      for (;;) {
+        const result: Converged | Paused = await unlessEnded(() =>
+          run(desired, options, () => commands.isPaused()),
+        );
+        if (result.kind !== 'paused') return result;
+        await whilePaused(desired, options);
+        const error = aborted();
+        if (error !== undefined) return { kind: 'failed', error };
+      }
+    },
+    undo: async (desired) => {
+      const result = await run(desired, {});
+      if (result.kind === 'paused') throw new Error('going back was paused, which nobody can have asked for');
+      return result;
+    },
+  };
+};
