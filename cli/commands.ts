@@ -10,9 +10,11 @@ import { drainCommand } from './drain';
 import { EXEC_COMMAND } from './exec';
 import { JOIN_TOKEN_COMMANDS } from './join-tokens';
 import { NODE_COMMANDS, REMOVE_COMMAND } from './nodes';
+import { RELEASE_COMMANDS } from './release-commands';
 import { trustCommand } from './trust';
 
 export const COMMANDS: readonly Command[] = [
+  ...RELEASE_COMMANDS,
   EXEC_COMMAND,
   ...NODE_COMMANDS,
   drainCommand(),

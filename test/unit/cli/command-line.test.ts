@@ -48,6 +48,11 @@ containeros: a container management system for developers
 
   containeros up [flags]                   Start everything.
 
+  containeros promote NAME                 Give a new release all requests now.
+  containeros abort NAME                   Roll a release back that is under way.
+  containeros pause NAME                   Keep a release as far as it is.
+  containeros resume NAME                  Go on with a release that was paused.
+  containeros redeploy NAME                Deploy the same specification as a new release.
   containeros exec NAME                    Run a command in a container of a microservice; a shell by default.
   containeros nodes                        Show all nodes: state, availability, load and health.
   containeros node NODE                    Show one node, and what runs on it.
@@ -123,7 +128,7 @@ test.each([
   [['jointoken'], 'There is no command "jointoken". Did you mean join-token? See containeros --help.'],
   [['upp'], 'There is no command "upp". Did you mean up? See containeros --help.'],
   [['help', 'drian'], 'There is no command "drian". Did you mean drain? See containeros --help.'],
-  [['deploy'], 'There is no command "deploy". See containeros --help.'],
+  [['deploy'], 'There is no command "deploy". Did you mean redeploy? See containeros --help.'],
   [['constructor'], 'There is no command "constructor". See containeros --help.'],
   [
     ['join-token', 'crate'],
