@@ -45,6 +45,15 @@ export interface ControlPlaneDependencies {
   randomSuffix(): string;
 }
 
+/** A release that waits for weeks may have much to heal; what it is told by has to fit a KV value. */
+const MAX_TOLD_LINES = 1_200;
+const FIRST_LINES = 200;
+
+const shortened = (lines: readonly string[]): readonly string[] =>
+  lines.length <= MAX_TOLD_LINES
+    ? lines
+    : [...lines.slice(0, FIRST_LINES), '…', ...lines.slice(lines.length - MAX_TOLD_LINES + FIRST_LINES + 1)];
+
 /** Thrown errors are failures whose `type` is a code of the error table, or defects. */
 export const createControlPlaneActivities = (deps: ControlPlaneDependencies): ControlPlaneActivities => {
   const { store } = deps;
@@ -75,14 +84,11 @@ export const createControlPlaneActivities = (deps: ControlPlaneDependencies): Co
       const heading = `plan ${request.attempt}, towards v${request.desired.release.number}:`;
       const told = request.attempt > 1 ? ((await store.get<Operation>(key))?.value?.plan ?? []) : outline;
       const earlier = told.includes(heading) ? told.slice(0, told.indexOf(heading)) : told;
-      const published: Operation = {
-        ...record,
-        plan: [
-          ...earlier,
-          ...(request.attempt > 1 || outline.length > 0 ? [heading] : []),
-          ...describePlan(plan, snapshot),
-        ],
-      };
+      const lines = describePlan(plan, snapshot);
+      const isFirst = request.attempt === 1 && outline.length === 0;
+      // A look that has found nothing to do is not told.
+      const news = isFirst ? lines : lines.length === 0 ? [] : [heading, ...lines];
+      const published: Operation = { ...record, plan: shortened([...earlier, ...news]) };
       await write([{ kind: 'set', key, value: published }]);
       return plan;
     },
