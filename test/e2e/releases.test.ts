@@ -212,3 +212,51 @@ scenario(
     await removeMicroservice(instance, 'hand');
   },
 );
+
+scenario(
+  'kill -9 of every process in the midst of a canary: its stage goes on, and no split is left behind',
+  () => bed,
+  async (running) => {
+    const { instance, web } = running;
+    const images = [await web('v1'), await web('v2')];
+    await apply(instance, named('tough', images[0] ?? ''));
+    await answers(running, 'tough', 'web v1');
+    const steps = [{ weight: 30, seconds: 20 }];
+    const update = { strategy: 'canary', steps, judge: false };
+    const { id } = await applyAsync(instance, named('tough', images[1] ?? '', { update }));
+    await recorded(running, id, ({ message }) => message.includes('give v2 30%'));
+    instance.kill('control-plane');
+    const load = loadOn(running, 'tough');
+    instance.kill('node');
+    await eventually(() => {
+      const { bodies } = load.report();
+      expect(countOf(bodies, 'web v2')).toBeGreaterThan(20);
+      expect(countOf(bodies, 'web v1')).toBeGreaterThan(countOf(bodies, 'web v2'));
+    });
+    await load.stop();
+    expect(load.report().failures).toEqual([]);
+    expect(await ended(running, id)).toMatchObject({ state: 'succeeded' });
+    await eventually(async () => {
+      const answer = await instance.api('GET', '/v1/microservices/tough');
+      expect(answer.body).toMatchObject({ state: 'steady' });
+    });
+    await answers(running, 'tough', 'web v2');
+
+    const blue = { strategy: 'blue-green', promote: 'manual' };
+    const second = await applyAsync(instance, named('tough', images[0] ?? '', { update: blue }));
+    await recorded(running, second.id, ({ state }) => state === 'paused');
+    await instance.killAll();
+    await instance.start();
+    expect(await recorded(running, second.id, ({ state }) => state === 'paused')).toMatchObject({
+      message: expect.stringContaining('until it is promoted') as unknown,
+    });
+    await answers(running, 'tough', 'web v2');
+    await eventually(async () => expect((await steer(running, 'tough', 'promote')).status).toBe(202));
+    await recorded(running, second.id, ({ message }) => message.includes('switch all requests to v3'));
+    await answers(running, 'tough', 'web v1');
+    const last = await apply(instance, named('tough', images[1] ?? ''));
+    expect(last).toMatchObject({ state: 'succeeded', release: 4 });
+    await answers(running, 'tough', 'web v2');
+    await removeMicroservice(instance, 'tough');
+  },
+);
