@@ -6,7 +6,7 @@
  * can have all of them back at once; the new one has replicas for its share before it gets it; shares only grow.
  */
 
-import type { Desired, Release } from './model';
+import type { Desired, OperationKind, Release } from './model';
 import type { ReleaseSpec, UpdateSpec } from './spec/schema';
 import { judgeOf, keepOldMsOf, stepsOf } from './spec/update-defaults';
 import type { TrafficShare } from './traffic';
@@ -29,8 +29,16 @@ const reachesIngress = ({ containers }: ReleaseSpec): boolean =>
 
 const isGradual = ({ strategy }: UpdateSpec): boolean => strategy === 'blue-green' || strategy === 'canary';
 
-/** Whether a release takes over in stages: there has to be something that it takes over from, and a share of it. */
-export const takesOverInStages = (desired: Desired, old: Desired | undefined): old is Desired =>
+/**
+ * Whether a release takes over in stages: there has to be something that it takes over from, and a share of it. A restart
+ * replaces replicas by others of the same release, and who rolls back wants to be back.
+ */
+export const takesOverInStages = (
+  kind: OperationKind,
+  desired: Desired,
+  old: Desired | undefined,
+): old is Desired =>
+  (kind === 'deploy' || kind === 'scale') &&
   old !== undefined &&
   isGradual(desired.release.spec.update) &&
   desired.scale > 0 &&

@@ -12,12 +12,6 @@ import { createReleaseReporter, followReleaseCommands } from './release-commands
 import { createReleaseRun, type ReleaseRun } from './release-run';
 import { createSplitter, releaseInStages, type Splitter } from './stages';
 
-/** A restart replaces replicas by others of the same release, and who rolls back wants to be back. */
-const inStages = ({ operation, request, fallback }: OperationInput) =>
-  (operation.kind === 'deploy' || operation.kind === 'scale') && takesOverInStages(request.desired, fallback)
-    ? fallback
-    : undefined;
-
 /** Ends what a release that this operation has superseded had begun: all requests go to the old one first. */
 const endSplit = async (run: ReleaseRun, splitter: Splitter): Promise<void> => {
   const { input } = run;
@@ -36,7 +30,8 @@ export async function deployWorkflow(input: OperationInput): Promise<OperationOu
   const commands = followReleaseCommands(input.startsPaused === true);
   const run = createReleaseRun(input, commands, createReleaseReporter(input));
   const splitter = createSplitter(input);
-  const old = inStages(input);
+  const { fallback } = input;
+  const old = takesOverInStages(input.operation.kind, desired, fallback) ? fallback : undefined;
   let verdict: string | undefined;
   let isOldWhole = false;
   let result: Converged = { kind: 'done' };
@@ -56,16 +51,16 @@ export async function deployWorkflow(input: OperationInput): Promise<OperationOu
       message: `v${desired.release.number} runs ${describeDesired(desired)}${judged}`,
     };
   }
-  if (!input.fallback) return { kind: 'failed', error: result.error };
+  if (!fallback) return { kind: 'failed', error: result.error };
 
   if (old !== undefined) await (isOldWhole ? splitter.split(0, old, false) : splitter.clear());
-  const undone = await run.undo(input.fallback);
+  const undone = await run.undo(fallback);
   if (undone.kind === 'done') return { kind: 'rolled_back', error: result.error };
   return {
     kind: 'rolled_back',
     error: {
       ...result.error,
-      message: `${result.error.message.replace(/[^.!?]$/, '$&.')} Going back to v${input.fallback.release.number} is not finished: ${undone.error.message}`,
+      message: `${result.error.message.replace(/[^.!?]$/, '$&.')} Going back to v${fallback.release.number} is not finished: ${undone.error.message}`,
     },
   };
 }

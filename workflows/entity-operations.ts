@@ -124,7 +124,7 @@ export const createOperations = (entity: Entity): Operations => {
       ...(startsPaused ? { startsPaused } : {}),
       ...(splitRelease === undefined || splitRelease === release.number ? {} : { endsSplit: true }),
     };
-    if (takesOverInStages(request.desired, fallback)) {
+    if (takesOverInStages(operation.kind, request.desired, fallback)) {
       entity.state = { ...entity.state, splitRelease: release.number };
     }
     // Until the release has been healthy once, whatever changes can fail it, and has to be able to go back.

@@ -27,7 +27,7 @@ import {
 import { ContainerOsError } from '../domain/errors';
 
 import { atTheEdge, type Entity } from './entity';
-import { checkChange, fallbackOf, rememberRequest } from './entity-state';
+import { checkChange, desiredOf, fallbackOf, rememberRequest } from './entity-state';
 
 const steerUpdate = defineUpdate<ChangeAccepted, [SteerRequest]>(UPDATE.steer);
 const releaseProgressSignal = defineSignal<[ReleaseProgress]>(SIGNAL.releaseProgress);
@@ -64,6 +64,11 @@ const checkSteering = (entity: Entity, { command }: SteerRequest): void => {
         `There is no earlier healthy release of ${name} that it could go back to. Deploy another one, scale it to 0, or remove it.`,
       );
     case 'pause':
+      if (desiredOf(entity.state)?.release.spec.update.strategy === 'recreate') {
+        throw conflict(
+          `v${operation.release} of ${name} stops all old replicas before it starts ("recreate"): paused in between, nothing would run. Abort it, or let it go on.`,
+        );
+      }
       if (progress?.isHalted !== true) return;
       throw conflict(`v${operation.release} of ${name} is paused already.`);
     case 'resume':

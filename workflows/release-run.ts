@@ -89,10 +89,17 @@ export const createReleaseRun = (
     await unlessEnded(() => run(desired, { ...options, kind: 'reschedule' }));
   };
 
+  /** What is held with a release that is rolled out; of a daemon each node has one, of either release. */
+  const heldBeside = (desired: Desired): StepOptions['beside'] => {
+    const { fallback } = input;
+    if (fallback === undefined) return undefined;
+    const isDaemon = [desired, fallback].some(({ release: { spec } }) => spec.daemon === true);
+    return isDaemon ? undefined : { release: fallback.release, scale: desired.scale };
+  };
+
   /** Both releases stay as they are. */
   const whilePaused = async (desired: Desired, { beside }: StepOptions): Promise<void> => {
-    const old = beside ?? (input.fallback && { release: input.fallback.release, scale: 0 });
-    const held = old && { release: old.release, scale: beside === undefined ? desired.scale : old.scale };
+    const held = beside ?? heldBeside(desired);
     await reporter.tell({
       state: 'paused',
       message: `v${release.number} is paused: what runs stays as it is until it is resumed or aborted`,

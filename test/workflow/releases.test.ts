@@ -292,6 +292,15 @@ test('what there is nothing for is refused in words', async () => {
   await expect(fresh.steer('promote')).rejects.toThrow('does not take over in stages');
   hold.release();
   await fresh.ended(first);
+  const again = use.project.cluster.holdStarts();
+  const recreated = await fresh.apply(withUpdate({ strategy: 'recreate' }, 'shop:2', []));
+  await eventuallyValue(
+    () => again.waiting,
+    (waiting) => waiting > 0,
+  );
+  await expect(fresh.steer('pause')).rejects.toThrow('paused in between, nothing would run');
+  again.release();
+  await fresh.ended(recreated);
 });
 
 test('a redeploy is a new release of the same specification', async () => {
@@ -300,4 +309,43 @@ test('a redeploy is a new release of the same specification', async () => {
   expect(redeploy.operation).toMatchObject({ kind: 'deploy', release: 2 });
   expect(await subject.ended(redeploy)).toMatchObject({ state: 'succeeded' });
   await subject.steady(2, 2);
+});
+
+test('a rollback while a release takes over leads all requests back first, and is rolling', async () => {
+  const subject = await settled(2);
+  const deploy = await subject.apply(withUpdate({ strategy: 'blue-green', keepOldSeconds: FOREVER }));
+  await reaches(subject, { v1: 2, v2: 2, weights: { 1: 0, 2: 100 } });
+  const hold = use.project.cluster.holdStarts();
+  const rollback = await subject.rollback();
+  expect(await subject.ended(deploy)).toMatchObject({ state: 'superseded' });
+  // Before its own replicas are there, the old ones have all requests.
+  await eventuallyValue(
+    () => hold.waiting,
+    (waiting) => waiting > 0,
+  );
+  expect([countOf(subject, 1), countOf(subject, 2)]).toEqual([2, 0]);
+  hold.release();
+  expect(await subject.ended(rollback)).toMatchObject({ state: 'succeeded', release: 3 });
+  await subject.steady(2, 3);
+  expect(subject.weights()).toBeUndefined();
+});
+
+test('a paused daemon keeps what each node has', async () => {
+  const subject = createSubject(use.project);
+  const daemon = (image: string) => ({ spec: { ...specOf(image), daemon: true } });
+  await subject.applied(daemon('shop:1'));
+  const hold = use.project.cluster.holdStarts();
+  const deploy = await subject.apply(daemon('shop:2'));
+  await eventuallyValue(
+    () => hold.waiting,
+    (waiting) => waiting > 0,
+  );
+  await subject.steer('pause');
+  hold.release();
+  await subject.recorded(deploy, ({ state }) => state === 'paused');
+  const before = subject.replicas().length;
+  await subject.signal();
+  await subject.steer('resume');
+  expect(await subject.ended(deploy)).toMatchObject({ state: 'succeeded' });
+  expect(subject.running()).toHaveLength(before);
 });

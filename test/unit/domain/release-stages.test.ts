@@ -65,12 +65,15 @@ test('without hostnames a canary is a number of replicas', () => {
 
 test('there have to be two sets of replicas that may run beside each other', () => {
   const canary = desiredOf(7, { strategy: 'canary' });
-  expect(takesOverInStages(canary, OLD)).toBe(true);
-  expect(takesOverInStages(canary, undefined)).toBe(false);
-  expect(takesOverInStages(desiredOf(7, {}), OLD)).toBe(false);
-  expect(takesOverInStages({ ...canary, scale: 0 }, { ...OLD, scale: 0 })).toBe(false);
-  expect(takesOverInStages(canary, desiredOf(6, undefined, { daemon: true }))).toBe(false);
-  expect(takesOverInStages(canary, desiredOf(6, undefined, { exclusive: true }))).toBe(false);
+  expect(takesOverInStages('deploy', canary, OLD)).toBe(true);
+  expect(takesOverInStages('deploy', canary, undefined)).toBe(false);
+  expect(takesOverInStages('scale', canary, OLD)).toBe(true);
+  expect(takesOverInStages('rollback', canary, OLD)).toBe(false);
+  expect(takesOverInStages('restart', canary, OLD)).toBe(false);
+  expect(takesOverInStages('deploy', desiredOf(7, {}), OLD)).toBe(false);
+  expect(takesOverInStages('deploy', { ...canary, scale: 0 }, { ...OLD, scale: 0 })).toBe(false);
+  expect(takesOverInStages('deploy', canary, desiredOf(6, undefined, { daemon: true }))).toBe(false);
+  expect(takesOverInStages('deploy', canary, desiredOf(6, undefined, { exclusive: true }))).toBe(false);
 });
 
 test('the old release can take everything back until the new one has everything, and shares only grow', () => {
