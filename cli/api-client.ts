@@ -41,7 +41,7 @@ export interface ApiClient {
    * @throws {CommandError} with the code of the API's problem; `unavailable` when the API cannot be reached
    */
   call<T>(
-    method: 'GET' | 'POST' | 'PUT' | 'DELETE',
+    method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE',
     path: string,
     options?: CallOptions,
   ): Promise<ApiAnswer<T>>;
@@ -152,7 +152,10 @@ const refusal = ({ apiUrl, passwordSource }: Access, answer: IncomingMessage, te
       code === 'unauthenticated'
         ? ` It was taken from ${passwordSource}; give the right one with --password-file FILE or CONTAINEROS_PASSWORD.`
         : '';
-    return new CommandError(code, `${detail}${hint}${more.join('')}`);
+    const logTail = problem.operation?.error?.logTail ?? [];
+    const lastWords =
+      logTail.length === 0 ? '' : `\nIts last lines:\n${logTail.map((line) => `  ${line}`).join('\n')}`;
+    return new CommandError(code, `${detail}${hint}${more.join('')}${lastWords}`);
   }
   if ([502, 503, 504].includes(status)) {
     return new CommandError(

@@ -27,6 +27,8 @@ export interface Invocation {
   readonly api: ApiClient;
   /** @throws {Error} when the command takes no such argument: a defect */
   readonly argument: (name: string) => string;
+  /** Undefined when it was left out. */
+  readonly optional: (name: string) => string | undefined;
   readonly flag: (name: string) => string | undefined;
   readonly isSet: (name: string) => boolean;
   /** All values of a flag that may be given several times. */
@@ -62,6 +64,8 @@ export interface Command {
   readonly name: string;
   /** All of them are needed. */
   readonly arguments: readonly string[];
+  /** After those; may be left out. */
+  readonly optionalArguments?: readonly string[];
   readonly flags: readonly Flag[];
   /** What stands for the words after `--`, in the help; left out: there may be none. */
   readonly rest?: string;

@@ -10,12 +10,16 @@ import { drainCommand } from './drain';
 import { EXEC_COMMAND } from './exec';
 import { JOIN_TOKEN_COMMANDS } from './join-tokens';
 import { NODE_COMMANDS, REMOVE_COMMAND } from './nodes';
-import { RELEASE_COMMANDS } from './release-commands';
+import { STEERING_COMMANDS } from './release-commands';
+import { RELEASE_COMMANDS } from './releases';
 import { trustCommand } from './trust';
+import { WEBHOOK_COMMANDS } from './webhooks';
 
 export const COMMANDS: readonly Command[] = [
   ...RELEASE_COMMANDS,
+  ...STEERING_COMMANDS,
   EXEC_COMMAND,
+  ...WEBHOOK_COMMANDS,
   ...NODE_COMMANDS,
   drainCommand(),
   REMOVE_COMMAND,

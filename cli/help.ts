@@ -20,19 +20,29 @@ export const COMMON_FLAGS: readonly Flag[] = [
   ...ACCESS_FLAGS,
 ];
 
-const usageOf = ({ name, arguments: names, flags, rest }: Command): string =>
+const optionalIn = ({ optionalArguments = [] }: Command): readonly string[] =>
+  optionalArguments.map((one) => `[${one}]`);
+
+const usageOf = (command: Command): string =>
   [
-    name,
-    ...names,
-    ...flags.map(({ name: flag, value }) => `[--${flag}${value === undefined ? '' : ` ${value}`}]`),
-    ...(rest === undefined ? [] : [`[-- ${rest}]`]),
+    command.name,
+    ...command.arguments,
+    ...optionalIn(command),
+    ...command.flags.map(({ name: flag, value }) => `[--${flag}${value === undefined ? '' : ` ${value}`}]`),
+    ...(command.rest === undefined ? [] : [`[-- ${command.rest}]`]),
   ].join(' ');
 
 /** Without the flags, which the command's own help tells. */
-const shortUsageOf = ({ name, arguments: names }: Command): string => [name, ...names].join(' ');
+const shortUsageOf = (command: Command): string =>
+  [command.name, ...command.arguments, ...optionalIn(command)].join(' ');
 
-const listed = (usage: string, summary: string): string =>
-  `${`${INDENT}containeros ${usage}`.padEnd(COLUMN)}${summary}`;
+const listed = (usage: string, summary: string): string => {
+  const words = `${INDENT}containeros ${usage}`;
+  // A long one has a line of its own.
+  return words.length < COLUMN
+    ? `${words.padEnd(COLUMN)}${summary}`
+    : `${words}\n${' '.repeat(COLUMN)}${summary}`;
+};
 
 const flagLine = ({ name, short, value, help, variable }: Flag): string => {
   const left = `${INDENT}${short === undefined ? '' : `-${short}, `}--${name}${value === undefined ? '' : ` ${value}`}`;

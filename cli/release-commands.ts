@@ -72,4 +72,4 @@ const commandOf = ({ name, summary, details, words, takesReason }: Steering): Co
   },
 });
 
-export const RELEASE_COMMANDS: readonly Command[] = STEERING.map(commandOf);
+export const STEERING_COMMANDS: readonly Command[] = STEERING.map(commandOf);

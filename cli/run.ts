@@ -99,18 +99,19 @@ const parseFlags = (command: Command, args: readonly string[], { suggest }: Surr
 
 /** @throws {CommandError} `invalid` */
 const nameArguments = (
-  { name: command, arguments: names }: Command,
+  { name: command, arguments: needed, optionalArguments = [] }: Command,
   positionals: readonly string[],
 ): ReadonlyMap<string, string> => {
   const seeHelp = `See containeros ${command} --help.`;
-  const missing = names.slice(positionals.length);
+  const missing = needed.slice(positionals.length);
+  const names = [...needed, ...optionalArguments];
   if (missing.length > 0) throw invalid(`containeros ${command} needs ${listInWords(missing)}. ${seeHelp}`);
   if (positionals.length > names.length) {
     const [surplus = ''] = positionals.slice(names.length);
     const takes = names.length === 0 ? 'no arguments' : count(names.length, 'argument');
     throw invalid(`containeros ${command} takes ${takes}, and "${surplus}" is one more. ${seeHelp}`);
   }
-  return new Map(names.map((name, index) => [name, positionals[index] ?? '']));
+  return new Map(names.slice(0, positionals.length).map((name, index) => [name, positionals[index] ?? '']));
 };
 
 interface Found {
@@ -164,6 +165,7 @@ const runCommand = async (
       if (value === undefined) throw new Error(`${command.name} takes no argument ${name}`);
       return value;
     },
+    optional: (name) => named.get(name),
     flag,
     isSet: (name) => flags.has(name),
     list: (name) => (flags.get(name) ?? []).filter((value) => value !== true),

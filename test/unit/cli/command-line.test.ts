@@ -30,10 +30,11 @@ describe('the commands', () => {
     const own = ['join ADDRESS --token TOKEN', 'leave [--force]'];
     expect(headings).toEqual(expect.arrayContaining(own));
     expect(headings.filter((usage) => !own.includes(usage ?? ''))).toEqual(
-      COMMANDS.map(({ name, arguments: names, flags, rest }) =>
+      COMMANDS.map(({ name, arguments: names, optionalArguments = [], flags, rest }) =>
         [
           name,
           ...names,
+          ...optionalArguments.map((one) => `[${one}]`),
           ...flags.map((flag) => `[--${flag.name}${flag.value === undefined ? '' : ` ${flag.value}`}]`),
           ...(rest === undefined ? [] : [`[-- ${rest}]`]),
         ].join(' '),
@@ -48,12 +49,20 @@ containeros: a container management system for developers
 
   containeros up [flags]                   Start everything.
 
+  containeros deploy FILE                  Make or change a microservice as a JSON file says; - is standard input.
+  containeros scale NAME REPLICAS          Set how many replicas a microservice has.
+  containeros rollback NAME [RELEASE]      Go back to the release before that was healthy, or to one like v5.
+  containeros releases NAME                Show the releases: when, by whom, and what each changed.
   containeros promote NAME                 Give a new release all requests now.
   containeros abort NAME                   Roll a release back that is under way.
   containeros pause NAME                   Keep a release as far as it is.
   containeros resume NAME                  Go on with a release that was paused.
   containeros redeploy NAME                Deploy the same specification as a new release.
   containeros exec NAME                    Run a command in a container of a microservice; a shell by default.
+  containeros webhooks create NAME WEBHOOK Make a webhook with which a build deploys a microservice.
+  containeros webhooks list NAME           Show the webhooks of a microservice, and how each was last used.
+  containeros webhooks rotate NAME WEBHOOK Give a webhook a new secret; the old one is worth nothing at once.
+  containeros webhooks revoke NAME WEBHOOK Take a webhook away.
   containeros nodes                        Show all nodes: state, availability, load and health.
   containeros node NODE                    Show one node, and what runs on it.
   containeros cordon NODE                  Keep what a node has, and give it nothing new.
@@ -128,7 +137,7 @@ test.each([
   [['jointoken'], 'There is no command "jointoken". Did you mean join-token? See containeros --help.'],
   [['upp'], 'There is no command "upp". Did you mean up? See containeros --help.'],
   [['help', 'drian'], 'There is no command "drian". Did you mean drain? See containeros --help.'],
-  [['deploy'], 'There is no command "deploy". Did you mean redeploy? See containeros --help.'],
+  [['quux'], 'There is no command "quux". See containeros --help.'],
   [['constructor'], 'There is no command "constructor". See containeros --help.'],
   [
     ['join-token', 'crate'],

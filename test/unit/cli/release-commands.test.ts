@@ -32,15 +32,31 @@ const run = async (changes: Partial<Changes>, ...argv: readonly string[]) => {
 };
 
 test.each([
-  [['promote'], { command: 'promote', by: 'an operator' }, 'v7 of shop gets all requests'],
-  [['abort'], { command: 'abort', by: 'an operator' }, 'v7 of shop is rolled back'],
   [
-    ['abort', '--reason', 'it is slow'],
-    { command: 'abort', by: 'an operator: it is slow' },
+    ['promote'],
+    { command: 'promote', by: { kind: 'password' }, wantedBy: 'an operator' },
+    'v7 of shop gets all requests',
+  ],
+  [
+    ['abort'],
+    { command: 'abort', by: { kind: 'password' }, wantedBy: 'an operator' },
     'v7 of shop is rolled back',
   ],
-  [['pause'], { command: 'pause', by: 'an operator' }, 'v7 of shop is paused'],
-  [['resume'], { command: 'resume', by: 'an operator' }, 'v7 of shop goes on'],
+  [
+    ['abort', '--reason', 'it is slow'],
+    { command: 'abort', by: { kind: 'password' }, wantedBy: 'an operator: it is slow' },
+    'v7 of shop is rolled back',
+  ],
+  [
+    ['pause'],
+    { command: 'pause', by: { kind: 'password' }, wantedBy: 'an operator' },
+    'v7 of shop is paused',
+  ],
+  [
+    ['resume'],
+    { command: 'resume', by: { kind: 'password' }, wantedBy: 'an operator' },
+    'v7 of shop goes on',
+  ],
 ])('%j', async ([name = '', ...flags], asked, words) => {
   const asks: unknown[] = [];
   const steer: Changes['steer'] = async (_key, request) => {

@@ -1,0 +1,183 @@
+/** Commands that change microservices, and those about releases and webhooks. */
+
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import type { ChangeAccepted } from '../../../contracts/workflows';
+import { releaseKvKey } from '../../../contracts/kv';
+import { NOW_MS, buildRelease } from '../../support/builders';
+import {
+  buildMicroservice,
+  buildOperation,
+  microserviceDocuments,
+  nodeDocument,
+  operationDocument,
+  startApi,
+  type ApiUnderTest,
+} from '../api/api-under-test';
+
+import { at, startCli } from './cli-under-test';
+
+const ID = 'deploy.default.web.0123456789ab';
+let api: ApiUnderTest;
+let folder: string;
+let asked: unknown[];
+
+beforeEach(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'containeros-cli-'));
+  asked = [];
+  const accept =
+    (what: string) =>
+    async (_key: unknown, change: object): Promise<ChangeAccepted> => {
+      asked.push({ what, ...change });
+      return { operation: buildOperation(ID), generation: 2, created: false, index: 0 };
+    };
+  api = await startApi({
+    nowMs: () => NOW_MS,
+    changes: {
+      apply: accept('apply'),
+      scale: accept('scale'),
+      rollback: accept('rollback'),
+      preview: async () => ({
+        kind: 'possible',
+        operation: 'deploy',
+        desired: { project: 'default', name: 'web', release: buildRelease(3), scale: 1 },
+        before: buildRelease(2),
+        created: false,
+      }),
+    },
+  });
+  const second = {
+    ...buildRelease(2, { containers: { app: { image: 'nginx:1.28' } } }),
+    createdAtMs: NOW_MS - 60_000,
+    by: { kind: 'webhook' as const, name: 'ci' },
+  };
+  const first = {
+    ...buildRelease(1, { containers: { app: { image: 'nginx:1.27' } } }),
+    createdAtMs: NOW_MS - 7_200_000,
+  };
+  const web = buildMicroservice('web', { release: second, releaseNumbers: [1, 2], settledRelease: 2 });
+  const index = api.kv.put({
+    ...microserviceDocuments(web),
+    [releaseKvKey(web, 1)]: first,
+    ...nodeDocument('node-1'),
+  });
+  await api.readModel.waitForIndex(index, 1_000);
+});
+afterEach(async () => {
+  await api.close();
+  rmSync(folder, { recursive: true });
+});
+
+const run = (...argv: string[]) => startCli(argv, at(api.url)).ended;
+const file = (text: string): string => {
+  const path = join(folder, 'web.json');
+  writeFileSync(path, text);
+  return path;
+};
+const SPEC = '{"name": "web", "containers": {"app": {"image": "nginx:1.29"}}}';
+
+test('deploy sends a file, and does not call done what was only accepted', async () => {
+  const { out, end } = await run('deploy', file(SPEC), '--move-hostnames');
+  expect(end).toBe(0);
+  expect(out).toBe(`Accepted: deploy of web v1, as ${ID}. It goes on by itself; --wait waits for its end.\n`);
+  expect(asked).toMatchObject([{ what: 'apply', movesHostnames: true, by: { kind: 'password' } }]);
+});
+
+test('deploy says what is wrong with a file, and with a specification', async () => {
+  expect(await run('deploy', join(folder, 'none.json'))).toMatchObject({ end: 'not_found' });
+  expect(await run('deploy', file('{'))).toMatchObject({
+    end: 'invalid',
+    err: expect.stringMatching(/is not JSON/) as string,
+  });
+  expect(await run('deploy', file('[]'))).toMatchObject({ end: 'invalid' });
+  expect(await run('deploy', file('{"name": "web"}'))).toMatchObject({
+    end: 'invalid',
+    err: expect.stringMatching(/containers/) as string,
+  });
+  expect(asked).toEqual([]);
+});
+
+test('with --wait a release that was rolled back is a failure, with its last words', async () => {
+  api.kv.put(
+    operationDocument(
+      buildOperation(ID, {
+        state: 'rolled_back',
+        message: 'v3 was rolled back to v2: app ended with status 3',
+        error: { code: 'unhealthy', message: 'app ended with status 3', logTail: ['no database'] },
+      }),
+    ),
+  );
+  const { out, err, end } = await run('deploy', file(SPEC), '--wait');
+  expect({ out, end }).toEqual({ out: '', end: 'unhealthy' });
+  expect(err).toMatch(
+    /v3 was rolled back to v2: app ended with status 3[^]*Its last lines:\n {2}no database/,
+  );
+});
+
+test('with --wait a deploy that succeeds is done', async () => {
+  api.kv.put(operationDocument(buildOperation(ID, { state: 'succeeded', message: 'v3 runs at scale 1' })));
+  expect(await run('deploy', file(SPEC), '--wait')).toMatchObject({
+    out: 'Done: v3 runs at scale 1.\n',
+    end: 0,
+  });
+});
+
+test('--dry-run shows changes, steps and what finds no node, and changes nothing', async () => {
+  for (const argv of [
+    ['deploy', file(SPEC)],
+    ['scale', 'web', '4'],
+    ['rollback', 'web'],
+  ]) {
+    const { out, end } = await run(...argv, '--dry-run');
+    expect(end).toBe(0);
+    expect(out).toMatch(/^deploy of web would bring v3 at scale 1\. Nothing was changed\.$/m);
+    expect(out).toMatch(/^Steps:\n {2}node node-1: /m);
+  }
+  expect(asked).toEqual([]);
+});
+
+test('scale and rollback', async () => {
+  await run('scale', 'web', '4');
+  await run('rollback', 'web');
+  await run('rollback', 'web', 'v1');
+  expect(asked).toMatchObject([
+    { what: 'scale', scale: 4 },
+    { what: 'rollback' },
+    { what: 'rollback', toRelease: 1 },
+  ]);
+  expect(asked[1]).not.toHaveProperty('toRelease');
+  expect(await run('scale', 'web', 'many')).toMatchObject({ end: 'invalid' });
+  expect(await run('rollback', 'web', 'latest')).toMatchObject({ end: 'invalid' });
+  expect(await run('rollback', 'web', 'v1', 'v2')).toMatchObject({ end: 'invalid' });
+  expect(await run('rollback')).toMatchObject({ end: 'invalid' });
+});
+
+test('releases tells when, by whom, and what each changed', async () => {
+  const { out, end } = await run('releases', 'web');
+  expect(end).toBe(0);
+  expect(out).toBe(
+    [
+      'RELEASE  STATE    MADE          BY          CHANGES',
+      'v2       current  1 minute ago  webhook ci  containers.app.image: nginx:1.27 → nginx:1.28',
+      'v1                2 hours ago   -',
+      '',
+    ].join('\n'),
+  );
+});
+
+test('webhooks are made with their secret, listed without it, rotated and revoked', async () => {
+  expect((await run('webhooks', 'list', 'web')).out).toMatch(/has no webhooks/);
+  const made = await run('webhooks', 'create', 'web', 'ci');
+  const [, id, secret = '-'] = /\/v1\/hooks\/(\w+)\/([\w-]+)/.exec(made.out) ?? [];
+  expect(id).toMatch(/^\w{18}$/);
+  const listed = await run('webhooks', 'list', 'web');
+  expect(listed.out).toMatch(/^ci +never/m);
+  expect(listed.out).not.toContain(secret);
+  const rotated = await run('webhooks', 'rotate', 'web', 'ci');
+  expect(rotated.out).toContain(`/v1/hooks/${id}/`);
+  expect(rotated.out).not.toContain(secret);
+  expect((await run('webhooks', 'revoke', 'web', 'ci')).out).toBe('The webhook ci of web is revoked.\n');
+  expect(await run('webhooks', 'revoke', 'web', 'ci')).toMatchObject({ end: 'not_found' });
+});
