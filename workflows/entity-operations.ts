@@ -79,6 +79,18 @@ const errorOfChild = (error: unknown): OperationError => {
   return { code, message: cause instanceof Error ? cause.message : String(cause), logTail: [] };
 };
 
+/** An event is one line, so it has the end of the log only. */
+const EVENT_LOG_LINES = 3;
+const EVENT_LINE_LENGTH = 200;
+
+const withLastWords = (message: string, { logTail }: OperationError): string => {
+  const lines = logTail
+    .slice(-EVENT_LOG_LINES)
+    .map((line) => JSON.stringify(line.slice(0, EVENT_LINE_LENGTH)));
+  if (lines.length === 0) return message;
+  return `${message.replace(/[^.!?]$/, '$&.')} Its last lines: ${lines.join(', ')}.`;
+};
+
 export interface Operations {
   /** Runs what a change has queued, until it has ended or a newer change supersedes it. */
   execute(queued: Operation): Promise<void>;
@@ -299,7 +311,12 @@ export const createOperations = (entity: Entity): Operations => {
           };
         }
         publisher.record({ ...ended, state: 'failed', message: error.message, error });
-        announce('error', 'operation.failed', `${kind} of ${entity.state.name} failed: ${error.message}`, id);
+        announce(
+          'error',
+          'operation.failed',
+          `${kind} of ${entity.state.name} failed: ${withLastWords(error.message, error)}`,
+          id,
+        );
         return;
       }
       case 'rolled_back': {
@@ -321,7 +338,18 @@ export const createOperations = (entity: Entity): Operations => {
           await giveHostnamesBack();
         }
         publisher.record({ ...ended, state: 'rolled_back', message, error });
-        announce('error', 'operation.rolled_back', `${entity.state.name}: ${message}`, id);
+        announce(
+          'error',
+          'operation.rolled_back',
+          `${entity.state.name}: ${withLastWords(message, error)}`,
+          id,
+        );
+        log.warn('a release was rolled back', {
+          microservice: entity.state.name,
+          operation: id,
+          why: message,
+          logTail: error.logTail,
+        });
         return;
       }
     }

@@ -8,6 +8,7 @@
 import { z } from 'zod';
 
 import type { JudgeSpec } from '../judgement';
+import { whyNoHostname } from './hostname';
 
 export const DEFAULT_CPUS = 1;
 export const DEFAULT_MEMORY_LIMIT_BYTES = 1_000_000_000;
@@ -44,9 +45,16 @@ const portNumberSchema = z
   .min(1, { message: 'must be a port from 1 to 65535' })
   .max(65535, { message: 'must be a port from 1 to 65535' });
 
-const hostnameSchema = z.string().max(253).toLowerCase().regex(HOSTNAME, {
-  message: 'must be a hostname: DNS labels of letters, digits and hyphens, joined by dots',
-});
+const hostnameSchema = z
+  .string()
+  .toLowerCase()
+  .regex(HOSTNAME, {
+    abort: true,
+    error: ({ input }) => whyNoHostname(String(input)) ?? 'must be a hostname',
+  })
+  .refine((hostname) => whyNoHostname(hostname) === undefined, {
+    error: ({ input }) => whyNoHostname(String(input)) ?? 'must be a hostname',
+  });
 
 const envSchema = z
   .union([

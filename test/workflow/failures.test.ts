@@ -30,7 +30,20 @@ test('a release that does not become healthy is rolled back by itself, and says 
   expect(watch.fewest).toBe(2);
   expect(subject.replicas().map(({ id }) => id)).toEqual(before);
   expect(use.project.cluster.hostnames()).toEqual({ 'a.example.com': subject.name });
-  expect(use.project.cluster.events().map(({ type }) => type)).toContain('operation.rolled_back');
+  expect(use.project.cluster.events()).toContainEqual(
+    expect.objectContaining({
+      type: 'operation.rolled_back',
+      level: 'error',
+      operation: operation.id,
+      message: `${subject.name}: v2 was rolled back to v1: app ended with status 3. Its last lines: "starting", "boom".`,
+    }),
+  );
+  // Nothing says that it is done while the old release serves.
+  expect(
+    use.project.cluster
+      .events()
+      .filter(({ operation: id, type }) => id === operation.id && type === 'operation.succeeded'),
+  ).toEqual([]);
 
   // The number of the failed release is not used again.
   await subject.applied({ image: 'shop:2' });

@@ -311,7 +311,7 @@ describe('values of several forms', () => {
     ],
     [
       { httpPorts: { '80': ['ok.example.com', '-bad'] } },
-      ['httpPorts/80/1 must be a hostname: DNS labels of letters, digits and hyphens, joined by dots'],
+      ['httpPorts/80/1 must not have a part that begins or ends with a hyphen, as "-bad" does'],
     ],
     [
       { httpPorts: { '80': true } },
