@@ -1,262 +1,86 @@
-// Releases that take over in stages, on one machine, with clients that ask all the time.
-import { httpRequest } from '../support/http';
-import { startLoad, type Load } from '../support/load';
+// Releases as their users see them: the same bits for as long as a release lives, new ones when somebody asks, the old
+// ones again after a rollback; said before it is done, and done by a build without the password.
+import type { ReleaseView } from '../../openapi/schemas';
+import type { MadeWebhookView } from '../../openapi/webhook-schemas';
+import { webImage } from '../support/images';
 import {
   apply,
-  applyAsync,
-  removeMicroservice,
+  change,
+  read,
+  replicas,
   scenario,
+  serving,
   startTestBed,
   webSpec,
   type TestBed,
 } from '../support/product';
-import { eventually, eventuallyValue } from '../support/wait';
 
-type Operation = Awaited<ReturnType<typeof apply>>;
+const SERVICE = 'shop';
 
 let bed: TestBed;
-
 beforeAll(async () => {
   bed = await startTestBed();
-}, 180_000);
-
+}, 120_000);
 afterAll(() => bed?.dispose(), 60_000);
 
-const ingressOf = ({ instance }: TestBed): string => instance.outside(`127.0.0.1:${instance.httpPort}`);
+/** Builds an image, and has the tag `live` lead to it. */
+const publish = async (words: string): Promise<string> =>
+  bed.registry.push({ ...(await webImage(words, { repository: SERVICE })), tag: 'live' });
 
-const CHECK_OF_PORT = { tcp: { port: 80 }, intervalSeconds: 1 };
-
-const named = (name: string, image: string, more: Record<string, unknown> = {}) => {
-  const { container, ...rest } = more;
-  return webSpec(name, image, {
-    scale: 2,
-    ...rest,
-    container: {
-      ports: [],
-      httpPorts: { '80': `${name}.localhost` },
-      check: CHECK_OF_PORT,
-      stopGraceSeconds: 5,
-      ...(container as object | undefined),
-    },
-  });
-};
-
-const loadOn = (running: TestBed, name: string, path = '/'): Load =>
-  startLoad({ address: ingressOf(running), hostname: `${name}.localhost`, clients: 4, path });
-
-const answers = (running: TestBed, name: string, text: string): Promise<void> =>
-  eventually(
-    async () => {
-      const headers = { host: `${name}.localhost` };
-      expect((await httpRequest(`http://${ingressOf(running)}/`, { headers })).text).toContain(text);
-    },
-    { describe: `${name} answers "${text}"` },
-  );
-
-const operation = async ({ instance }: TestBed, id: string): Promise<Operation> =>
-  (await instance.api('GET', `/v1/operations/${id}`)).body as Operation;
-
-const recorded = (
-  running: TestBed,
-  id: string,
-  isSo: (operation: Operation) => boolean,
-): Promise<Operation> =>
-  eventuallyValue(() => operation(running, id), isSo, {
-    timeoutMs: 90_000,
-    describe: `the record of ${id}`,
-  });
-
-const ended = (running: TestBed, id: string) => recorded(running, id, ({ final }) => final);
-
-const steer = ({ instance }: TestBed, name: string, command: string, body: object = {}) =>
-  instance.api('POST', `/v1/microservices/${name}/${command}`, { body });
-
-const countOf = (bodies: ReadonlyMap<string, number>, text: string): number =>
-  [...bodies].filter(([body]) => body.includes(text)).reduce((sum, [, count]) => sum + count, 0);
+const releaseOf = (number: number) =>
+  read<ReleaseView>(bed.instance, `/v1/microservices/${SERVICE}/releases/${number}`);
 
 scenario(
-  'blue-green switches all requests at once, and loses none',
+  'a tag that moves changes nothing until it is asked for, and a rollback brings the bits of then',
   () => bed,
-  async (running) => {
-    const { instance, web } = running;
-    const images = [await web('v1'), await web('v2')];
-    await apply(instance, named('blue', images[0] ?? ''));
-    await answers(running, 'blue', 'web v1');
-    const load = loadOn(running, 'blue');
-    try {
-      const update = { strategy: 'blue-green', keepOldSeconds: 2 };
-      const done = await apply(instance, named('blue', images[1] ?? '', { update }));
-      expect(done.plan.slice(0, 3)).toEqual([
-        'have v2 ready beside v1',
-        'switch all requests to v2, keep v1 for 2 s',
-        'stop v1',
-      ]);
-      await answers(running, 'blue', 'web v2');
-    } finally {
-      await load.stop();
-    }
-    const { failures, bodies } = load.report();
-    expect(failures).toEqual([]);
-    expect(countOf(bodies, 'web v1')).toBeGreaterThan(0);
-    expect(countOf(bodies, 'web v2')).toBeGreaterThan(0);
-    await removeMicroservice(instance, 'blue');
-  },
-);
+  async ({ instance }) => {
+    const image = await publish('v1');
+    await apply(instance, webSpec(SERVICE, image, { scale: 1 }));
+    await serving(instance, SERVICE, 1, `${SERVICE} v1`);
+    const first = await releaseOf(1);
+    expect(first).toMatchObject({
+      by: { kind: 'password' },
+      images: { [image]: expect.any(String) as string },
+    });
 
-scenario(
-  'a canary that does as well as the old release takes over, and loses no request',
-  () => bed,
-  async (running) => {
-    const { instance, web } = running;
-    const images = [await web('v1'), await web('v2')];
-    await apply(instance, named('bird', images[0] ?? ''));
-    await answers(running, 'bird', 'web v1');
-    const load = loadOn(running, 'bird');
-    try {
-      const steps = [
-        { weight: 20, seconds: 4 },
-        { weight: 60, seconds: 4 },
-      ];
-      const judge = { maxLatencyFactor: 0 };
-      const update = { strategy: 'canary', steps, judge };
-      const { id } = await applyAsync(instance, named('bird', images[1] ?? '', { update }));
-      const done = await ended(running, id);
-      expect(done.message).toMatch(
-        /^v2 runs at scale 2: v2 answered 0% of [\d,]+ requests with errors, v1 0% of [\d,]+$/,
-      );
-    } finally {
-      await load.stop();
-    }
-    const { failures, bodies } = load.report();
-    expect(failures).toEqual([]);
-    expect(countOf(bodies, 'web v2')).toBeGreaterThan(100);
-    await removeMicroservice(instance, 'bird');
-  },
-);
+    await publish('v2');
+    await change(instance, 'PATCH', `/v1/microservices/${SERVICE}`, { scale: 2 });
+    await change(instance, 'POST', `/v1/microservices/${SERVICE}/restart`);
+    await serving(instance, SERVICE, 2, `${SERVICE} v1`);
+    expect((await replicas(instance, SERVICE)).map(({ containers }) => containers[0]?.image)).toEqual([
+      image,
+      image,
+    ]);
 
-scenario(
-  'a canary that answers with errors is rolled back, after no more of them than its share',
-  () => bed,
-  async (running) => {
-    const { instance, web } = running;
-    const image = await web('v1');
-    await apply(instance, named('sick', image));
-    await answers(running, 'sick', 'web v1');
-    const load = loadOn(running, 'sick', '/cgi-bin/health');
-    try {
-      const update = { strategy: 'canary', steps: [{ weight: 10, seconds: 600 }] };
-      const env = ['HEALTH=failing'];
-      const { id } = await applyAsync(instance, named('sick', image, { update, env }));
-      const done = await ended(running, id);
-      expect(done).toMatchObject({ state: 'rolled_back', error: { code: 'unhealthy' } });
-      expect(done.message).toMatch(
-        /^v2 was rolled back to v1: v2 answered 100% of [\d,]+ requests? with errors, v1 0% of [\d,]+$/,
-      );
-      const before = load.report().failures.length;
-      await eventually(() => expect(load.report().answered).toBeGreaterThan(before + 200));
-      expect(load.report().failures).toHaveLength(before);
-    } finally {
-      await load.stop();
-    }
-    const { answered, failures } = load.report();
-    expect(failures.length).toBeGreaterThan(4);
-    const share = failures.length / (answered + failures.length);
-    expect(share).toBeLessThan(0.1 + 4 * Math.sqrt(0.09 / (answered + failures.length)) + 1 / 120);
-    await removeMicroservice(instance, 'sick');
-  },
-);
+    const dry = await instance.api('POST', `/v1/microservices/${SERVICE}/redeploy?dryRun=true`);
+    expect(dry).toMatchObject({ status: 200, body: { dryRun: true, release: 2, unplaced: 0 } });
 
-scenario(
-  'a release is paused, resumed, promoted and aborted by hand',
-  () => bed,
-  async (running) => {
-    const { instance, web } = running;
-    const images = [await web('v1'), await web('v2')];
-    await apply(instance, named('hand', images[0] ?? ''));
-    await answers(running, 'hand', 'web v1');
-    const none = await steer(running, 'hand', 'promote');
-    expect([none.status, none.body]).toMatchObject([409, { code: 'conflict' }]);
-
-    const canary = { strategy: 'canary', judge: false, steps: [{ weight: 50, seconds: 600 }] };
-    const first = await applyAsync(instance, named('hand', images[1] ?? '', { update: canary }));
-    await recorded(running, first.id, ({ message }) => message.includes('give v2 50%'));
-    expect((await steer(running, 'hand', 'pause')).status).toBe(202);
-    await recorded(running, first.id, ({ state }) => state === 'paused');
-    expect((await steer(running, 'hand', 'resume')).status).toBe(202);
-    await recorded(running, first.id, ({ state }) => state === 'running');
-    const load = loadOn(running, 'hand');
-    try {
-      expect((await steer(running, 'hand', 'promote')).status).toBe(202);
-      expect(await ended(running, first.id)).toMatchObject({ state: 'succeeded' });
-      await answers(running, 'hand', 'web v2');
-
-      const blue = { strategy: 'blue-green', keepOldSeconds: 600 };
-      const second = await applyAsync(instance, named('hand', images[0] ?? '', { update: blue }));
-      await recorded(running, second.id, ({ message }) => message.includes('switch all requests to v3'));
-      await answers(running, 'hand', 'web v1');
-      expect((await steer(running, 'hand', 'abort', { reason: 'a test' })).status).toBe(202);
-      expect(await ended(running, second.id)).toMatchObject({
-        state: 'rolled_back',
-        message: 'v3 was rolled back to v2: aborted by an operator: a test',
+    const made = await instance.api('POST', `/v1/microservices/${SERVICE}/webhooks`, {
+      body: { name: 'ci' },
+    });
+    const { id, secret } = made.body as MadeWebhookView;
+    const hook = (body: object) =>
+      instance.api('POST', `/v1/hooks/${id}?wait=60s`, {
+        body,
+        password: null,
+        headers: { authorization: `Bearer ${secret}` },
+        timeoutMs: 90_000,
       });
-      await answers(running, 'hand', 'web v2');
-    } finally {
-      await load.stop();
-    }
-    expect(load.report().failures).toEqual([]);
-    // It is the canary again, as its specification says.
-    const redone = (await steer(running, 'hand', 'redeploy')).body as Operation;
-    await recorded(running, redone.id, ({ message }) => message.includes('give v4 50%'));
-    expect((await steer(running, 'hand', 'promote')).status).toBe(202);
-    expect(await ended(running, redone.id)).toMatchObject({ state: 'succeeded', release: 4 });
-    await removeMicroservice(instance, 'hand');
-  },
-);
+    expect((await hook({ redeploy: true })).status).toBe(200);
+    await serving(instance, SERVICE, 2, `${SERVICE} v2`);
+    const second = await releaseOf(2);
+    expect(second).toMatchObject({ redeployOf: 1, by: { kind: 'webhook', name: 'ci' } });
+    expect(second.images?.[image]).not.toBe(first.images?.[image]);
+    expect(second.diff).toEqual([expect.stringMatching(/^image .*live: sha256:\w{12} → sha256:\w{12}$/)]);
 
-scenario(
-  'kill -9 of every process in the midst of a canary: its stage goes on, and no split is left behind',
-  () => bed,
-  async (running) => {
-    const { instance, web } = running;
-    const images = [await web('v1'), await web('v2')];
-    await apply(instance, named('tough', images[0] ?? ''));
-    await answers(running, 'tough', 'web v1');
-    const steps = [{ weight: 30, seconds: 20 }];
-    const update = { strategy: 'canary', steps, judge: false };
-    const { id } = await applyAsync(instance, named('tough', images[1] ?? '', { update }));
-    await recorded(running, id, ({ message }) => message.includes('give v2 30%'));
-    instance.kill('control-plane');
-    const load = loadOn(running, 'tough');
-    instance.kill('node');
-    await eventually(() => {
-      const { bodies } = load.report();
-      expect(countOf(bodies, 'web v2')).toBeGreaterThan(20);
-      expect(countOf(bodies, 'web v1')).toBeGreaterThan(countOf(bodies, 'web v2'));
-    });
-    await load.stop();
-    expect(load.report().failures).toEqual([]);
-    expect(await ended(running, id)).toMatchObject({ state: 'succeeded' });
-    await eventually(async () => {
-      const answer = await instance.api('GET', '/v1/microservices/tough');
-      expect(answer.body).toMatchObject({ state: 'steady' });
-    });
-    await answers(running, 'tough', 'web v2');
+    const failed = await hook({ tag: 'none' });
+    expect(failed.status).toBe(422);
+    expect(failed.body).toMatchObject({ operation: { state: 'rolled_back' } });
+    await serving(instance, SERVICE, 2, `${SERVICE} v2`);
 
-    const blue = { strategy: 'blue-green', promote: 'manual' };
-    const second = await applyAsync(instance, named('tough', images[0] ?? '', { update: blue }));
-    await recorded(running, second.id, ({ state }) => state === 'paused');
-    await instance.killAll();
-    await instance.start();
-    expect(await recorded(running, second.id, ({ state }) => state === 'paused')).toMatchObject({
-      message: expect.stringContaining('until it is promoted') as unknown,
-    });
-    await answers(running, 'tough', 'web v2');
-    await eventually(async () => expect((await steer(running, 'tough', 'promote')).status).toBe(202));
-    await recorded(running, second.id, ({ message }) => message.includes('switch all requests to v3'));
-    await answers(running, 'tough', 'web v1');
-    const last = await apply(instance, named('tough', images[1] ?? ''));
-    expect(last).toMatchObject({ state: 'succeeded', release: 4 });
-    await answers(running, 'tough', 'web v2');
-    await removeMicroservice(instance, 'tough');
+    await change(instance, 'POST', `/v1/microservices/${SERVICE}/rollback`, { toRelease: 1 });
+    await serving(instance, SERVICE, 2, `${SERVICE} v1`);
+    expect((await releaseOf(4)).images).toEqual(first.images);
   },
+  180_000,
 );
