@@ -24,12 +24,17 @@ import { mismatch, type Shape } from '../domain/shape';
 import type { Webhook } from '../domain/webhook';
 import type { TrafficSplit } from '../domain/traffic';
 
+import type { AcmeAccount, AcmeLimits, AcmeOrder, CertificateStatus } from './acme';
 import type { Certificate, HttpChallenge } from './certificates';
 import type { HostnameAuthority } from './hostname-authority';
 import {
   KV_PREFIX,
   authorityKvKey,
+  acmeAccountKvKey,
+  acmeLimitsKvKey,
+  acmeOrderKvKey,
   certificateKvKey,
+  certificateStatusKvKey,
   httpChallengeKvKey,
   identityKvKey,
   ingressKvKey,
@@ -67,6 +72,10 @@ export interface Documents {
   readonly certificates: Certificate;
   readonly authorities: HostnameAuthority;
   readonly httpChallenges: HttpChallenge;
+  readonly certificateStatus: CertificateStatus;
+  readonly acmeAccounts: AcmeAccount;
+  readonly acmeOrders: AcmeOrder;
+  readonly acmeLimits: AcmeLimits;
 }
 
 export type DocumentKind = keyof Documents;
@@ -292,6 +301,33 @@ const SHAPES: { readonly [K in DocumentKind]: Shape<Documents[K]> } = {
   },
   authorities: { name: 'text', certificatePem: 'text', sealedKey: 'text', createdAtMs: 'time' },
   httpChallenges: { token: 'text', hostname: 'text', keyAuthorization: 'text', expiresAtMs: 'time' },
+  certificateStatus: {
+    hostname: 'text',
+    state: 'text',
+    message: 'text',
+    renewAtMs: ['optional', 'time'],
+    nextAttemptAtMs: ['optional', 'time'],
+    failures: 'number',
+    lastError: ['optional', { kind: 'text', message: 'text', atMs: 'time' }],
+    updatedAtMs: 'time',
+  },
+  acmeAccounts: {
+    id: 'text',
+    directory: 'text',
+    sealedKey: 'text',
+    url: ['optional', 'text'],
+    createdAtMs: 'time',
+  },
+  acmeOrders: {
+    hostname: 'text',
+    directory: 'text',
+    url: 'text',
+    sealedKey: 'text',
+    tokens: TEXTS,
+    txtValues: TEXTS,
+    createdAtMs: 'time',
+  },
+  acmeLimits: { id: 'text', accountFullAtMs: 'time', domainsFullAtMs: ['map', 'time'] },
 };
 
 /** The last part of a key, where the document itself does not hold the rest. */
@@ -318,6 +354,10 @@ const OWN_KEY: { readonly [K in DocumentKind]: (document: Documents[K], key: str
   certificates: ({ hostname }, key) => certificateKvKey(hostname) === key,
   authorities: ({ name }, key) => authorityKvKey(name) === key,
   httpChallenges: ({ token }, key) => httpChallengeKvKey(token) === key,
+  certificateStatus: ({ hostname }, key) => certificateStatusKvKey(hostname) === key,
+  acmeAccounts: ({ id }, key) => acmeAccountKvKey(id) === key,
+  acmeOrders: ({ hostname }, key) => acmeOrderKvKey(hostname) === key,
+  acmeLimits: ({ id }, key) => acmeLimitsKvKey(id) === key,
 };
 
 export interface StoredText {

@@ -35,6 +35,10 @@ export const KV_PREFIX = {
   /** Not for nodes to read: contracts/hostname-authority. */
   authorities: `${KV_ROOT}authorities/`,
   httpChallenges: `${KV_ROOT}http-challenges/`,
+  certificateStatus: `${KV_ROOT}certificate-status/`,
+  acmeAccounts: `${KV_ROOT}acme-accounts/`,
+  acmeOrders: `${KV_ROOT}acme-orders/`,
+  acmeLimits: `${KV_ROOT}acme-limits/`,
 } as const;
 
 /** Who holds the lease of each exclusive microservice, as locks: contracts/leases. They are no documents. */
@@ -69,6 +73,11 @@ export const trafficKvKey = (key: MicroserviceKey): string => `${KV_PREFIX.traff
 export const requestCountsKvKey = (nodeId: string): string => `${KV_PREFIX.requestCounts}${nodeId}`;
 export const certificateKvKey = (hostname: string): string => `${KV_PREFIX.certificates}${hostname}`;
 export const httpChallengeKvKey = (token: string): string => `${KV_PREFIX.httpChallenges}${token}`;
+export const certificateStatusKvKey = (hostname: string): string =>
+  `${KV_PREFIX.certificateStatus}${hostname}`;
+export const acmeAccountKvKey = (id: string): string => `${KV_PREFIX.acmeAccounts}${id}`;
+export const acmeOrderKvKey = (hostname: string): string => `${KV_PREFIX.acmeOrders}${hostname}`;
+export const acmeLimitsKvKey = (id: string): string => `${KV_PREFIX.acmeLimits}${id}`;
 export const nodeSettingsKvKey = (nodeId: string): string => `${KV_PREFIX.nodeSettings}${nodeId}`;
 export const nodeStabilityKvKey = (nodeId: string): string => `${KV_PREFIX.nodeStability}${nodeId}`;
 export const hostnameKvKey = (hostname: string): string => `${KV_PREFIX.hostnames}${hostname}`;
