@@ -131,10 +131,21 @@ export interface RenewalInfo {
 export interface DnsProvider {
   /** What people call it: `Cloudflare`. */
   readonly name: string;
+  /** Whether it has the zone of this name. */
+  handles(name: string): Promise<boolean>;
   /** Adds a TXT record beside those that are there. Twice is once. @param name without the last dot */
   addTxt(name: string, value: string): Promise<void>;
   /** Removes this one; it may be gone already. */
   removeTxt(name: string, value: string): Promise<void>;
+}
+
+/** Keeps within the limits of authorities, over all control planes. */
+export interface OrderLimiter {
+  /** @returns undefined when it may be ordered now, which is counted then; else until when not, and why */
+  take(
+    directory: string,
+    hostname: string,
+  ): Promise<{ readonly untilMs: number; readonly message: string } | undefined>;
 }
 
 /** Seals keys for KV. */

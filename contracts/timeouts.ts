@@ -72,3 +72,22 @@ export const RETRY = {
   pullsBeforeElsewhere: 3,
   local: { initialIntervalMs: 100, maximumIntervalMs: 2 * SECOND },
 } as const;
+
+/** Certificates of public hostnames (workflows/certificate.ts). */
+export const CERTIFICATE = {
+  /** A look asks Consul, and the authority when to renew. */
+  lookStartToCloseMs: 2 * MINUTE,
+  /** An authority may take half a minute for an answer, and an order takes a few. */
+  stepStartToCloseMs: 5 * MINUTE,
+  /** Records in DNS take their time to spread, and authorities to look at them. */
+  proofStartToCloseMs: 20 * MINUTE,
+  /** A worker that died is noticed after this. */
+  heartbeatMs: 20 * SECOND,
+  /** Where nobody is asked, it is looked now and then whether that still holds. */
+  lookEveryMs: 24 * 60 * MINUTE,
+  /** Consul, or the worker's own defect: how long between attempts. */
+  retryFirstIntervalMs: SECOND,
+  retryMaxIntervalMs: MINUTE,
+  /** Steps that throw what is none of the expected: then the whole of it is tried again later. */
+  stepAttempts: 3,
+} as const;
