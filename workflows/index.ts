@@ -1,5 +1,6 @@
 /** Registers the workflows under the names that contracts/workflows gives them. */
 
+export { certificateWorkflow as certificate } from './certificate';
 export { clusterWorkflow as cluster } from './cluster';
 export { deployWorkflow as deploy } from './deploy';
 export { microserviceWorkflow as microservice } from './microservice';

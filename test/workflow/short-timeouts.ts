@@ -1,6 +1,11 @@
 /** Time limits of contracts/timeouts, shortened where a test would have to wait for them. */
 
-import { AHEAD as REAL_AHEAD, RETRY as REAL_RETRY, TIMEOUT as REAL_TIMEOUT } from '../../contracts/timeouts';
+import {
+  AHEAD as REAL_AHEAD,
+  CERTIFICATE as REAL_CERTIFICATE,
+  RETRY as REAL_RETRY,
+  TIMEOUT as REAL_TIMEOUT,
+} from '../../contracts/timeouts';
 
 export const TIMEOUT = {
   ...REAL_TIMEOUT,
@@ -15,4 +20,11 @@ export const AHEAD = REAL_AHEAD;
 export const RETRY = {
   ...REAL_RETRY,
   local: { ...REAL_RETRY.local, maximumIntervalMs: 200 },
+} as const;
+
+export const CERTIFICATE = {
+  ...REAL_CERTIFICATE,
+  heartbeatMs: 1_000,
+  retryFirstIntervalMs: 50,
+  retryMaxIntervalMs: 200,
 } as const;

@@ -14,6 +14,7 @@ import pino from 'pino';
 import type { Changes } from '../../api/changes';
 import { createTemporalChanges } from '../../api/temporal-changes';
 import type { ClusterActivities, ControlPlaneActivities, NodeActivities } from '../../contracts/activities';
+import type { CertificateActivities } from '../../contracts/certificate-workflow';
 import { CONTROL_PLANE_QUEUE, nodeQueue } from '../../contracts/queues';
 import { ensureSearchAttributes } from '../../workers/search-attributes';
 import { createFakeCluster, waitWhile, type FakeCluster } from '../support/fake-cluster';
@@ -49,6 +50,10 @@ export interface TemporalOptions {
   readonly realTimeouts?: boolean;
   /** What workers and client call themselves; left out, it tells of the machine. */
   readonly identity?: string;
+  /** What workflows of certificates ask; they belong to no project. */
+  readonly certificates?: CertificateActivities;
+  /** How many workflows a worker remembers; 0: each task replays all of the history. */
+  readonly maxCachedWorkflows?: number;
 }
 
 const SETTINGS = {
@@ -167,8 +172,11 @@ export const startTemporal = async (options: TemporalOptions = {}): Promise<Temp
       taskQueue: CONTROL_PLANE_QUEUE,
       ...identity,
       workflowBundle: { codePath },
-      activities: { ...controlPlane, ...createQuietWatch() },
+      activities: { ...controlPlane, ...createQuietWatch(), ...options.certificates },
       workflowThreadPoolSize: 1,
+      maxHeartbeatThrottleInterval: '50ms',
+      defaultHeartbeatThrottleInterval: '50ms',
+      ...(options.maxCachedWorkflows === undefined ? {} : { maxCachedWorkflows: options.maxCachedWorkflows }),
     }),
     ...NODE_IDS.map((id) =>
       Worker.create({
