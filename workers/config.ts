@@ -13,6 +13,7 @@ import { parseArgs } from 'node:util';
 import { ContainerOsError, type Problem } from '../domain/errors';
 import { isNodeId } from '../domain/identity';
 
+import { ACME_FLAGS, parseAcmeSettings, type AcmeSettings } from './acme/acme-settings';
 import { ownPrivateAddress } from './own-address';
 
 export interface Config {
@@ -35,6 +36,8 @@ export interface Config {
   readonly httpPort: number | undefined;
   /** As `httpPort`, of HTTPS. */
   readonly httpsPort: number | undefined;
+  /** Who is asked for certificates of public hostnames. */
+  readonly acme: AcmeSettings;
   readonly hostPorts: { readonly first: number; readonly last: number };
   readonly allowHostAccess: boolean;
   readonly temporalPort: number;
@@ -119,6 +122,7 @@ const FLAGS: readonly Flag[] = [
     name: 'no-ingress',
     help: 'Leave the hostnames of microservices to other machines, or to a proxy of your own.',
   },
+  ...ACME_FLAGS,
   { name: 'host-ports', value: 'FIRST-LAST', help: 'Range from which host ports are taken (20000-29999).' },
   { name: 'node-name', value: 'NAME', help: 'Name of this node (the host name).' },
   {
@@ -362,6 +366,13 @@ export const parseConfig = (
     ingress: !isSet('no-ingress'),
     httpPort: text('http-port') === undefined ? undefined : port('http-port', 80),
     httpsPort: text('https-port') === undefined ? undefined : port('https-port', 443),
+    acme: parseAcmeSettings({
+      text,
+      isSet,
+      environment,
+      isDev: dev,
+      refuse: (problem) => problems.push(problem),
+    }),
     hostPorts: { first, last },
     allowHostAccess: isSet('allow-host-access'),
     temporalPort: port('temporal-port', 7233),

@@ -26,6 +26,7 @@ import { CLUSTER_WORKFLOW_ID, WORKFLOW } from '../contracts/workflows';
 import { ContainerOsError } from '../domain/errors';
 import type { ObservedReplica } from '../domain/model';
 
+import { createPublicCertificates } from './acme/public-certificates';
 import { consulOf } from './cluster/head-files';
 import { keepInternalCertificates } from './cluster/hostname-authority';
 import { temporalAddressOf, type Config } from './config';
@@ -90,6 +91,12 @@ export const startControlPlane = (
 
   const internalCertificates = keepInternalCertificates(config, { kv: createKvStore(consul), store, logger });
   internalCertificates.start();
+  const publicCertificates = createPublicCertificates(config, {
+    kv: createKvStore(consul),
+    store,
+    logger,
+    randomSuffix,
+  });
 
   const options = async (connection: NativeConnection): Promise<WorkerOptions> => {
     const client = new Client({ connection, namespace: config.temporalNamespace });
@@ -109,12 +116,13 @@ export const startControlPlane = (
       randomSuffix,
       warn: (message, error) => logger.warn({ err: error }, message),
     });
+    publicCertificates.follow(client);
     return {
       connection,
       namespace: config.temporalNamespace,
       taskQueue: CONTROL_PLANE_QUEUE,
       workflowBundle: { codePath: WORKFLOW_BUNDLE },
-      activities: { ...controlPlane, ...cluster },
+      activities: { ...controlPlane, ...cluster, ...publicCertificates.activities },
       // Entities sleep nearly always; those that do not fit are replayed when they wake.
       maxCachedWorkflows: 250,
       // A worker that was killed leaves its workflows bound to its own queue for this long; the default is 10 s.
@@ -139,6 +147,7 @@ export const startControlPlane = (
 
   return {
     stop: async () => {
+      await publicCertificates.stop();
       await worker.stop();
       internalCertificates.stop();
       stopped.abort();
