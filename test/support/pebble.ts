@@ -2,7 +2,8 @@
  * A real ACME server (Pebble) with a DNS of its own (pebble-challtestsrv), and a gate before it where answers can be
  * replaced: what Pebble cannot do (limits, renewal information) is answered there.
  *
- * Invariants: everything is on 127.0.0.1; every hostname leads to 127.0.0.1 unless a test says otherwise; certificates
+ * Invariants: everything is on one address, 127.0.0.1 if a test says no other; every hostname leads there unless a test
+ * says otherwise; certificates
  * of servers are from an authority that only `caPem` trusts.
  */
 
@@ -21,7 +22,7 @@ import { createTestAuthority } from './certificates';
 import { findProgram } from './programs';
 import { eventually } from './wait';
 
-const HOST = '127.0.0.1';
+const LOOPBACK = '127.0.0.1';
 
 export interface GateRequest {
   readonly method: string;
@@ -42,12 +43,18 @@ export interface PebbleOptions {
   /** Of a hundred nonces, so many are refused. */
   readonly badNoncePercent?: number;
   readonly validitySeconds?: number;
+  /** Where it listens. */
+  readonly host?: string;
+  /** Where HTTP challenges are looked for; left out: at a free port. */
+  readonly httpPort?: number;
 }
 
 export interface Pebble {
   readonly directory: string;
   /** Root of the certificates of the server itself. */
   readonly caPem: string;
+  /** The root of the certificates that it issues. */
+  rootPem(): Promise<string>;
   /** Where HTTP challenges are looked for, whatever the hostname. */
   readonly httpPort: number;
   /** Address and port of its DNS. */
@@ -67,8 +74,8 @@ export interface Pebble {
   close(): Promise<void>;
 }
 
-const freePort = async (): Promise<number> => {
-  const server = createTcpServer().listen(0, HOST);
+const freePort = async (host: string): Promise<number> => {
+  const server = createTcpServer().listen(0, host);
   await once(server, 'listening');
   const { port } = server.address() as AddressInfo;
   server.close();
@@ -95,16 +102,18 @@ const ended = async (child: ChildProcess | undefined) => {
 };
 
 export const startPebble = async (options: PebbleOptions = {}): Promise<Pebble> => {
+  const { host = LOOPBACK } = options;
   const folder = mkdtempSync(join(tmpdir(), 'containeros-pebble-'));
   const authority = createTestAuthority('pebble');
   const own = authority.issue({
-    commonName: HOST,
+    commonName: host,
     organisation: 'pebble',
-    alternativeNames: [`IP:${HOST}`, 'DNS:localhost'],
+    alternativeNames: [`IP:${host}`, 'DNS:localhost'],
   });
-  const [listenPort, managementPort, httpPort, tlsPort, dnsPort, dnsManagementPort] = await Promise.all(
-    Array.from({ length: 6 }, freePort),
+  const [listenPort, managementPort, freeHttpPort, tlsPort, dnsPort, dnsManagementPort] = await Promise.all(
+    Array.from({ length: 6 }, () => freePort(host)),
   );
+  const httpPort = options.httpPort ?? freeHttpPort ?? 0;
   const path = (name: string) => join(folder, name);
   writeFileSync(path('cert.pem'), own.certificatePem);
   writeFileSync(path('key.pem'), own.keyPem);
@@ -112,8 +121,8 @@ export const startPebble = async (options: PebbleOptions = {}): Promise<Pebble> 
     path('config.json'),
     JSON.stringify({
       pebble: {
-        listenAddress: `${HOST}:${listenPort}`,
-        managementListenAddress: `${HOST}:${managementPort}`,
+        listenAddress: `${host}:${listenPort}`,
+        managementListenAddress: `${host}:${managementPort}`,
         certificate: path('cert.pem'),
         privateKey: path('key.pem'),
         httpPort,
@@ -129,14 +138,14 @@ export const startPebble = async (options: PebbleOptions = {}): Promise<Pebble> 
   const dns = spawn(
     findProgram('pebble-challtestsrv'),
     [
-      ...['-management', `${HOST}:${dnsManagementPort}`, '-dns01', `${HOST}:${dnsPort}`],
-      ...['-http01', '', '-https01', '', '-tlsalpn01', '', '-defaultIPv4', HOST, '-defaultIPv6', ''],
+      ...['-management', `${host}:${dnsManagementPort}`, '-dns01', `${host}:${dnsPort}`],
+      ...['-http01', '', '-https01', '', '-tlsalpn01', '', '-defaultIPv4', host, '-defaultIPv6', ''],
     ],
     { stdio: 'ignore' },
   );
 
   const startServer = () =>
-    spawn(findProgram('pebble'), ['-config', path('config.json'), '-dnsserver', `${HOST}:${dnsPort}`], {
+    spawn(findProgram('pebble'), ['-config', path('config.json'), '-dnsserver', `${host}:${dnsPort}`], {
       stdio: 'ignore',
       env: {
         PATH: process.env['PATH'] ?? '',
@@ -153,6 +162,8 @@ export const startPebble = async (options: PebbleOptions = {}): Promise<Pebble> 
 
   const forward = (
     asked: {
+      /** Left out: that of the ACME server. */
+      readonly port?: number;
       readonly method: string;
       readonly path: string;
       readonly host: string;
@@ -167,8 +178,8 @@ export const startPebble = async (options: PebbleOptions = {}): Promise<Pebble> 
     new Promise((resolve, reject) => {
       const sent = request(
         {
-          host: HOST,
-          port: listenPort,
+          host,
+          port: asked.port ?? listenPort,
           method: asked.method,
           path: asked.path,
           headers: { host: asked.host, ...(asked.type === undefined ? {} : { 'content-type': asked.type }) },
@@ -206,12 +217,12 @@ export const startPebble = async (options: PebbleOptions = {}): Promise<Pebble> 
         answer.end(JSON.stringify({ suggestedWindow: window }));
         return;
       }
-      const { host = '' } = asked.headers;
+      const { host: named = '' } = asked.headers;
       const type = asked.headers['content-type'];
-      const { status, headers, text } = await forward({ method, path: where, host, type }, body);
+      const { status, headers, text } = await forward({ method, path: where, host: named, type }, body);
       const isDirectory = window !== undefined && where === '/dir';
       const shown = isDirectory
-        ? JSON.stringify({ ...(JSON.parse(text) as object), renewalInfo: `https://${host}/renewal` })
+        ? JSON.stringify({ ...(JSON.parse(text) as object), renewalInfo: `https://${named}/renewal` })
         : text;
       const { 'content-length': _length, 'transfer-encoding': _encoding, ...kept } = headers;
       answer.writeHead(status, kept);
@@ -219,13 +230,13 @@ export const startPebble = async (options: PebbleOptions = {}): Promise<Pebble> 
     };
     handle().catch(() => answer.destroy());
   });
-  gate.listen(0, HOST);
+  gate.listen(0, host);
   await once(gate, 'listening');
   const { port } = gate.address() as AddressInfo;
-  const directory = `https://${HOST}:${port}/dir`;
+  const directory = `https://${host}:${port}/dir`;
 
   const command = async (name: string, body: object) => {
-    const answer = await fetch(`http://${HOST}:${dnsManagementPort}/${name}`, {
+    const answer = await fetch(`http://${host}:${dnsManagementPort}/${name}`, {
       method: 'POST',
       body: JSON.stringify(body),
     });
@@ -234,17 +245,21 @@ export const startPebble = async (options: PebbleOptions = {}): Promise<Pebble> 
 
   const isUp = () =>
     eventually(async () => {
-      const { status } = await forward({ method: 'GET', path: '/dir', host: HOST, type: undefined }, '');
+      const { status } = await forward({ method: 'GET', path: '/dir', host, type: undefined }, '');
       expect(status).toBe(200);
     });
   await isUp();
-  await eventually(() => command('set-default-ipv4', { ip: HOST }));
+  await eventually(() => command('set-default-ipv4', { ip: host }));
 
   return {
     directory,
     caPem: authority.certificatePem,
-    httpPort: httpPort ?? 0,
-    resolver: `${HOST}:${dnsPort}`,
+    httpPort,
+    rootPem: async () => {
+      const at = { port: managementPort ?? 0, method: 'GET', path: '/roots/0', host, type: undefined };
+      return (await forward(at, '')).text;
+    },
+    resolver: `${host}:${dnsPort}`,
     takeRequests: () => {
       const taken = requests;
       requests = [];
@@ -296,7 +311,7 @@ export const startChallengeServer = async (
     answer.writeHead(found === undefined ? 404 : 200, { 'content-type': 'text/plain' });
     answer.end(found ?? 'no such challenge');
   });
-  server.listen(port, HOST);
+  server.listen(port, LOOPBACK);
   await once(server, 'listening');
   return {
     asked,

@@ -1,0 +1,128 @@
+// A public hostname on a cluster of two real nodes, with a real ACME server (Pebble) for the internet: it gets a
+// certificate by itself, whichever node the authority asks, and every node shows it.
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { request as httpsRequest } from 'node:https';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { text as readText } from 'node:stream/consumers';
+
+import { startCluster, type Cluster } from '../support/cluster/cluster';
+import { startPebble, type Pebble } from '../support/pebble';
+import { apply, removeMicroservice, webSpec } from '../support/product';
+import { eventually } from '../support/wait';
+import { useWorld } from '../support/world';
+
+const TIMEOUT_MS = 240_000;
+const PATIENCE = { timeoutMs: 90_000, intervalMs: 250 };
+const HOSTNAME = 'shop.example.org';
+
+let folder: string;
+let pebble: Pebble;
+let cluster: Cluster;
+
+beforeAll(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'containeros-acme-'));
+  const world = await useWorld();
+  pebble = await startPebble({ host: world.ownerAddress, httpPort: 80 });
+  const caFile = join(folder, 'ca.pem');
+  writeFileSync(caFile, pebble.caPem);
+  cluster = await startCluster({
+    nodes: 2,
+    headFlags: ['--acme-directory', pebble.directory, '--acme-ca-file', caFile],
+    env: { CONTAINEROS_ACME_RESOLVER: pebble.resolver },
+  });
+}, 300_000);
+
+afterAll(async () => {
+  await cluster?.dispose();
+  await pebble?.close();
+  rmSync(folder, { recursive: true, force: true });
+}, 120_000);
+
+/** As a client does that trusts the authority's root alone, and checks the name. */
+const askStrictly = (name: string, ca: string): Promise<{ readonly text: string; readonly serial: string }> =>
+  new Promise((resolve, reject) => {
+    const request = httpsRequest(
+      {
+        host: cluster.node(name).address,
+        port: 443,
+        ca,
+        servername: HOSTNAME,
+        headers: { host: HOSTNAME },
+        agent: false,
+      },
+      (response) => {
+        const { serialNumber: serial } = (
+          response.socket as unknown as { getPeerCertificate(): { readonly serialNumber: string } }
+        ).getPeerCertificate();
+        readText(response).then((text) => resolve({ text, serial }), reject);
+      },
+    );
+    request.on('error', reject);
+    request.end();
+  });
+
+const statusOf = async (): Promise<Readonly<Record<string, unknown>>> => {
+  const { text } = await cluster.instance.askConsul(`/v1/kv/containeros/certificate-status/${HOSTNAME}?raw`);
+  return JSON.parse(text) as Readonly<Record<string, unknown>>;
+};
+
+test(
+  'a hostname that leads nowhere says so; when it leads to a node it is certified, and every node shows it',
+  async () => {
+    const { instance } = cluster;
+    const spec = webSpec('shop', await cluster.web(), {
+      scale: 1,
+      container: { ports: [], httpPorts: { '80': HOSTNAME } },
+    });
+    // Where nobody listens.
+    await pebble.dns('add-a', {
+      host: `${HOSTNAME}.`,
+      addresses: [cluster.head.address.replace(/\d+$/, '250')],
+    });
+    await apply(instance, spec);
+    await eventually(
+      async () => expect(await statusOf()).toMatchObject({ state: 'failed', failures: 1 }),
+      PATIENCE,
+    );
+    expect((await statusOf())['message']).toMatch(
+      /^shop\.example\.org does not lead to this cluster on port 80/,
+    );
+
+    await pebble.dns('clear-a', { host: `${HOSTNAME}.` });
+    await pebble.dns('add-a', { host: `${HOSTNAME}.`, addresses: [cluster.node('node-2').address] });
+    const root = await pebble.rootPem();
+    const serials = await eventually(
+      async () => {
+        const seen = await Promise.all(['node-1', 'node-2'].map((name) => askStrictly(name, root)));
+        for (const { text } of seen) expect(text).toContain('web v1');
+        return seen.map(({ serial }) => serial);
+      },
+      { ...PATIENCE, timeoutMs: 150_000, describe: 'both nodes answer over HTTPS' },
+    );
+    expect(new Set(serials).size).toBe(1);
+    expect(await statusOf()).toMatchObject({ state: 'issued', failures: 0 });
+    const { body } = await instance.api('GET', `/v1/certificates/${HOSTNAME}`);
+    expect(body).toMatchObject({ source: 'acme', directory: pebble.directory, state: 'valid' });
+    const events = await instance.api('GET', '/v1/events');
+    for (const type of ['certificate.failed', 'certificate.issued']) expect(events.text).toContain(type);
+    const keys = await instance.askConsul('/v1/kv/containeros/?recurse=true&keys');
+    expect(keys.text).not.toContain('http-challenges/');
+    expect(keys.text).not.toContain('acme-orders/');
+  },
+  TIMEOUT_MS,
+);
+
+test(
+  'when its microservice is gone, nothing is asked for it any more',
+  async () => {
+    await removeMicroservice(cluster.instance, 'shop');
+    await eventually(async () => {
+      const { status } = await cluster.instance.askConsul(
+        `/v1/kv/containeros/certificate-status/${HOSTNAME}?raw`,
+      );
+      expect(status).toBe(404);
+    }, PATIENCE);
+  },
+  TIMEOUT_MS,
+);
