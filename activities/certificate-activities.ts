@@ -164,6 +164,8 @@ export const createCertificateActivities = (
       if (authorities.length === 0) {
         return { kind: 'off', reason: 'No authority is asked for certificates here (--no-acme, --dev).' };
       }
+      const held = await whatIsHeld(hostname);
+      if ('kind' in held) return held;
       const challenge = await deps.challengeFor(hostname);
       if (challenge === undefined) {
         return {
@@ -172,15 +174,8 @@ export const createCertificateActivities = (
             'A wildcard is proved by a record in DNS: give --dns-provider the provider that answers for the domain, or upload a certificate.',
         };
       }
-      const held = await whatIsHeld(hostname);
-      return 'kind' in held
-        ? held
-        : {
-            kind: 'due',
-            reason: held.reason,
-            challenge,
-            directories: authorities.map(({ directory }) => directory),
-          };
+      const directories = authorities.map(({ directory }) => directory);
+      return { kind: 'due', reason: held.reason, challenge, directories };
     },
 
     ...createCertificateOrders(deps),

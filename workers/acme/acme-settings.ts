@@ -6,6 +6,7 @@
 
 import { readFileSync } from 'node:fs';
 
+import { DNS_PROVIDERS, type DnsCredentials } from '../../adapters/dns/open-provider';
 import type { Problem } from '../../domain/errors';
 
 export const LETS_ENCRYPT = 'https://acme-v02.api.letsencrypt.org/directory';
@@ -24,7 +25,7 @@ export interface AcmeSettings {
   readonly email?: string;
   /** Roots of authorities' own servers, in PEM. */
   readonly caPem?: string;
-  readonly dns?: { readonly provider: string; readonly credentials: Readonly<Record<string, string>> };
+  readonly dns?: { readonly provider: string; readonly credentials: DnsCredentials };
   /** Address and port of the DNS server that is asked where hostnames lead; left out: those of the machine. */
   readonly resolver?: string;
 }
@@ -52,6 +53,18 @@ export const ACME_FLAGS = [
     help: 'Has the root, in PEM, of the servers of an authority of your own.',
   },
   {
+    name: 'dns-provider',
+    value: 'NAME',
+    help: `Who answers for the domains of hostnames, which are then proved by records there, also where port 80 cannot be reached: ${Object.keys(DNS_PROVIDERS).join(', ')}.`,
+  },
+  {
+    name: 'dns-credentials-file',
+    value: 'FILE',
+    help: `Has what the provider wants, as NAME=VALUE lines: ${Object.values(DNS_PROVIDERS)
+      .flatMap(({ credentials }) => credentials)
+      .join(', ')}. Variables of these names may hold it, too.`,
+  },
+  {
     name: 'no-acme',
     help: 'Ask no authority: hostnames get no certificates but those that are uploaded. --dev asks none either.',
   },
@@ -76,6 +89,52 @@ export const readFileOf = (file: string, refuse: (message: string) => void): str
     refuse(`cannot be read: ${(error as Error).message}`);
     return undefined;
   }
+};
+
+/** NAME=VALUE lines; empty ones, and those that begin with #, say nothing. */
+const parseCredentials = (text: string, refuse: (message: string) => void): DnsCredentials => {
+  const found: Record<string, string> = {};
+  for (const [index, line] of text.split('\n').entries()) {
+    if (/^\s*(?:#|$)/.test(line)) continue;
+    const [, name, value] = /^\s*([A-Z][A-Z0-9_]*)\s*=\s*(.+?)\s*$/.exec(line) ?? [];
+    // The line itself may be a secret.
+    if (name === undefined || value === undefined) refuse(`must have NAME=VALUE in line ${index + 1}`);
+    else found[name] = value.replace(/^(["'])(.*)\1$/, '$2');
+  }
+  return found;
+};
+
+const parseDns = ({
+  text,
+  environment,
+  refuse,
+}: Pick<Sources, 'text' | 'environment' | 'refuse'>): AcmeSettings['dns'] => {
+  const provider = text('dns-provider');
+  const file = text('dns-credentials-file');
+  const refuseFile = (message: string) => refuse({ path: '--dns-credentials-file', message });
+  if (provider === undefined) {
+    if (file !== undefined) refuseFile('is of use with --dns-provider only');
+    return undefined;
+  }
+  const offered = Object.hasOwn(DNS_PROVIDERS, provider) ? DNS_PROVIDERS[provider] : undefined;
+  if (offered === undefined) {
+    const names = Object.keys(DNS_PROVIDERS).join(', ');
+    refuse({ path: '--dns-provider', message: `must be one of ${names}, not ${provider}` });
+    return undefined;
+  }
+  const content = file === undefined ? undefined : readFileOf(file, refuseFile);
+  const given = content === undefined ? environment : parseCredentials(content, refuseFile);
+  const credentials: Record<string, string> = {};
+  for (const name of offered.credentials) {
+    const value = given[name];
+    if (value !== undefined && value !== '') credentials[name] = value;
+    else
+      refuse({
+        path: '--dns-provider',
+        message: `${provider} wants ${name}: put it into --dns-credentials-file, or into a variable of that name`,
+      });
+  }
+  return { provider, credentials };
 };
 
 export const parseAcmeSettings = ({ text, isSet, environment, isDev, refuse }: Sources): AcmeSettings => {
@@ -119,6 +178,7 @@ export const parseAcmeSettings = ({ text, isSet, environment, isDev, refuse }: S
     const eab = bindingOf(variable);
     return { directory, ...(eab === undefined ? {} : { eab }) };
   };
+  const dns = parseDns({ text, environment, refuse });
   const resolver = environment[RESOLVER];
   return {
     authorities: isOff
@@ -126,6 +186,7 @@ export const parseAcmeSettings = ({ text, isSet, environment, isDev, refuse }: S
       : [withBinding(first, EAB), ...(second === undefined ? [] : [withBinding(second, FALLBACK_EAB)])],
     ...(email === undefined ? {} : { email }),
     ...(caPem === undefined ? {} : { caPem }),
+    ...(dns === undefined ? {} : { dns }),
     ...(resolver === undefined || resolver === '' ? {} : { resolver }),
   };
 };

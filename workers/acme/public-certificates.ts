@@ -13,10 +13,13 @@ import { createSelfCheck } from '../../adapters/acme/self-check';
 import { createAcmeAuthority } from '../../adapters/acme/acme-authority';
 import { createCertificateStore } from '../../adapters/certificates/certificate-store';
 import { createSealer } from '../../adapters/certificates/seal';
+import { openDnsProvider } from '../../adapters/dns/open-provider';
 import { createTxtCheck } from '../../adapters/dns/txt-check';
+import { challengeRecordOf, type ChallengeType, type DnsProvider } from '../../contracts/acme';
 import type { CertificateActivities } from '../../contracts/certificate-workflow';
 import type { KeyValueStore } from '../../contracts/key-value-store';
 import type { KvStore } from '../../contracts/kv-store';
+import { IssueError } from '../../domain/certificates/acme-problem';
 import { authorityFor } from '../../domain/ingress/authority-for';
 
 import { clusterKeyOf } from '../cluster/head-files';
@@ -39,6 +42,24 @@ export interface PublicCertificates {
   stop(): Promise<void>;
 }
 
+/**
+ * A wildcard can be proved by DNS only; another hostname is wherever its zone is at hand, as that works behind any
+ * firewall, and else by HTTP.
+ */
+export const challengeBy =
+  (dns: DnsProvider | undefined) =>
+  async (hostname: string): Promise<ChallengeType | undefined> => {
+    const isWildcard = hostname.startsWith('*.');
+    if (dns === undefined) return isWildcard ? undefined : 'http-01';
+    if (isWildcard) return 'dns-01';
+    try {
+      return (await dns.handles(challengeRecordOf(hostname))) ? 'dns-01' : 'http-01';
+    } catch (error) {
+      if (error instanceof IssueError) return 'http-01';
+      throw error;
+    }
+  };
+
 export const createPublicCertificates = (
   config: Config,
   { kv, store, logger, randomSuffix }: PublicCertificatesDeps,
@@ -49,6 +70,7 @@ export const createPublicCertificates = (
     logger.warn(error === undefined ? {} : { err: error }, message);
   const accounts = createAccountStore({ store, sealer, warn, nowMs: Date.now });
   const resolver = acme.resolver === undefined ? {} : { resolver: acme.resolver };
+  const dns = acme.dns === undefined ? undefined : openDnsProvider(acme.dns.provider, acme.dns.credentials);
   const isPublic = (hostname: string) => authorityFor(hostname, config.dev) === 'public';
 
   const activities = createCertificateActivities({
@@ -68,8 +90,8 @@ export const createPublicCertificates = (
     limiter: createOrderLimiter({ store, nowMs: Date.now }),
     sealer,
     generateKeyPem,
-    challengeFor: async (hostname) => (hostname.startsWith('*.') ? undefined : 'http-01'),
-    dns: undefined,
+    challengeFor: challengeBy(dns),
+    dns,
     selfCheck: createSelfCheck(resolver),
     txtCheck: createTxtCheck(resolver),
     isPublic,

@@ -77,3 +77,29 @@ test('what is no root, and no binding, is refused', () => {
   );
   expect(() => problemsOf([], { CONTAINEROS_ACME_EAB: 'hunter2' })).not.toThrow('hunter2');
 });
+
+test('a DNS provider gets its credentials from a file, or from variables of their names', () => {
+  const credentials = file('dns', '# mine\n\nCLOUDFLARE_API_TOKEN = "token"\n');
+  expect(parse(['--dns-provider', 'cloudflare', '--dns-credentials-file', credentials]).dns).toEqual({
+    provider: 'cloudflare',
+    credentials: { CLOUDFLARE_API_TOKEN: 'token' },
+  });
+  expect(parse(['--dns-provider', 'hetzner'], { HCLOUD_TOKEN: 'token' }).dns).toEqual({
+    provider: 'hetzner',
+    credentials: { HCLOUD_TOKEN: 'token' },
+  });
+});
+
+test('what is wrong with a DNS provider is said without its secrets', () => {
+  expect(problemsOf(['--dns-provider', 'toString'])).toContain(
+    '--dns-provider must be one of cloudflare, digitalocean, hetzner, not toString',
+  );
+  expect(problemsOf(['--dns-provider', 'hetzner'])).toContain('hetzner wants HCLOUD_TOKEN');
+  expect(problemsOf(['--dns-credentials-file', '/nonexistent'])).toContain(
+    'is of use with --dns-provider only',
+  );
+  const spoiled = file('spoiled', 'hunter2\n');
+  const problems = problemsOf(['--dns-provider', 'hetzner', '--dns-credentials-file', spoiled]);
+  expect(problems).toContain('--dns-credentials-file must have NAME=VALUE in line 1');
+  expect(problems).not.toContain('hunter2');
+});
