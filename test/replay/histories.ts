@@ -108,11 +108,12 @@ const historiesOf = async (
 };
 
 const record = async (folder: string, name: string, scenario: Scenario): Promise<void> => {
-  const { suggestContinueAsNewAfter } = scenario;
+  const { suggestContinueAsNewAfter, certificates } = scenario;
   const temporal = await startTemporal({
     realTimeouts: true,
     identity: IDENTITY,
     ...(suggestContinueAsNewAfter === undefined ? {} : { suggestContinueAsNewAfter }),
+    ...(certificates === undefined ? {} : { certificates }),
   });
   try {
     const project = temporal.openProject();

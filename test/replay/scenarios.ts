@@ -3,19 +3,66 @@
 import { fakeDigest } from '../support/fake-cluster';
 import type { RawMicroserviceSpec } from '../../domain/spec/schema';
 import { eventually, eventuallyValue } from '../support/wait';
+import { createCertificates, want } from '../workflow/certificate-subject';
 import { GOOD_IMAGE, specOf, type Subject } from '../workflow/subject';
 import type { Project } from '../workflow/temporal';
 
+import {
+  CERTIFICATE_SIGNAL,
+  certificateWorkflowId,
+  type CertificateActivities,
+} from '../../contracts/certificate-workflow';
 import { CONTROL_PLANE_QUEUE } from '../../contracts/queues';
 import { CLUSTER_WORKFLOW_ID, SIGNAL, WORKFLOW, microserviceWorkflowId } from '../../contracts/workflows';
 
 export interface Scenario {
   readonly run: (subject: Subject, project: Project) => Promise<void>;
+  /** What workflows of certificates ask. */
+  readonly certificates?: CertificateActivities;
   /** The execution that it is about; the subject's entity when left out. */
   readonly rootId?: string;
   /** Events after which the server suggests to continue as new. */
   readonly suggestContinueAsNewAfter?: number;
 }
+
+const certificates = createCertificates();
+
+/** Lives through what a hostname's certificate can live through, and is gone. */
+const certificateLife = (hostname: string): Scenario => {
+  const host = certificates.host(hostname);
+  return {
+    certificates: certificates.activities,
+    rootId: certificateWorkflowId(hostname),
+    run: async (_subject, { client }) => {
+      const handle = client.workflow.getHandle(certificateWorkflowId(hostname));
+      const journaled = (line: string) => eventually(() => expect(host.journal.join('\n')).toContain(line));
+      let orders = 0;
+      host.on.orderCertificate = async ({ directory }) => {
+        orders += 1;
+        if (orders === 1) return { kind: 'failed', failure: { kind: 'authority', message: 'away' } };
+        if (orders === 2) {
+          return { kind: 'limited', failure: { kind: 'rate_limited', message: 'its turn' } };
+        }
+        return { kind: 'ordered', url: `${directory}/order` };
+      };
+      host.on.proveHostname = async () => {
+        delete host.on.proveHostname;
+        return { kind: 'failed', failure: { kind: 'pointing', message: 'elsewhere' }, isCounted: true };
+      };
+      await want(client, hostname);
+      await journaled('tellCertificateState issued');
+      await handle.signal(CERTIFICATE_SIGNAL.retryNow);
+      host.isHeld = false;
+      await handle.signal(CERTIFICATE_SIGNAL.retryNow);
+      await eventually(() =>
+        expect(host.journal.filter((line) => line.startsWith('tellCertificateIssued'))).toHaveLength(2),
+      );
+      host.isWanted = false;
+      await handle.signal(CERTIFICATE_SIGNAL.hostnameGone);
+      await handle.result();
+    },
+  };
+};
 
 const BAD = { kind: 'unhealthy', reason: 'app ended with status 3', logTail: ['boom'] } as const;
 
@@ -30,6 +77,11 @@ const holdingStarts = async (project: Project, begin: () => Promise<unknown>) =>
 };
 
 export const SCENARIOS: Readonly<Record<string, Scenario>> = {
+  certificate: certificateLife('shop.example.org'),
+  'certificate-continued-as-new': {
+    ...certificateLife('long.example.org'),
+    suggestContinueAsNewAfter: 25,
+  },
   life: {
     run: async (subject) => {
       const change = { idempotencyKey: 'k1', requestHash: 'h1' };
