@@ -5,6 +5,7 @@ import type { DnsProvider } from '../../contracts/acme';
 import { createCloudflareDns } from './cloudflare';
 import { createDigitalOceanDns } from './digitalocean';
 import { createHetznerDns } from './hetzner';
+import { createRoute53Dns } from './route53';
 
 export type DnsCredentials = Readonly<Record<string, string>>;
 
@@ -27,6 +28,14 @@ export const DNS_PROVIDERS: Readonly<Record<string, Offered>> = {
   cloudflare: byToken('CLOUDFLARE_API_TOKEN', createCloudflareDns),
   digitalocean: byToken('DIGITALOCEAN_TOKEN', createDigitalOceanDns),
   hetzner: byToken('HCLOUD_TOKEN', createHetznerDns),
+  route53: {
+    credentials: ['AWS_ACCESS_KEY_ID', 'AWS_SECRET_ACCESS_KEY'],
+    open: (credentials) =>
+      createRoute53Dns({
+        accessKeyId: credentials['AWS_ACCESS_KEY_ID'] ?? '',
+        secretAccessKey: credentials['AWS_SECRET_ACCESS_KEY'] ?? '',
+      }),
+  },
 };
 
 /** @throws {RangeError} when there is no such provider */

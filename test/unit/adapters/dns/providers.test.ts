@@ -7,6 +7,8 @@ import type { AddressInfo } from 'node:net';
 import { createCloudflareDns } from '../../../../adapters/dns/cloudflare';
 import { createDigitalOceanDns } from '../../../../adapters/dns/digitalocean';
 import { createHetznerDns } from '../../../../adapters/dns/hetzner';
+import { createRoute53Dns } from '../../../../adapters/dns/route53';
+import type { DnsApiOptions } from '../../../../adapters/dns/dns-api';
 import type { DnsProvider } from '../../../../contracts/acme';
 import { IssueError } from '../../../../domain/certificates/acme-problem';
 
@@ -16,9 +18,11 @@ const ZONE = 'example.org';
 interface Answer {
   readonly status: number;
   readonly body?: unknown;
+  readonly xml?: string;
 }
 
 interface Asked {
+  readonly text: string;
   readonly method: string;
   readonly path: string;
   readonly query: URLSearchParams;
@@ -118,10 +122,51 @@ const hetzner: Fake = ({ method, path, json }, records) => {
   return undefined;
 };
 
+/** Sets of records in XML; texts are escaped in other ways than they were sent. */
+const route53: Fake = ({ method, path, query, text }, records) => {
+  if (method === 'GET' && path === '/2013-04-01/hostedzonesbyname') {
+    const zone = (id: string, isPrivate: boolean) =>
+      `<HostedZone><Id>/hostedzone/${id}</Id><Name>${ZONE}.</Name><Config><PrivateZone>${isPrivate}</PrivateZone></Config></HostedZone>`;
+    // It begins at the name that is asked for, and goes on with others.
+    const found =
+      query.get('dnsname') === ZONE
+        ? zone('Z0', true) + zone('Z1', false)
+        : zone('Z1', false).replace(ZONE, `z.${ZONE}`);
+    return { status: 200, xml: `<R><HostedZones>${found}</HostedZones></R>` };
+  }
+  if (method === 'GET' && path === '/2013-04-01/hostedzone/Z1/rrset') {
+    expect(query.get('type')).toBe('TXT');
+    const name = query.get('name') ?? '';
+    const own = records.filter((one) => one.name === name);
+    const values = own.map(
+      ({ value }) => `<ResourceRecord><Value>&quot;${value}&quot;</Value></ResourceRecord>`,
+    );
+    const set = `<ResourceRecordSet><Name>${own.length === 0 ? `z.${ZONE}` : name}.</Name><Type>TXT</Type><TTL>60</TTL><ResourceRecords>${values.join('\n')}</ResourceRecords></ResourceRecordSet>`;
+    return { status: 200, xml: `<R><ResourceRecordSets>${set}</ResourceRecordSets></R>` };
+  }
+  if (method !== 'POST' || path !== '/2013-04-01/hostedzone/Z1/rrset/') return undefined;
+  const [, action, name = '', type, ttl, set = ''] =
+    /<Action>(.*?)<\/Action><ResourceRecordSet><Name>(.*?)\.<\/Name><Type>(.*?)<\/Type><TTL>(.*?)<\/TTL>(.*)<\/ResourceRecordSet>/s.exec(
+      text,
+    ) ?? [];
+  expect({ type, ttl }).toEqual({ type: 'TXT', ttl: '60' });
+  const values = [...set.matchAll(/<Value>"(.*?)"<\/Value>/g)].map(([, value = '']) => value);
+  const before = records.filter((one) => one.name === name).map(({ value }) => value);
+  // What is deleted has to be named as it is.
+  if (action === 'DELETE') expect(values).toEqual(before);
+  drop(records, (one) => one.name === name);
+  if (action === 'UPSERT') for (const value of values) put(records, name, value);
+  return { status: 200, xml: '<R/>' };
+};
+
+const createRoute53 = ({ apiToken }: { readonly apiToken: string }, options: DnsApiOptions) =>
+  createRoute53Dns({ accessKeyId: apiToken, secretAccessKey: `of ${apiToken}` }, options);
+
 describe.each([
   ['Cloudflare', cloudflare, createCloudflareDns],
   ['DigitalOcean', digitalocean, createDigitalOceanDns],
   ['Hetzner', hetzner, createHetznerDns],
+  ['Route 53', route53, createRoute53],
 ])('%s', (name, fake, create) => {
   const records: Records = [];
   const strange: string[] = [];
@@ -136,11 +181,15 @@ describe.each([
       request.on('data', (part: Buffer) => (text += part.toString()));
       request.on('end', () => {
         const url = new URL(request.url ?? '/', 'http://fake');
-        const give = ({ status, body }: Answer) => {
+        const give = ({ status, body, xml }: Answer) => {
           response.writeHead(status);
-          response.end(body === undefined ? '' : JSON.stringify(body));
+          response.end(xml ?? (body === undefined ? '' : JSON.stringify(body)));
         };
-        if (request.headers.authorization !== `Bearer ${TOKEN}`) {
+        const { authorization = '' } = request.headers;
+        const isKnown = [`Bearer ${TOKEN}`, `AWS4-HMAC-SHA256 Credential=${TOKEN}/`].some((known) =>
+          authorization.startsWith(known),
+        );
+        if (!isKnown) {
           give({ status: 401, body: { error: 'invalid token' } });
           return;
         }
@@ -152,7 +201,8 @@ describe.each([
           method: request.method ?? '',
           path: decodeURIComponent(url.pathname),
           query: url.searchParams,
-          json: text === '' ? undefined : (JSON.parse(text) as unknown),
+          text,
+          json: /^[{[]/.test(text) ? (JSON.parse(text) as unknown) : undefined,
         };
         try {
           const answer = fake(asked, records);

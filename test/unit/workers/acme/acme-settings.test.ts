@@ -92,7 +92,7 @@ test('a DNS provider gets its credentials from a file, or from variables of thei
 
 test('what is wrong with a DNS provider is said without its secrets', () => {
   expect(problemsOf(['--dns-provider', 'toString'])).toContain(
-    '--dns-provider must be one of cloudflare, digitalocean, hetzner, not toString',
+    '--dns-provider must be one of cloudflare, digitalocean, hetzner, route53, not toString',
   );
   expect(problemsOf(['--dns-provider', 'hetzner'])).toContain('hetzner wants HCLOUD_TOKEN');
   expect(problemsOf(['--dns-credentials-file', '/nonexistent'])).toContain(
