@@ -15,6 +15,7 @@ import { MAX_WAIT_MS, parseDurationMs } from '../openapi/parameters';
 import type { RouteDeps } from './api-deps';
 import { sendJson, type Exchange } from './exchange';
 import { ProblemError } from './problem';
+import { withoutPasswords } from './seal-passwords';
 import { operationPath, operationView } from './views';
 
 /** How long an answer waits for the read model; the change is made by then, whatever the read model knows. */
@@ -65,11 +66,12 @@ export const idempotencyKeyOf = (exchange: Exchange): string | undefined => {
 
 /** Sorted keys, so that two spellings of one JSON document are the same request. */
 const canonical = (value: unknown): string =>
-  JSON.stringify(value, (_key, one: unknown) =>
-    typeof one === 'object' && one !== null && !Array.isArray(one)
+  JSON.stringify(value, (key, written: unknown) => {
+    const one = withoutPasswords(key, written);
+    return typeof one === 'object' && one !== null && !Array.isArray(one)
       ? Object.fromEntries(Object.entries(one).sort(([a], [b]) => (a < b ? -1 : 1)))
-      : one,
-  ) ?? '';
+      : one;
+  }) ?? '';
 
 /**
  * @param body what the client sent, for telling a repeated request from another one

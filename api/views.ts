@@ -4,6 +4,7 @@
  * Invariants: every view has the shape of its schema in openapi/schemas.ts; times go out as ISO 8601.
  */
 
+import { claimsOfPort, splitClaim } from '../domain/ingress/route-options';
 import type { Microservice, MicroserviceKey, Operation, Release } from '../domain/model';
 import { FINAL_OPERATION_STATES, isOfRelease } from '../domain/model';
 import type { NodeVerdict } from '../domain/placement/explain';
@@ -163,9 +164,7 @@ export const microserviceView = (
   { webUi, httpPort }: { readonly webUi: WebUiLink; readonly httpPort?: number | undefined },
 ): MicroserviceView => {
   const self = microservicePath(microservice);
-  const hostnames = microservice.release.spec.containers.flatMap(({ ports }) =>
-    ports.flatMap((port) => port.hostnames),
-  );
+  const claims = microservice.release.spec.containers.flatMap(({ ports }) => ports.flatMap(claimsOfPort));
   return {
     name: microservice.name,
     project: microservice.project,
@@ -190,11 +189,10 @@ export const microserviceView = (
           replica: replica.id,
         })),
       ),
-    urls: [...new Set(hostnames)]
-      .sort()
-      .map(
-        (hostname) => `http://${hostname}${httpPort === undefined || httpPort === 80 ? '' : `:${httpPort}`}`,
-      ),
+    urls: [...new Set(claims)].sort().map((claim) => {
+      const { hostname, path = '' } = splitClaim(claim);
+      return `http://${hostname}${httpPort === undefined || httpPort === 80 ? '' : `:${httpPort}`}${path}`;
+    }),
     createdAt: iso(microservice.createdAtMs),
     updatedAt: iso(microservice.updatedAtMs),
     links: {

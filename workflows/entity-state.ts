@@ -9,6 +9,7 @@ import { KEPT_OPERATIONS, KEPT_RELEASES, KEPT_RELEASES_BYTES } from '../contract
 import type { HeldHostname } from '../contracts/activities';
 import type { ApplyRequest, ChangeRequest, ImagesResolvedSignal } from '../contracts/workflows';
 import { ContainerOsError } from '../domain/errors';
+import { claimsOfPort, withoutClaims } from '../domain/ingress/route-options';
 import { jsonBytes } from '../domain/json-bytes';
 import { FINAL_OPERATION_STATES } from '../domain/model';
 import type {
@@ -127,21 +128,16 @@ export const withImages = (
   ),
 });
 
-/** Hostnames that a release's ports ask for, without duplicates, in a stable order. */
+/** Hostnames that a release's ports ask for, some with a path, without duplicates, in a stable order. */
 export const hostnamesOf = (spec: ReleaseSpec): string[] =>
-  [
-    ...new Set(spec.containers.flatMap((container) => container.ports.flatMap((port) => port.hostnames))),
-  ].sort();
+  [...new Set(spec.containers.flatMap((container) => container.ports.flatMap(claimsOfPort)))].sort();
 
-/** The specification without some hostnames; a port that loses its last one is a plain port. */
+/** The specification without some of what it asks for; a port that loses its last hostname is a plain port. */
 export const withoutHostnames = (spec: ReleaseSpec, gone: readonly string[]): ReleaseSpec => ({
   ...spec,
   containers: spec.containers.map((container) => ({
     ...container,
-    ports: container.ports.map((port) => ({
-      ...port,
-      hostnames: port.hostnames.filter((hostname) => !gone.includes(hostname)),
-    })),
+    ports: container.ports.map((port) => withoutClaims(port, gone)),
   })),
 });
 

@@ -2,7 +2,7 @@
  * What a container's ports are in Consul: one service instance a port. Pure.
  *
  * Names: the first port of a microservice is the service `<microservice>`, each further one
- * `<microservice>-<port>`; the first is the lowest port with hostnames, else the first TCP port, else the first. Names
+ * `<microservice>-<port>`; the first is the lowest HTTP port, else the first TCP port, else the first. Names
  * of other projects than the default one end in `-<project>`. All are DNS labels, so that `<name>.service.consul`
  * resolves. Programs should rather go by the metadata, which is exact.
  */
@@ -10,6 +10,7 @@
 import type { StartReplica } from '../../contracts/activities';
 import { SERVICE_META, SERVICE_TAG } from '../../contracts/docker';
 import { portServiceId, portServiceNames } from '../../contracts/services';
+import { isLedTo } from '../../domain/ingress/route-options';
 import type { ObservedPort } from '../../domain/model';
 import type { CheckSpec, ContainerSpec, PortSpec } from '../../domain/spec/schema';
 import type { AgentCheckDefinition, AgentServiceDefinition } from './consul-agent';
@@ -36,7 +37,7 @@ export const serviceCheckId = (service: string, check: number): string => `${ser
 export const serviceName = (replica: StartReplica, port: PortSpec): string => {
   const all = replica.release.spec.containers.flatMap(({ ports }) => ports);
   const first =
-    all.filter(({ hostnames }) => hostnames.length > 0).sort((a, b) => a.port - b.port)[0] ??
+    all.filter(isLedTo).sort((a, b) => a.port - b.port)[0] ??
     all.find(({ protocol }) => protocol === 'tcp') ??
     all[0];
   const isFirst = first !== undefined && first.port === port.port && first.protocol === port.protocol;
@@ -69,7 +70,7 @@ export const serviceDefinitions = (
 ): AgentServiceDefinition[] =>
   container.ports.map((port) => {
     const id = portServiceId(replica.replicaId, container.name, port);
-    const protocol = port.hostnames.length > 0 ? 'http' : port.protocol;
+    const protocol = isLedTo(port) ? 'http' : port.protocol;
     return {
       ID: id,
       Name: serviceName(replica, port),

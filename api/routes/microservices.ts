@@ -37,6 +37,7 @@ import { mergePatch } from '../merge-patch';
 import { createMicroserviceJson } from '../microservice-json';
 import { pageOf } from '../page';
 import { sentence } from '../problem';
+import { sealPasswords } from '../seal-passwords';
 import { TOPIC } from '../read-model';
 import { specificationOf } from '../views';
 import { versionHeaders, waitAsWatched } from '../watch';
@@ -97,12 +98,16 @@ export const microserviceRoutes = (deps: RouteDeps): readonly Route[] => {
   const keepsScale = ({ name, release, scaleGiven }: ParsedSpec): boolean =>
     release.daemon === true ? (readModel.microservice(keyOf(name))?.scale ?? 0) > 0 : !scaleGiven;
 
-  const applyRequest = (spec: ParsedSpec, conditions: ChangeRequest, asked: Asked): ApplyRequest => ({
+  const applyRequest = async (
+    spec: ParsedSpec,
+    conditions: ChangeRequest,
+    asked: Asked,
+  ): Promise<ApplyRequest> => ({
     ...conditions,
     ...(asked.movesHostnames ? { movesHostnames: true } : {}),
     name: spec.name,
     ...(keepsScale(spec) ? {} : { scale: spec.scale }),
-    release: spec.release,
+    release: await sealPasswords(spec.release, readModel.microservice(keyOf(spec.name))?.release.spec),
   });
 
   /** Applies a specification, or answers what that would do. */
@@ -113,7 +118,7 @@ export const microserviceRoutes = (deps: RouteDeps): readonly Route[] => {
     asked: Asked,
   ): Promise<void> => {
     const key = keyOf(spec.name);
-    const change = applyRequest(spec, conditions, asked);
+    const change = await applyRequest(spec, conditions, asked);
     if (asked.isDryRun) await answerDryRun(deps, exchange, key, { kind: 'apply', change });
     else await answerChange(deps, exchange, await changes.apply(key, change, exchange.signal), asked.waitMs);
   };

@@ -9,6 +9,7 @@ import type { z } from 'zod';
 import type { JudgeSpec } from '../judgement';
 import { normaliseCapability } from './capabilities';
 import { sameJson } from './diff';
+import { normaliseRoutes } from './routes';
 import {
   type AffinitySpec,
   type CanaryStep,
@@ -60,9 +61,6 @@ export const parsePort = (port: number | string): Pick<PortSpec, 'port' | 'proto
   return { port: Number(number), protocol: protocol === 'udp' ? 'udp' : 'tcp' };
 };
 
-export const hostnamesOf = (hostnames: string | readonly string[]): readonly string[] =>
-  typeof hostnames === 'string' ? [hostnames] : hostnames;
-
 /** Two spellings of one path are one path. */
 export const normalisePath = (path: string): string =>
   path
@@ -79,10 +77,10 @@ const normaliseEnv = (env: NonNullable<SchemaContainer['env']>): readonly string
 
 const normalisePorts = (container: SchemaContainer): readonly PortSpec[] => {
   const plain = (container.ports ?? []).map((port) => ({ ...parsePort(port), hostnames: [] }));
-  const http = Object.entries(container.httpPorts ?? {}).map(([port, hostnames]) => ({
+  const http = Object.entries(container.httpPorts ?? {}).map(([port, written]) => ({
     port: Number(port),
     protocol: 'tcp' as const,
-    hostnames: [...hostnamesOf(hostnames)].sort(byText),
+    ...normaliseRoutes(written),
   }));
   return [...plain, ...http].sort(
     (left, right) => left.port - right.port || byText(left.protocol, right.protocol),

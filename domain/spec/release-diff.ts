@@ -2,7 +2,7 @@
  * What has changed from one release to another, in the words of the specification.
  *
  * Invariants: two normalised releases are the same exactly when no line tells them apart; no line shows the value of
- * a variable, which may be a secret whatever its name is.
+ * a variable, which may be a secret whatever its name is, or the hash of a password.
  */
 
 import { sameJson } from './diff';
@@ -10,11 +10,14 @@ import type { Release } from '../model';
 import type { RawContainerSpec, ReleaseSpec } from './schema';
 import { releaseInFull } from './to-user';
 
+const MASKED = '(hidden)';
+/** Hashes of passwords, as routes have them. */
+const HASHES = /\$2[aby]\$\d\d\$[./A-Za-z0-9]{53}/g;
 const MAX_VALUE_LENGTH = 200;
 
 const show = (value: unknown): string => {
   if (value === undefined || value === null) return '(none)';
-  const text = typeof value === 'string' ? value : JSON.stringify(value);
+  const text = (typeof value === 'string' ? value : JSON.stringify(value)).replace(HASHES, MASKED);
   return text.length > MAX_VALUE_LENGTH ? `${text.slice(0, MAX_VALUE_LENGTH)}…` : text;
 };
 

@@ -10,8 +10,9 @@ import { z } from 'zod';
 import type { Problem } from '../errors';
 import { MAX_EXCLUSIVE_SCALE } from '../exclusive';
 import { CAPABILITIES, DEFAULT_CAPABILITIES, normaliseCapability } from './capabilities';
-import { hostnamesOf, normaliseCount, normalisePath, parsePort } from './normalise';
+import { normaliseCount, normalisePath, parsePort } from './normalise';
 import { toPointer } from './pointer';
+import { checkRoutes } from './route-rules';
 import { DEFAULT_CPUS, DEFAULT_MEMORY_LIMIT_BYTES, containerSchema, microserviceSpecSchema } from './schema';
 import { SIGNALS } from './signals';
 import { suggestKey } from './suggest';
@@ -99,31 +100,8 @@ const checkNames = (containers: Readonly<Record<string, LenientContainer>>): rea
   });
 };
 
-/** All of them are claimed at once, which has to fit one transaction of Consul (64 operations). */
-const MAX_HOSTNAMES = 50;
-
-const checkHostnames = (containers: Readonly<Record<string, LenientContainer>>): readonly RuleProblem[] => {
-  const register = createRegister();
-  const all = Object.values(containers).flatMap(({ httpPorts }) => Object.values(httpPorts ?? {}));
-  const count = all.flatMap(hostnamesOf).length;
-  const tooMany =
-    count > MAX_HOSTNAMES
-      ? [problem(['containers'], `must have ${MAX_HOSTNAMES} hostnames at most, not ${count}`)]
-      : [];
-  const repeated = Object.entries(containers).flatMap(([name, container]) =>
-    Object.entries(container.httpPorts ?? {}).flatMap(([port, hostnames]) =>
-      hostnamesOf(hostnames).flatMap((hostname, index) => {
-        const base = ['containers', name, 'httpPorts', port];
-        const place = typeof hostnames === 'string' ? base : [...base, index];
-        const first = register(hostname, { path: place, label: name });
-        return first === undefined
-          ? []
-          : [problem(place, `is the hostname "${hostname}" again: ${toPointer(first.path)} has it already`)];
-      }),
-    ),
-  );
-  return [...tooMany, ...repeated];
-};
+const checkHostnames = (containers: Readonly<Record<string, LenientContainer>>): readonly RuleProblem[] =>
+  checkRoutes(containers, toPointer).map(({ place, message }) => problem(place, message));
 
 const checkEnv = (path: Path, container: LenientContainer): readonly RuleProblem[] => {
   if (!Array.isArray(container.env)) return [];

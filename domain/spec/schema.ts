@@ -9,6 +9,9 @@ import { z } from 'zod';
 
 import type { JudgeSpec } from '../judgement';
 import { whyNoHostname } from './hostname';
+import type { RouteSpec } from '../ingress/route-options';
+
+import { createRouteSchema } from './route-schema';
 
 export const DEFAULT_CPUS = 1;
 export const DEFAULT_MEMORY_LIMIT_BYTES = 1_000_000_000;
@@ -79,13 +82,23 @@ const portSchema = z
   ])
   .meta({ description: 'A container port: 5432, "5432/tcp" or "53/udp".' });
 
+const routeSchema = createRouteSchema(hostnameSchema);
+
 const httpPortsSchema = z
   .record(
     z.string().regex(PORT_KEY, { message: 'must be a port from 1 to 65535' }),
-    z.union([hostnameSchema, z.array(hostnameSchema).min(1).max(50)]),
+    z.union([
+      hostnameSchema,
+      routeSchema,
+      z
+        .array(z.union([hostnameSchema, routeSchema]))
+        .min(1)
+        .max(50),
+    ]),
   )
   .meta({
-    description: 'HTTP ports of the container, each with the hostname or hostnames that reach it.',
+    description:
+      'HTTP ports of the container, each with the hostname or hostnames that reach it, or with routes that have options.',
     example: { '80': 'hello.localhost' },
   });
 
@@ -280,8 +293,10 @@ export type RawContainerSpec = z.input<typeof containerSchema>;
 export interface PortSpec {
   readonly port: number;
   readonly protocol: 'tcp' | 'udp';
-  /** Hostnames that the ingress routes to it; empty for a plain port. */
+  /** Hostnames that the ingress routes to it without options. */
   readonly hostnames: readonly string[];
+  /** What it routes to it with options; left out when there are none. */
+  readonly routes?: readonly RouteSpec[];
 }
 
 export type VolumeSpec =

@@ -20,7 +20,9 @@ import {
 } from './normalise';
 import { scaleOf } from '../exclusive';
 import type { JudgeSpec } from '../judgement';
+import { isLedTo } from '../ingress/route-options';
 import { sameJson } from './diff';
+import { routesToUser } from './routes';
 import {
   DEFAULT_CPUS,
   DEFAULT_MEMORY_LIMIT_BYTES,
@@ -90,22 +92,14 @@ const checkToUser = (check: CheckSpec, entry: Entry): NonNullable<RawContainerSp
 };
 
 const portsToUser = ({ ports }: ContainerSpec): Pick<RawContainerSpec, 'ports' | 'httpPorts'> => {
-  const plain = ports.filter(({ hostnames }) => hostnames.length === 0);
-  const http = ports.filter(({ hostnames }) => hostnames.length > 0);
+  const plain = ports.filter((port) => !isLedTo(port));
+  const http = ports.filter(isLedTo);
   return {
     ...nonEmpty(
       'ports',
       plain.map(({ port, protocol }) => (protocol === 'tcp' ? port : `${port}/${protocol}`)),
     ),
-    ...nonEmpty(
-      'httpPorts',
-      Object.fromEntries(
-        http.map(({ port, hostnames }) => [
-          port,
-          hostnames.length === 1 ? (hostnames[0] ?? '') : [...hostnames],
-        ]),
-      ),
-    ),
+    ...nonEmpty('httpPorts', Object.fromEntries(http.map((port) => [port.port, routesToUser(port)]))),
   };
 };
 

@@ -42,7 +42,15 @@ const EXPECTED: readonly (readonly [pattern: RegExp, expected: string])[] = [
   [/\/env$/, 'a list like ["KEY=value"] or a map like { "KEY": "value" }'],
   [/\/env\/\D[^/]*$/, 'text, a number, true or false'],
   [/\/ports\/\d+$/, 'a port like 5432, "5432/tcp" or "53/udp"'],
-  [/\/httpPorts\/[^/]*$/, 'a hostname like "hello.example.com" or a list of hostnames'],
+  [
+    /\/httpPorts\/[^/]*$/,
+    'a hostname like "hello.example.com", a list of hostnames, or an object like { "hostnames": "example.com", "path": "/api" }',
+  ],
+  [
+    /\/httpPorts\/[^/]*\/\d+$/,
+    'a hostname like "hello.example.com" or an object like { "hostnames": "example.com", "path": "/api" }',
+  ],
+  [/\/hostnames$/, 'a hostname like "hello.example.com" or a list of hostnames'],
   [/\/volumes\/\d+$/, 'an object like { "name": "data", "path": "/var/lib/data" }'],
   [/\/check$/, 'an object like { "http": { "port": 80, "path": "/" } }'],
   [/\/update\/max[A-Z][a-z]+$/, 'a number or a percentage like "25%"'],
@@ -191,10 +199,13 @@ const wordUnion = (
     .sort((left, right) => left.distance - right.distance);
   const best = branches[0];
   if (best === undefined || best.distance >= 1_000) {
-    const value = describe(valueAt(document.value, path));
-    return [
-      { path: toPointer(path), message: `must be ${expectedAt(path) ?? 'of another type'}, not ${value}` },
-    ];
+    const value = valueAt(document.value, path);
+    const expected = expectedAt(path) ?? 'of another type';
+    const message =
+      value === undefined
+        ? `${MISSING}; expected ${expected}`
+        : `must be ${expected}, not ${describe(value)}`;
+    return [{ path: toPointer(path), message }];
   }
   const tied = branches.filter((branch) => branch.distance === best.distance);
   const missing = tied.flatMap((branch) =>

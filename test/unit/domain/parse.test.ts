@@ -315,7 +315,9 @@ describe('values of several forms', () => {
     ],
     [
       { httpPorts: { '80': true } },
-      ['httpPorts/80 must be a hostname like "hello.example.com" or a list of hostnames, not true'],
+      [
+        'httpPorts/80 must be a hostname like "hello.example.com", a list of hostnames, or an object like { "hostnames": "example.com", "path": "/api" }, not true',
+      ],
     ],
     [
       { volumes: ['data:/data'] },
