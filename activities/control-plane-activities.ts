@@ -16,13 +16,16 @@ import {
   eventKvKey,
   hostnameKvKey,
   KV_PREFIX,
+  maintenanceKvKey,
   microserviceKvKey,
   operationKvKey,
   releaseKvKey,
   releasesKvPrefix,
   removedKvKey,
   trafficKvKey,
+  routesKvKey,
 } from '../contracts/kv';
+import type { ReleaseRoutes } from '../domain/ingress/route-options';
 import type { ClusterEvent, Microservice, MicroserviceKey, Operation, Snapshot } from '../domain/model';
 import { findImageSources } from '../domain/release-images';
 import type { Webhook } from '../domain/webhook';
@@ -34,6 +37,7 @@ import type { TrafficSplit } from '../domain/traffic';
 import { throwingFailures } from './activity-error';
 import { createMoveMemory } from './move-memory';
 import { deleteAll } from './delete-all';
+import { releaseRoutesOf } from './release-routes';
 
 export interface ControlPlaneDependencies {
   readonly store: KeyValueStore;
@@ -73,6 +77,15 @@ export const createControlPlaneActivities = (deps: ControlPlaneDependencies): Co
 
   const hostnamesOfOwner = async (key: MicroserviceKey) =>
     (await store.list<MicroserviceKey>(KV_PREFIX.hostnames)).filter(({ value }) => owns(value, key));
+
+  /** With the microservice itself, so before anything of the release runs. */
+  const routesWrites = async (microservice: Microservice): Promise<KvOperation[]> => {
+    const key = routesKvKey(microservice);
+    const before = await store.get<ReleaseRoutes>(key);
+    const value = releaseRoutesOf(microservice, before?.value);
+    if (value !== undefined) return [{ kind: 'set', key, value }];
+    return before ? [{ kind: 'delete', key }] : [];
+  };
 
   return throwingFailures<ControlPlaneActivities>({
     planOperation: async ({ request, record, outline = [] }) => {
@@ -120,6 +133,7 @@ export const createControlPlaneActivities = (deps: ControlPlaneDependencies): Co
           key: releaseKvKey(microservice, microservice.release.number),
           value: microservice.release,
         },
+        ...(await routesWrites(microservice)),
         ...eventWrites(input.events),
         ...input.forgetOperations.map((id): KvOperation => ({
           kind: 'delete',
@@ -176,6 +190,8 @@ export const createControlPlaneActivities = (deps: ControlPlaneDependencies): Co
           value: { ...operation, plan: known?.value?.plan ?? operation.plan },
         },
         { kind: 'deletePrefix', prefix: releasesKvPrefix(key) },
+        { kind: 'delete', key: routesKvKey(key) },
+        { kind: 'delete', key: maintenanceKvKey(key) },
         ...eventWrites(events),
         ...removed,
         { kind: 'delete', key: microserviceKvKey(key) },

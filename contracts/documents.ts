@@ -9,6 +9,7 @@
 import type { NodeStability } from '../domain/flapping';
 import type { JoinToken, NodeIdentity } from '../domain/identity';
 import type { RequestCounts } from '../domain/judgement';
+import type { MaintenanceState, ReleaseRoutes } from '../domain/ingress/route-options';
 import type {
   ClusterEvent,
   IngressState,
@@ -39,6 +40,7 @@ import {
   identityKvKey,
   ingressKvKey,
   joinTokenKvKey,
+  maintenanceKvKey,
   microserviceKvKey,
   nodeKvKey,
   nodeSettingsKvKey,
@@ -49,6 +51,7 @@ import {
   webhookKvKey,
   requestCountsKvKey,
   trafficKvKey,
+  routesKvKey,
 } from './kv';
 
 /** What is under each prefix of contracts/kv. */
@@ -76,6 +79,8 @@ export interface Documents {
   readonly acmeAccounts: AcmeAccount;
   readonly acmeOrders: AcmeOrder;
   readonly acmeLimits: AcmeLimits;
+  readonly routes: ReleaseRoutes;
+  readonly maintenance: MaintenanceState;
 }
 
 export type DocumentKind = keyof Documents;
@@ -328,6 +333,41 @@ const SHAPES: { readonly [K in DocumentKind]: Shape<Documents[K]> } = {
     createdAtMs: 'time',
   },
   acmeLimits: { id: 'text', accountFullAtMs: 'time', domainsFullAtMs: ['map', 'time'] },
+  routes: {
+    project: 'text',
+    name: 'text',
+    releases: [
+      'list',
+      {
+        number: 'number',
+        createdAtMs: 'time',
+        routes: [
+          'list',
+          {
+            container: 'text',
+            port: 'number',
+            hostnames: TEXTS,
+            redirectFrom: ['optional', TEXTS],
+            path: ['optional', 'text'],
+            protocol: ['optional', 'text'],
+            basicAuth: ['optional', ['map', 'text']],
+            allow: ['optional', TEXTS],
+            maxBodyBytes: ['optional', 'number'],
+            responseTimeoutMs: ['optional', 'number'],
+            errorPage: ['optional', 'text'],
+          },
+        ],
+      },
+    ],
+  },
+  maintenance: {
+    project: 'text',
+    name: 'text',
+    text: 'text',
+    retryAfterSeconds: 'number',
+    allow: TEXTS,
+    setAtMs: 'time',
+  },
 };
 
 /** The last part of a key, where the document itself does not hold the rest. */
@@ -358,6 +398,8 @@ const OWN_KEY: { readonly [K in DocumentKind]: (document: Documents[K], key: str
   acmeAccounts: ({ id }, key) => acmeAccountKvKey(id) === key,
   acmeOrders: ({ hostname }, key) => acmeOrderKvKey(hostname) === key,
   acmeLimits: ({ id }, key) => acmeLimitsKvKey(id) === key,
+  routes: (document, key) => routesKvKey(document) === key,
+  maintenance: (document, key) => maintenanceKvKey(document) === key,
 };
 
 export interface StoredText {

@@ -1,10 +1,11 @@
 /**
  * Where things stand in Consul KV. Every value is one JSON document of domain/model.
  *
- * Invariants: each key has one writer: entities write microservices, releases and (queued and final) operations,
+ * Invariants: each key has one writer: entities write microservices, releases, routes and (queued and final) operations,
  * the operation's plan and the split of requests are written by its own workflow (and the split deleted by the entity),
  * node workers write nodes, replicas, what their ingress counts and how far it is, the API writes the settings of nodes,
- * join tokens, identities and webhooks, the watch over the cluster writes the stability of nodes, the control
+ * who is under maintenance, join tokens, identities and webhooks, the watch over the cluster writes the stability of
+ * nodes, the control
  * plane writes certificates and challenges, anyone
  * appends events; who removes a node, the API, deletes what the node and the watch wrote. Names are stored in lower case, because
  * hostnames and DNS labels know no case.
@@ -39,6 +40,8 @@ export const KV_PREFIX = {
   acmeAccounts: `${KV_ROOT}acme-accounts/`,
   acmeOrders: `${KV_ROOT}acme-orders/`,
   acmeLimits: `${KV_ROOT}acme-limits/`,
+  routes: `${KV_ROOT}routes/`,
+  maintenance: `${KV_ROOT}maintenance/`,
 } as const;
 
 /** Who holds the lease of each exclusive microservice, as locks: contracts/leases. They are no documents. */
@@ -80,7 +83,12 @@ export const acmeOrderKvKey = (hostname: string): string => `${KV_PREFIX.acmeOrd
 export const acmeLimitsKvKey = (id: string): string => `${KV_PREFIX.acmeLimits}${id}`;
 export const nodeSettingsKvKey = (nodeId: string): string => `${KV_PREFIX.nodeSettings}${nodeId}`;
 export const nodeStabilityKvKey = (nodeId: string): string => `${KV_PREFIX.nodeStability}${nodeId}`;
-export const hostnameKvKey = (hostname: string): string => `${KV_PREFIX.hostnames}${hostname}`;
+/** @param claim a hostname, or a hostname and a path (domain/ingress/route-options) */
+export const hostnameKvKey = (claim: string): string => `${KV_PREFIX.hostnames}${claim}`;
+/** What the releases of a microservice say of their routes; most microservices have none. */
+export const routesKvKey = (key: MicroserviceKey): string => `${KV_PREFIX.routes}${microserviceId(key)}`;
+export const maintenanceKvKey = (key: MicroserviceKey): string =>
+  `${KV_PREFIX.maintenance}${microserviceId(key)}`;
 
 /**
  * Events are stored in the order of their keys.

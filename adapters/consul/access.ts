@@ -39,7 +39,9 @@ key_prefix "containeros/hostnames/" { policy = "read" }
 key_prefix "containeros/ingresses/" { policy = "read" }
 key_prefix "containeros/traffic/" { policy = "read" }
 key_prefix "containeros/certificates/" { policy = "read" }
-key_prefix "containeros/http-challenges/" { policy = "read" }`;
+key_prefix "containeros/http-challenges/" { policy = "read" }
+key_prefix "containeros/routes/" { policy = "read" }
+key_prefix "containeros/maintenance/" { policy = "read" }`;
 
 const WRITES_SERVICES = 'service_prefix "" { policy = "write" }';
 

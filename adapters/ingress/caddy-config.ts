@@ -19,6 +19,13 @@ import {
   type CaddyHttps,
 } from './caddy-tls';
 import { LOG_NOTHING, laneRoutes, logging } from './lane-config';
+import {
+  handlerOf,
+  pathMatch,
+  serverOptions,
+  type ProxyHandler,
+  type TrustedProxies,
+} from './route-handlers';
 
 export interface CaddySettings {
   /** Holds sockets and places; no character of it means anything to Caddy (see assertPlainPath). */
@@ -27,6 +34,7 @@ export interface CaddySettings {
   readonly listen: string;
   /** Left out: plain HTTP only. */
   readonly https?: CaddyHttps;
+  readonly trustedProxies?: TrustedProxies;
 }
 
 export const adminSocket = (directory: string): string => join(directory, 'admin.sock');
@@ -91,7 +99,7 @@ const endConnections = (directory: string): object => ({
   handle: [{ handler: 'headers', response: { set: { Connection: ['close'] }, deferred: true } }],
 });
 
-const proxyTo = (addresses: readonly string[], policy: 'least_conn' | 'random'): object => ({
+const proxyTo = (addresses: readonly string[], policy: 'least_conn' | 'random'): ProxyHandler => ({
   handler: 'reverse_proxy',
   upstreams: addresses.map((dial) => ({ dial })),
   load_balancing: {
@@ -216,8 +224,16 @@ const slotsOf = (directory: string, { number, slots }: Place): readonly string[]
   Array.from({ length: slots }, (_, slot) => `{file.${slotFile(directory, number, slot)}}`);
 
 const routeOf = (directory: string, place: Place): object => ({
-  match: [{ host: [hostOf(directory, place)] }],
-  handle: [proxyTo(slotsOf(directory, place), 'least_conn')],
+  match: [{ host: [hostOf(directory, place)], ...pathMatch(place) }],
+  handle: [
+    place.options === undefined
+      ? proxyTo(slotsOf(directory, place), 'least_conn')
+      : handlerOf(
+          placeDirectory(directory, place.number),
+          place,
+          proxyTo(slotsOf(directory, place), 'least_conn'),
+        ),
+  ],
   terminal: true,
 });
 
@@ -234,6 +250,7 @@ export const caddyConfig = (
     read_header_timeout: HEADERS_WITHIN,
     max_header_bytes: MAX_HEADER_BYTES,
     read_idle_timeout: NEVER,
+    ...serverOptions(layout, settings.trustedProxies),
     logs: {},
     routes: [
       LOG_NOTHING,

@@ -12,6 +12,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 
 import type { Layout, Place } from '../../domain/ingress/layout';
+import type { PlaceOptions } from '../../domain/ingress/route-options';
 
 import { hostnameFile, placeDirectory, slotFile } from './caddy-config';
 
@@ -25,6 +26,8 @@ export interface PlaceFiles {
   writeSlots(place: number, addresses: readonly string[]): void;
   /** Writes it when it is another one. @param hostname undefined: the place has none */
   writeHostname(place: number, hostname: string | undefined): void;
+  /** Writes a file of a place beside its slots when it has another text. */
+  writePart(place: number, name: string, text: string): void;
   /** Removes all places but these. */
   keepOnly(places: Layout): void;
 }
@@ -49,6 +52,8 @@ const LAYOUT = z
         slots: z.int().min(1),
         isFixed: z.boolean(),
         hostname: z.string().optional(),
+        // Nobody but this module writes them.
+        options: z.custom<PlaceOptions>((value) => typeof value === 'object' && value !== null).optional(),
       }),
     ),
   );
@@ -63,6 +68,7 @@ export const openPlaceFiles = (directory: string): PlaceFiles => {
   mkdirSync(places, { recursive: true, mode: 0o700 });
   const known = new Map<number, string[]>();
   const knownHostnames = new Map<number, string>();
+  const knownParts = new Map<number, Map<string, string>>();
 
   const readIfThere = (file: string): string | undefined => {
     try {
@@ -94,7 +100,8 @@ export const openPlaceFiles = (directory: string): PlaceFiles => {
 
   return {
     readLayout: () =>
-      layoutIn(readIfThere(layoutFile)).map(({ hostname: fixed, ...place }): Place => {
+      layoutIn(readIfThere(layoutFile)).map(({ hostname: fixed, options, ...bare }): Place => {
+        const place = options === undefined ? bare : { ...bare, options };
         const hostname = place.isFixed ? fixed : readIfThere(hostnameFile(directory, place.number));
         return hostname === undefined || hostname === NO_HOSTNAME ? place : { ...place, hostname };
       }),
@@ -115,12 +122,20 @@ export const openPlaceFiles = (directory: string): PlaceFiles => {
       write(hostnameFile(directory, place), hostname);
       knownHostnames.set(place, hostname);
     },
+    writePart: (place, name, text) => {
+      const parts = knownParts.get(place) ?? new Map<string, string>();
+      if (parts.get(name) === text) return;
+      mkdirSync(placeDirectory(directory, place), { recursive: true, mode: 0o700 });
+      write(join(placeDirectory(directory, place), name), text);
+      knownParts.set(place, parts.set(name, text));
+    },
     keepOnly: (layout) => {
       const kept = new Set(layout.map(({ number }) => String(number)));
       for (const name of readdirSync(places)) {
         if (kept.has(name)) continue;
         known.delete(Number(name));
         knownHostnames.delete(Number(name));
+        knownParts.delete(Number(name));
         rmSync(join(places, name), { recursive: true, force: true });
       }
     },

@@ -4,9 +4,14 @@
  * close connections (docs/decisions/ingress.md). Pure.
  *
  * Invariants: a hostname has one place; a fixed place leads nowhere else than to its hostname's endpoints, also when
- * its hostname is gone and comes back; a number of a place is never used for another one.
+ * its hostname is gone and comes back; a number of a place is never used for another one. Routes with options have fixed
+ * places, which stand before those without, longer paths first, and are in the configuration no longer than they are
+ * wanted.
  */
 
+import { sameJson } from '../spec/diff';
+
+import { claimOf, type PlaceOptions } from './route-options';
 import { slotCountFor } from './slots';
 
 export interface Place {
@@ -16,6 +21,8 @@ export interface Place {
   readonly isFixed: boolean;
   /** Left out by a spare place without one. */
   readonly hostname?: string;
+  /** What else the configuration says of it; a place that is not fixed has none. */
+  readonly options?: PlaceOptions;
 }
 
 /** In the order of the configuration. */
@@ -25,7 +32,12 @@ export type Layout = readonly Place[];
 export interface WantedPlace {
   readonly hostname: string;
   readonly endpoints: number;
+  readonly options?: PlaceOptions;
 }
+
+/** What tells places apart: a hostname can lead elsewhere with another path. */
+export const keyOfPlace = ({ hostname = '', options }: Pick<Place, 'hostname' | 'options'>): string =>
+  claimOf(hostname, options?.path);
 
 /** How many hostnames can come before a new configuration is due; an unknown hostname costs the reading of so many files. */
 export const SPARE_PLACES = 16;
@@ -37,27 +49,40 @@ export type LayoutChange =
   /** A new configuration is needed. */
   | { readonly kind: 'reload'; readonly layout: Layout };
 
-const placesByHostname = (layout: Layout): ReadonlyMap<string, Place> =>
+const placesByKey = (layout: Layout): ReadonlyMap<string, Place> =>
   new Map(
-    layout.flatMap((place) => (place.hostname === undefined ? [] : [[place.hostname, place] as const])),
+    layout.flatMap((place) => (place.hostname === undefined ? [] : [[keyOfPlace(place), place] as const])),
   );
+
+/** Whether a place with options has others, or is wanted no more: it would go on answering. */
+const hasOtherOptions = (before: Layout, wanted: readonly WantedPlace[]): boolean => {
+  if (!before.some(({ options }) => options) && !wanted.some(({ options }) => options)) return false;
+  const optionsOf = new Map(wanted.map((one) => [keyOfPlace(one), one.options]));
+  const has = placesByKey(before);
+  return (
+    before.some((place) => place.options !== undefined && !optionsOf.has(keyOfPlace(place))) ||
+    wanted.some((one) => !sameJson(one.options, has.get(keyOfPlace(one))?.options))
+  );
+};
 
 /**
  * @param before as the configuration in force has it; empty when there is none
- * @param wanted each hostname once, in a stable order
+ * @param wanted each hostname, or hostname and path, once, in a stable order
  * @returns what is needed to give each a place with room for its endpoints; `reread` of the same layout when they have
  */
 export const arrange = (before: Layout, wanted: readonly WantedPlace[]): LayoutChange => {
   if (before.length === 0) return { kind: 'reload', layout: anew(before, wanted) };
-  const has = placesByHostname(before);
+  if (hasOtherOptions(before, wanted)) return { kind: 'reload', layout: anew(before, wanted) };
+  const has = placesByKey(before);
   const fits = (place: Place | undefined, endpoints: number): place is Place =>
     place !== undefined && place.slots >= slotCountFor(endpoints);
-  const isWanted = new Set(wanted.map(({ hostname }) => hostname));
+  const isWanted = new Set(wanted.map(keyOfPlace));
   // Not one that loses its hostname now: for a moment requests for that would go to the endpoints of the other.
   const free = before.filter(({ isFixed, hostname }) => !isFixed && hostname === undefined);
   const taken = new Map<number, string>();
-  for (const { hostname, endpoints } of wanted) {
-    const place = has.get(hostname);
+  for (const one of wanted) {
+    const { hostname, endpoints } = one;
+    const place = has.get(keyOfPlace(one));
     if (fits(place, endpoints)) continue;
     const spare = place === undefined ? free.find(({ number }) => !taken.has(number)) : undefined;
     if (!fits(spare, endpoints)) return { kind: 'reload', layout: anew(before, wanted) };
@@ -76,17 +101,22 @@ export const arrange = (before: Layout, wanted: readonly WantedPlace[]): LayoutC
 
 /** Every wanted hostname in a fixed place, and all spare ones free. */
 const anew = (before: Layout, wanted: readonly WantedPlace[]): Layout => {
-  const has = placesByHostname(before);
+  const has = placesByKey(before);
   let next = before.reduce((most, { number }) => Math.max(most, number), -1) + 1;
-  const fixed = wanted.map(({ hostname, endpoints }): Place => {
-    const place = has.get(hostname);
+  const fixed = wanted.map((one): Place => {
+    const { hostname, endpoints, options } = one;
+    const place = has.get(keyOfPlace(one));
     const slots = Math.max(place?.slots ?? 0, slotCountFor(endpoints));
-    return { number: place?.number ?? next++, slots, isFixed: true, hostname };
+    const number = place?.number ?? next++;
+    return { number, slots, isFixed: true, hostname, ...(options === undefined ? {} : { options }) };
   });
   const spare = Array.from({ length: SPARE_PLACES }, (): Place => ({
     number: next++,
     slots: SPARE_SLOTS,
     isFixed: false,
   }));
-  return [...fixed, ...spare];
+  const withOptions = fixed
+    .filter(({ options }) => options !== undefined)
+    .sort((a, b) => (b.options?.path?.length ?? 0) - (a.options?.path?.length ?? 0));
+  return [...withOptions, ...fixed.filter(({ options }) => options === undefined), ...spare];
 };

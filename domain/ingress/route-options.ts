@@ -44,6 +44,11 @@ export interface Maintenance {
   readonly allow: readonly string[];
 }
 
+/** That a microservice is under maintenance, as it is kept. */
+export interface MaintenanceState extends MicroserviceKey, Maintenance {
+  readonly setAtMs: number;
+}
+
 /** All that the proxy has to know of a route with options. */
 export interface PlaceOptions extends RouteOptions {
   /** A hostname: requests are sent there and nowhere else. */

@@ -19,6 +19,8 @@ export interface SlotUser {
   /** Where it is, like 10.0.0.1:20000. */
   readonly address: string;
   readonly isLocal: boolean;
+  /** Its share beside that of others, 1 when left out. */
+  readonly weight?: number;
 }
 
 /**
@@ -34,7 +36,7 @@ export const slotCountFor = (endpoints: number): number =>
  * @returns shares in the order of the users; they add up to `count`, and none is 0
  */
 const sharesOf = (count: number, users: readonly SlotUser[]): readonly number[] => {
-  const weights = users.map(({ isLocal }) => (isLocal ? LOCAL_WEIGHT : 1));
+  const weights = users.map(({ isLocal, weight = 1 }) => weight * (isLocal ? LOCAL_WEIGHT : 1));
   const all = weights.reduce((sum, weight) => sum + weight, 0);
   // One for each first: the rest is shared by weight.
   const rest = count - users.length;

@@ -27,9 +27,12 @@ import type { MembersHandlers, MembersWatch } from '../../contracts/cluster';
 import { createDocumentReader, type Documents } from '../../contracts/documents';
 import { KV_PREFIX, ingressKvKey } from '../../contracts/kv';
 import type { KvStore, KvWatch } from '../../contracts/kv-store';
-import { arrange, type Layout, type Place } from '../../domain/ingress/layout';
+import { arrange, keyOfPlace, type Layout, type Place } from '../../domain/ingress/layout';
+import type { MaintenanceState, ReleaseRoutes } from '../../domain/ingress/route-options';
 import { routesOf, type Route } from '../../domain/ingress/routes';
 import { fillSlots } from '../../domain/ingress/slots';
+
+import { createPlaceParts } from './place-parts';
 import type { IngressState, MicroserviceKey, ObservedReplica } from '../../domain/model';
 import type { TrafficSplit } from '../../domain/traffic';
 import { hostPort } from '../config';
@@ -77,9 +80,12 @@ export const createIngressKeeper = (deps: IngressKeeperDeps): IngressKeeper => {
   const replicas = new Map<string, ObservedReplica>();
   const splits = new Map<string, TrafficSplit>();
   const lanes = createSplitLanes(deps.laneFiles);
+  const routesOfReleases = new Map<string, ReleaseRoutes>();
+  const maintenance = new Map<string, MaintenanceState>();
+  const parts = createPlaceParts(files, unservedAddress(settings.directory));
   let members: ReadonlyMap<string, boolean> = new Map();
   /** Before everything has been read once, what is missing is not gone. */
-  const unread = new Set<string>(['hostnames', 'members']);
+  const unread = new Set<string>(['hostnames', 'members', 'routes', 'maintenance']);
   let wake: () => void = () => undefined;
   let isStale = false;
   let heardIndex = 0;
@@ -111,7 +117,7 @@ export const createIngressKeeper = (deps: IngressKeeperDeps): IngressKeeper => {
     watches.push(follow('replicas', replicas), follow('traffic', splits));
   };
 
-  const follow = <K extends 'hostnames' | 'replicas' | 'traffic'>(
+  const follow = <K extends 'hostnames' | 'replicas' | 'routes' | 'maintenance' | 'traffic'>(
     kind: K,
     rows: Map<string, Documents[K]>,
   ): KvWatch =>
@@ -138,7 +144,7 @@ export const createIngressKeeper = (deps: IngressKeeperDeps): IngressKeeper => {
     const users = new Map(
       placeEndpoints(route, splits).map((endpoint) => {
         const address = hostPort(endpoint.address, endpoint.port);
-        return [address, { address, isLocal: endpoint.nodeId === nodeId }];
+        return [address, { address, isLocal: endpoint.nodeId === nodeId, weight: endpoint.weight }];
       }),
     );
     return users.size === 0
@@ -185,12 +191,14 @@ export const createIngressKeeper = (deps: IngressKeeperDeps): IngressKeeper => {
     const routes = routesOf({
       hostnames,
       replicas: replicas.values(),
+      routes: routesOfReleases,
+      maintenance,
       isUp: (id) => members.get(id) === true,
     });
-    const byHostname = new Map(routes.map((route) => [route.hostname, route]));
+    const byKey = new Map(routes.map((route) => [keyOfPlace(route), route]));
     const change = arrange(
       layout,
-      routes.map(({ hostname, endpoints }) => ({ hostname, endpoints: endpoints.length })),
+      routes.map(({ endpoints, ...route }) => ({ ...route, endpoints: endpoints.length })),
     );
     // A place loses its hostname before its slots lead elsewhere, and gets another one after.
     for (const place of change.layout) {
@@ -202,7 +210,10 @@ export const createIngressKeeper = (deps: IngressKeeperDeps): IngressKeeper => {
       if (!isKept.has(place.number)) files.writeSlots(place.number, addressesFor(undefined, place));
     }
     for (const place of change.layout) {
-      files.writeSlots(place.number, addressesFor(byHostname.get(place.hostname ?? ''), place));
+      const route = byKey.get(keyOfPlace(place));
+      files.writeSlots(place.number, addressesFor(route, place));
+      if (place.options !== undefined)
+        parts.write(place, route === undefined ? [] : placeEndpoints(route, splits));
     }
     for (const place of change.layout) files.writeHostname(place.number, place.hostname);
     const lanePlan = lanes.plan(routes, splits);
@@ -247,6 +258,8 @@ export const createIngressKeeper = (deps: IngressKeeperDeps): IngressKeeper => {
     start: () => {
       watches.push(
         follow('hostnames', hostnames),
+        follow('routes', routesOfReleases),
+        follow('maintenance', maintenance),
         deps.watchMembers({
           changed: (now) => {
             members = now;

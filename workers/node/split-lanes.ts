@@ -8,14 +8,27 @@
 
 import { laneContents, laneSizesFor, type LaneSizes, type SplitRoute } from '../../domain/ingress/lanes';
 import type { Endpoint, Route } from '../../domain/ingress/routes';
-import { servingUnder, splitOf, type TrafficSplits } from '../../domain/traffic';
+import { servingUnder, splitOf, weightOf, type TrafficSplits } from '../../domain/traffic';
 import type { LaneFiles } from '../../adapters/ingress/lane-files';
 import { hostPort } from '../config';
 
-/** The endpoints that a hostname's place leads to. */
-export const placeEndpoints = (route: Route, splits: TrafficSplits): readonly Endpoint[] => {
+export interface PlaceEndpoint extends Endpoint {
+  /** Beside the others. */
+  readonly weight: number;
+}
+
+/** The endpoints that a hostname's place leads to. A release's share is that of all its endpoints together. */
+export const placeEndpoints = (route: Route, splits: TrafficSplits): readonly PlaceEndpoint[] => {
   const split = splitOf(splits, route);
-  return (split && servingUnder(split, route.endpoints)) ?? route.endpoints;
+  const serving = split && servingUnder(split, route.endpoints);
+  if (split === undefined || serving === undefined) {
+    return route.endpoints.map((endpoint) => ({ ...endpoint, weight: 1 }));
+  }
+  const countOf = (release: number): number => serving.filter((one) => one.release === release).length;
+  return serving.map((endpoint) => ({
+    ...endpoint,
+    weight: weightOf(split, endpoint.release) / countOf(endpoint.release),
+  }));
 };
 
 const addressesOf = ({ endpoints }: Route) => [
@@ -32,7 +45,8 @@ export const splitRoutes = (routes: readonly Route[], splits: TrafficSplits): re
   const found = new Map<string, SplitRoute>();
   for (const route of routes) {
     const split = splitOf(splits, route);
-    if (split === undefined) continue;
+    // A lane has no options: where there are any, the place shares its slots out.
+    if (split === undefined || route.options !== undefined) continue;
     // One that gives everything to one release needs no lane: the place does it.
     const isShared = split.shares.filter(({ weight }) => weight > 0).length > 1;
     if (!isShared && !split.isJudged) continue;

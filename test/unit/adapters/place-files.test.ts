@@ -1,6 +1,6 @@
 /** What stands on the disk of places, whatever happened to it. */
 
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -20,6 +20,25 @@ test('a layout is read as it was written, with the hostnames that spare places h
   expect(openPlaceFiles(directory).readLayout()).toEqual([fixed, { ...spare, hostname: 'new.localhost' }]);
   files.writeHostname(1, undefined);
   expect(openPlaceFiles(directory).readLayout()).toEqual([fixed, spare]);
+});
+
+test('options of a place are read as they were written, and a part is written once', () => {
+  const files = openPlaceFiles(directory);
+  const place = {
+    number: 0,
+    slots: 12,
+    isFixed: true,
+    hostname: 'a.b',
+    options: { path: '/x', sticky: true as const },
+  };
+  files.writeLayout([place]);
+  expect(openPlaceFiles(directory).readLayout()).toEqual([place]);
+  const file = join(directory, 'places', '0', 'error-page');
+  files.writePart(0, 'error-page', 'one');
+  expect(readFileSync(file, 'utf8')).toBe('one');
+  files.keepOnly([]);
+  files.writePart(0, 'error-page', 'one');
+  expect(readFileSync(file, 'utf8')).toBe('one');
 });
 
 test.each(['', '[{"number":0', '[{"number":0}]', 'null'])('a layout that is %j is none', (text) => {

@@ -92,3 +92,39 @@ test('whatever comes and goes: each hostname has one place with room, and no num
     }),
   );
 });
+
+const wantWith = (hostname: string, options: WantedPlace['options'] & object): WantedPlace => ({
+  ...want(hostname),
+  options,
+});
+
+test('routes with options stand before plain ones, longer paths first, and share no place with them', () => {
+  const { layout } = arrange(
+    [],
+    [
+      want('a'),
+      wantWith('a', { path: '/x' }),
+      wantWith('a', { path: '/x/y' }),
+      wantWith('b', { sticky: true }),
+    ],
+  );
+  expect(layout.slice(0, 4).map(({ hostname, options }) => [hostname, options?.path])).toEqual([
+    ['a', '/x/y'],
+    ['a', '/x'],
+    ['b', undefined],
+    ['a', undefined],
+  ]);
+});
+
+test('options that come, change or go need a new configuration; endpoints and plain hostnames do not', () => {
+  const routed = wantWith('a', { path: '/x', sticky: true });
+  const before = firstLayout([want('a'), routed]);
+  expect(arrange(before, [want('a'), { ...routed, endpoints: 5 }, want('b')]).kind).toBe('reread');
+  expect(arrange(before, [want('a'), wantWith('a', { path: '/x' })]).kind).toBe('reload');
+  expect(arrange(before, [want('a'), routed, wantWith('b', { sticky: true })]).kind).toBe('reload');
+  const without = arrange(before, [want('a')]);
+  expect(without.kind).toBe('reload');
+  expect(without.layout.some(({ options }) => options !== undefined)).toBe(false);
+  const plain = arrange(firstLayout([wantWith('a', { sticky: true })]), [want('a')]);
+  expect([plain.kind, placeOf(plain.layout, 'a')?.options]).toEqual(['reload', undefined]);
+});

@@ -1,0 +1,524 @@
+/**
+ * Options of routes, each with a real Caddy and a real Consul. Two keepers with a Caddy each stand for two nodes: what
+ * one does for a client, the other goes on with.
+ */
+
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { createServer, request, type IncomingMessage, type RequestListener, type Server } from 'node:http';
+import * as http2 from 'node:http2';
+import { connect, type AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { hashSync } from 'bcryptjs';
+import pino from 'pino';
+
+import { createConsulClient, type ConsulClient } from '../../adapters/consul/consul-client';
+import { createDocumentWriter } from '../../adapters/consul/document-writer';
+import { createKvStore } from '../../adapters/consul/watch-kv';
+import { readMembers, watchMembers } from '../../adapters/consul/watch-members';
+import { createCaddyAdmin } from '../../adapters/ingress/caddy-admin';
+import { adminSocket } from '../../adapters/ingress/caddy-config';
+import { openLaneFiles } from '../../adapters/ingress/lane-files';
+import { openPlaceFiles } from '../../adapters/ingress/place-files';
+import type { TrustedProxies } from '../../adapters/ingress/route-handlers';
+import type { DocumentWriter } from '../../adapters/document-writer';
+import { hostnameKvKey, maintenanceKvKey, replicaKvKey, routesKvKey } from '../../contracts/kv';
+import { claimsOfRoute, type MaintenanceState, type PortRoute } from '../../domain/ingress/route-options';
+import type { ObservedReplica } from '../../domain/model';
+import { parseConfig } from '../../workers/config';
+import { caddySettings, ingressConfigFile } from '../../workers/ingress-files';
+import { createIngressKeeper, type IngressKeeper } from '../../workers/node/ingress-keeper';
+import { caddyCommand } from '../../workers/up/engines';
+import { openListeningSockets } from '../../workers/up/listening-sockets';
+import { ingressPortNeeds } from '../../workers/up/ports';
+import { buildReplica } from '../support/builders';
+import { createConsulServer, type ConsulServer } from '../support/consul';
+import { httpRequest, type HttpAnswer } from '../support/http';
+import { engineVariables } from '../support/programs';
+import { eventually } from '../support/wait';
+
+const logger = pino({ level: 'silent' });
+
+interface Node {
+  readonly id: string;
+  readonly httpPort: number;
+  readonly stop: () => Promise<void>;
+  readonly loads: () => number;
+}
+
+let consul: ConsulServer;
+let consulClient: ConsulClient;
+let documents: DocumentWriter;
+let nodeId: string;
+let nodes: readonly Node[] = [];
+const servers: { close(): unknown }[] = [];
+
+const listen = async (server: Server | http2.Http2Server): Promise<number> => {
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  servers.push(server);
+  return (server.address() as AddressInfo).port;
+};
+
+const backend = (answer: RequestListener): Promise<number> => listen(createServer(answer));
+const saying = (text: string): Promise<number> => backend((_, response) => response.end(text));
+
+const startNode = async (trustedProxies?: TrustedProxies): Promise<Node> => {
+  const dataDir = mkdtempSync(join(tmpdir(), 'containeros-routes-'));
+  const probe = createServer();
+  probe.listen(0, '127.0.0.1');
+  await once(probe, 'listening');
+  const httpPort = (probe.address() as AddressInfo).port;
+  probe.close();
+  const config = {
+    ...parseConfig(
+      ['--data-dir', dataDir, '--dev', '--http-port', String(httpPort)],
+      engineVariables(),
+      true,
+    ),
+    httpPort,
+  };
+  const settings = { ...caddySettings(config), ...(trustedProxies === undefined ? {} : { trustedProxies }) };
+  const { command, args, env } = caddyCommand(config);
+  const sockets = await openListeningSockets(ingressPortNeeds(config));
+  const caddy: ChildProcess = spawn(command, args, {
+    stdio: ['ignore', 'ignore', 'ignore', ...sockets.fileDescriptors],
+    env: { ...process.env, ...env },
+  });
+  const admin = createCaddyAdmin(adminSocket(settings.directory));
+  let trouble: string | undefined = 'not started';
+  let loads = 0;
+  const keeper: IngressKeeper = createIngressKeeper({
+    nodeId,
+    settings,
+    configFile: ingressConfigFile(config),
+    kv: createKvStore(consulClient),
+    watchMembers: (handlers) => watchMembers(consulClient, handlers),
+    documents,
+    admin: {
+      load: async (text) => {
+        loads += 1;
+        await admin.load(text);
+      },
+    },
+    files: openPlaceFiles(settings.directory),
+    laneFiles: openLaneFiles(settings.directory),
+    onState: (reason) => (trouble = reason),
+    logger,
+  });
+  keeper.start();
+  await eventually(() => expect(trouble).toBeUndefined());
+  return {
+    id: dataDir,
+    httpPort,
+    loads: () => loads,
+    stop: async () => {
+      keeper.stop();
+      const gone = once(caddy, 'exit');
+      caddy.kill('SIGKILL');
+      await gone;
+      sockets.close();
+      rmSync(dataDir, { recursive: true, force: true });
+    },
+  };
+};
+
+const replica = (id: string, name: string, port: number, more: Partial<ObservedReplica> = {}) =>
+  buildReplica(id, nodeId, {
+    name,
+    ports: [
+      {
+        container: 'main',
+        port: 80,
+        protocol: 'tcp',
+        address: '127.0.0.1',
+        hostPort: port,
+        serviceId: `${id}-main-80`,
+        hostnames: [],
+      },
+    ],
+    ...more,
+  });
+
+const publish = (one: ObservedReplica) => documents.put(replicaKvKey(one, one.id), one);
+
+const key = (name: string) => ({ project: 'default', name });
+
+/** As an entity claims and publishes them, for a release of the replicas here. */
+const publishRoutes = async (
+  name: string,
+  releases: Readonly<Record<number, readonly Partial<PortRoute>[]>>,
+): Promise<void> => {
+  const full = Object.entries(releases).map(([number, routes]) => ({
+    number: Number(number),
+    createdAtMs: 0,
+    routes: routes.map((route): PortRoute => ({
+      container: 'main',
+      port: 80,
+      hostnames: [`${name}.localhost`],
+      ...route,
+    })),
+  }));
+  await documents.put(routesKvKey(key(name)), { ...key(name), releases: full });
+  for (const claim of full.flatMap(({ routes }) => routes.flatMap(claimsOfRoute))) {
+    await documents.put(hostnameKvKey(claim), key(name));
+  }
+};
+
+/** A microservice with one replica. */
+const serve = async (name: string, port: number, ...routes: readonly Partial<PortRoute>[]): Promise<void> => {
+  await publishRoutes(name, { 1: routes });
+  await publish(replica(`${name}-1`, name, port, { release: 1, releasedAtMs: 0 }));
+};
+
+const first = (): Node => nodes[0] as Node;
+
+const ask = (
+  url: string,
+  {
+    node = first(),
+    ...options
+  }: { node?: Node; method?: string; headers?: Record<string, string>; body?: string } = {},
+): Promise<HttpAnswer> => {
+  const { hostname, pathname, search } = new URL(`http://${url}`);
+  return httpRequest(`http://127.0.0.1:${node.httpPort}${pathname}${search}`, {
+    ...options,
+    headers: { host: hostname, ...options.headers },
+  });
+};
+
+const answers = (url: string, text: string, options: Parameters<typeof ask>[1] = {}): Promise<void> =>
+  eventually(async () => expect((await ask(url, options)).text).toBe(text), {
+    describe: `${url} answers ${text}`,
+  });
+
+const basic = (user: string, password: string) => ({
+  authorization: `Basic ${Buffer.from(`${user}:${password}`).toString('base64')}`,
+});
+
+beforeAll(async () => {
+  consul = await createConsulServer();
+  consul.start();
+  consulClient = createConsulClient({ address: consul.address });
+  documents = createDocumentWriter(consulClient);
+  nodeId = await eventually(
+    async () => {
+      const [id] = (await readMembers(consulClient)).keys();
+      if (id === undefined) throw new Error('there is no member yet');
+      return id;
+    },
+    { describe: 'Consul has a leader' },
+  );
+  nodes = [
+    await startNode(),
+    await startNode({ addresses: ['127.0.0.1', '10.1.0.0/16'], proxyProtocol: true }),
+  ];
+}, 60_000);
+
+afterAll(async () => {
+  for (const node of nodes) await node.stop();
+  for (const server of servers) server.close();
+  consulClient?.close();
+  await consul?.kill();
+  consul?.dispose();
+}, 30_000);
+
+test('paths lead to ports of several microservices, on the borders of segments, the longest first', async () => {
+  const echo = (name: string) =>
+    backend(({ url, headers }, response) =>
+      response.end(`${name} ${url} ${String(headers['x-forwarded-prefix'])}`),
+    );
+  await documents.put(hostnameKvKey('paths.localhost'), key('root'));
+  const root = replica('root-1', 'root', await echo('root'));
+  await publish({ ...root, ports: root.ports.map((port) => ({ ...port, hostnames: ['paths.localhost'] })) });
+  await answers('paths.localhost/api/x', 'root /api/x undefined');
+  const hostnames = ['paths.localhost'];
+  await serve('api', await echo('api'), { hostnames, path: '/api', stripPath: true });
+  await serve('deep', await echo('deep'), { hostnames, path: '/api/deep' });
+  await answers('paths.localhost/api/x?q=1', 'api /x?q=1 /api');
+  await answers('paths.localhost/api/deep/x', 'deep /api/deep/x undefined');
+  for (const [path, text] of [
+    ['/api', 'api / /api'],
+    ['/API/x', 'api /x /api'],
+    ['/apis', 'root /apis undefined'],
+    ['/', 'root / undefined'],
+    ['/api/deeper', 'api /deeper /api'],
+    ['/api/deep', 'deep /api/deep undefined'],
+  ] as const) {
+    expect((await ask(`paths.localhost${path}`)).text).toBe(text);
+  }
+  // What goes gives its paths back to the next shorter one.
+  await documents.remove(hostnameKvKey('paths.localhost/api'));
+  await answers('paths.localhost/api/x', 'root /api/x undefined');
+});
+
+test('redirects keep path, query, port and method', async () => {
+  await serve('apex', await saying('apex'), { redirectFrom: ['www.apex.localhost'] });
+  await answers('apex.localhost', 'apex');
+  await eventually(async () => {
+    const { status, headers } = await ask('www.apex.localhost/a%20b?c=d', {
+      method: 'POST',
+      headers: { host: `www.apex.localhost:${first().httpPort}` },
+    });
+    expect([status, headers.location]).toEqual([308, `http://apex.localhost:${first().httpPort}/a%20b?c=d`]);
+  });
+  expect((await ask('www.apex.localhost/x')).headers.location).toBe('http://apex.localhost/x');
+});
+
+test('passwords are asked for, on the path that has them only', async () => {
+  const basicAuth = { alice: hashSync('correct horse', 4) };
+  await serve('auth', await saying('in'), { errorPage: 'none' }, { path: '/admin', basicAuth });
+  await answers('auth.localhost', 'in');
+  await eventually(async () => expect((await ask('auth.localhost/admin')).status).toBe(401));
+  expect((await ask('auth.localhost/admin')).headers['www-authenticate']).toMatch(/^Basic/);
+  expect((await ask('auth.localhost/%61dmin/x', { headers: basic('alice', 'wrong') })).status).toBe(401);
+  expect((await ask('auth.localhost//ADMIN', { headers: basic('bob', 'correct horse') })).status).toBe(401);
+  expect((await ask('auth.localhost/admin', { headers: basic('alice', 'correct horse') })).text).toBe('in');
+});
+
+test('allow lists go by who really asks, which nobody outside can make up', async () => {
+  await serve(
+    'listed',
+    await backend(({ headers }, response) => response.end(String(headers['x-forwarded-for']))),
+    {
+      allow: ['203.0.113.0/24', '2001:db8::/32'],
+    },
+  );
+  const [near, behind] = nodes;
+  const from = (forwarded: string) => ({ 'x-forwarded-for': forwarded });
+  await eventually(async () => expect((await ask('listed.localhost')).status).toBe(403));
+  // 127.0.0.1 is nobody's proxy here.
+  expect((await ask('listed.localhost', { node: near as Node, headers: from('203.0.113.5') })).status).toBe(
+    403,
+  );
+  const node = behind as Node;
+  await eventually(async () =>
+    expect((await ask('listed.localhost', { node, headers: from('203.0.113.5') })).status).toBe(200),
+  );
+  expect((await ask('listed.localhost', { node, headers: from('2001:db8::1') })).status).toBe(200);
+  expect((await ask('listed.localhost', { node, headers: from('198.51.100.1') })).status).toBe(403);
+  // What the client itself has sent stands to the left of what the proxy has seen.
+  expect((await ask('listed.localhost', { node, headers: from('203.0.113.5, 198.51.100.1') })).status).toBe(
+    403,
+  );
+  expect(
+    (await ask('listed.localhost', { node, headers: from('6.6.6.6, 203.0.113.5, 10.1.2.3') })).status,
+  ).toBe(200);
+});
+
+test('the PROXY protocol of a trusted load balancer says who asks', async () => {
+  const node = nodes[1] as Node;
+  await serve('proxied', await saying('in'), { allow: ['203.0.113.7'] });
+  const sent = (head: string): Promise<string> =>
+    new Promise((resolve, reject) => {
+      const socket = connect(node.httpPort, '127.0.0.1', () =>
+        socket.write(`${head}GET / HTTP/1.1\r\nHost: proxied.localhost\r\nConnection: close\r\n\r\n`),
+      );
+      let got = '';
+      socket.setEncoding('utf8');
+      socket.on('data', (chunk: string) => (got += chunk));
+      socket.on('end', () => resolve(got));
+      socket.on('error', reject);
+    });
+  await eventually(async () =>
+    expect(await sent('PROXY TCP4 203.0.113.7 127.0.0.1 1234 80\r\n')).toMatch(/^HTTP\/1.1 200 /),
+  );
+  expect(await sent('PROXY TCP4 203.0.113.8 127.0.0.1 1234 80\r\n')).toMatch(/^HTTP\/1.1 403 /);
+  expect(await sent('')).toMatch(/^HTTP\/1.1 403 /);
+});
+
+test('bodies that are too large, and replicas that take too long, are cut', async () => {
+  const port = await backend((incoming, response) => {
+    if (incoming.url === '/slow') return;
+    incoming.resume().on('end', () => response.end('got it'));
+  });
+  await serve('limited', port, {
+    maxBodyBytes: 1_000,
+    responseTimeoutMs: 300,
+    errorPage: '<b>{file./etc/passwd}</b>',
+  });
+  await answers('limited.localhost', 'got it', { method: 'POST', body: 'x'.repeat(1_000) });
+  expect((await ask('limited.localhost', { method: 'POST', body: 'x'.repeat(1_001) })).status).toBe(413);
+  const late = await ask('limited.localhost/slow', { method: 'POST' });
+  expect([late.status, late.text, late.headers['content-type']]).toEqual([
+    503,
+    '<b>{file./etc/passwd}</b>',
+    'text/html; charset=utf-8',
+  ]);
+});
+
+test('a sticky client stays with its replica: on every node, and while others come and go', async () => {
+  const ports = await Promise.all(['a', 'b', 'c', 'd', 'e'].map(saying));
+  const one = (index: number, more: Partial<ObservedReplica> = {}) =>
+    publish(
+      replica(`sticky-${index}`, 'sticky', ports[index] ?? 0, { release: 1, releasedAtMs: 0, ...more }),
+    );
+  await publishRoutes('sticky', { 1: [{ sticky: true }] });
+  await one(0);
+  await answers('sticky.localhost', 'a');
+  for (const index of [1, 2]) await one(index);
+  const cookieOf = (answer: HttpAnswer): string =>
+    String(answer.headers['set-cookie']?.[0]).split(';')[0] ?? '';
+  const clients = new Map<string, string>();
+  await eventually(async () => {
+    const answer = await ask('sticky.localhost');
+    clients.set(answer.text, cookieOf(answer));
+    expect([...clients.keys()].sort()).toEqual(['a', 'b', 'c']);
+  });
+  const stays = async (): Promise<void> => {
+    for (const node of nodes) {
+      for (const [text, cookie] of clients) {
+        const answer = await ask('sticky.localhost', { node, headers: { cookie } });
+        expect([answer.text, answer.headers['set-cookie']]).toEqual([text, undefined]);
+      }
+    }
+  };
+  for (const cookie of clients.values()) expect(cookie).toMatch(/^containeros_[0-9a-f]{8}=[0-9a-f]{24}$/);
+  await eventually(stays);
+  const loads = nodes.map((node) => node.loads());
+  for (const index of [3, 4]) await one(index);
+  await eventually(async () => {
+    const answer = await ask('sticky.localhost', { node: nodes[1] as Node });
+    expect(['d', 'e']).toContain(answer.text);
+  });
+  await stays();
+  await one(0, { state: 'stopping' });
+  const cookie = clients.get('a') ?? '';
+  clients.delete('a');
+  for (const node of nodes) {
+    await eventually(async () => {
+      const answer = await ask('sticky.localhost', { node, headers: { cookie } });
+      expect(answer.text).not.toBe('a');
+      expect(cookieOf(answer)).not.toBe(cookie);
+    });
+  }
+  await stays();
+  expect((await ask('sticky.localhost', { headers: { cookie: cookie.replace(/=.*/, '=-') } })).status).toBe(
+    200,
+  );
+  expect(nodes.map((node) => node.loads())).toEqual(loads);
+});
+
+test('a web socket opens through a sticky route', async () => {
+  const server = createServer((_, response) => response.end('ready'));
+  server.on('upgrade', (_, socket) =>
+    socket.end('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nhello'),
+  );
+  await serve('socket', await listen(server), { sticky: true });
+  await answers('socket.localhost', 'ready');
+  const sent = request({
+    port: first().httpPort,
+    host: '127.0.0.1',
+    headers: { host: 'socket.localhost', connection: 'Upgrade', upgrade: 'websocket' },
+  });
+  sent.end();
+  const [response] = (await once(sent, 'upgrade')) as [IncomingMessage];
+  expect(response.statusCode).toBe(101);
+  response.socket.destroy();
+});
+
+test('events and uploads are passed on as they come', async () => {
+  let got = 0;
+  const port = await backend((incoming, response) => {
+    if (incoming.method === 'POST') {
+      incoming.on('data', (chunk: Buffer) => (got += chunk.length));
+      incoming.on('end', () => response.end(String(got)));
+      return;
+    }
+    response.writeHead(200, { 'content-type': 'text/event-stream' });
+    response.write('data: first\n\n');
+  });
+  await serve('stream', port, { sticky: true, maxBodyBytes: 10_000_000 });
+  await eventually(async () => expect((await ask('stream.localhost', { method: 'POST' })).status).toBe(200));
+  const headers = { host: 'stream.localhost' };
+  const events = request({ port: first().httpPort, host: '127.0.0.1', headers });
+  events.end();
+  const [response] = (await once(events, 'response')) as [IncomingMessage];
+  const [chunk] = (await once(response, 'data')) as [Buffer];
+  expect(chunk.toString()).toBe('data: first\n\n');
+  events.destroy();
+  got = 0;
+  const upload = request({ port: first().httpPort, host: '127.0.0.1', method: 'POST', headers });
+  upload.write('x'.repeat(100_000));
+  await eventually(() => expect(got).toBe(100_000));
+  upload.end('y');
+  const [done] = (await once(upload, 'response')) as [IncomingMessage];
+  expect((await once(done.setEncoding('utf8'), 'data'))[0]).toBe('100001');
+});
+
+test('HTTP/2 without TLS goes through, with trailers, as gRPC needs it', async () => {
+  const server = http2.createServer();
+  server.on('stream', (stream) => {
+    stream.respond({ ':status': 200, 'content-type': 'application/grpc' }, { waitForTrailers: true });
+    stream.on('wantTrailers', () => stream.sendTrailers({ 'grpc-status': '0' }));
+    stream.end('reply');
+  });
+  await serve('grpc', await listen(server), { protocol: 'h2c' });
+  await answers('grpc.localhost', 'reply');
+  const session = http2.connect(`http://127.0.0.1:${first().httpPort}`);
+  try {
+    const stream = session.request({
+      ':method': 'POST',
+      ':path': '/s.S/M',
+      ':authority': 'grpc.localhost',
+      te: 'trailers',
+    });
+    stream.end('call');
+    const trailers = once(stream, 'trailers');
+    let text = '';
+    stream.setEncoding('utf8').on('data', (chunk: string) => (text += chunk));
+    const [got] = (await trailers) as [http2.IncomingHttpHeaders];
+    expect(got['grpc-status']).toBe('0');
+    await eventually(() => expect(text).toBe('reply'));
+  } finally {
+    session.destroy();
+  }
+});
+
+test('maintenance answers in its own words, but to those that may still pass, and ends', async () => {
+  await serve('work', await saying('at work'), {});
+  await answers('work.localhost', 'at work');
+  const state: MaintenanceState = {
+    ...key('work'),
+    text: 'Back at {noon}.',
+    retryAfterSeconds: 90,
+    allow: ['203.0.113.9'],
+    setAtMs: 0,
+  };
+  await documents.put(maintenanceKvKey(key('work')), state);
+  await eventually(async () => {
+    const { status, text, headers } = await ask('work.localhost/x');
+    expect([status, text, headers['retry-after']]).toEqual([503, 'Back at {noon}.', '90']);
+  });
+  const headers = { 'x-forwarded-for': '203.0.113.9' };
+  await answers('work.localhost', 'at work', { node: nodes[1] as Node, headers });
+  await documents.remove(maintenanceKvKey(key('work')));
+  await answers('work.localhost', 'at work');
+});
+
+test('options change with the first replica of a new release, and never lead to one that is spoken to otherwise', async () => {
+  const [old, next] = [
+    await saying('old'),
+    await backend(({ url }, response) => response.end(`next ${url}`)),
+  ];
+  await publishRoutes('turn', { 1: [{ path: '/a', allow: ['127.0.0.0/8'] }] });
+  await publish(replica('turn-1', 'turn', old, { release: 1, releasedAtMs: 0 }));
+  await answers('turn.localhost/a/b', 'old');
+  await publishRoutes('turn', {
+    2: [{ path: '/a', stripPath: true }],
+    1: [{ path: '/a', allow: ['127.0.0.0/8'] }],
+  });
+  await publish(replica('turn-2', 'turn', next, { release: 2, releasedAtMs: 0, state: 'starting' }));
+  expect((await ask('turn.localhost/a/b')).text).toBe('old');
+  await publish(replica('turn-2', 'turn', next, { release: 2, releasedAtMs: 0 }));
+  await answers('turn.localhost/a/b', 'next /b');
+  for (let again = 0; again < 20; again += 1) {
+    expect((await ask('turn.localhost/a/b')).text).toBe('next /b');
+  }
+  // A port with options of which nothing is known is led to by nobody.
+  await documents.remove(routesKvKey(key('turn')));
+  await eventually(async () => expect((await ask('turn.localhost/a/b')).status).toBe(503));
+});

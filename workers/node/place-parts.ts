@@ -1,0 +1,42 @@
+/**
+ * Files of places with options: the texts that they answer with, and the seats of sticky ones.
+ *
+ * Invariant: a seat has no token while it is given to another endpoint, so nobody who has one is led to another.
+ */
+
+import { pagesOf, seatCount, seatFile, tokenFile, tokenOf } from '../../adapters/ingress/route-handlers';
+import type { PlaceFiles } from '../../adapters/ingress/place-files';
+import type { Place } from '../../domain/ingress/layout';
+import type { Endpoint } from '../../domain/ingress/routes';
+import { NO_TOKEN, fillSeats, type Seat } from '../../domain/ingress/seats';
+import { hostPort } from '../config';
+
+export interface PlaceParts {
+  write(place: Place, endpoints: readonly Endpoint[]): void;
+}
+
+/** @param nowhere where seats lead when there is no endpoint */
+export const createPlaceParts = (files: Pick<PlaceFiles, 'writePart'>, nowhere: string): PlaceParts => {
+  const seats = new Map<number, readonly Seat[]>();
+  return {
+    write: (place, endpoints) => {
+      const { number } = place;
+      for (const [name, text] of Object.entries(pagesOf(place))) files.writePart(number, name, text);
+      const users = new Map(
+        endpoints.map((endpoint): [string, Seat] => {
+          const address = hostPort(endpoint.address, endpoint.port);
+          return [address, { address, token: tokenOf(endpoint.replicaId) }];
+        }),
+      );
+      const before = seats.get(number) ?? [];
+      if (seatCount(place) === 0) return;
+      const next = fillSeats(seatCount(place), [...users.values()], before, nowhere);
+      next.forEach(({ address, token }, seat) => {
+        if (before[seat]?.token !== token) files.writePart(number, tokenFile(seat), NO_TOKEN);
+        files.writePart(number, seatFile(seat), address);
+        files.writePart(number, tokenFile(seat), token);
+      });
+      seats.set(number, next);
+    },
+  };
+};
