@@ -15,6 +15,7 @@ import { isNodeId } from '../domain/identity';
 
 import { ACME_FLAGS, parseAcmeSettings, type AcmeSettings } from './acme/acme-settings';
 import { ownPrivateAddress } from './own-address';
+import { TRUSTED_PROXIES_FLAGS, readTrustedProxies, type TrustedProxiesConfig } from './trusted-proxies';
 
 export interface Config {
   readonly dev: boolean;
@@ -38,6 +39,8 @@ export interface Config {
   readonly httpsPort: number | undefined;
   /** Who is asked for certificates of public hostnames. */
   readonly acme: AcmeSettings;
+  /** Load balancers before it. */
+  readonly trustedProxies: TrustedProxiesConfig;
   readonly hostPorts: { readonly first: number; readonly last: number };
   readonly allowHostAccess: boolean;
   readonly temporalPort: number;
@@ -123,6 +126,7 @@ const FLAGS: readonly Flag[] = [
     help: 'Leave the hostnames of microservices to other machines, or to a proxy of your own.',
   },
   ...ACME_FLAGS,
+  ...TRUSTED_PROXIES_FLAGS,
   { name: 'host-ports', value: 'FIRST-LAST', help: 'Range from which host ports are taken (20000-29999).' },
   { name: 'node-name', value: 'NAME', help: 'Name of this node (the host name).' },
   {
@@ -373,6 +377,9 @@ export const parseConfig = (
       isDev: dev,
       refuse: (problem) => problems.push(problem),
     }),
+    trustedProxies: readTrustedProxies(list('trusted-proxies'), isSet('proxy-protocol'), (problem) =>
+      problems.push(problem),
+    ),
     hostPorts: { first, last },
     allowHostAccess: isSet('allow-host-access'),
     temporalPort: port('temporal-port', 7233),

@@ -74,11 +74,11 @@ const notFrom = (addresses: readonly string[]): object => ({ not: [{ client_ip: 
 
 const FORBIDDEN = plain(403, '{http.request.host} cannot be reached from {http.vars.client_ip}.\n');
 
-/** How long clients may keep a redirect is theirs to decide; 308 keeps the method. */
+/** 308 keeps the method. Without a scheme it is the client's, also when a load balancer before us has ended its TLS. */
 const redirect = (to: string): object => ({
   handler: 'static_response',
   status_code: 308,
-  headers: { Location: [`{http.request.scheme}://${to}{containeros.port}{http.request.uri}`] },
+  headers: { Location: [`//${to}{containeros.port}{http.request.uri}`] },
 });
 
 /** The port as the client has it, for redirects; none where it is the scheme's own. */
@@ -256,6 +256,8 @@ export const serverOptions = (layout: Layout, trusted: TrustedProxies | undefine
                   allow: trusted.addresses.map(asBlock),
                   fallback_policy: 'SKIP',
                 },
+                // What comes before this one sees connections before their TLS.
+                { wrapper: 'tls' },
               ],
             }
           : {}),

@@ -255,7 +255,7 @@ test('paths lead to ports of several microservices, on the borders of segments, 
   await answers('paths.localhost/api/x', 'root /api/x undefined');
 });
 
-test('redirects keep path, query, port and method', async () => {
+test('redirects keep scheme, path, query, port and method', async () => {
   await serve('apex', await saying('apex'), { redirectFrom: ['www.apex.localhost'] });
   await answers('apex.localhost', 'apex');
   await eventually(async () => {
@@ -263,9 +263,9 @@ test('redirects keep path, query, port and method', async () => {
       method: 'POST',
       headers: { host: `www.apex.localhost:${first().httpPort}` },
     });
-    expect([status, headers.location]).toEqual([308, `http://apex.localhost:${first().httpPort}/a%20b?c=d`]);
+    expect([status, headers.location]).toEqual([308, `//apex.localhost:${first().httpPort}/a%20b?c=d`]);
   });
-  expect((await ask('www.apex.localhost/x')).headers.location).toBe('http://apex.localhost/x');
+  expect((await ask('www.apex.localhost/x')).headers.location).toBe('//apex.localhost/x');
 });
 
 test('passwords are asked for, on the path that has them only', async () => {

@@ -111,6 +111,9 @@ describe('parseConfig', () => {
     [['--node-label', '=ssd'], '--node-label must be KEY=VALUE'],
     [['--node-label', `a=${'x'.repeat(257)}`], '--node-label must be KEY=VALUE'],
     [['--node-label', 'a=1', '--node-label', 'a=2'], '--node-label sets a twice'],
+    [['--trusted-proxies', '10.0.0.0/33'], '--trusted-proxies must be an address or a block'],
+    [['--trusted-proxies', '10.0.0.1,lb.example.com'], 'not "lb.example.com"'],
+    [['--proxy-protocol'], '--proxy-protocol needs --trusted-proxies'],
     [['--no-such-flag'], 'no-such-flag'],
     [['surplus'], 'surplus'],
   ])('refuses %j', (argv, named) => {
@@ -125,6 +128,16 @@ describe('parseConfig', () => {
   test('takes allowed hosts repeated, with commas, or from the variable', () => {
     expect(parse(['--allowed-host', 'a', '--allowed-host', 'b, c']).allowedHosts).toEqual(['a', 'b', 'c']);
     expect(parse([], { CONTAINEROS_ALLOWED_HOST: 'd,e' }).allowedHosts).toEqual(['d', 'e']);
+  });
+
+  test('believes no proxies but those that are named', () => {
+    expect(parse([]).trustedProxies).toEqual({ addresses: [], proxyProtocol: false });
+    const named = ['--trusted-proxies', '10.0.0.1', '--trusted-proxies', '10.1.0.0/16, 2001:db8::/32'];
+    expect(parse([...named, '--proxy-protocol']).trustedProxies).toEqual({
+      addresses: ['10.0.0.1', '10.1.0.0/16', '2001:db8::/32'],
+      proxyProtocol: true,
+    });
+    expect(parse([], { CONTAINEROS_TRUSTED_PROXIES: '::1' }).trustedProxies.addresses).toEqual(['::1']);
   });
 
   test('takes labels of the node repeated, with commas, or from the variable', () => {
