@@ -9,6 +9,7 @@ import type { KeyValueStore } from '../contracts/key-value-store';
 import type { Changes } from './changes';
 import type { ExecLog } from './exec-log';
 import type { JoinTokensDeps } from './join/join-tokens';
+import type { MaintenanceWriter } from './maintenance';
 import type { NodeSettingsWriter } from './node-settings';
 import type { NodeRemover } from './remove-node';
 import type { NodeStreams } from './node-streams';
@@ -57,6 +58,7 @@ export interface ApiDeps {
   readonly execLog: ExecLog;
   readonly joining: Omit<JoinTokensDeps, 'nowMs'>;
   readonly nodeSettings: NodeSettingsWriter;
+  readonly maintenance: MaintenanceWriter;
   readonly nodeRemover: NodeRemover;
   readonly certificates: ApiCertificates;
   /** What keeps ContainerOS from working, for people; empty when nothing does. Called for each /readyz. */

@@ -23,6 +23,7 @@ import { execRoutes } from './routes/exec';
 import { internalRoutes } from './routes/internal';
 import { joinTokenRoutes } from './routes/join-tokens';
 import { logRoutes } from './routes/logs';
+import { maintenanceRoutes } from './routes/maintenance';
 import { microserviceRoutes } from './routes/microservices';
 import { nodeRoutes } from './routes/nodes';
 import { operationRoutes } from './routes/operations';
@@ -43,6 +44,7 @@ const REQUEST_ID = /^[A-Za-z0-9._-]{1,64}$/;
 
 export const createRoutes = (deps: RouteDeps): readonly Route[] => [
   ...microserviceRoutes(deps),
+  ...maintenanceRoutes(deps),
   ...releaseRoutes(deps),
   ...releaseCommandRoutes(deps),
   ...placementRoutes(deps),

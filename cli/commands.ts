@@ -9,6 +9,7 @@ import type { Command } from './command';
 import { drainCommand } from './drain';
 import { EXEC_COMMAND } from './exec';
 import { JOIN_TOKEN_COMMANDS } from './join-tokens';
+import { MAINTENANCE_COMMANDS } from './maintenance';
 import { NODE_COMMANDS, REMOVE_COMMAND } from './nodes';
 import { STEERING_COMMANDS } from './release-commands';
 import { RELEASE_COMMANDS } from './releases';
@@ -23,6 +24,7 @@ export const COMMANDS: readonly Command[] = [
   ...NODE_COMMANDS,
   drainCommand(),
   REMOVE_COMMAND,
+  ...MAINTENANCE_COMMANDS,
   ...JOIN_TOKEN_COMMANDS,
   ...CERTIFICATE_COMMANDS,
   trustCommand(),

@@ -9,6 +9,7 @@ import { z } from 'zod';
 
 import { ERROR_TABLE, type ErrorCode } from '../domain/errors';
 import type { OperationKind, OperationState } from '../domain/model';
+import { addressesSchema } from '../domain/spec/route-schema';
 import { microserviceNameSchema, microserviceSpecSchema, scaleSchema } from '../domain/spec/schema';
 
 const time = () =>
@@ -510,6 +511,35 @@ export const certificateRequestSchema = z
 
 export const emptyRequestSchema = z.strictObject({});
 
+const maintenanceFields = {
+  text: z
+    .string()
+    .min(1)
+    .max(4_096)
+    .refine((text) => !text.includes('\0'), { message: 'must not contain a NUL character' })
+    .meta({ description: 'What is answered meanwhile.', example: 'Back at noon.' }),
+  retryAfterSeconds: z.int().min(1).max(604_800).meta({ description: 'When clients may ask again.' }),
+  allow: addressesSchema.meta({ description: 'Addresses and blocks that get through all the same.' }),
+};
+
+export const maintenanceRequestSchema = z
+  .strictObject({
+    text: maintenanceFields.text.optional(),
+    retryAfterSeconds: maintenanceFields.retryAfterSeconds.optional(),
+    allow: maintenanceFields.allow.optional(),
+  })
+  .meta({ description: 'All of it may be left out.' });
+
+export const maintenanceSchema = z
+  .strictObject({
+    microservice: z.string(),
+    on: z.boolean(),
+    text: z.string().optional(),
+    retryAfterSeconds: z.int().optional(),
+    allow: z.array(z.string()).optional(),
+  })
+  .meta({ description: 'Whether the hostnames of a microservice answer that it is under maintenance.' });
+
 export type ProblemBody = z.infer<typeof problemSchema>;
 export type OperationView = z.infer<typeof operationSchema>;
 export type ReplicaView = z.infer<typeof replicaSchema>;
@@ -517,6 +547,7 @@ export type MicroserviceView = z.infer<typeof microserviceSchema>;
 export type ReleaseView = z.infer<typeof releaseSchema>;
 export type PlacementView = z.infer<typeof placementSchema>;
 export type NodeView = z.infer<typeof nodeSchema>;
+export type MaintenanceView = z.infer<typeof maintenanceSchema>;
 export type RemovedNodeView = z.infer<typeof removedNodeSchema>;
 export type EventView = z.infer<typeof eventSchema>;
 export type JoinTokenView = z.infer<typeof joinTokenSchema>;

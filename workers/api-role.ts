@@ -14,6 +14,7 @@ import { watchMembers } from '../adapters/consul/watch-members';
 import { createApp } from '../api/create-app';
 import { createExecLog } from '../api/exec-log';
 import { createLeaveNode } from '../api/join/leave-node';
+import { createMaintenanceWriter } from '../api/maintenance';
 import { createNodeSettingsWriter } from '../api/node-settings';
 import { createNodeStreams } from '../api/node-streams';
 import { createOperations } from '../api/operations';
@@ -130,6 +131,7 @@ export const runApiRole = async (config: Config, logger: Logger): Promise<void> 
     nodeStreams,
     execLog: createExecLog({ store, randomSuffix, nowMs: Date.now, log: logger }),
     nodeSettings,
+    maintenance: createMaintenanceWriter({ store, randomSuffix, nowMs: Date.now }),
     nodeRemover,
     certificates: apiCertificates(config, store, (message) => logger.error(message)),
     joining: {

@@ -14,6 +14,7 @@ import type { ApiConfig } from '../../../api/api-deps';
 import type { Changes } from '../../../api/changes';
 import { createApp } from '../../../api/create-app';
 import { createExecLog } from '../../../api/exec-log';
+import { createMaintenanceWriter } from '../../../api/maintenance';
 import { createNodeSettingsWriter } from '../../../api/node-settings';
 import { createNodeStreams, type NodeStreams } from '../../../api/node-streams';
 import { createOperations } from '../../../api/operations';
@@ -181,6 +182,7 @@ export const startApi = async (options: ApiUnderTestOptions = {}): Promise<ApiUn
       authorityFingerprint: 'a'.repeat(64),
     },
     nodeSettings: createNodeSettingsWriter({ store: storeOf(kv), randomSuffix: randomUUID, nowMs }),
+    maintenance: createMaintenanceWriter({ store: storeOf(kv), randomSuffix: randomUUID, nowMs }),
     nodeRemover: createNodeRemover({
       store: storeOf(kv),
       membership: { removeNode: options.removeMember ?? notFaked('removeNode') },

@@ -69,6 +69,8 @@ containeros: a container management system for developers
   containeros uncordon NODE                Let a node take replicas again; also ends a drain.
   containeros drain NODE                   Move what a node has elsewhere, and give it nothing new.
   containeros remove NODE                  Take a node out of the cluster for good.
+  containeros maintenance on NAME          Let the hostnames of a microservice answer that they are under maintenance.
+  containeros maintenance off NAME         Let them lead to its replicas again.
   containeros join-token create            Make the command with which further machines join.
   containeros join-token list              Show the join tokens, and who used them.
   containeros join-token revoke ID         Take a join token back; nodes that joined with it stay.
