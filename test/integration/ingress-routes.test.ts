@@ -8,6 +8,7 @@ import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer, request, type IncomingMessage, type RequestListener, type Server } from 'node:http';
 import * as http2 from 'node:http2';
+import { createServer as createTlsServer, type Server as TlsServer } from 'node:https';
 import { connect, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -35,6 +36,7 @@ import { caddyCommand } from '../../workers/up/engines';
 import { openListeningSockets } from '../../workers/up/listening-sockets';
 import { ingressPortNeeds } from '../../workers/up/ports';
 import { buildReplica } from '../support/builders';
+import { createTestAuthority } from '../support/certificates';
 import { createConsulServer, type ConsulServer } from '../support/consul';
 import { httpRequest, type HttpAnswer } from '../support/http';
 import { engineVariables } from '../support/programs';
@@ -56,7 +58,7 @@ let nodeId: string;
 let nodes: readonly Node[] = [];
 const servers: { close(): unknown }[] = [];
 
-const listen = async (server: Server | http2.Http2Server): Promise<number> => {
+const listen = async (server: Server | TlsServer | http2.Http2Server): Promise<number> => {
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
   servers.push(server);
@@ -476,6 +478,17 @@ test('HTTP/2 without TLS goes through, with trailers, as gRPC needs it', async (
   } finally {
     session.destroy();
   }
+});
+
+test('a replica that speaks TLS with a certificate of its own is spoken to', async () => {
+  const authority = createTestAuthority('a replica');
+  servers.push({ close: () => authority.dispose() });
+  const { keyPem, certificatePem } = authority.issue({ commonName: 'self', organisation: 'a replica' });
+  const server = createTlsServer({ key: keyPem, cert: certificatePem }, (_, response) =>
+    response.end('over TLS'),
+  );
+  await serve('tls', await listen(server), { protocol: 'https' });
+  await answers('tls.localhost', 'over TLS');
 });
 
 test('maintenance answers in its own words, but to those that may still pass, and ends', async () => {

@@ -1,0 +1,47 @@
+/** What of routes with options gets into Caddy's configuration, and what must not. */
+
+import { caddyConfig } from '../../../adapters/ingress/caddy-config';
+import { arrange, type WantedPlace } from '../../../domain/ingress/layout';
+
+const settings = { directory: '/data/ingress', listen: ':80' };
+
+const configOf = (wanted: readonly WantedPlace[], more: object = {}): string =>
+  JSON.stringify(caddyConfig({ ...settings, ...more }, arrange([], wanted).layout));
+
+const plain = { hostname: 'plain.example.com', endpoints: 2 };
+
+test('a plain hostname costs what it costs, whatever other routes have', () => {
+  const alone = configOf([plain]);
+  expect(alone).not.toContain('subroute');
+  expect(configOf([plain], { trustedProxies: { addresses: [], proxyProtocol: false } })).toBe(alone);
+  const routed = { hostname: 'example.com', endpoints: 2, options: { allow: ['10.0.0.0/8'] } };
+  const more = JSON.parse(configOf([plain, routed])) as Record<string, never>;
+  const routes = (more as unknown as { apps: { http: { servers: { http: { routes: unknown[] } } } } }).apps
+    .http.servers.http.routes;
+  const mine = routes.filter((route) => JSON.stringify(route).includes('plain.example.com'));
+  expect(mine).toHaveLength(1);
+  expect(JSON.stringify(mine)).not.toContain('subroute');
+});
+
+test('no text that a user has chosen freely is where Caddy would read placeholders in it', () => {
+  const options = {
+    path: '/x',
+    errorPage: 'one {file./etc/shadow}',
+    maintenance: { text: 'two {env.HOME}', retryAfterSeconds: 1, allow: [] },
+  };
+  const text = configOf([{ hostname: 'example.com', endpoints: 1, options }]);
+  expect(text).not.toContain('shadow');
+  expect(text).not.toContain('env.HOME');
+  expect(text).toContain('{file./data/ingress/places/0/error-page}');
+  expect(text).toContain('{file./data/ingress/places/0/maintenance-page}');
+});
+
+test('the PROXY protocol is taken from those that are named only, as blocks', () => {
+  const trustedProxies = { addresses: ['10.0.0.1', '::1', '10.1.0.0/16'], proxyProtocol: true };
+  const text = configOf([plain], { trustedProxies });
+  expect(text).toContain('"allow":["10.0.0.1/32","::1/128","10.1.0.0/16"],"fallback_policy":"SKIP"');
+  expect(text).toContain('"trusted_proxies_strict":1');
+  expect(configOf([plain], { trustedProxies: { ...trustedProxies, proxyProtocol: false } })).not.toContain(
+    'listener_wrappers',
+  );
+});
