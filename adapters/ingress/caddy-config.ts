@@ -20,6 +20,7 @@ import {
 } from './caddy-tls';
 import { LOG_NOTHING, laneRoutes, logging } from './lane-config';
 import {
+  UNSERVED_MARK,
   handlerOf,
   pathMatch,
   serverOptions,
@@ -203,7 +204,10 @@ export const assertPlainPath = (directory: string): void => {
 
 const UNKNOWN = answer(404, 'No microservice of this cluster has the hostname {http.request.host}.');
 
-const UNSERVED = answer(503, 'No replica serves {http.request.host} at this time.', { 'Retry-After': ['5'] });
+const UNSERVED = answer(503, 'No replica serves {http.request.host} at this time.', {
+  'Retry-After': ['5'],
+  ...UNSERVED_MARK,
+});
 
 /** For slots to lead to: it gives everybody the same answer. */
 const serverOf = (address: string, same: object): object => ({

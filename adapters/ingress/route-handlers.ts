@@ -12,6 +12,7 @@ import { join } from 'node:path';
 import type { Layout, Place } from '../../domain/ingress/layout';
 import { keyOfPlace } from '../../domain/ingress/layout';
 import type { PlaceOptions } from '../../domain/ingress/route-options';
+import { NO_TOKEN } from '../../domain/ingress/seats';
 
 /** Before these proxies, what they say of who asks is believed. */
 export interface TrustedProxies {
@@ -28,6 +29,11 @@ export interface ProxyHandler {
   readonly transport: object;
   readonly [more: string]: unknown;
 }
+
+/** By which a route knows that no replica has answered, but the ingress for them. */
+export const UNSERVED_MARK: Readonly<Record<string, readonly string[]>> = {
+  'Containeros-Ingress': ['unserved'],
+};
 
 const ERROR_PAGE = 'error-page';
 const MAINTENANCE_PAGE = 'maintenance-page';
@@ -110,6 +116,20 @@ const transportOf = (transport: object, { protocol, responseTimeoutMs }: PlaceOp
   ...(responseTimeoutMs === undefined ? {} : { response_header_timeout: `${responseTimeoutMs}ms` }),
 });
 
+/** Where there is no replica, the ingress itself answers for them, which is no error to the proxy. */
+const unservedPage = (directory: string, options: PlaceOptions | undefined): readonly object[] =>
+  options?.errorPage === undefined
+    ? []
+    : [
+        {
+          match: { status_code: [503], headers: UNSERVED_MARK },
+          routes: [{ handle: [page(directory, ERROR_PAGE, 'text/html', 5)] }],
+        },
+      ];
+
+/** A seat that nobody has leads to somebody who has another one: it is not to be found, and not given out. */
+const isTaken = (token: string): object => ({ not: [{ vars: { [token]: [NO_TOKEN] } }] });
+
 /**
  * Sticky: a request that has the token of a seat goes there; any other to whom it would go anyway, and its answer brings
  * the token of the seat that has that address. Both are looked for seat by seat, in files, so replicas come and go
@@ -124,7 +144,7 @@ const stickyRoutes = (directory: string, place: Place, proxy: ProxyHandler): rea
   }));
   return [
     ...seats.map(({ address, token }) => ({
-      match: [{ vars: { [`{http.request.cookie.${cookie}}`]: [token] } }],
+      match: [{ vars: { [`{http.request.cookie.${cookie}}`]: [token] }, ...isTaken(token) }],
       handle: [{ ...proxy, upstreams: [{ dial: address }] }],
       terminal: true,
     })),
@@ -133,12 +153,15 @@ const stickyRoutes = (directory: string, place: Place, proxy: ProxyHandler): rea
         {
           ...proxy,
           handle_response: [
+            ...unservedPage(directory, place.options),
             {
               // Not the answer that opens a web socket: it is passed on before anything could be added.
               match: { status_code: [2, 3, 4, 5] },
               routes: [
                 ...seats.map(({ address, token }) => ({
-                  match: [{ vars: { '{http.reverse_proxy.upstream.hostport}': [address] } }],
+                  match: [
+                    { vars: { '{http.reverse_proxy.upstream.hostport}': [address] }, ...isTaken(token) },
+                  ],
                   handle: [
                     {
                       handler: 'headers',
@@ -165,7 +188,12 @@ const stickyRoutes = (directory: string, place: Place, proxy: ProxyHandler): rea
 /** Handlers one after the other, each for all requests that get so far. */
 const proxyRoutes = (directory: string, place: Place, proxy: ProxyHandler): readonly object[] => {
   const { options = {} } = place;
-  const own: ProxyHandler = { ...proxy, transport: transportOf(proxy.transport, options) };
+  const forUnserved = unservedPage(directory, options);
+  const own: ProxyHandler = {
+    ...proxy,
+    transport: transportOf(proxy.transport, options),
+    ...(forUnserved.length === 0 ? {} : { handle_response: forUnserved }),
+  };
   const before = [
     ...(options.basicAuth === undefined ? [] : [authenticate(options.basicAuth)]),
     ...(options.maxBodyBytes === undefined

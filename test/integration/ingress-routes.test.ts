@@ -350,6 +350,17 @@ test('bodies that are too large, and replicas that take too long, are cut', asyn
     '<b>{file./etc/passwd}</b>',
     'text/html; charset=utf-8',
   ]);
+  const gone = { release: 1, releasedAtMs: 0, state: 'stopping' as const };
+  await publish(replica('limited-1', 'limited', port, gone));
+  await eventually(async () => {
+    const { status, text, headers } = await ask('limited.localhost');
+    expect([status, text, headers['retry-after']]).toEqual([503, '<b>{file./etc/passwd}</b>', '5']);
+  });
+  // What a replica itself says of its troubles is its own.
+  await serve('troubled', await backend((_, response) => response.writeHead(503).end('own')), {
+    errorPage: 'not this',
+  });
+  await answers('troubled.localhost', 'own');
 });
 
 test('a sticky client stays with its replica: on every node, and while others come and go', async () => {
@@ -394,13 +405,16 @@ test('a sticky client stays with its replica: on every node, and while others co
     await eventually(async () => {
       const answer = await ask('sticky.localhost', { node, headers: { cookie } });
       expect(answer.text).not.toBe('a');
+      // Also where the seat that is free now leads.
+      expect(cookieOf(answer)).toMatch(/=[0-9a-f]{24}$/);
       expect(cookieOf(answer)).not.toBe(cookie);
     });
   }
   await stays();
-  expect((await ask('sticky.localhost', { headers: { cookie: cookie.replace(/=.*/, '=-') } })).status).toBe(
-    200,
-  );
+  for (let again = 0; again < 20; again += 1) {
+    const answer = await ask('sticky.localhost', { headers: { cookie: cookie.replace(/=.*/, '=-') } });
+    expect(cookieOf(answer)).toMatch(/=[0-9a-f]{24}$/);
+  }
   expect(nodes.map((node) => node.loads())).toEqual(loads);
 });
 
