@@ -45,11 +45,9 @@ export const splitRoutes = (routes: readonly Route[], splits: TrafficSplits): re
   const found = new Map<string, SplitRoute>();
   for (const route of routes) {
     const split = splitOf(splits, route);
-    // A lane has no options: where there are any, the place shares its slots out.
+    // Also one that gives everything to one release: a lane is switched in one moment, a place slot by slot. A lane has no
+    // options, though: where there are any, the place shares its slots out.
     if (split === undefined || route.options !== undefined) continue;
-    // One that gives everything to one release needs no lane: the place does it.
-    const isShared = split.shares.filter(({ weight }) => weight > 0).length > 1;
-    if (!isShared && !split.isJudged) continue;
     const endpoints = addressesOf(route);
     const key = JSON.stringify([split.operation, endpoints]);
     const known = found.get(key);
