@@ -1,0 +1,90 @@
+/** A release in stages whose entity and operation Temporal has lost: both begin again from what was published. */
+
+import { CONTROL_PLANE_QUEUE } from '../../contracts/queues';
+import { WORKFLOW, microserviceWorkflowId, type ChangeAccepted } from '../../contracts/workflows';
+import type { RawMicroserviceSpec } from '../../domain/spec/schema';
+import { stateFromDocument } from '../../workflows/entity-state';
+import { eventually } from '../support/wait';
+
+import { createSubject, specOf, type Subject } from './subject';
+import { useTemporal } from './temporal';
+
+const use = useTemporal();
+
+const HOSTNAMES = ['shop.example.com'];
+const FOREVER = 86_400;
+
+const released = async (
+  update: NonNullable<RawMicroserviceSpec['update']>,
+): Promise<readonly [Subject, ChangeAccepted]> => {
+  const subject = createSubject(use.project);
+  await subject.applied({ scale: 2, hostnames: HOSTNAMES });
+  await subject.steady(2, 1);
+  return [subject, await subject.apply({ spec: { ...specOf('shop:2', HOSTNAMES), update } })];
+};
+
+/** As if Temporal's database were new. */
+const loseAndRecover = async (subject: Subject, { operation }: ChangeAccepted): Promise<void> => {
+  const { client, cluster, name: project } = use.project;
+  const key = { project, name: subject.name };
+  await client.workflow.getHandle(microserviceWorkflowId(key)).terminate();
+  await client.workflow.getHandle(operation.id).terminate();
+  const document = subject.document();
+  if (!document) throw new Error('there is no document');
+  const carried = stateFromDocument(
+    document,
+    cluster.releases(subject.name),
+    cluster.operation(operation.id),
+  );
+  await client.workflow.start(WORKFLOW.microservice, {
+    workflowId: microserviceWorkflowId(key),
+    taskQueue: CONTROL_PLANE_QUEUE,
+    args: [{ ...key, carried }],
+  });
+};
+
+test('a canary goes on in the stage that it had reached', async () => {
+  const [subject, deploy] = await released({
+    strategy: 'canary',
+    judge: false,
+    steps: [
+      { weight: 20, seconds: 0 },
+      { weight: 60, seconds: FOREVER },
+    ],
+  });
+  await eventually(() => expect(subject.weights()).toEqual({ 1: 40, 2: 60 }));
+  const seen = new Set<string>();
+  const looking = setInterval(() => seen.add(JSON.stringify(subject.weights())), 5);
+  await loseAndRecover(subject, deploy);
+  await subject.recorded(deploy, ({ message }) => message.startsWith('stage 2 of 3: give v2 60%'));
+  await eventually(async () => {
+    await subject.steer('promote');
+  });
+  expect(await subject.ended(deploy)).toMatchObject({ state: 'succeeded' });
+  clearInterval(looking);
+  // It never had less on the way.
+  expect(seen).not.toContain('{"1":80,"2":20}');
+  expect(seen).not.toContain('{"1":100,"2":0}');
+  await subject.steady(2, 2);
+  expect(subject.weights()).toBeUndefined();
+});
+
+test('a canary that was paused is paused still', async () => {
+  const [subject, deploy] = await released({
+    strategy: 'canary',
+    judge: false,
+    steps: [{ weight: 20, seconds: 1 }],
+  });
+  await eventually(() => expect(subject.weights()).toEqual({ 1: 80, 2: 20 }));
+  await subject.steer('pause');
+  await subject.recorded(deploy, ({ state }) => state === 'paused');
+  await loseAndRecover(subject, deploy);
+  await eventually(async () => {
+    await expect(subject.steer('pause')).rejects.toThrow('is paused already');
+  });
+  expect(await subject.recorded(deploy, ({ state }) => state === 'paused')).toMatchObject({ release: 2 });
+  expect(subject.weights()).toEqual({ 1: 80, 2: 20 });
+  await subject.steer('resume');
+  expect(await subject.ended(deploy)).toMatchObject({ state: 'succeeded' });
+  await subject.steady(2, 2);
+});
