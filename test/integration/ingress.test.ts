@@ -3,7 +3,7 @@
  * their connections notice nothing of changes.
  */
 
-import { spawn, type ChildProcess } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
@@ -16,27 +16,21 @@ import pino from 'pino';
 import { createConsulClient, type ConsulClient } from '../../adapters/consul/consul-client';
 import { createDocumentWriter } from '../../adapters/consul/document-writer';
 import { createKvStore } from '../../adapters/consul/watch-kv';
-import { readMembers, watchMembers } from '../../adapters/consul/watch-members';
-import { createCaddyAdmin } from '../../adapters/ingress/caddy-admin';
+import { readMembers } from '../../adapters/consul/watch-members';
 import { adminSocket, drainingFile } from '../../adapters/ingress/caddy-config';
-import { openLaneFiles } from '../../adapters/ingress/lane-files';
-import { openPlaceFiles } from '../../adapters/ingress/place-files';
 import type { DocumentWriter } from '../../adapters/document-writer';
 import { hostnameKvKey, ingressKvKey, replicaKvKey } from '../../contracts/kv';
 import { SPARE_PLACES } from '../../domain/ingress/layout';
 import type { ObservedReplica } from '../../domain/model';
-import { parseConfig } from '../../workers/config';
 import { caddySettings, ingressConfigFile } from '../../workers/ingress-files';
-import { createIngressKeeper, type IngressKeeper } from '../../workers/node/ingress-keeper';
-import { caddyCommand } from '../../workers/up/engines';
+import type { IngressKeeper } from '../../workers/node/ingress-keeper';
 import { openListeningSockets, type ListeningSockets } from '../../workers/up/listening-sockets';
 import { ingressPortNeeds } from '../../workers/up/ports';
 import { createWithdrawal } from '../../workers/node/withdrawal';
-import { buildReplica } from '../support/builders';
 import { createConsulServer, type ConsulServer } from '../support/consul';
 import { httpRequest, type HttpAnswer } from '../support/http';
+import { buildServing, createKeeper, ingressConfigOf, spawnCaddy } from '../support/ingress-keeper';
 import { startLoad } from '../support/load';
-import { engineVariables } from '../support/programs';
 import { eventually } from '../support/wait';
 
 const logger = pino({ level: 'silent' });
@@ -77,17 +71,11 @@ const startBackend = async (
   return { port, server };
 };
 
-const configOf = () => ({
-  ...parseConfig(['--data-dir', dataDir, '--dev', '--http-port', String(httpPort)], engineVariables(), true),
-  httpPort,
-});
+const configOf = () => ingressConfigOf(dataDir, httpPort);
 
 const startCaddy = (): void => {
-  const { command, args, env } = caddyCommand(configOf());
-  caddy = spawn(command, args, {
-    stdio: ['ignore', 'ignore', 'ignore', ...(sockets?.fileDescriptors ?? [])],
-    env: { ...process.env, ...env },
-  });
+  if (sockets === undefined) throw new Error('there is no socket for Caddy');
+  caddy = spawnCaddy(configOf(), sockets);
 };
 
 const killCaddy = async (): Promise<void> => {
@@ -98,30 +86,24 @@ const killCaddy = async (): Promise<void> => {
 };
 
 const startKeeper = (): void => {
-  const settings = caddySettings(configOf());
-  const admin = createCaddyAdmin(adminSocket(settings.directory));
-  const files = openPlaceFiles(settings.directory);
-  keeper = createIngressKeeper({
+  keeper = createKeeper({
+    config: configOf(),
     nodeId,
-    settings,
-    configFile: ingressConfigFile(configOf()),
-    kv: createKvStore(consulClient),
-    watchMembers: (handlers) => watchMembers(consulClient, handlers),
+    consul: consulClient,
     documents,
-    admin: {
+    throughAdmin: (admin) => ({
       load: async (config) => {
         loads += 1;
         await admin.load(isRefused ? config.replaceAll('"reverse_proxy"', '"none"') : config);
       },
-    },
-    files: {
+    }),
+    throughFiles: (files) => ({
       ...files,
       writeSlots: (place, addresses) => {
         if (isFull) throw new Error('ENOSPC: no space left on device');
         files.writeSlots(place, addresses);
       },
-    },
-    laneFiles: openLaneFiles(settings.directory),
+    }),
     onState: (reason) => (trouble = reason),
     logger,
   });
@@ -133,22 +115,7 @@ const replica = (
   hostname: string,
   port: number,
   more: Partial<ObservedReplica> = {},
-): ObservedReplica =>
-  buildReplica(id, nodeId, {
-    name: hostname.split('.')[0] ?? '',
-    ports: [
-      {
-        container: 'main',
-        port: 80,
-        protocol: 'tcp',
-        address: '127.0.0.1',
-        hostPort: port,
-        serviceId: `${id}-main-80`,
-        hostnames: [hostname],
-      },
-    ],
-    ...more,
-  });
+): ObservedReplica => buildServing(id, nodeId, hostname, { port }, more);
 
 const publish = (one: ObservedReplica) => documents.put(replicaKvKey(one, one.id), one);
 

@@ -26,7 +26,8 @@ const isFree = async (port: number): Promise<boolean> => {
   return free;
 };
 
-const freePorts = async (count: number): Promise<number[]> => {
+/** Of the loopback, for servers. */
+export const freePorts = async (count: number): Promise<number[]> => {
   const ports: number[] = [];
   while (ports.length < count) {
     const port = FIRST_PORT + randomInt(PORT_COUNT);

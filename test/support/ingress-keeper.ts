@@ -1,0 +1,97 @@
+// The ingress without the rest of the product: Caddy and the keeper, put together as the node worker and the supervisor
+// put them together.
+import { spawn, type ChildProcess } from 'node:child_process';
+import type { Logger } from 'pino';
+import type { ConsulClient } from '../../adapters/consul/consul-client';
+import { createKvStore } from '../../adapters/consul/watch-kv';
+import { watchMembers } from '../../adapters/consul/watch-members';
+import type { DocumentWriter } from '../../adapters/document-writer';
+import { createCaddyAdmin, type CaddyAdmin } from '../../adapters/ingress/caddy-admin';
+import { adminSocket } from '../../adapters/ingress/caddy-config';
+import { openLaneFiles } from '../../adapters/ingress/lane-files';
+import { openPlaceFiles, type PlaceFiles } from '../../adapters/ingress/place-files';
+import type { ObservedReplica } from '../../domain/model';
+import { parseConfig } from '../../workers/config';
+import { caddySettings, ingressConfigFile, type IngressConfig } from '../../workers/ingress-files';
+import { createIngressKeeper, type IngressKeeper } from '../../workers/node/ingress-keeper';
+import { caddyCommand } from '../../workers/up/engines';
+import type { ListeningSockets } from '../../workers/up/listening-sockets';
+import { buildReplica } from './builders';
+import { engineVariables } from './programs';
+
+/** On this machine's loopback. */
+export const ingressConfigOf = (dataDir: string, httpPort: number): IngressConfig => ({
+  ...parseConfig(['--data-dir', dataDir, '--dev', '--http-port', String(httpPort)], engineVariables(), true),
+  httpPort,
+});
+
+/** @param sockets for what `ingressPortNeeds` names (workers/up/ports) */
+export const spawnCaddy = (config: IngressConfig, sockets: ListeningSockets): ChildProcess => {
+  const { command, args, env } = caddyCommand(config);
+  return spawn(command, args, {
+    stdio: ['ignore', 'ignore', 'ignore', ...sockets.fileDescriptors],
+    env: { ...process.env, ...env },
+  });
+};
+
+export interface KeeperOptions {
+  readonly config: IngressConfig;
+  readonly nodeId: string;
+  readonly consul: ConsulClient;
+  readonly documents: Pick<DocumentWriter, 'put'>;
+  readonly onState: (reason: string | undefined) => void;
+  readonly logger: Logger;
+  /** Between the keeper and Caddy, and between it and the disk. */
+  readonly throughAdmin?: (admin: CaddyAdmin) => CaddyAdmin;
+  readonly throughFiles?: (files: PlaceFiles) => PlaceFiles;
+}
+
+export const createKeeper = ({
+  config,
+  nodeId,
+  consul,
+  documents,
+  onState,
+  logger,
+  throughAdmin = (admin) => admin,
+  throughFiles = (files) => files,
+}: KeeperOptions): IngressKeeper => {
+  const settings = caddySettings(config);
+  return createIngressKeeper({
+    nodeId,
+    settings,
+    configFile: ingressConfigFile(config),
+    kv: createKvStore(consul),
+    watchMembers: (handlers) => watchMembers(consul, handlers),
+    documents,
+    admin: throughAdmin(createCaddyAdmin(adminSocket(settings.directory))),
+    files: throughFiles(openPlaceFiles(settings.directory)),
+    laneFiles: openLaneFiles(settings.directory),
+    onState,
+    logger,
+  });
+};
+
+/** A replica of the microservice that the hostname is named after, which answers for it at one address. */
+export const buildServing = (
+  id: string,
+  nodeId: string,
+  hostname: string,
+  { port, address = '127.0.0.1' }: { readonly port: number; readonly address?: string },
+  more: Partial<ObservedReplica> = {},
+): ObservedReplica =>
+  buildReplica(id, nodeId, {
+    name: hostname.split('.')[0] ?? '',
+    ports: [
+      {
+        container: 'main',
+        port: 80,
+        protocol: 'tcp',
+        address,
+        hostPort: port,
+        serviceId: `${id}-main-80`,
+        hostnames: [hostname],
+      },
+    ],
+    ...more,
+  });
