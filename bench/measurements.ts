@@ -1,14 +1,19 @@
 // What is measured, of whom, and what it should be.
 // Invariant: every metric is described here once; the cases only add values.
 
-/** Who is measured. `docker-N`: the Docker API called directly, N calls at a time. */
-export type PeerId = 'containeros' | 'swarm' | `docker-${number}`;
+/** Proxies that the ingress is compared with. `caddy`: the same program as the ingress has, configured by hand. */
+export type ProxyId = 'nginx' | 'haproxy' | 'caddy';
 
-export type Unit = 's' | 'ms' | 'MB' | '% of a core';
+/** Who is measured. `docker-N`: the Docker API called directly, N calls at a time. */
+export type PeerId = 'containeros' | 'swarm' | `docker-${number}` | ProxyId;
+
+export type Unit = 's' | 'ms' | 'MB' | '% of a core' | 'requests/s';
 
 export type Target =
   /** Not more than so many times what the direct calls take, and less than Swarm takes. */
   | { readonly kind: 'near-docker'; readonly timesAtMost: number }
+  /** Not worse than a Caddy configured by hand by more than so much. */
+  | { readonly kind: 'near-caddy'; readonly percentWorse: number; readonly isBetter: 'more' | 'less' }
   /** The median, and where there is a worst value, each single one. */
   | { readonly kind: 'below'; readonly limit: number; readonly worst?: number };
 
@@ -22,6 +27,7 @@ export interface Metric {
 }
 
 const nearDocker = (timesAtMost = 1.3): Target => ({ kind: 'near-docker', timesAtMost });
+const nearCaddy = (isBetter: 'more' | 'less'): Target => ({ kind: 'near-caddy', percentWorse: 5, isBetter });
 const below = (limit: number, worst?: number): Target => ({
   kind: 'below',
   limit,
@@ -94,6 +100,36 @@ export const memberMetric = (
   const target = kind === 'memory' ? below(200) : below(2);
   return { id: `member ${title}`, title, unit, ...(what === 'in all' ? {} : { target }) };
 };
+
+/** What of requests through a proxy is measured. */
+export type RequestFigure = 'rate' | 'p50' | 'p99' | 'cpu';
+
+const REQUEST_FIGURES: Readonly<Record<RequestFigure, { title: string; unit: Unit; target?: Target }>> = {
+  rate: { title: 'requests', unit: 'requests/s', target: nearCaddy('more') },
+  p50: { title: '50th percentile', unit: 'ms' },
+  p99: { title: '99th percentile', unit: 'ms', target: nearCaddy('less') },
+  cpu: { title: 'CPU for 100,000 requests', unit: 's', target: nearCaddy('less') },
+};
+
+/** @param load what is asked for, and how */
+export const requestMetric = (load: string, figure: RequestFigure): Metric => {
+  const { title, ...rest } = REQUEST_FIGURES[figure];
+  return { id: `requests ${load}, ${figure}`, title: `${load}: ${title}`, ...rest };
+};
+
+/** How soon requests follow what documents say. @param limitMs that the median is to be below */
+export const followMetric = (what: string, limitMs?: number): Metric => ({
+  id: `follow ${what}`,
+  title: what,
+  unit: 'ms',
+  ...(limitMs === undefined ? {} : { target: below(limitMs) }),
+});
+
+export const ingressMemoryMetric = (what: string): Metric => ({
+  id: `ingress memory, ${what}`,
+  title: `memory (RSS), ${what}`,
+  unit: 'MB',
+});
 
 export interface Measured {
   readonly metric: Metric;

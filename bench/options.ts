@@ -7,13 +7,15 @@ import type { Section } from './table';
 export const CASES = {
   engine: ['idle', 'deploy', 'kill', 'scale', 'deploys', 'reads'],
   cluster: ['cluster-idle', 'cluster-deploy', 'cluster-kill', 'cluster-scale', 'node-loss'],
+  ingress: ['ingress-requests', 'ingress-changes', 'ingress-scale'],
 } as const satisfies Record<Section, readonly string[]>;
 
 export type EngineCase = (typeof CASES)['engine'][number];
 export type ClusterCase = (typeof CASES)['cluster'][number];
-export type Case = EngineCase | ClusterCase;
+export type IngressCase = (typeof CASES)['ingress'][number];
+export type Case = EngineCase | ClusterCase | IngressCase;
 
-export const SECTIONS: readonly Section[] = ['engine', 'cluster'];
+export const SECTIONS: readonly Section[] = ['engine', 'cluster', 'ingress'];
 const ALL: readonly Case[] = SECTIONS.flatMap((section): readonly Case[] => CASES[section]);
 
 const ROUNDS: Readonly<Record<Case, number>> = {
@@ -28,6 +30,9 @@ const ROUNDS: Readonly<Record<Case, number>> = {
   'cluster-kill': 5,
   'cluster-scale': 3,
   'node-loss': 20,
+  'ingress-requests': 5,
+  'ingress-changes': 20,
+  'ingress-scale': 5,
 };
 /** Swarm takes so long over a loss that it gets fewer. */
 const SWARM_LOSSES = 5;
@@ -36,10 +41,11 @@ export const HELP = `npm run bench [-- FLAGS]
   --only CASE,…       only these cases:
                         on one machine: ${CASES.engine.join(', ')}
                         on three: ${CASES.cluster.join(', ')}
+                        of the ingress alone: ${CASES.ingress.join(', ')}
                       docs/benchmarks.md stays as it is where not all cases of a section are measured
   --write             write docs/benchmarks.md all the same
   --alone             ContainerOS without its peers
-  --rounds N          so many counted rounds of each case (node-loss: ${ROUNDS['node-loss']})
+  --rounds N          so many counted rounds of each case (node-loss, ingress-changes: ${ROUNDS['node-loss']})
   --swarm-losses N    so many of node-loss for Swarm (${SWARM_LOSSES})
   --json FILE         raw numbers into this file
   --log FILE          what ContainerOS wrote into this file`;

@@ -7,7 +7,15 @@ import type Docker from 'dockerode';
 import { projectRoot, runCommand } from '../test/support/process';
 import type { IdleReport } from './cases/idle';
 import type { Measured } from './measurements';
-import { comparisonTable, limitTable, markdownTable, sorted, withResults, type Section } from './table';
+import {
+  comparisonTable,
+  limitTable,
+  markdownTable,
+  proxyTable,
+  sorted,
+  withResults,
+  type Section,
+} from './table';
 
 export interface Facts {
   readonly date: string;
@@ -16,8 +24,8 @@ export interface Facts {
   readonly cores: number;
   readonly memoryGb: number;
   readonly kernel: string;
-  readonly docker: string;
-  readonly storageDriver: string;
+  /** What else was part of it, with versions. */
+  readonly programs: string;
   readonly node: string;
   /** Load averages over a minute, before and after. */
   readonly loadBefore: number;
@@ -32,8 +40,13 @@ export interface Results {
   readonly idle: readonly IdleReport[];
 }
 
-export const gatherFacts = async (docker: Docker, command: string, loadBefore: number): Promise<Facts> => {
+export const dockerVersion = async (docker: Docker): Promise<string> => {
   const info = (await docker.info()) as { ServerVersion: string; Driver: string };
+  return `Docker ${info.ServerVersion} (${info.Driver})`;
+};
+
+/** @param programs that were part of it, with their versions */
+export const gatherFacts = async (programs: string, command: string, loadBefore: number): Promise<Facts> => {
   const git = await runCommand('git', ['-C', projectRoot(), 'rev-parse', '--short', 'HEAD'], {
     mayFail: true,
   });
@@ -44,8 +57,7 @@ export const gatherFacts = async (docker: Docker, command: string, loadBefore: n
     cores: cpus().length,
     memoryGb: totalmem() / 1e9,
     kernel: release(),
-    docker: info.ServerVersion,
-    storageDriver: info.Driver,
+    programs,
     node: process.versions.node,
     loadBefore,
   };
@@ -70,6 +82,11 @@ const HEADINGS: Readonly<Record<Section, { compared: string; alone: string; idle
     alone: 'Machines that joined, when idle',
     idle: 'Each process of machines that joined, when idle',
   },
+  ingress: {
+    compared: 'Requests through the ingress and other proxies',
+    alone: 'Changes and size of the ingress',
+    idle: 'Each process of the ingress, when idle',
+  },
 };
 
 export const toMarkdown = ({ section, facts, measured, idle }: Results): string => {
@@ -77,7 +94,9 @@ export const toMarkdown = ({ section, facts, measured, idle }: Results): string 
   const headings = HEADINGS[section];
   return [
     factLines(facts),
-    ...(compared.length === 0 ? [] : [`### ${headings.compared}`, comparisonTable(compared)]),
+    ...(compared.length === 0
+      ? []
+      : [`### ${headings.compared}`, (section === 'ingress' ? proxyTable : comparisonTable)(compared)]),
     ...(alone.length === 0 ? [] : [`### ${headings.alone}`, limitTable(alone)]),
     ...(idle.length === 0 ? [] : [`### ${headings.idle}`, idleTable(idle), sharersNote(idle)]),
   ].join('\n\n');
@@ -86,7 +105,7 @@ export const toMarkdown = ({ section, facts, measured, idle }: Results): string 
 const factLines = (facts: Facts): string =>
   [
     `- ${facts.date.slice(0, 16).replace('T', ' ')} UTC, commit ${facts.commit}: \`${facts.command}\``,
-    `- ${facts.cores} cores, ${facts.memoryGb.toFixed(0)} GB of memory, Linux ${facts.kernel}, Docker ${facts.docker} (${facts.storageDriver}), Node.js ${facts.node}`,
+    `- ${facts.cores} cores, ${facts.memoryGb.toFixed(0)} GB of memory, Linux ${facts.kernel}, ${facts.programs}, Node.js ${facts.node}`,
     `- load average of the last minute: ${facts.loadBefore.toFixed(2)} before${facts.loadAfter === undefined ? '' : `, ${facts.loadAfter.toFixed(2)} after`}`,
   ].join('\n');
 

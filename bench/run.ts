@@ -20,14 +20,18 @@ import { createDockerPeer } from './docker-peer';
 import { createMeasurements } from './measurements';
 import { casesOf, commandOf, lossesOf, roundsOf, type Case, type Options } from './options';
 import type { Orchestrator, Peer } from './peer';
-import { gatherFacts, type Results } from './report';
+import { dockerVersion, gatherFacts, type Results } from './report';
+import { runIngress } from './run-ingress';
 import { createSwarmPeer } from './swarm-peer';
 import type { Section } from './table';
 import { watchCpu } from './watch-cpu';
 
-const MACHINES: Readonly<Record<Section, number>> = { engine: 1, cluster: 3 };
+/** Sections that are measured on test machines. */
+type MachinesSection = Exclude<Section, 'ingress'>;
+
+const MACHINES: Readonly<Record<MachinesSection, number>> = { engine: 1, cluster: 3 };
 /** Of direct calls; on several engines they are shared evenly. */
-const CALLS_AT_A_TIME: Readonly<Record<Section, readonly number[]>> = {
+const CALLS_AT_A_TIME: Readonly<Record<MachinesSection, readonly number[]>> = {
   engine: [2, 4, 8],
   cluster: [3, 6, 12],
 };
@@ -52,11 +56,23 @@ export const runSection = async (
   options: Options,
   say: (line: string) => void,
   keepLog: (text: string) => void,
+): Promise<Results> =>
+  section === 'ingress' ? runIngress(options, say) : runOnMachines(section, options, say, keepLog);
+
+const runOnMachines = async (
+  section: MachinesSection,
+  options: Options,
+  say: (line: string) => void,
+  keepLog: (text: string) => void,
 ): Promise<Results> => {
   const bed = await (section === 'engine' ? startBed() : startClusterBed(MACHINES.cluster, say));
   try {
     const loadBefore = loadavg()[0] ?? 0;
-    const facts = await gatherFacts(bed.engines[0].docker, commandOf(options), loadBefore);
+    const facts = await gatherFacts(
+      await dockerVersion(bed.engines[0].docker),
+      commandOf(options),
+      loadBefore,
+    );
     const run: Run = {
       bed,
       options,
@@ -135,7 +151,7 @@ const runOnThree = async (run: Run): Promise<readonly IdleReport[]> => {
 /** Swarm is there from the first case that it takes part in to the last one. */
 const amongOthers = async (
   { bed, options }: Run,
-  section: Section,
+  section: MachinesSection,
   work: (others: Others) => Promise<void>,
 ): Promise<void> => {
   if (options.alone) return work({ direct: [], swarm: undefined });

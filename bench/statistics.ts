@@ -38,6 +38,15 @@ export const ratio = (value: number, base: number): number => {
   return value / base;
 };
 
+/** The median of the ratios of each round: what a whole round had to bear with counts for both of its sides. */
+export const pairedRatio = (values: readonly number[], bases: readonly number[]): number | undefined => {
+  const ratios = values.flatMap((value, round) => {
+    const base = bases[round];
+    return base === undefined ? [] : [ratio(value, base)];
+  });
+  return ratios.length === 0 ? undefined : median(ratios);
+};
+
 /** The key whose values have the smallest median; undefined without any. */
 export const best = <K>(candidates: ReadonlyMap<K, readonly number[]>): K | undefined => {
   const measured = [...candidates].filter(([, values]) => values.length > 0);

@@ -1,7 +1,7 @@
 // From measurements to the tables that people read. Pure.
 // Invariant: what is compared are medians; of the direct calls, the number at a time whose median is best.
 import { isDirect, type Measured, type PeerId, type Target, type Unit } from './measurements';
-import { best, ratio, summarise, type Summary } from './statistics';
+import { best, pairedRatio, ratio, summarise, type Summary } from './statistics';
 
 export interface Row {
   readonly metric: string;
@@ -9,6 +9,8 @@ export interface Row {
   readonly summary: Summary;
   readonly toDocker?: number;
   readonly toSwarm?: number;
+  /** Of the same rounds. */
+  readonly toCaddy?: number;
   readonly target?: Target;
   /** Undefined: there is no target, or nothing to compare with was measured. */
   readonly met?: boolean;
@@ -22,10 +24,18 @@ export const rowsOf = ({ metric, values }: Measured): readonly Row[] => {
     peer === undefined ? undefined : summaries.get(peer)?.median;
   const dockerMedian = medianOf(direct);
   const swarmMedian = medianOf('swarm');
-  const shown: readonly (PeerId | undefined)[] = [direct, 'swarm', 'containeros'];
+  const shown: readonly (PeerId | undefined)[] = [
+    direct,
+    'swarm',
+    'nginx',
+    'haproxy',
+    'caddy',
+    'containeros',
+  ];
   return shown.flatMap((peer): Row[] => {
     const summary = peer === undefined ? undefined : summaries.get(peer);
     if (peer === undefined || summary === undefined) return [];
+    const toCaddy = pairedRatio(values.get(peer) ?? [], values.get('caddy') ?? []);
     const comparisons = {
       ...(dockerMedian === undefined || peer === direct
         ? {}
@@ -33,6 +43,7 @@ export const rowsOf = ({ metric, values }: Measured): readonly Row[] => {
       ...(swarmMedian === undefined || peer !== 'containeros'
         ? {}
         : { toSwarm: ratio(summary.median, swarmMedian) }),
+      ...(toCaddy === undefined || peer === 'caddy' ? {} : { toCaddy }),
     };
     const row = { metric: metric.title, peer, summary, ...comparisons };
     if (peer !== 'containeros' || metric.target === undefined) return [row];
@@ -43,7 +54,7 @@ export const rowsOf = ({ metric, values }: Measured): readonly Row[] => {
 
 export const isMet = (
   target: Target,
-  { summary, toDocker, toSwarm }: Pick<Row, 'summary' | 'toDocker' | 'toSwarm'>,
+  { summary, toDocker, toSwarm, toCaddy }: Pick<Row, 'summary' | 'toDocker' | 'toSwarm' | 'toCaddy'>,
 ): boolean | undefined => {
   switch (target.kind) {
     case 'below':
@@ -51,17 +62,26 @@ export const isMet = (
     case 'near-docker':
       if (toDocker === undefined || toSwarm === undefined) return undefined;
       return toDocker <= target.timesAtMost && toSwarm < 1;
+    case 'near-caddy':
+      if (toCaddy === undefined) return undefined;
+      return target.isBetter === 'more'
+        ? toCaddy >= 1 - target.percentWorse / 100
+        : toCaddy <= 1 + target.percentWorse / 100;
   }
 };
 
-const PEER_NAMES = { containeros: 'ContainerOS', swarm: 'Docker Swarm' } as const;
+const PEER_NAMES = {
+  containeros: 'ContainerOS',
+  swarm: 'Docker Swarm',
+  nginx: 'nginx',
+  haproxy: 'HAProxy',
+  caddy: 'Caddy by hand',
+} as const;
 
 export const peerName = (peer: PeerId): string =>
-  peer === 'containeros' || peer === 'swarm'
-    ? PEER_NAMES[peer]
-    : `Docker API, ${peer.slice('docker-'.length)} at a time`;
+  isDirect(peer) ? `Docker API, ${peer.slice('docker-'.length)} at a time` : PEER_NAMES[peer];
 
-const DIGITS: Readonly<Record<Unit, number>> = { s: 2, ms: 1, MB: 0, '% of a core': 2 };
+const DIGITS: Readonly<Record<Unit, number>> = { s: 2, ms: 1, MB: 0, '% of a core': 2, 'requests/s': 0 };
 
 export const formatValue = (value: number, unit: Unit): string => `${value.toFixed(DIGITS[unit])} ${unit}`;
 
@@ -72,6 +92,8 @@ const formatTarget = (target: Target | undefined, unit: Unit): string => {
       return `under ${target.limit} ${unit}${target.worst === undefined ? '' : `, each under ${target.worst} ${unit}`}`;
     case 'near-docker':
       return `at most ${target.timesAtMost} × Docker API, faster than Swarm`;
+    case 'near-caddy':
+      return `at most ${target.percentWorse} % worse than Caddy by hand`;
   }
 };
 
@@ -101,6 +123,24 @@ export const comparisonTable = (measured: readonly Measured[]): string =>
     ),
   );
 
+/** Proxies side by side. */
+export const proxyTable = (measured: readonly Measured[]): string =>
+  markdownTable(
+    ['case', 'who', 'median', 'min–max', 'rounds', '÷ Caddy by hand', 'target', 'met'],
+    measured.flatMap((one) =>
+      rowsOf(one).map(({ metric, peer, summary, toCaddy, target, met }, index) => [
+        index === 0 ? metric : '',
+        peerName(peer),
+        formatValue(summary.median, one.metric.unit),
+        spread(summary, one.metric.unit),
+        String(summary.count),
+        formatRatio(toCaddy),
+        formatTarget(target, one.metric.unit),
+        verdict(met),
+      ]),
+    ),
+  );
+
 /** What only the product is measured at. */
 export const limitTable = (measured: readonly Measured[]): string =>
   markdownTable(
@@ -123,7 +163,7 @@ const spread = ({ min, max }: Summary, unit: Unit): string =>
 
 const verdict = (met: boolean | undefined): string => (met === undefined ? '' : met ? 'yes' : '**no**');
 
-export type Section = 'engine' | 'cluster';
+export type Section = 'engine' | 'cluster' | 'ingress';
 
 /** Between which lines of the document the results of a section stand. */
 export const MARKS: Readonly<Record<Section, { readonly begin: string; readonly end: string }>> = {
@@ -134,6 +174,10 @@ export const MARKS: Readonly<Record<Section, { readonly begin: string; readonly 
   cluster: {
     begin: '<!-- results of three machines: begin; written by npm run bench -->',
     end: '<!-- results of three machines: end -->',
+  },
+  ingress: {
+    begin: '<!-- results of the ingress: begin; written by npm run bench -->',
+    end: '<!-- results of the ingress: end -->',
   },
 };
 

@@ -9,10 +9,11 @@ import { isRoot } from './set-up/debian-packages.mjs';
 import { requireMachine, runEntry, SetUpError } from './set-up/failure.mjs';
 import { checkoutPath } from './set-up/paths.mjs';
 import { onStop, run, stopOnSignals } from './set-up/processes.mjs';
+import { ensureBenchPrograms } from './set-up/bench-tools.mjs';
 import { setUpToTest } from './set-up/set-up.mjs';
 import { step } from './set-up/steps.mjs';
 
-const FOLDERS = ['bench', 'test/support', 'domain', 'contracts', 'adapters'];
+const FOLDERS = ['bench', 'test/support', 'domain', 'contracts', 'adapters', 'workers'];
 const LIMIT_MS = 3 * 60 * 60_000;
 
 await runEntry(async () => {
@@ -26,13 +27,14 @@ await runEntry(async () => {
   }
   stopOnSignals();
   const found = await setUpToTest({ asRoot: true });
+  const programs = await setUpPrograms(process.argv.slice(2));
   await step('build', () => build());
   const folder = makeFolder();
   const remove = () => rmSync(folder, { recursive: true, force: true });
   const forget = onStop(remove);
   try {
     transpile(createRequire(join(checkoutPath, 'package.json')), checkoutPath, folder, sources(), folder);
-    const env = { ...process.env, ...found };
+    const env = { ...process.env, ...found, ...programs };
     delete env.DOCKER_HOST;
     const main = join(folder, 'bench', 'main.js');
     const args = ['--enable-source-maps', main, ...process.argv.slice(2)];
@@ -48,6 +50,15 @@ await runEntry(async () => {
     forget();
   }
 });
+
+/** Proxies are fetched only for cases of the ingress. */
+async function setUpPrograms(args) {
+  const at = args.findIndex((arg) => arg === '--only' || arg.startsWith('--only='));
+  const isWanted = at < 0 || `${args[at]} ${args[at + 1]}`.includes('ingress');
+  if (!isWanted || args.includes('--help')) return {};
+  const { path } = await step('programs of the benchmarks', () => ensureBenchPrograms());
+  return { CONTAINEROS_BENCH_PROGRAMS: path };
+}
 
 function makeFolder() {
   const cache = join(checkoutPath, '.cache');

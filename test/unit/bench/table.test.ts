@@ -1,9 +1,18 @@
 // What the tables of the benchmarks claim: who is compared with whom, and when a target counts as met.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { createMeasurements, METRICS, type Metric } from '../../../bench/measurements';
+import { createMeasurements, METRICS, requestMetric, type Metric } from '../../../bench/measurements';
 import { SECTIONS } from '../../../bench/options';
-import { MARKS, comparisonTable, isMet, limitTable, rowsOf, sorted, withResults } from '../../../bench/table';
+import {
+  MARKS,
+  comparisonTable,
+  isMet,
+  limitTable,
+  proxyTable,
+  rowsOf,
+  sorted,
+  withResults,
+} from '../../../bench/table';
 import { projectRoot } from '../../support/process';
 
 const measuredDeploys = (own: readonly number[], swarm: readonly number[] = [4, 4, 4]) => {
@@ -55,6 +64,49 @@ test('the tables', () => {
   expect(limitTable(measurements.all()).split('\n')[2]).toBe(
     '| GET | 3.0 ms | 2.0–4.0 | 3 | under 10 ms | 0.30 | yes |',
   );
+});
+
+test.each([
+  ['rate', [960, 1900], true],
+  ['rate', [940, 1900], false],
+  ['cpu', [1_040, 2_100], true],
+  ['cpu', [1_060, 2_100], false],
+] as const)('a proxy is compared in each round: %s of %j', (figure, own, expected) => {
+  const measurements = createMeasurements();
+  const metric = requestMetric('small', figure);
+  // The second round had a machine that was twice as fast.
+  for (const value of [1_000, 2_000]) measurements.add(metric, 'caddy', value);
+  for (const value of own) measurements.add(metric, 'containeros', value);
+  expect(rowsOf(measurements.all()[0] as never).at(-1)?.met).toBe(expected);
+});
+
+test('without the same program configured by hand there is nothing to compare a proxy with', () => {
+  const measurements = createMeasurements();
+  measurements.add(requestMetric('small', 'rate'), 'nginx', 1_000);
+  measurements.add(requestMetric('small', 'rate'), 'containeros', 1_000);
+  expect(rowsOf(measurements.all()[0] as never).map(({ toCaddy, met }) => [toCaddy, met])).toEqual([
+    [undefined, undefined],
+    [undefined, undefined],
+  ]);
+});
+
+test('the table of proxies', () => {
+  const measurements = createMeasurements();
+  const metric = requestMetric('small', 'rate');
+  for (const [peer, value] of [
+    ['containeros', 900],
+    ['caddy', 1_000],
+    ['nginx', 2_500],
+  ] as const) {
+    measurements.add(metric, peer, value);
+  }
+  expect(proxyTable(measurements.all()).split('\n')).toEqual([
+    '| case | who | median | min–max | rounds | ÷ Caddy by hand | target | met |',
+    '| --- | --- | --- | --- | --- | --- | --- | --- |',
+    '| small: requests | nginx | 2500 requests/s | 2500–2500 | 1 | 2.50 |  |  |',
+    '|  | Caddy by hand | 1000 requests/s | 1000–1000 | 1 |  |  |  |',
+    '|  | ContainerOS | 900 requests/s | 900–900 | 1 | 0.90 | at most 5 % worse than Caddy by hand | **no** |',
+  ]);
 });
 
 test('where each single value counts, one bad value is enough', () => {

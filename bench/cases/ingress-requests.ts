@@ -1,0 +1,51 @@
+// What requests cost through the ingress, beside other proxies that lead to the same servers.
+import { startBackends, startProxy } from '../ingress/ingress-bed';
+import { startOwnIngress } from '../ingress/own-ingress';
+import { measureRequests, type Measurable, type RequestLoad } from '../ingress/requests';
+import type { ProxyId } from '../measurements';
+import { SPARE_PLACES } from '../../domain/ingress/layout';
+import type { IngressCaseOptions } from '../run-ingress';
+
+const BACKENDS = 4;
+const HOSTNAME = 'web.localhost';
+/** In the last of the ingress's spare places; for others it is the second of two hostnames. */
+const SPARE = 'spare.localhost';
+const PROXIES: readonly ProxyId[] = ['nginx', 'haproxy', 'caddy'];
+
+const LOADS: readonly RequestLoad[] = [
+  { title: 'small answers, kept connections', hostname: HOSTNAME },
+  { title: 'small answers, each over a new connection', hostname: HOSTNAME, closes: true },
+  { title: '64 kB, kept connections', hostname: HOSTNAME, path: '/large' },
+];
+const SPARE_LOAD: RequestLoad = { title: 'small answers, hostname in the last spare place', hostname: SPARE };
+
+export const ingressRequestsCase = async ({
+  rounds,
+  alone,
+  measurements,
+  say,
+}: IngressCaseOptions): Promise<void> => {
+  const backends = await startBackends(BACKENDS);
+  const endpoints = backends.ports.map((port) => `127.0.0.1:${port}`);
+  const routes = [HOSTNAME, SPARE].map((hostname) => ({ hostname, endpoints }));
+  const own = await startOwnIngress();
+  const stops: (() => Promise<void>)[] = [() => own.stop(), () => backends.stop()];
+  try {
+    await own.serve(routes.slice(0, 1));
+    await own.restart();
+    for (let place = 1; place < SPARE_PLACES; place += 1) await own.claim(`other${place}.localhost`);
+    await own.serve(routes.slice(1));
+    const peers: Measurable[] = [];
+    for (const id of alone ? [] : PROXIES) {
+      const { port, running, stop } = await startProxy(id, routes);
+      stops.unshift(stop);
+      peers.push({ id, port, running: () => running });
+    }
+    peers.push({ id: 'containeros', port: own.port, running: own.caddy });
+    await measureRequests({ peers, loads: LOADS, rounds, measurements, say });
+    const both = peers.filter(({ id }) => id === 'caddy' || id === 'containeros');
+    await measureRequests({ peers: both, loads: [SPARE_LOAD], rounds, measurements, say });
+  } finally {
+    for (const stop of stops) await stop();
+  }
+};

@@ -1,0 +1,40 @@
+// The ingress keeper in a process of its own, as it is in a node worker: so what it costs is what its process costs, and
+// it does not wait for whoever measures.
+// Invariant: it ends with the process that started it.
+import pino from 'pino';
+import { createConsulClient } from '../../adapters/consul/consul-client';
+import { createDocumentWriter } from '../../adapters/consul/document-writer';
+import { createKeeper, ingressConfigOf } from '../../test/support/ingress-keeper';
+
+/** Told to whoever started it, whenever the state changes. */
+export interface KeeperMessage {
+  /** Why requests do not go where they should. */
+  readonly trouble: string | undefined;
+  /** How many new configurations Caddy has taken. */
+  readonly loads: number;
+}
+
+const [consulAddress = '', nodeId = '', dataDir = '', httpPort = ''] = process.argv.slice(2);
+const consul = createConsulClient({ address: consulAddress });
+let message: KeeperMessage = { trouble: 'not started', loads: 0 };
+const tell = (news: Partial<KeeperMessage>): void => {
+  message = { ...message, ...news };
+  process.send?.(message);
+};
+
+const keeper = createKeeper({
+  config: ingressConfigOf(dataDir, Number(httpPort)),
+  nodeId,
+  consul,
+  documents: createDocumentWriter(consul),
+  throughAdmin: (admin) => ({
+    load: async (config) => {
+      await admin.load(config);
+      tell({ loads: message.loads + 1 });
+    },
+  }),
+  onState: (trouble) => tell({ trouble }),
+  logger: pino({ level: 'warn' }, pino.destination(2)),
+});
+keeper.start();
+process.once('disconnect', () => process.exit(0));
