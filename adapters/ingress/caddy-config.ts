@@ -18,6 +18,7 @@ import {
   tlsApp,
   type CaddyHttps,
 } from './caddy-tls';
+import { hostTree } from './host-tree';
 import { LOG_NOTHING, laneRoutes, logging } from './lane-config';
 import {
   UNSERVED_MARK,
@@ -219,10 +220,13 @@ const serverOf = (address: string, same: object): object => ({
 /** Caddy refuses the whole configuration over a label that begins like Punycode and is none; what it reads it takes. */
 const isTakenAsItIs = (hostname: string): boolean => !/(?:^|\.)xn--/.test(hostname);
 
-const hostOf = (directory: string, { isFixed, hostname, number }: Place): string =>
-  isFixed && hostname !== undefined && isTakenAsItIs(hostname)
-    ? hostname
-    : `{file.${hostnameFile(directory, number)}}`;
+const isPlain = ({ isFixed, hostname }: Place): boolean =>
+  isFixed && hostname !== undefined && isTakenAsItIs(hostname);
+
+const hostOf = (directory: string, place: Place): string =>
+  isPlain(place) && place.hostname !== undefined
+    ? place.hostname
+    : `{file.${hostnameFile(directory, place.number)}}`;
 
 const slotsOf = (directory: string, { number, slots }: Place): readonly string[] =>
   Array.from({ length: slots }, (_, slot) => `{file.${slotFile(directory, number, slot)}}`);
@@ -241,6 +245,16 @@ const routeOf = (directory: string, place: Place): object => ({
   terminal: true,
 });
 
+/** Those whose hostname has to be read come last: each costs every request that goes past it. */
+const routesOf = (directory: string, layout: Layout): readonly object[] => [
+  ...hostTree(
+    layout
+      .filter(isPlain)
+      .map((place) => ({ hostname: hostOf(directory, place), route: routeOf(directory, place) })),
+  ),
+  ...layout.filter((place) => !isPlain(place)).map((place) => routeOf(directory, place)),
+];
+
 /** Caddy's configuration for these places, in their order, and these lanes. */
 export const caddyConfig = (
   settings: CaddySettings,
@@ -248,7 +262,7 @@ export const caddyConfig = (
   lanes: LaneSizes = FIRST_LANES,
 ): object => {
   const { directory, listen, https } = settings;
-  const routes = layout.map((place) => routeOf(directory, place));
+  const routes = routesOf(directory, layout);
   const serving = (before: readonly object[]): object => ({
     automatic_https: { disable: true },
     read_header_timeout: HEADERS_WITHIN,

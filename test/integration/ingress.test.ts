@@ -296,6 +296,22 @@ test('a web socket opens also while connections are ended', async () => {
   }
 });
 
+test('among hundreds of hostnames each leads to its own replicas, in whatever letters it is asked for', async () => {
+  const backends = await Promise.all(['a', 'b', 'c'].map((says) => startBackend(says)));
+  const hostnames = Array.from({ length: 300 }, (_, index) => `group${index}.localhost`);
+  await Promise.all(
+    hostnames.flatMap((hostname, index) => [
+      publish(replica(`group-${index}`, hostname, backends[index % 3]?.port ?? 0)),
+      claim(hostname),
+    ]),
+  );
+  for (const [index, hostname] of hostnames.entries())
+    await answers(hostname, ['a', 'b', 'c'][index % 3] ?? '');
+  expect((await ask('GROUP299.LOCALHOST')).text).toBe('c');
+  expect((await ask('group300.localhost')).status).toBe(404);
+  await Promise.all(hostnames.map((hostname) => documents.remove(hostnameKvKey(hostname))));
+}, 60_000);
+
 test('more hostnames than there are spare places all answer, with one new configuration', async () => {
   const { port } = await startBackend('one of many');
   const before = loads;
