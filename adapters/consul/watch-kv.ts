@@ -12,14 +12,12 @@ import type { KvChange, KvDocument, KvStore, KvWatch, KvWatchHandlers } from '..
 import { pause } from '../pause';
 
 import { kvPath, kvText, type ConsulClient, type ConsulKvEntry, type ConsulResponse } from './consul-client';
+import { nextStride } from './strides';
 
 /** Bounds how long a frozen Consul goes unnoticed; Consul answers with what it has when nothing has changed. */
 const WAIT_MS = 10_000;
 const RETRY_FIRST_MS = 50;
 const RETRY_MAX_MS = 2_000;
-/** Every change costs the reading of the whole prefix, so a burst of changes is read in strides that grow with it. */
-const PAUSE_MS_PER_ENTRY = 0.1;
-const PAUSE_MAX_MS = 500;
 /** While there is nothing under a prefix, Consul answers with every write to any key (it has no index for it then). */
 const EMPTY_PAUSE_MS = 150;
 
@@ -68,6 +66,7 @@ const watchPrefix = (client: ConsulClient, prefix: string, handlers: KvWatchHand
   let lastIndex = 0;
   let failures = 0;
   let everTold = false;
+  let strideMs = 0;
   /** Whether a full read is under way: what it waits for is an answer, not a change, so it is never interrupted. */
   let reading = false;
 
@@ -76,6 +75,7 @@ const watchPrefix = (client: ConsulClient, prefix: string, handlers: KvWatchHand
     refreshWanted = [];
     const blocking = refreshing.length === 0 && lastIndex > 0 && failures === 0;
     reading = !blocking;
+    const askedMs = performance.now();
     try {
       const response = await client.request<readonly ConsulKvEntry[] | undefined>({
         path: kvPath(prefix),
@@ -93,9 +93,9 @@ const watchPrefix = (client: ConsulClient, prefix: string, handlers: KvWatchHand
       failures = 0;
       lastIndex = Math.max(1, response.index);
       for (const one of refreshing) one.resolve();
-      return entries.length === 0
-        ? EMPTY_PAUSE_MS
-        : Math.min(PAUSE_MAX_MS, entries.length * PAUSE_MS_PER_ENTRY);
+      if (entries.length === 0) return EMPTY_PAUSE_MS;
+      strideMs = nextStride(strideMs, entries.length, performance.now() - askedMs);
+      return strideMs;
     } catch (error) {
       if (interruption.signal.aborted) {
         refreshWanted.unshift(...refreshing);
