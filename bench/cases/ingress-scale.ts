@@ -1,5 +1,6 @@
 // The ingress with many hostnames and endpoints: what it takes, what requests and changes cost, beside a Caddy that was
 // configured by hand with the same ones.
+import { setTimeout as delay } from 'node:timers/promises';
 import { followReplica } from '../ingress/following';
 import { startBackends, startProxy, type Backends } from '../ingress/ingress-bed';
 import { answersAt, startOwnIngress, type OwnIngress } from '../ingress/own-ingress';
@@ -19,6 +20,8 @@ const NEW_CONFIGURATIONS = 3;
 /** More than fit without a new configuration. */
 const MANY_ENDPOINTS = 7;
 const CONNECTIONS = 8;
+/** Longer than the longest stride in which many documents are read. */
+const CALM_MS = 1_000;
 
 const where = `${HOSTNAMES} hostnames of ${ENDPOINTS} endpoints`;
 
@@ -75,6 +78,7 @@ const changeEndpoints = async (
   const endpoint = `127.0.0.1:${backends.ports[1] ?? 0}`;
   const log = backends.logs[1] ?? '';
   for (let change = 0; change < CHANGES; change += 1) {
+    await calm();
     const before = own.keeper().cpuSeconds();
     const { firstMs, lastMs, confirmedMs } = await followReplica(own, {
       ...{ id: 'coming', hostname, endpoint, log },
@@ -94,6 +98,9 @@ const changeEndpoints = async (
   const { requests } = await load.stop();
   say(`${requests} requests, none of which failed`);
 };
+
+/** Not a burst of changes, which is followed in strides. */
+const calm = () => delay(CALM_MS);
 
 /** First into spare places, then with new configurations. */
 const addHostnames = async (
@@ -116,11 +123,13 @@ const addHostnames = async (
     );
   };
   for (let index = 0; index < NEW_HOSTNAMES; index += 1) {
+    await calm();
     const ms = await add(`new${index}.localhost`, 1);
     measurements.add(followMetric(`${where}, another hostname: its first answer`), 'containeros', ms);
     say(`another hostname: ${ms.toFixed(0)} ms`);
   }
   for (let index = 0; index < NEW_CONFIGURATIONS; index += 1) {
+    await calm();
     const used = { caddy: own.caddy().cpuSeconds(), keeper: own.keeper().cpuSeconds(), loads: own.loads() };
     const ms = await add(`large${index}.localhost`, MANY_ENDPOINTS);
     await until('Caddy has a new configuration', async () => own.loads() > used.loads);

@@ -37,4 +37,4 @@ const keeper = createKeeper({
   logger: pino({ level: 'warn' }, pino.destination(2)),
 });
 keeper.start();
-process.once('disconnect', () => process.exit(0));
+for (const end of ['disconnect', 'SIGTERM']) process.once(end, () => process.exit(0));
