@@ -205,16 +205,16 @@ describe('what is asked of the entity', () => {
 
   test('redeploy, and what is asked of a release that is under way', async () => {
     expect((await asked('POST', '/v1/microservices/web/redeploy')).calls).toEqual([
-      { update: 'redeploy', key, request: {} },
+      { update: 'redeploy', key, request: by },
     ]);
     for (const command of ['promote', 'abort', 'pause', 'resume']) {
       expect((await asked('POST', `/v1/microservices/web/${command}`)).calls).toEqual([
-        { update: 'steer', key, request: { command, wantedBy: 'an operator' } },
+        { update: 'steer', key, request: { ...by, command, wantedBy: 'an operator' } },
       ]);
     }
     const body = { reason: 'it looks wrong' };
     expect((await asked('POST', '/v1/microservices/web/abort', { body })).calls).toEqual([
-      { update: 'steer', key, request: { command: 'abort', wantedBy: 'an operator: it looks wrong' } },
+      { update: 'steer', key, request: { ...by, command: 'abort', wantedBy: 'an operator: it looks wrong' } },
     ]);
     const { answer, calls } = await asked('POST', '/v1/microservices/web/abort', { body: { why: 'x' } });
     expect([answer.status, calls]).toEqual([400, []]);
