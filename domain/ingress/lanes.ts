@@ -18,7 +18,7 @@ export interface LaneSizes {
 }
 
 /** Before a new configuration is due: so many splits at a time, and shares in steps of 1/120. */
-export const FIRST_LANES: LaneSizes = { count: 8, slots: 120 };
+export const FIRST_LANES: LaneSizes = { count: 4, slots: 120 };
 /** Hostnames of one port of a microservice; where it has more, it takes several lanes. */
 export const LANE_HOSTNAMES = 4;
 const SLOT_COUNTS: readonly number[] = [120, 1_200, 6_000];

@@ -69,10 +69,10 @@ test('sizes grow for more hostnames and for more replicas, and never shrink', ()
     endpoints: endpointsOf(1, replicas),
     split: { ...split, shares: [{ release: 1, weight: 1 }], writtenAtMs: 0 },
   });
-  expect(laneSizesFor(FIRST_LANES, [route(32, 60)])).toEqual(FIRST_LANES);
-  expect(laneSizesFor(FIRST_LANES, [route(33, 61)])).toEqual({ count: 16, slots: 1_200 });
+  expect(laneSizesFor(FIRST_LANES, [route(16, 60)])).toEqual(FIRST_LANES);
+  expect(laneSizesFor(FIRST_LANES, [route(17, 61)])).toEqual({ count: 8, slots: 1_200 });
   expect(laneSizesFor({ count: 16, slots: 1_200 }, [])).toEqual({ count: 16, slots: 1_200 });
-  expect(laneSizesFor(FIRST_LANES, [route(1, 5_000)])).toEqual({ count: 8, slots: 10_000 });
+  expect(laneSizesFor(FIRST_LANES, [route(1, 5_000)])).toEqual({ count: 4, slots: 10_000 });
 });
 
 test('every lane is full, each release has its share to a slot, and its endpoints alike', () => {
