@@ -158,7 +158,8 @@ const follow = async (
       const look = await lookAt(api, id);
       awaySinceMs = undefined;
       const { node, left } = look;
-      if (left.length === 0) return node;
+      // It was read before the replicas, and may count the last one still.
+      if (left.length === 0) return await api.call<NodeView>('GET', nodePath(id));
       if (node.value.availability !== 'draining') {
         throw new CommandError(
           'conflict',
