@@ -3,7 +3,7 @@
  * switch costs no request, and what is under judgement is counted.
  */
 
-import { spawn, type ChildProcess } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
@@ -16,27 +16,23 @@ import pino from 'pino';
 import { createConsulClient, type ConsulClient } from '../../adapters/consul/consul-client';
 import { createDocumentWriter } from '../../adapters/consul/document-writer';
 import { createKvStore } from '../../adapters/consul/watch-kv';
-import { readMembers, watchMembers } from '../../adapters/consul/watch-members';
+import { readMembers } from '../../adapters/consul/watch-members';
 import type { DocumentWriter } from '../../adapters/document-writer';
-import { createCaddyAdmin } from '../../adapters/ingress/caddy-admin';
-import { adminSocket } from '../../adapters/ingress/caddy-config';
 import { openJudgedLog } from '../../adapters/ingress/judged-log';
-import { openLaneFiles } from '../../adapters/ingress/lane-files';
-import { openPlaceFiles } from '../../adapters/ingress/place-files';
 import { hostnameKvKey, replicaKvKey, requestCountsKvKey, trafficKvKey } from '../../contracts/kv';
 import { countsOf, judgeRelease, type RequestCounts } from '../../domain/judgement';
 import type { TrafficShare, TrafficSplit } from '../../domain/traffic';
-import { parseConfig } from '../../workers/config';
-import { caddySettings, ingressConfigFile } from '../../workers/ingress-files';
+import { caddySettings } from '../../workers/ingress-files';
 import { createIngressConfirmation } from '../../workers/ingress-confirmation';
-import { createIngressKeeper, type IngressKeeper } from '../../workers/node/ingress-keeper';
+import type { IngressKeeper } from '../../workers/node/ingress-keeper';
 import { createRequestCounter, type RequestCounter } from '../../workers/node/request-counts';
-import { caddyCommand } from '../../workers/up/engines';
+import { openListeningSockets, type ListeningSockets } from '../../workers/up/listening-sockets';
+import { ingressPortNeeds } from '../../workers/up/ports';
 import { buildReplica } from '../support/builders';
 import { createConsulServer, type ConsulServer } from '../support/consul';
 import { httpRequest } from '../support/http';
+import { createKeeper, ingressConfigOf, spawnCaddy } from '../support/ingress-keeper';
 import { startLoad } from '../support/load';
-import { engineVariables } from '../support/programs';
 import { eventually } from '../support/wait';
 
 const logger = pino({ level: 'silent' });
@@ -47,6 +43,7 @@ let nodeId: string;
 let documents: DocumentWriter;
 let dataDir: string;
 let httpPort: number;
+let sockets: ListeningSockets | undefined;
 let caddy: ChildProcess | undefined;
 let keeper: IngressKeeper | undefined;
 let counter: RequestCounter | undefined;
@@ -68,30 +65,22 @@ const startBackend = async (says: string, options: { afterMs?: number; status?: 
   return (server.address() as AddressInfo).port;
 };
 
-const configOf = () => ({
-  ...parseConfig(['--data-dir', dataDir, '--dev', '--http-port', String(httpPort)], engineVariables(), true),
-  httpPort,
-});
+const configOf = () => ingressConfigOf(dataDir, httpPort);
 
 const startKeeper = (): void => {
-  const settings = caddySettings(configOf());
-  const admin = createCaddyAdmin(adminSocket(settings.directory));
-  counter = createRequestCounter({ nodeId, log: openJudgedLog(settings.directory), documents, logger });
-  keeper = createIngressKeeper({
+  const { directory } = caddySettings(configOf());
+  counter = createRequestCounter({ nodeId, log: openJudgedLog(directory), documents, logger });
+  keeper = createKeeper({
+    config: configOf(),
     nodeId,
-    settings,
-    configFile: ingressConfigFile(configOf()),
-    kv: createKvStore(consulClient),
-    watchMembers: (handlers) => watchMembers(consulClient, handlers),
+    consul: consulClient,
     documents,
-    admin: {
+    throughAdmin: (admin) => ({
       load: async (config) => {
         loads += 1;
         await admin.load(config);
       },
-    },
-    files: openPlaceFiles(settings.directory),
-    laneFiles: openLaneFiles(settings.directory),
+    }),
     onSplits: counter.follow,
     onState: (reason) => (trouble = reason),
     logger,
@@ -187,8 +176,8 @@ beforeAll(async () => {
   await once(probe, 'listening');
   httpPort = (probe.address() as AddressInfo).port;
   probe.close();
-  const { command, args, env } = caddyCommand(configOf());
-  caddy = spawn(command, args, { stdio: 'ignore', env: { ...process.env, ...env } });
+  sockets = await openListeningSockets(ingressPortNeeds(configOf()));
+  caddy = spawnCaddy(configOf(), sockets);
   startKeeper();
   await eventually(() => expect(trouble).toBeUndefined());
 }, 60_000);
@@ -202,6 +191,7 @@ afterAll(async () => {
     caddy.kill('SIGKILL');
     await gone;
   }
+  sockets?.close();
   consulClient?.close();
   await consul?.kill();
   consul?.dispose();

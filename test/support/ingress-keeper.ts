@@ -13,7 +13,11 @@ import { openPlaceFiles, type PlaceFiles } from '../../adapters/ingress/place-fi
 import type { ObservedReplica } from '../../domain/model';
 import { parseConfig } from '../../workers/config';
 import { caddySettings, ingressConfigFile, type IngressConfig } from '../../workers/ingress-files';
-import { createIngressKeeper, type IngressKeeper } from '../../workers/node/ingress-keeper';
+import {
+  createIngressKeeper,
+  type IngressKeeper,
+  type IngressKeeperDeps,
+} from '../../workers/node/ingress-keeper';
 import { caddyCommand } from '../../workers/up/engines';
 import type { ListeningSockets } from '../../workers/up/listening-sockets';
 import { buildReplica } from './builders';
@@ -40,6 +44,7 @@ export interface KeeperOptions {
   readonly consul: ConsulClient;
   readonly documents: Pick<DocumentWriter, 'put'>;
   readonly onState: (reason: string | undefined) => void;
+  readonly onSplits?: IngressKeeperDeps['onSplits'];
   readonly logger: Logger;
   /** Between the keeper and Caddy, and between it and the disk. */
   readonly throughAdmin?: (admin: CaddyAdmin) => CaddyAdmin;
@@ -52,6 +57,7 @@ export const createKeeper = ({
   consul,
   documents,
   onState,
+  onSplits,
   logger,
   throughAdmin = (admin) => admin,
   throughFiles = (files) => files,
@@ -67,6 +73,7 @@ export const createKeeper = ({
     admin: throughAdmin(createCaddyAdmin(adminSocket(settings.directory))),
     files: throughFiles(openPlaceFiles(settings.directory)),
     laneFiles: openLaneFiles(settings.directory),
+    ...(onSplits === undefined ? {} : { onSplits }),
     onState,
     logger,
   });
