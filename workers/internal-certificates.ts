@@ -18,6 +18,7 @@ import type { AuthorityMaterial } from '../contracts/hostname-authority';
 import { KV_PREFIX } from '../contracts/kv';
 import type { KvStore } from '../contracts/kv-store';
 import { authorityFor } from '../domain/ingress/authority-for';
+import { splitClaim } from '../domain/ingress/route-options';
 import { createLimiter } from '../domain/limiter';
 
 import { createTroubles } from './troubles';
@@ -59,7 +60,8 @@ export const createInternalCertificates = (deps: InternalCertificatesDeps): Inte
   const troubles = createTroubles(logger);
   const stopped = new AbortController();
   const limiter = createLimiter(ISSUED_AT_ONCE);
-  const hostnames = new Set<string>();
+  /** Hostnames, some of them with a path: several may be of one hostname. */
+  const claims = new Set<string>();
   const known = new Map<string, Certificate>();
   const unread = new Set<string>(['hostnames', 'certificates']);
   /** Fingerprints of certificates that were seen to be of the authority that there is. */
@@ -81,8 +83,8 @@ export const createInternalCertificates = (deps: InternalCertificatesDeps): Inte
   const follow = () => [
     kv.watch(KV_PREFIX.hostnames, {
       changed: ({ changed, removed }) => {
-        for (const { key } of changed) hostnames.add(nameIn(key, KV_PREFIX.hostnames));
-        for (const key of removed) hostnames.delete(nameIn(key, KV_PREFIX.hostnames));
+        for (const { key } of changed) claims.add(nameIn(key, KV_PREFIX.hostnames));
+        for (const key of removed) claims.delete(nameIn(key, KV_PREFIX.hostnames));
         heard('hostnames');
       },
       unreachable,
@@ -113,10 +115,12 @@ export const createInternalCertificates = (deps: InternalCertificatesDeps): Inte
 
   const turn = async (): Promise<number | undefined> => {
     const now = nowMs();
-    const wanted = [...hostnames].filter(
-      (hostname) => authorityFor(hostname, deps.isInternalOnly) === 'internal',
+    const isWanted = new Set(
+      [...claims]
+        .map((claim) => splitClaim(claim).hostname)
+        .filter((hostname) => authorityFor(hostname, deps.isInternalOnly) === 'internal'),
     );
-    const isWanted = new Set(wanted);
+    const wanted = [...isWanted];
     const surplus = [...known.values()].filter(
       ({ hostname, source }) => source === 'internal' && !isWanted.has(hostname),
     );

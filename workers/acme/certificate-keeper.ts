@@ -9,6 +9,7 @@ import type { KvDocument, KvStore, KvWatch } from '../../contracts/kv-store';
 import type { Certificate } from '../../contracts/certificates';
 import { createDocumentReader } from '../../contracts/documents';
 import { KV_PREFIX, microserviceKvKey } from '../../contracts/kv';
+import { splitClaim } from '../../domain/ingress/route-options';
 import type { MicroserviceKey } from '../../domain/model';
 
 export interface CertificateWorkflows {
@@ -42,7 +43,10 @@ const AGAIN_MAX_MS = 60_000;
 export const createCertificateKeeper = (deps: CertificateKeeperDeps): CertificateKeeper => {
   const { kv, workflows, warn } = deps;
   const read = createDocumentReader(warn);
-  const owners = new Map<string, MicroserviceKey>();
+  /** Who holds what of each hostname: itself, or paths of it, which may be those of several microservices. */
+  const holders = new Map<string, Map<string, MicroserviceKey>>();
+  /** Stands for the newest wish for each hostname. */
+  const wishes = new Map<string, object>();
   const brought = new Map<string, Certificate>();
   const timers = new Set<NodeJS.Timeout>();
   const saying = new Set<Promise<void>>();
@@ -72,22 +76,33 @@ export const createCertificateKeeper = (deps: CertificateKeeperDeps): Certificat
     saying.add(said);
   };
 
-  const want = (hostname: string, owner: MicroserviceKey): void =>
+  const isKnown = async (owner: MicroserviceKey): Promise<boolean> =>
+    (await kv.get(microserviceKvKey(owner))).document !== undefined;
+
+  const want = (hostname: string): void => {
+    const wish = {};
+    wishes.set(hostname, wish);
     say(
       `have a certificate for ${hostname} asked for`,
-      () => owners.get(hostname) === owner,
+      () => wishes.get(hostname) === wish,
       async () => {
-        const { document } = await kv.get(microserviceKvKey(owner));
-        if (document === undefined) return false;
-        await workflows.want(hostname);
-        return true;
+        const owners = new Map(
+          [...(holders.get(hostname)?.values() ?? [])].map((owner) => [microserviceKvKey(owner), owner]),
+        );
+        for (const owner of owners.values()) {
+          if (!(await isKnown(owner))) continue;
+          await workflows.want(hostname);
+          return true;
+        }
+        return false;
       },
     );
+  };
 
   const gone = (hostname: string): void =>
     say(
       `tell that nobody has ${hostname} any more`,
-      () => !owners.has(hostname),
+      () => !holders.has(hostname),
       async () => {
         await workflows.gone(hostname);
         return true;
@@ -95,11 +110,11 @@ export const createCertificateKeeper = (deps: CertificateKeeperDeps): Certificat
     );
 
   const retry = (names: readonly string[]): void => {
-    for (const hostname of owners.keys()) {
+    for (const hostname of holders.keys()) {
       if (!deps.covers(names, hostname)) continue;
       say(
         `have the certificate of ${hostname} looked at`,
-        () => owners.has(hostname),
+        () => holders.has(hostname),
         async () => {
           await workflows.retryNow(hostname);
           return true;
@@ -114,28 +129,43 @@ export const createCertificateKeeper = (deps: CertificateKeeperDeps): Certificat
       'find certificates that nobody needs',
       () => true,
       async () => {
-        for (const hostname of await workflows.running()) if (!owners.has(hostname)) gone(hostname);
+        for (const hostname of await workflows.running()) if (!holders.has(hostname)) gone(hostname);
         return true;
       },
     );
 
-  const noteHostname = (document: KvDocument): void => {
-    const hostname = document.key.slice(KV_PREFIX.hostnames.length);
+  const claimIn = (key: string) => key.slice(KV_PREFIX.hostnames.length);
+
+  /** @returns the hostname, when it is one to ask for */
+  const noteClaim = (document: KvDocument): string | undefined => {
+    const claim = claimIn(document.key);
+    const { hostname } = splitClaim(claim);
     const owner = read('hostnames', document);
-    if (owner === undefined || !deps.isPublic(hostname)) return;
-    owners.set(hostname, owner);
-    want(hostname, owner);
+    if (owner === undefined || !deps.isPublic(hostname)) return undefined;
+    const held = holders.get(hostname) ?? new Map<string, MicroserviceKey>();
+    holders.set(hostname, held.set(claim, owner));
+    return hostname;
+  };
+
+  /** @returns the hostname, when nobody has anything of it any more */
+  const dropClaim = (key: string): string | undefined => {
+    const claim = claimIn(key);
+    const { hostname } = splitClaim(claim);
+    const held = holders.get(hostname);
+    if (held?.delete(claim) !== true || held.size > 0) return undefined;
+    holders.delete(hostname);
+    wishes.delete(hostname);
+    return hostname;
   };
 
   let isFirst = true;
   const unreachable = (error: unknown) => warn('Consul does not answer; trying again', error);
   const hostnames: KvWatch = kv.watch(KV_PREFIX.hostnames, {
     changed: ({ changed, removed }) => {
-      for (const document of changed) noteHostname(document);
-      for (const key of removed) {
-        const hostname = key.slice(KV_PREFIX.hostnames.length);
-        if (owners.delete(hostname)) gone(hostname);
-      }
+      const left = new Set(removed.map(dropClaim));
+      const wanted = new Set(changed.map(noteClaim));
+      for (const hostname of wanted) if (hostname !== undefined) want(hostname);
+      for (const hostname of left) if (hostname !== undefined && !holders.has(hostname)) gone(hostname);
       if (isFirst) endOthers();
       isFirst = false;
     },

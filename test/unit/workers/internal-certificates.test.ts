@@ -92,6 +92,22 @@ test('private hostnames get one each, public ones none, and those that are gone 
   expect(bed.issued()).toBe(3);
 });
 
+test('a hostname with paths gets one, for as long as any of them is there', async () => {
+  const bed = bedOf();
+  await bed.claim('a.localhost/api', 'a.localhost/shop', 'b.localhost', 'b.localhost/api', 'example.com/api');
+  bed.start();
+  await bed.has('a.localhost', 'b.localhost');
+  expect(bed.filed().map(({ hostnames }) => hostnames)).toEqual([['a.localhost'], ['b.localhost']]);
+  await bed.store.transact(
+    ['a.localhost/api', 'b.localhost', 'b.localhost/api'].map((claim) => ({
+      kind: 'delete',
+      key: hostnameKvKey(claim),
+    })),
+  );
+  await bed.has('a.localhost');
+  expect(bed.issued()).toBe(2);
+});
+
 test('for development, public hostnames get one, too', async () => {
   const bed = bedOf({ isInternalOnly: true });
   await bed.claim('example.com');

@@ -59,6 +59,10 @@ const createSubject = (running: readonly string[] = []) => {
         changed: changed.map((name) => ({ key: hostnameKvKey(name), text: JSON.stringify(OWNER), index: 2 })),
         removed: removed.map(hostnameKvKey),
       }),
+    claim: (name: string, owner: typeof OWNER) =>
+      change(KV_PREFIX.hostnames, {
+        changed: [{ key: hostnameKvKey(name), text: JSON.stringify(owner), index: 2 }],
+      }),
     certificates: (
       changed: readonly { readonly hostname: string; readonly source: string }[],
       removed: readonly string[] = [],
@@ -111,6 +115,26 @@ test('a hostname is wanted when its microservice is known, not before', async ()
   await heard(words, ['gone b.example.org']);
   known.add(microserviceKvKey(OWNER));
   await heard(words, ['gone b.example.org', 'want a.example.org']);
+});
+
+test('a hostname is wanted once for all its paths, and until the last of them is gone', async () => {
+  const { hostnames, words } = open(['shop.example.org', 'old.example.org']);
+  hostnames(['shop.example.org', 'shop.example.org/api', 'only.example.org/a', 'only.example.org/b']);
+  const first = ['want shop.example.org', 'want only.example.org', 'gone old.example.org'];
+  await heard(words, first);
+  hostnames([], ['shop.example.org', 'only.example.org/a']);
+  // One path goes as another one comes: the hostname stays.
+  hostnames(['only.example.org/c'], ['only.example.org/b']);
+  await heard(words, [...first, 'want only.example.org']);
+  hostnames([], ['shop.example.org/api', 'only.example.org/c']);
+  await heard(words, [...first, 'want only.example.org', 'gone shop.example.org', 'gone only.example.org']);
+});
+
+test('a hostname is wanted as soon as the microservice of any of its paths is known', async () => {
+  const { claim, words } = open();
+  claim('a.example.org', { project: 'default', name: 'unknown' });
+  claim('a.example.org/api', OWNER);
+  await heard(words, ['want a.example.org']);
 });
 
 test('a word that fails is said again', async () => {
