@@ -9,11 +9,13 @@ import type { KeyValueStore } from '../contracts/key-value-store';
 import type { CertificateAuthority, CertificateStatus } from '../contracts/acme';
 import type { Certificate, CertificateStore } from '../contracts/certificates';
 import type { CertificateActivities, CertificateLook, ToldFailure } from '../contracts/certificate-workflow';
-import { certificateStatusKvKey, eventKvKey, hostnameKvKey, microserviceKvKey } from '../contracts/kv';
+import { knownOwnerOf } from '../contracts/hostname-owners';
+import { certificateStatusKvKey, eventKvKey } from '../contracts/kv';
 import { CERTIFICATE } from '../contracts/timeouts';
 import { IssueError, timeText } from '../domain/certificates/acme-problem';
+import { covers, reliedOn } from '../domain/certificates/relied-on';
 import { nextAttemptAtMs, reliesUntilMs, renewAtMs } from '../domain/certificates/renewal';
-import type { ClusterEvent, Microservice, MicroserviceKey } from '../domain/model';
+import type { ClusterEvent } from '../domain/model';
 
 import { throwingFailures } from './activity-error';
 import { createCertificateOrders, type CertificateOrdersDependencies } from './certificate-orders';
@@ -30,36 +32,14 @@ export interface CertificateActivitiesDependencies extends CertificateOrdersDepe
   readonly randomSuffix: () => string;
 }
 
-/** Whether a certificate for these names is good for the hostname; a wildcard is for one label more. */
-export const covers = (names: readonly string[], hostname: string): boolean =>
-  names.includes(hostname) ||
-  (!hostname.startsWith('*.') && names.includes(`*.${hostname.slice(hostname.indexOf('.') + 1)}`));
-
 /** Thrown errors are failures whose `type` is a code of the error table, or defects. */
 export const createCertificateActivities = (
   deps: CertificateActivitiesDependencies,
 ): CertificateActivities => {
   const { store, certificates, authorities, nowMs } = deps;
 
-  const ownerOf = async (hostname: string): Promise<MicroserviceKey | undefined> => {
-    const owner = (await store.get<MicroserviceKey>(hostnameKvKey(hostname)))?.value;
-    if (owner === undefined) return undefined;
-    return (await store.get<Microservice>(microserviceKvKey(owner)))?.value;
-  };
-
-  const isValid = ({ notBeforeMs, notAfterMs }: Certificate): boolean =>
-    notBeforeMs <= nowMs() && nowMs() < notAfterMs;
-
   const uploadedFor = async (hostname: string): Promise<Certificate | undefined> =>
-    (await certificates.list())
-      .filter(
-        (one) =>
-          one.source === 'uploaded' &&
-          covers(one.hostnames, hostname) &&
-          isValid(one) &&
-          reliesUntilMs(one) > nowMs(),
-      )
-      .sort((a, b) => b.notAfterMs - a.notAfterMs)[0];
+    reliedOn(await certificates.list(), hostname, nowMs());
 
   const suggestionOf = async (
     authority: CertificateAuthority,
@@ -127,7 +107,7 @@ export const createCertificateActivities = (
     type: string,
     message: string,
   ): Promise<ClusterEvent> => {
-    const owner = await ownerOf(hostname);
+    const owner = await knownOwnerOf(store, hostname);
     return {
       atMs: nowMs(),
       level,
@@ -152,7 +132,7 @@ export const createCertificateActivities = (
   return throwingFailures<CertificateActivities>({
     lookAtCertificate: async ({ hostname }) => {
       if (!deps.isPublic(hostname)) return { kind: 'nobody' };
-      if ((await ownerOf(hostname)) === undefined) return { kind: 'nobody' };
+      if ((await knownOwnerOf(store, hostname)) === undefined) return { kind: 'nobody' };
       const uploaded = await uploadedFor(hostname);
       if (uploaded !== undefined) {
         return {

@@ -8,7 +8,6 @@ import { X509Certificate } from 'node:crypto';
 import { MockActivityEnvironment } from '@temporalio/testing';
 
 import {
-  covers,
   createCertificateActivities,
   type CertificateActivitiesDependencies,
 } from '../../activities/certificate-activities';
@@ -350,6 +349,12 @@ test('a wildcard without a provider, a private name, a stranger and an uploaded 
   await subject.own('shop.internal');
   expect(await look('shop.internal')).toEqual({ kind: 'nobody' });
   expect(await look('stranger.example.org')).toEqual({ kind: 'nobody' });
+  // Of paths, too, only those of known microservices count.
+  const unknown = { project: 'default', name: 'unknown' };
+  await subject.store.transact([{ kind: 'set', key: hostnameKvKey('paths.example.org/a'), value: unknown }]);
+  expect(await look('paths.example.org')).toEqual({ kind: 'nobody' });
+  await subject.own('paths.example.org/b');
+  expect(await look('paths.example.org')).toMatchObject({ kind: 'due' });
 
   await subject.serve();
   await obtain(subject);
@@ -439,12 +444,4 @@ test('how it stands is published, and the first failure and the recovery are tol
   ]);
   await twice.forgetCertificateState({ hostname });
   expect(subject.status()).toBeUndefined();
-});
-
-test('a wildcard is good for one label more', () => {
-  expect(covers(['*.example.com'], 'a.example.com')).toBe(true);
-  expect(covers(['*.example.com'], 'a.b.example.com')).toBe(false);
-  expect(covers(['*.example.com'], '*.example.com')).toBe(true);
-  expect(covers(['*.example.com'], 'example.com')).toBe(false);
-  expect(covers(['*.b.example.com'], '*.a.b.example.com')).toBe(false);
 });

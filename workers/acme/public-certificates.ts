@@ -6,7 +6,7 @@
 import type { Client } from '@temporalio/client';
 import type { Logger } from 'pino';
 
-import { covers, createCertificateActivities } from '../../activities/certificate-activities';
+import { createCertificateActivities } from '../../activities/certificate-activities';
 import { createAccountStore, generateKeyPem } from '../../adapters/acme/account-store';
 import { createOrderLimiter } from '../../adapters/acme/order-limiter';
 import { createSelfCheck } from '../../adapters/acme/self-check';
@@ -20,6 +20,7 @@ import type { CertificateActivities } from '../../contracts/certificate-workflow
 import type { KeyValueStore } from '../../contracts/key-value-store';
 import type { KvStore } from '../../contracts/kv-store';
 import { IssueError } from '../../domain/certificates/acme-problem';
+import { covers } from '../../domain/certificates/relied-on';
 import { authorityFor } from '../../domain/ingress/authority-for';
 
 import { clusterKeyOf } from '../cluster/head-files';

@@ -1,8 +1,8 @@
 /** Who is told what when hostnames and certificates change. */
 
-import { covers } from '../../../../activities/certificate-activities';
 import type { KvChange, KvWatchHandlers } from '../../../../contracts/kv-store';
 import { KV_PREFIX, certificateKvKey, hostnameKvKey, microserviceKvKey } from '../../../../contracts/kv';
+import { covers } from '../../../../domain/certificates/relied-on';
 import { authorityFor } from '../../../../domain/ingress/authority-for';
 import { createCertificateKeeper, type CertificateKeeper } from '../../../../workers/acme/certificate-keeper';
 import { eventually } from '../../../support/wait';
