@@ -6,6 +6,7 @@ import type { Registry } from 'prom-client';
 import type { CertificateMaterial, CertificateStore } from '../contracts/certificates';
 import type { KeyValueStore } from '../contracts/key-value-store';
 
+import type { RetryCertificate } from './certificate-retry';
 import type { Changes } from './changes';
 import type { ExecLog } from './exec-log';
 import type { JoinTokensDeps } from './join/join-tokens';
@@ -45,6 +46,9 @@ export interface ApiCertificates {
   }) => CertificateMaterial;
   /** Of the authority for private hostnames; undefined before it is made. */
   readonly rootPem: () => Promise<string | undefined>;
+  /** Whether a public authority may be asked for it. */
+  readonly isPublic: (hostname: string) => boolean;
+  readonly retry: RetryCertificate;
 }
 
 export interface ApiDeps {

@@ -11,7 +11,7 @@ import { pairs, table, timeInWords } from './words';
 const PATH = '/v1/certificates';
 const pathOf = (hostname: string): string => `${PATH}/${segment(hostname)}`;
 
-const SOURCES: Readonly<Record<CertificateView['source'], string>> = {
+const SOURCES: Readonly<Record<NonNullable<CertificateView['source']>, string>> = {
   internal: 'this cluster',
   acme: 'a public authority',
   uploaded: 'you',
@@ -22,6 +22,11 @@ const STATES: Readonly<Record<CertificateView['state'], string>> = {
   expiring: 'expiring',
   expired: 'expired',
   not_yet_valid: 'not valid yet',
+  covered: 'covered',
+  issuing: 'issuing',
+  waiting: 'waiting',
+  failing: 'failing',
+  off: 'off',
 };
 
 const NO_CERTIFICATES =
@@ -39,11 +44,44 @@ const certificateTable = (items: readonly CertificateView[]): string =>
     items.map(({ hostname, state, source, validUntil, message }) => [
       hostname,
       STATES[state],
-      SOURCES[source],
-      validUntil.slice(0, 10),
+      source === undefined ? '-' : SOURCES[source],
+      validUntil?.slice(0, 10) ?? '-',
       message,
     ]),
   );
+
+type Entries = readonly (readonly [name: string, value: string])[];
+
+const keptInWords = ({
+  source,
+  issuer,
+  hostnames,
+  validFrom,
+  validUntil,
+  fingerprint,
+}: CertificateView): Entries =>
+  source === undefined
+    ? []
+    : [
+        ['From', `${SOURCES[source]} (${issuer ?? ''})`],
+        ['Hostnames', hostnames.join(', ')],
+        ['Valid', `${timeInWords(validFrom ?? '')} to ${timeInWords(validUntil ?? '')}`],
+        ['Fingerprint', fingerprint ?? ''],
+      ];
+
+const issuingInWords = ({ source, issuing }: CertificateView): Entries => {
+  if (issuing === undefined) return [];
+  const { state, message, renewAt, failedAttempts, nextAttemptAt, lastError } = issuing;
+  const entries: readonly (readonly [name: string, value: string | undefined])[] = [
+    // Where there is none, that is its state already.
+    ['Issuing', source && `${state}: ${message}`],
+    ['Renewed', renewAt && timeInWords(renewAt)],
+    ['Failed attempts', failedAttempts === 0 ? undefined : String(failedAttempts)],
+    ['Last error', lastError && `${lastError.kind}, ${timeInWords(lastError.at)}: ${lastError.message}`],
+    ['Next attempt', nextAttemptAt && timeInWords(nextAttemptAt)],
+  ];
+  return entries.flatMap(([name, value]) => (value === undefined ? [] : [[name, value] as const]));
+};
 
 const inWords = (certificate: CertificateView): string =>
   [
@@ -51,10 +89,8 @@ const inWords = (certificate: CertificateView): string =>
     '',
     pairs([
       ['State', `${STATES[certificate.state]}: ${certificate.message}`],
-      ['From', `${SOURCES[certificate.source]} (${certificate.issuer})`],
-      ['Hostnames', certificate.hostnames.join(', ')],
-      ['Valid', `${timeInWords(certificate.validFrom)} to ${timeInWords(certificate.validUntil)}`],
-      ['Fingerprint', certificate.fingerprint],
+      ...keptInWords(certificate),
+      ...issuingInWords(certificate),
     ]),
   ].join('\n');
 
@@ -88,7 +124,7 @@ const show: Command = {
   name: 'certificates show',
   arguments: ['HOSTNAME'],
   flags: [],
-  summary: 'Show one certificate.',
+  summary: 'Show one certificate, and how issuing it stands.',
   run: async ({ api, argument }) => {
     const answer = await api.call<CertificateView>('GET', pathOf(argument('HOSTNAME')));
     return { answer, words: () => inWords(answer.value) };
@@ -134,4 +170,24 @@ const remove: Command = {
   },
 };
 
-export const CERTIFICATE_COMMANDS: readonly Command[] = [list, show, upload, remove];
+const retry: Command = {
+  name: 'certificates retry',
+  arguments: ['HOSTNAME'],
+  flags: [],
+  summary: 'Try now to get the certificate of a public hostname.',
+  details: [
+    'For when you have mended what was in the way; it is tried again by itself, too.',
+    'Limits of authorities are kept to all the same.',
+  ],
+  run: async ({ api, argument }) => {
+    const hostname = argument('HOSTNAME');
+    const answer = await api.call<CertificateView>('POST', `${pathOf(hostname)}/retry`);
+    return {
+      answer,
+      words: () =>
+        `The certificate for ${answer.value.hostname} is tried now: containeros certificates show ${answer.value.hostname} says how it goes.`,
+    };
+  },
+};
+
+export const CERTIFICATE_COMMANDS: readonly Command[] = [list, show, upload, remove, retry];

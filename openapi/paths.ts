@@ -555,9 +555,14 @@ export const PATH_OPERATIONS: readonly PathOperation[] = [
     path: '/v1/certificates',
     id: 'listCertificates',
     tag: 'Certificates',
-    summary: 'Certificates of hostnames, by hostname',
+    summary: 'Certificates of hostnames, by hostname, and how issuing stands',
     query: emptyQuery,
-    answers: { 200: json('CertificateList', 'Those that there are, without their private keys.') },
+    answers: {
+      200: json(
+        'CertificateList',
+        'Those that there are, without their private keys, and the hostnames of microservices that have none yet.',
+      ),
+    },
     errors: ['unavailable'],
   },
   {
@@ -565,9 +570,9 @@ export const PATH_OPERATIONS: readonly PathOperation[] = [
     path: '/v1/certificates/{hostname}',
     id: 'getCertificate',
     tag: 'Certificates',
-    summary: 'A certificate',
+    summary: 'The certificate of a hostname, and how issuing stands',
     query: emptyQuery,
-    answers: { 200: json('Certificate', 'Without its private key.') },
+    answers: { 200: json('Certificate', 'Without its private key; also of a hostname that has none yet.') },
     errors: ['not_found', 'unavailable'],
   },
   {
@@ -593,6 +598,19 @@ export const PATH_OPERATIONS: readonly PathOperation[] = [
     query: emptyQuery,
     answers: { 204: { description: 'It is not used any more.', content: {} } },
     errors: ['not_found', 'unavailable'],
+  },
+  {
+    method: 'post',
+    path: '/v1/certificates/{hostname}/retry',
+    id: 'retryCertificate',
+    tag: 'Certificates',
+    summary: 'Try now to get the certificate of a public hostname',
+    description:
+      'For when what was in the way is mended; else it is tried again by itself, at `issuing.nextAttemptAt`. Limits of authorities are kept to all the same.',
+    query: emptyQuery,
+    body: { component: 'Empty', required: false },
+    answers: { 202: json('Certificate', 'As it stands before that.') },
+    errors: ['not_found', 'conflict', 'unavailable'],
   },
   {
     method: 'get',

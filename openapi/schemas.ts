@@ -406,26 +406,79 @@ export const madeJoinTokenSchema = z
   })
   .meta({ description: 'A new join token.' });
 
+export const certificateIssuingSchema = z
+  .strictObject({
+    state: z.enum(['issuing', 'issued', 'uploaded', 'waiting', 'failing', 'off']).meta({
+      description:
+        '`issuing`: under way; `issued`: there is one; `uploaded`: somebody’s own is used; `waiting`: for something that comes by itself, as the end of a limit; `failing`: it could not be had, and is tried again; `off`: no authority is asked.',
+    }),
+    message: z.string().meta({ description: 'What is so, why, and what comes next.' }),
+    failedAttempts: count().meta({ description: 'How many have failed since one has not.' }),
+    nextAttemptAt: time().optional().meta({ description: 'When it is tried again by itself.' }),
+    renewAt: time().optional().meta({ description: 'When it is renewed.' }),
+    lastError: z
+      .strictObject({
+        kind: z
+          .enum([
+            'pointing',
+            'caa',
+            'dns_provider',
+            'rate_limited',
+            'authority',
+            'refused',
+            'account',
+            'order',
+            'internal',
+          ])
+          .meta({
+            description:
+              '`pointing`: the hostname does not lead here; `caa`: DNS forbids the authority; `dns_provider`: the DNS provider, or what was written there; `rate_limited`: a limit of the authority; `authority`: it does not answer, or has trouble of its own; `refused`: it does not issue for this hostname; `account`: it does not take the account; `order`: the order was of no use any more; `internal`: a part of this cluster.',
+          }),
+        message: z.string(),
+        at: time(),
+      })
+      .optional()
+      .meta({ description: 'Of the last attempt that has failed.' }),
+    updatedAt: time(),
+  })
+  .meta({ description: 'How issuing stands, of a public hostname that a microservice has.' });
+
 export const certificateSchema = z
   .strictObject({
     hostname: z.string().meta({ description: 'What it is filed under.', example: 'www.example.com' }),
-    hostnames: z.array(z.string()).meta({ description: 'Everything it is valid for.' }),
-    source: z.enum(['internal', 'acme', 'uploaded']).meta({
-      description:
-        'Who vouches: the cluster’s own authority for private hostnames, a public authority, or whoever uploaded it.',
-    }),
-    issuer: z.string().meta({ description: 'Name of the issuer.' }),
-    directory: z.string().optional().meta({ description: 'The ACME directory that it is from.' }),
-    validFrom: time(),
-    validUntil: time(),
-    fingerprint: z.string().meta({ description: 'SHA-256 of the certificate, in hex.' }),
-    state: z.enum(['valid', 'expiring', 'expired', 'not_yet_valid']).meta({
-      description: '`expiring`: it ends soon, and should have been renewed by now.',
-    }),
+    state: z
+      .enum([
+        'valid',
+        'expiring',
+        'expired',
+        'not_yet_valid',
+        'covered',
+        'issuing',
+        'waiting',
+        'failing',
+        'off',
+      ])
+      .meta({
+        description:
+          '`expiring`: it ends soon, and should have been renewed by now. Where there is none: `covered`: one for other hostnames that was uploaded is good for this one; the others as in `issuing`.',
+      }),
     message: z.string().meta({ description: 'The same in words, with what to do.' }),
-    updatedAt: time(),
+    hostnames: z
+      .array(z.string())
+      .meta({ description: 'Everything it is valid for; empty where there is none.' }),
+    source: z.enum(['internal', 'acme', 'uploaded']).optional().meta({
+      description:
+        'Who vouches: the cluster’s own authority for private hostnames, a public authority, or whoever uploaded it. This and what follows is left out where there is none.',
+    }),
+    issuer: z.string().optional().meta({ description: 'Name of the issuer.' }),
+    directory: z.string().optional().meta({ description: 'The ACME directory that it is from.' }),
+    validFrom: time().optional(),
+    validUntil: time().optional(),
+    fingerprint: z.string().optional().meta({ description: 'SHA-256 of the certificate, in hex.' }),
+    updatedAt: time().optional().meta({ description: 'When it was kept.' }),
+    issuing: certificateIssuingSchema.optional(),
   })
-  .meta({ description: 'A certificate of hostnames, without its private key.' });
+  .meta({ description: 'The certificate of a hostname, without its private key, and how it is come by.' });
 
 export const certificateListSchema = z.strictObject({ items: z.array(certificateSchema) });
 

@@ -133,7 +133,7 @@ export const runApiRole = async (config: Config, logger: Logger): Promise<void> 
     nodeSettings,
     maintenance: createMaintenanceWriter({ store, randomSuffix, nowMs: Date.now }),
     nodeRemover,
-    certificates: apiCertificates(config, store, (message) => logger.error(message)),
+    certificates: apiCertificates(config, store, client, (message) => logger.error(message)),
     joining: {
       store,
       clusterAddress: head && clusterAddressOf(config),

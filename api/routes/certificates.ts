@@ -2,31 +2,25 @@
 
 import { X509Certificate } from 'node:crypto';
 
-import type { Certificate } from '../../contracts/certificates';
+import type { CertificateStatus } from '../../contracts/acme';
+import { knownOwnerOf } from '../../contracts/hostname-owners';
+import { KV_PREFIX } from '../../contracts/kv';
+import { reliedOn } from '../../domain/certificates/relied-on';
 import { ContainerOsError } from '../../domain/errors';
 import { authorityFor } from '../../domain/ingress/authority-for';
-import { describeValidity } from '../../domain/ingress/certificate-words';
 import { isPlainHostname } from '../../domain/ingress/served-certificates';
 import { emptyQuery } from '../../openapi/parameters';
-import { certificateRequestSchema, type AuthorityView, type CertificateView } from '../../openapi/schemas';
+import {
+  certificateRequestSchema,
+  emptyRequestSchema,
+  type AuthorityView,
+  type CertificateView,
+} from '../../openapi/schemas';
 import type { RouteDeps } from '../api-deps';
+import { certificateView, certificateViews } from '../certificate-views';
 import { parsedBodyOf, pathParameter, queryOf, sendJson, type Exchange, type Route } from '../exchange';
 
 const timeOf = (atMs: number): string => new Date(atMs).toISOString();
-
-/** Field by field, so that what is sealed stays where it is. */
-const certificateView = (certificate: Certificate, nowMs: number): CertificateView => ({
-  hostname: certificate.hostname,
-  hostnames: [...certificate.hostnames],
-  source: certificate.source,
-  issuer: certificate.issuer,
-  ...(certificate.directory === undefined ? {} : { directory: certificate.directory }),
-  validFrom: timeOf(certificate.notBeforeMs),
-  validUntil: timeOf(certificate.notAfterMs),
-  fingerprint: certificate.fingerprint,
-  ...describeValidity(certificate, nowMs),
-  updatedAt: timeOf(certificate.updatedAtMs),
-});
 
 const hostnameOf = (exchange: Exchange): string => {
   const hostname = pathParameter(exchange, 'hostname').toLowerCase();
@@ -40,26 +34,72 @@ const hostnameOf = (exchange: Exchange): string => {
 export const certificateRoutes = (deps: RouteDeps): readonly Route[] => {
   const { nowMs } = deps;
 
-  const find = async (hostname: string): Promise<Certificate> => {
-    const found = (await deps.certificates.store.list()).find((one) => one.hostname === hostname);
+  const views = async (): Promise<readonly CertificateView[]> => {
+    const [certificates, statuses, claims] = await Promise.all([
+      deps.certificates.store.list(),
+      deps.store.list<CertificateStatus>(KV_PREFIX.certificateStatus),
+      deps.store.list(KV_PREFIX.hostnames),
+    ]);
+    return certificateViews({
+      certificates,
+      statuses: statuses.map(({ value }) => value),
+      claims: claims.map(({ key }) => key.slice(KV_PREFIX.hostnames.length)),
+      isPublic: deps.certificates.isPublic,
+      nowMs: nowMs(),
+    });
+  };
+
+  const find = async (hostname: string): Promise<CertificateView> => {
+    const found = (await views()).find((one) => one.hostname === hostname);
     if (found !== undefined) return found;
     throw new ContainerOsError(
       'not_found',
-      `There is no certificate for ${hostname}. GET /v1/certificates lists those that there are.`,
+      `There is no certificate for ${hostname}, and no microservice has that hostname. GET /v1/certificates lists those that there are.`,
     );
   };
 
   const list = async (exchange: Exchange): Promise<void> => {
     queryOf(exchange, emptyQuery);
-    const items = [...(await deps.certificates.store.list())]
-      .sort((a, b) => (a.hostname < b.hostname ? -1 : 1))
-      .map((one) => certificateView(one, nowMs()));
-    sendJson(exchange, 200, { value: { items } });
+    sendJson(exchange, 200, { value: { items: [...(await views())] } });
   };
 
   const show = async (exchange: Exchange): Promise<void> => {
     queryOf(exchange, emptyQuery);
-    sendJson(exchange, 200, { value: certificateView(await find(hostnameOf(exchange)), nowMs()) });
+    sendJson(exchange, 200, { value: await find(hostnameOf(exchange)) });
+  };
+
+  /** @throws {ContainerOsError} with why there is nothing to try */
+  const assertAskedFor = async (hostname: string): Promise<void> => {
+    if ((await knownOwnerOf(deps.store, hostname)) === undefined) {
+      throw new ContainerOsError(
+        'not_found',
+        `No microservice has the hostname ${hostname}, so no certificate is asked for it. Deploy one that has it; it is asked for by itself then.`,
+      );
+    }
+    if (!deps.certificates.isPublic(hostname)) {
+      throw new ContainerOsError(
+        'conflict',
+        `No public authority is asked for ${hostname}: the cluster's own issues for it, and tries by itself until it has. If there is no certificate, look at the log of the control plane.`,
+      );
+    }
+    const relied = reliedOn(await deps.certificates.store.list(), hostname, nowMs());
+    if (relied !== undefined) {
+      throw new ContainerOsError(
+        'conflict',
+        `${hostname} is answered with the certificate for ${relied.hostname} that was uploaded, so no authority is asked. DELETE /v1/certificates/${relied.hostname} removes it; one is asked for by itself then.`,
+      );
+    }
+  };
+
+  const retry = async (exchange: Exchange): Promise<void> => {
+    queryOf(exchange, emptyQuery);
+    const hostname = hostnameOf(exchange);
+    await parsedBodyOf(exchange, emptyRequestSchema);
+    await assertAskedFor(hostname);
+    const value = await find(hostname);
+    await deps.certificates.retry(hostname);
+    deps.log.info({ hostname }, 'the certificate of a hostname is to be tried again');
+    sendJson(exchange, 202, { value });
   };
 
   const upload = async (exchange: Exchange): Promise<void> => {
@@ -70,12 +110,19 @@ export const certificateRoutes = (deps: RouteDeps): readonly Route[] => {
     const material = check({ hostname, ...value, nowMs: nowMs() });
     const written = await store.write({ hostname, source: 'uploaded', ...material });
     deps.log.info({ hostname, fingerprint: written.fingerprint }, 'a certificate was uploaded');
-    sendJson(exchange, 200, { value: certificateView(written, nowMs()) });
+    sendJson(exchange, 200, { value: certificateView(written, undefined, nowMs()) });
   };
 
   const remove = async (exchange: Exchange): Promise<void> => {
     queryOf(exchange, emptyQuery);
-    const { hostname } = await find(hostnameOf(exchange));
+    const hostname = hostnameOf(exchange);
+    const { source, message } = await find(hostname);
+    if (source === undefined) {
+      throw new ContainerOsError(
+        'not_found',
+        `There is no certificate for ${hostname} to remove. ${message}`,
+      );
+    }
     await deps.certificates.store.remove(hostname);
     deps.log.info({ hostname, authority: authorityFor(hostname) }, 'a certificate was removed');
     exchange.res.writeHead(204).end();
@@ -106,5 +153,6 @@ export const certificateRoutes = (deps: RouteDeps): readonly Route[] => {
     { method: 'GET', path: '/v1/certificates/{hostname}', access: 'password', handle: show },
     { method: 'PUT', path: '/v1/certificates/{hostname}', access: 'password', handle: upload },
     { method: 'DELETE', path: '/v1/certificates/{hostname}', access: 'password', handle: remove },
+    { method: 'POST', path: '/v1/certificates/{hostname}/retry', access: 'password', handle: retry },
   ];
 };

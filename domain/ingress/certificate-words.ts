@@ -26,24 +26,34 @@ const WHAT_TO_DO: Readonly<Record<ServedCertificate['source'], string>> = {
 
 type Times = Pick<ServedCertificate, 'source' | 'notBeforeMs' | 'notAfterMs'>;
 
-/** @param nowMs milliseconds since the epoch */
+/**
+ * @param nowMs milliseconds since the epoch
+ * @param trouble what keeps it from being renewed, in sentences
+ */
 export const describeValidity = (
   { source, notBeforeMs, notAfterMs }: Times,
   nowMs: number,
+  trouble?: string,
 ): { readonly state: CertificateValidity; readonly message: string } => {
   const leftMs = notAfterMs - nowMs;
+  const next = trouble ?? `${WHAT_TO_DO[source]}.`;
   if (leftMs <= 0) {
-    return { state: 'expired', message: `Expired ${inWords(-leftMs)} ago. ${WHAT_TO_DO[source]}.` };
+    return { state: 'expired', message: `Expired ${inWords(-leftMs)} ago. ${next}` };
   }
   if (notBeforeMs > nowMs) {
     return { state: 'not_yet_valid', message: `Not valid for another ${inWords(notBeforeMs - nowMs)}.` };
   }
   const expires = `Expires in ${inWords(leftMs)}`;
   if (leftMs < (notAfterMs - notBeforeMs) * SOON_SHARE) {
-    return { state: 'expiring', message: `${expires}. ${WHAT_TO_DO[source]}.` };
+    return { state: 'expiring', message: `${expires}. ${next}` };
   }
   return {
     state: 'valid',
-    message: source === 'uploaded' ? `${expires}.` : `${expires}, and is renewed before.`,
+    message:
+      trouble !== undefined
+        ? `${expires}. ${trouble}`
+        : source === 'uploaded'
+          ? `${expires}.`
+          : `${expires}, and is renewed before.`,
   };
 };

@@ -1,7 +1,9 @@
 /** The workflow of a hostname's certificate, on a real Temporal server; each of its tasks replays all of its history. */
 
 import { Context } from '@temporalio/activity';
+import { Client, Connection } from '@temporalio/client';
 
+import { createCertificateRetry } from '../../api/certificate-retry';
 import { CERTIFICATE_SIGNAL, certificateWorkflowId } from '../../contracts/certificate-workflow';
 import type { IssueFailure } from '../../domain/certificates/acme-problem';
 import { eventually } from '../support/wait';
@@ -238,4 +240,33 @@ test.each([
   await begin();
   await journaled(`tellCertificateState ${found.kind}`);
   expect(steps()).toEqual(['lookAtCertificate']);
+});
+
+test('what the API is asked to try again is tried at once, and also where nothing runs any more', async () => {
+  const retry = createCertificateRetry(use.temporal.client);
+  host.on.checkPointing = async () => ({ problem: 'it leads elsewhere' });
+  host.on.tellCertificateFailure = async () => ({ nextAttemptAtMs: Date.now() + 3_600_000 });
+  await begin();
+  await journaled('tellCertificateFailure pointing 1');
+  host.on = {};
+  await retry(host.hostname);
+  await journaled('tellCertificateState issued');
+  await handle().terminate();
+  host.journal.length = 0;
+  await retry(host.hostname);
+  await journaled('lookAtCertificate');
+});
+
+test('that Temporal does not take it in is said', async () => {
+  const connection = Connection.lazy({ address: '127.0.0.1:9' });
+  try {
+    await expect(
+      createCertificateRetry(new Client({ connection }), 500)(host.hostname),
+    ).rejects.toMatchObject({
+      code: 'unavailable',
+      message: expect.stringContaining(`the certificate for ${host.hostname} is to be tried again`) as string,
+    });
+  } finally {
+    await connection.close();
+  }
 });

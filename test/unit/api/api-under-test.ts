@@ -11,6 +11,7 @@ import { createCertificateStore } from '../../../adapters/certificates/certifica
 import { checkMaterial } from '../../../adapters/certificates/check-material';
 import { createSealer, generateClusterKey } from '../../../adapters/certificates/seal';
 import type { ApiConfig } from '../../../api/api-deps';
+import type { RetryCertificate } from '../../../api/certificate-retry';
 import type { Changes } from '../../../api/changes';
 import { createApp } from '../../../api/create-app';
 import { createExecLog } from '../../../api/exec-log';
@@ -34,6 +35,7 @@ import {
 } from '../../../contracts/kv';
 import type { Membership } from '../../../contracts/membership';
 import { parseOperationId } from '../../../contracts/workflows';
+import { authorityFor } from '../../../domain/ingress/authority-for';
 import type { ClusterEvent, Microservice, ObservedReplica, Operation } from '../../../domain/model';
 import { createMemoryStore, type MemoryStore } from '../../support/memory-store';
 import { NOW_MS, buildNode, buildRelease } from '../../support/builders';
@@ -142,6 +144,7 @@ export interface ApiUnderTestOptions {
   readonly kv?: FakeKv;
   /** What Consul does when a node is taken out of the membership; `node-1` runs the control plane. */
   readonly removeMember?: Membership['removeNode'];
+  readonly retryCertificate?: RetryCertificate;
   readonly port?: number;
   /** Undefined: no other machine can reach this one. */
   readonly clusterAddress?: string;
@@ -200,6 +203,8 @@ export const startApi = async (options: ApiUnderTestOptions = {}): Promise<ApiUn
       check: checkMaterial,
       rootPem: async () =>
         (await store.get<HostnameAuthority>(authorityKvKey('hostnames')))?.value?.certificatePem,
+      isPublic: (hostname) => authorityFor(hostname) === 'public',
+      retry: options.retryCertificate ?? notFaked('retry of a certificate'),
     },
     notReady: options.notReady ?? (async () => []),
     log,

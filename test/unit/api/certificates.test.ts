@@ -1,11 +1,19 @@
 /** Certificates over HTTP: given, shown without their keys, and removed. */
 
 import { createHostnameAuthority } from '../../../adapters/certificates/hostname-authority';
+import type { CertificateStatus } from '../../../contracts/acme';
 import type { Certificate } from '../../../contracts/certificates';
-import { KV_PREFIX, authorityKvKey, certificateKvKey } from '../../../contracts/kv';
+import {
+  KV_PREFIX,
+  authorityKvKey,
+  certificateKvKey,
+  certificateStatusKvKey,
+  hostnameKvKey,
+} from '../../../contracts/kv';
+import type { CertificateView } from '../../../openapi/schemas';
 import { createTestAuthority, type TestAuthority } from '../../support/certificates';
 
-import { useApi } from './api-under-test';
+import { buildMicroservice, microserviceDocuments, useApi } from './api-under-test';
 
 let authority: TestAuthority;
 beforeAll(() => {
@@ -13,7 +21,10 @@ beforeAll(() => {
 });
 afterAll(() => authority.dispose());
 
-const world = useApi();
+const retried: string[] = [];
+beforeEach(() => void retried.splice(0));
+
+const world = useApi({ retryCertificate: async (hostname) => void retried.push(hostname) });
 
 const issue = (name: string, validForMs?: number) => {
   const { certificatePem, keyPem } = authority.issue({
@@ -127,4 +138,190 @@ test('the root for private hostnames is shown once it is made, and its key never
   });
   expect(text).not.toContain('sealed');
   expect((await world.api.call('GET', '/v1/authority', { password: null })).status).toBe(401);
+});
+
+describe('how issuing stands', () => {
+  const AT_MS = Date.UTC(2026, 0, 2);
+  const AT = '2026-01-02T00:00:00.000Z';
+
+  /** The microservice `shop` is known, no other. */
+  const has = (claims: Readonly<Record<string, string>>) =>
+    world.api.kv.put({
+      ...microserviceDocuments(buildMicroservice('shop')),
+      ...Object.fromEntries(
+        Object.entries(claims).map(([claim, name]) => [hostnameKvKey(claim), { project: 'default', name }]),
+      ),
+    });
+
+  const tell = (hostname: string, status: Partial<CertificateStatus>) =>
+    world.api.kv.put({
+      [certificateStatusKvKey(hostname)]: {
+        hostname,
+        state: 'issuing',
+        message: 'It is asked for.',
+        failures: 0,
+        updatedAtMs: AT_MS,
+        ...status,
+      } satisfies CertificateStatus,
+    });
+
+  const file = async (hostname: string, source: Certificate['source'], validForMs?: number) => {
+    const { certificate, privateKey } = issue(hostname, validForMs);
+    await put(hostname, { certificate, privateKey });
+    const key = certificateKvKey(hostname);
+    const [stored] = world.api.store.peek<Certificate>(key);
+    await world.api.store.transact([{ kind: 'set', key, value: { ...stored?.value, source } }]);
+  };
+
+  const shown = async (hostname: string) =>
+    (await world.api.call('GET', `/v1/certificates/${hostname}`)).body;
+
+  const FAILED = {
+    state: 'failed',
+    message: 'www.example.org leads to 192.0.2.1. It is tried again.',
+    failures: 3,
+    nextAttemptAtMs: AT_MS,
+    lastError: { kind: 'pointing', message: 'www.example.org leads to 192.0.2.1.', atMs: AT_MS },
+  } as const;
+
+  test('a hostname without a certificate is shown with why, and when it is tried again', async () => {
+    has({ 'www.example.org': 'shop' });
+    tell('www.example.org', FAILED);
+    const view = {
+      hostname: 'www.example.org',
+      state: 'failing',
+      message: 'There is none yet. www.example.org leads to 192.0.2.1. It is tried again.',
+      hostnames: [],
+      issuing: {
+        state: 'failing',
+        message: FAILED.message,
+        failedAttempts: 3,
+        nextAttemptAt: AT,
+        lastError: { kind: 'pointing', message: FAILED.lastError.message, at: AT },
+        updatedAt: AT,
+      },
+    };
+    expect(await shown('WWW.example.org')).toEqual(view);
+    expect((await world.api.call('GET', '/v1/certificates')).body).toEqual({ items: [view] });
+    expect((await world.api.call('DELETE', '/v1/certificates/www.example.org')).body).toMatchObject({
+      status: 404,
+      detail: expect.stringContaining('leads to 192.0.2.1') as string,
+    });
+  });
+
+  test('each hostname is there once, whatever paths are held of it', async () => {
+    has({
+      'a.example.org': 'shop',
+      'a.example.org/api': 'other',
+      'b.example.org/x': 'shop',
+      'b.example.org/y': 'shop',
+      'c.localhost/x': 'shop',
+    });
+    tell('a.example.org', { state: 'waiting', message: 'A limit is used up.' });
+    await put('a.example.org', issue('a.example.org'));
+    const { body } = await world.api.call('GET', '/v1/certificates');
+    expect((body as { items: readonly object[] }).items).toEqual([
+      expect.objectContaining({ hostname: 'a.example.org', state: 'valid', source: 'uploaded' }),
+      {
+        hostname: 'b.example.org',
+        state: 'waiting',
+        message: expect.stringContaining('not been asked for yet') as string,
+        hostnames: [],
+      },
+      {
+        hostname: 'c.localhost',
+        state: 'waiting',
+        message: expect.stringContaining('own authority has not issued it yet') as string,
+        hostnames: [],
+      },
+    ]);
+  });
+
+  test.each<readonly [CertificateStatus['state'], string, string]>([
+    ['issuing', 'issuing', 'There is none yet. As told.'],
+    ['waiting', 'waiting', 'There is none yet. As told.'],
+    ['off', 'off', 'There is none yet. As told.'],
+    ['issued', 'waiting', 'What there was is gone, or ends soon. Another one is asked for in a moment.'],
+    ['uploaded', 'waiting', 'What there was is gone, or ends soon. Another one is asked for in a moment.'],
+  ])('without a certificate, %s is shown as %s', async (state, expected, message) => {
+    tell('www.example.org', { state, message: 'As told.' });
+    expect(await shown('www.example.org')).toMatchObject({ state: expected, message, issuing: { state } });
+  });
+
+  test('a hostname that an uploaded wildcard is good for says so', async () => {
+    await put('*.example.org', issue('*.example.org'));
+    has({ 'www.example.org': 'shop' });
+    expect(await shown('www.example.org')).toMatchObject({
+      state: 'covered',
+      message: '*.example.org is good for it.',
+    });
+    tell('www.example.org', { state: 'uploaded', message: 'One for *.example.org was uploaded.' });
+    expect(await shown('www.example.org')).toMatchObject({
+      state: 'covered',
+      message: 'One for *.example.org was uploaded.',
+    });
+  });
+
+  test.each([
+    ['failed', /^Expires in \d+ hours\. Renewing it fails: As told\.$/],
+    ['waiting', /^Expires in \d+ hours\. Renewing it has to wait: As told\.$/],
+    ['off', /^Expires in \d+ hours\. It is not renewed: As told\.$/],
+    ['issued', /^Expires in \d+ hours, and is renewed before\.$/],
+    ['issuing', /^Expires in \d+ hours, and is renewed before\.$/],
+  ] as const)('of one that is held, %s is told with it', async (state, message) => {
+    await file('www.example.org', 'acme');
+    tell('www.example.org', { state, message: 'As told.', renewAtMs: AT_MS });
+    const view = await shown('www.example.org');
+    expect(view).toMatchObject({ state: 'valid', source: 'acme', issuing: { renewAt: AT } });
+    expect((view as CertificateView).message).toMatch(message);
+  });
+
+  describe('tried now', () => {
+    const retry = (hostname: string) => world.api.call('POST', `/v1/certificates/${hostname}/retry`);
+
+    test('its workflow is told, and how it stood is answered', async () => {
+      has({ 'www.example.org': 'unknown', 'www.example.org/api': 'shop' });
+      tell('www.example.org', FAILED);
+      const { status, body } = await retry('WWW.example.org');
+      expect([status, body]).toEqual([202, await shown('www.example.org')]);
+      expect(retried).toEqual(['www.example.org']);
+    });
+
+    test.each([
+      ['stranger.example.org', 404, 'No microservice has the hostname stranger.example.org'],
+      ['example.org', 404, 'No microservice has the hostname example.org'],
+      ['unknown.example.org', 404, 'No microservice has the hostname unknown.example.org'],
+      ['shop.internal', 409, 'No public authority is asked for shop.internal'],
+      ['own.example.org', 409, 'is answered with the certificate for own.example.org that was uploaded'],
+      ['www.example.com', 409, 'DELETE /v1/certificates/*.example.com removes it'],
+      ['a..b', 400, 'is no hostname'],
+    ])('not for %s: %i', async (hostname, status, words) => {
+      has({
+        'unknown.example.org': 'unknown',
+        'shop.internal/x': 'shop',
+        'own.example.org': 'shop',
+        'www.example.com': 'shop',
+      });
+      await put('own.example.org', issue('own.example.org'));
+      await put('*.example.com', issue('*.example.com'));
+      const answer = await retry(hostname);
+      expect(answer.body).toMatchObject({ status, detail: expect.stringContaining(words) as string });
+      expect(retried).toEqual([]);
+    });
+
+    test('an uploaded one that ends is in the way of nothing', async () => {
+      has({ 'own.example.org': 'shop' });
+      await put('own.example.org', issue('own.example.org'));
+      const key = certificateKvKey('own.example.org');
+      const [stored] = world.api.store.peek<Certificate>(key);
+      const value = { ...stored?.value, notAfterMs: Date.now() - 1 };
+      await world.api.store.transact([{ kind: 'set', key, value }]);
+      expect((await retry('own.example.org')).status).toBe(202);
+    });
+
+    test('only by those who have the password', async () => {
+      const answer = await world.api.call('POST', '/v1/certificates/a.example.org/retry', { password: null });
+      expect(answer.status).toBe(401);
+    });
+  });
 });

@@ -75,9 +75,10 @@ containeros: a container management system for developers
   containeros join-token list              Show the join tokens, and who used them.
   containeros join-token revoke ID         Take a join token back; nodes that joined with it stay.
   containeros certificates list            Show the certificates of hostnames, and how they stand.
-  containeros certificates show HOSTNAME   Show one certificate.
+  containeros certificates show HOSTNAME   Show one certificate, and how issuing it stands.
   containeros certificates upload HOSTNAME Use a certificate of your own for a hostname.
   containeros certificates remove HOSTNAME Remove a certificate; microservices get one of an authority again.
+  containeros certificates retry HOSTNAME  Try now to get the certificate of a public hostname.
   containeros trust                        Have this machine trust https://NAME.localhost and the like.
 
   containeros COMMAND --help               Say what a command does, and its flags.

@@ -34,3 +34,24 @@ test.each<readonly [string, number, number, 'uploaded' | 'acme' | 'internal', st
     message,
   });
 });
+
+test('what keeps it from being renewed is said instead of what is to be done', () => {
+  const wordsOf = (days: number) =>
+    describeValidity(
+      { source: 'acme', notBeforeMs: NOW - 90 * DAY, notAfterMs: NOW + days * DAY },
+      NOW,
+      'Renewing it fails: it leads elsewhere.',
+    );
+  expect(wordsOf(30)).toEqual({
+    state: 'valid',
+    message: 'Expires in 30 days. Renewing it fails: it leads elsewhere.',
+  });
+  expect(wordsOf(3)).toEqual({
+    state: 'expiring',
+    message: 'Expires in 3 days. Renewing it fails: it leads elsewhere.',
+  });
+  expect(wordsOf(-3)).toEqual({
+    state: 'expired',
+    message: 'Expired 3 days ago. Renewing it fails: it leads elsewhere.',
+  });
+});

@@ -1,0 +1,148 @@
+/**
+ * Certificates and how the issuing of hostnames stands, as the API shows them. Pure.
+ *
+ * Invariants: field by field, so that what is sealed stays where it is; one view for each hostname that has a
+ * certificate, is asked for, or is had by a microservice, by the hostname alone, whatever paths are held of it.
+ */
+
+import type { CertificateStatus } from '../contracts/acme';
+import type { Certificate } from '../contracts/certificates';
+import { reliedOn } from '../domain/certificates/relied-on';
+import { describeValidity } from '../domain/ingress/certificate-words';
+import { splitClaim } from '../domain/ingress/route-options';
+import type { CertificateView } from '../openapi/schemas';
+
+export interface KnownOfCertificates {
+  readonly certificates: readonly Certificate[];
+  readonly statuses: readonly CertificateStatus[];
+  /** Hostnames, some of them with a path. */
+  readonly claims: readonly string[];
+  /** Whether a public authority may be asked for it. */
+  readonly isPublic: (hostname: string) => boolean;
+  readonly nowMs: number;
+}
+
+const timeOf = (atMs: number): string => new Date(atMs).toISOString();
+
+const time = <K extends string>(name: K, atMs: number | undefined): Partial<Record<K, string>> =>
+  atMs === undefined ? {} : ({ [name]: timeOf(atMs) } as Record<K, string>);
+
+const issuingView = (status: CertificateStatus): NonNullable<CertificateView['issuing']> => ({
+  state: status.state === 'failed' ? 'failing' : status.state,
+  message: status.message,
+  failedAttempts: status.failures,
+  ...time('nextAttemptAt', status.nextAttemptAtMs),
+  ...time('renewAt', status.renewAtMs),
+  ...(status.lastError === undefined
+    ? {}
+    : {
+        lastError: {
+          kind: status.lastError.kind,
+          message: status.lastError.message,
+          at: timeOf(status.lastError.atMs),
+        },
+      }),
+  updatedAt: timeOf(status.updatedAtMs),
+});
+
+/** What keeps a certificate of a public authority from being renewed; undefined when nothing is known to. */
+const troubleOf = (
+  { source }: Certificate,
+  status: Pick<CertificateStatus, 'state' | 'message'> | undefined,
+): string | undefined => {
+  if (source !== 'acme' || status === undefined) return undefined;
+  switch (status.state) {
+    case 'failed':
+      return `Renewing it fails: ${status.message}`;
+    case 'waiting':
+      return `Renewing it has to wait: ${status.message}`;
+    case 'off':
+      return `It is not renewed: ${status.message}`;
+    case 'issuing':
+    case 'issued':
+    case 'uploaded':
+      return undefined;
+  }
+};
+
+/** @param status of its hostname, if a public authority is asked for that */
+export const certificateView = (
+  certificate: Certificate,
+  status: CertificateStatus | undefined,
+  nowMs: number,
+): CertificateView => ({
+  hostname: certificate.hostname,
+  ...describeValidity(certificate, nowMs, troubleOf(certificate, status)),
+  hostnames: [...certificate.hostnames],
+  source: certificate.source,
+  issuer: certificate.issuer,
+  ...(certificate.directory === undefined ? {} : { directory: certificate.directory }),
+  validFrom: timeOf(certificate.notBeforeMs),
+  validUntil: timeOf(certificate.notAfterMs),
+  fingerprint: certificate.fingerprint,
+  ...(status === undefined ? {} : { issuing: issuingView(status) }),
+  updatedAt: timeOf(certificate.updatedAtMs),
+});
+
+/** Of a hostname that has none of its own. */
+const lackingView = (
+  hostname: string,
+  status: CertificateStatus | undefined,
+  { certificates, isPublic, nowMs }: KnownOfCertificates,
+): CertificateView => {
+  const view = (state: CertificateView['state'], message: string): CertificateView => ({
+    hostname,
+    state,
+    message,
+    hostnames: [],
+    ...(status === undefined ? {} : { issuing: issuingView(status) }),
+  });
+  if (!isPublic(hostname)) {
+    return view(
+      'waiting',
+      'The cluster’s own authority has not issued it yet, which takes moments. If it lasts, look at the log of the control plane.',
+    );
+  }
+  const relied = reliedOn(certificates, hostname, nowMs);
+  if (relied !== undefined) {
+    return view(
+      'covered',
+      status?.state === 'uploaded' ? status.message : `${relied.hostname} is good for it.`,
+    );
+  }
+  if (status === undefined) {
+    return view(
+      'waiting',
+      'It has not been asked for yet, which takes moments. If it lasts, look at the log of the control plane.',
+    );
+  }
+  switch (status.state) {
+    // Somebody has taken it away, which its workflow hears of in a moment.
+    case 'issued':
+    case 'uploaded':
+      return view('waiting', 'What there was is gone, or ends soon. Another one is asked for in a moment.');
+    case 'failed':
+      return view('failing', `There is none yet. ${status.message}`);
+    case 'issuing':
+    case 'waiting':
+    case 'off':
+      return view(status.state, `There is none yet. ${status.message}`);
+  }
+};
+
+/** By hostname. */
+export const certificateViews = (known: KnownOfCertificates): readonly CertificateView[] => {
+  const certificates = new Map(known.certificates.map((one) => [one.hostname, one]));
+  const statuses = new Map(known.statuses.map((one) => [one.hostname, one]));
+  const hostnames = new Set([
+    ...certificates.keys(),
+    ...statuses.keys(),
+    ...known.claims.map((claim) => splitClaim(claim).hostname),
+  ]);
+  return [...hostnames].sort().map((hostname) => {
+    const [certificate, status] = [certificates.get(hostname), statuses.get(hostname)];
+    return certificate === undefined
+      ? lackingView(hostname, status, known)
+      : certificateView(certificate, status, known.nowMs);
+  });
+};
