@@ -3,7 +3,8 @@
  * lead.
  *
  * Invariants: a hostname whose split is not followed, or has gone, is led as if there were none; the hostname's own
- * place leads to nobody without a share either, so that it holds whether there is a lane or not.
+ * place leads to nobody without a share either, so that it holds whether there is a lane or not; no lane takes requests
+ * for a route with options, which may turn them away, or lead them to somebody else.
  */
 
 import { laneContents, laneSizesFor, type LaneSizes, type SplitRoute } from '../../domain/ingress/lanes';
@@ -43,11 +44,15 @@ const addressesOf = ({ endpoints }: Route) => [
 /** Hostnames that lead to the same endpoints share a lane. */
 export const splitRoutes = (routes: readonly Route[], splits: TrafficSplits): readonly SplitRoute[] => {
   const found = new Map<string, SplitRoute>();
+  // A lane has no options, is for every path, and comes before all places: where there are any options, also of one path
+  // only, and whoever's, the place shares its slots out.
+  const withOptions = new Set(
+    routes.flatMap(({ hostname, options }) => (options === undefined ? [] : [hostname])),
+  );
   for (const route of routes) {
     const split = splitOf(splits, route);
-    // Also one that gives everything to one release: a lane is switched in one moment, a place slot by slot. A lane has no
-    // options, though: where there are any, the place shares its slots out.
-    if (split === undefined || route.options !== undefined) continue;
+    // Also one that gives everything to one release: a lane is switched in one moment, a place slot by slot.
+    if (split === undefined || withOptions.has(route.hostname)) continue;
     const endpoints = addressesOf(route);
     const key = JSON.stringify([split.operation, endpoints]);
     const known = found.get(key);
