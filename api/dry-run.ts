@@ -8,6 +8,7 @@
 import { KV_PREFIX, hostnameKvKey } from '../contracts/kv';
 import type { Preview, PreviewRequest } from '../contracts/workflows';
 import { ContainerOsError } from '../domain/errors';
+import { claimsOfPort } from '../domain/ingress/route-options';
 import { microserviceId, type MicroserviceKey, type Plan, type Release } from '../domain/model';
 import { computePlan, describePlan } from '../domain/plan';
 import { imageInWords } from '../domain/release-images';
@@ -20,12 +21,9 @@ import { microservicePath } from './views';
 
 type Possible = Extract<Preview, { kind: 'possible' }>;
 
+/** Some with a path. */
 const hostnamesOf = (release: Release | undefined): readonly string[] =>
-  [
-    ...new Set(
-      (release?.spec.containers ?? []).flatMap(({ ports }) => ports.flatMap(({ hostnames }) => hostnames)),
-    ),
-  ].sort();
+  [...new Set((release?.spec.containers ?? []).flatMap(({ ports }) => ports.flatMap(claimsOfPort)))].sort();
 
 /** @throws {ContainerOsError} `conflict` when somebody else has one of them, and it is not to be moved */
 const hostnameChanges = async (

@@ -138,6 +138,34 @@ test('a hostname of another one is a conflict, unless it is to be moved', async 
   });
 });
 
+test('a path of a hostname is told, moved and refused like a hostname', async () => {
+  const routed = buildRelease(2, {
+    containers: {
+      app: {
+        image: 'nginx:1.28',
+        httpPorts: {
+          80: { hostnames: 'example.com', path: '/api' },
+          81: { hostnames: 'example.org', redirectFrom: ['www.example.org'] },
+        },
+      },
+    },
+  });
+  answer = possible({ desired: { project: 'default', name: 'web', release: routed, scale: 1 } });
+  const body = { name: 'web', containers: { app: { image: 'a' } } };
+  const added = ['example.com/api', 'example.org', 'www.example.org'].map((hostname) => ({
+    hostname,
+    change: 'added',
+  }));
+  const free = await api.call('POST', '/v1/microservices?dryRun=true', { body });
+  expect((free.body as { hostnames: unknown }).hostnames).toEqual(added);
+  api.kv.put({ [hostnameKvKey('example.com/api')]: { project: 'default', name: 'other' } });
+  const refused = await api.call('POST', '/v1/microservices?dryRun=true', { body });
+  expect(refused.status).toBe(409);
+  expect(refused.body).toMatchObject({
+    detail: expect.stringContaining('example.com/api belongs to the microservice other') as string,
+  });
+});
+
 test('what the change would be refused with, it is refused with', async () => {
   answer = {
     kind: 'refused',
