@@ -134,10 +134,16 @@ const challengeRoute = (directory: string): object => {
   };
 };
 
+/** What the client has said in TLS to a load balancer that is believed: redirected, it would come back the same way. */
+const IN_TLS_BEFORE = {
+  vars: { trusted_proxy: ['true'] },
+  header: { 'X-Forwarded-Proto': ['https', 'https,*'] },
+};
+
 /** Sends plain HTTP to HTTPS, for hostnames that have a certificate. */
 const redirectRoute = (directory: string, { port }: CaddyHttps): object => ({
   // The most asked for of those that are never redirected need no look at the disk.
-  match: [{ protocol: 'http', not: [{ host: ['localhost', '*.localhost'] }] }],
+  match: [{ protocol: 'http', not: [{ host: ['localhost', '*.localhost'] }, IN_TLS_BEFORE] }],
   handle: [
     {
       handler: 'subroute',

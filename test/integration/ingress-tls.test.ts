@@ -51,6 +51,7 @@ import { engineVariables } from '../support/programs';
 import { eventually } from '../support/wait';
 
 const logger = pino({ level: 'silent' });
+const LOAD_BALANCER = '127.0.0.9';
 
 let consul: ConsulServer;
 let consulClient: ConsulClient;
@@ -90,7 +91,10 @@ const freePort = async (): Promise<number> => {
 
 const configOf = () => ({
   ...parseConfig(
-    ['--data-dir', dataDir, '--dev', '--http-port', String(httpPort), '--https-port', String(httpsPort)],
+    [
+      ...['--data-dir', dataDir, '--dev', '--trusted-proxies', LOAD_BALANCER],
+      ...['--http-port', String(httpPort), '--https-port', String(httpsPort)],
+    ],
     engineVariables(),
     true,
   ),
@@ -448,6 +452,19 @@ test('plain HTTP of a public name is redirected as soon as there is a certificat
   expect((await askPlainly('www.shop.example.com')).status).toBe(200);
   await certificates.remove('shop.example.com');
   await eventually(async () => expect((await askPlainly('shop.example.com')).status).toBe(200));
+});
+
+test('what came to a trusted load balancer in TLS is not redirected, whatever others say of themselves', async () => {
+  await serve('behind.example.com');
+  await give('behind.example.com', publicFor(['behind.example.com']), 'acme');
+  await eventually(async () => expect((await askPlainly('behind.example.com')).status).toBe(308));
+  const said = async (localAddress: string, proto: string) => {
+    const headers = { host: 'behind.example.com', 'x-forwarded-proto': proto };
+    return (await httpRequest(`http://127.0.0.1:${httpPort}/`, { headers, localAddress })).status;
+  };
+  expect(await said(LOAD_BALANCER, 'https')).toBe(200);
+  expect(await said(LOAD_BALANCER, 'http')).toBe(308);
+  expect(await said('127.0.0.1', 'https')).toBe(308);
 });
 
 test('a private name is not redirected, whoever vouches for it', async () => {

@@ -14,6 +14,8 @@ export interface HttpOptions {
   readonly method?: string;
   readonly headers?: Readonly<OutgoingHttpHeaders>;
   readonly timeoutMs?: number;
+  /** From which address of this machine. */
+  readonly localAddress?: string;
 }
 
 const DEFAULT_TIMEOUT_MS = 15_000;
@@ -42,6 +44,7 @@ export function openRequest(
     const { body } = options;
     const outgoing = request(url, {
       method: options.method ?? 'GET',
+      ...(options.localAddress === undefined ? {} : { localAddress: options.localAddress }),
       agent: false, // a connection of its own: nothing is left over from a server that was killed
       headers: {
         ...(body === undefined ? {} : { 'content-length': Buffer.byteLength(body) }),
