@@ -6,6 +6,7 @@
  * can have all of them back at once; the new one has replicas for its share before it gets it; shares only grow.
  */
 
+import { isLedTo } from './ingress/route-options';
 import type { Desired, OperationKind, Release } from './model';
 import type { ReleaseSpec, UpdateSpec } from './spec/schema';
 import { judgeOf, keepOldMsOf, stepsOf } from './spec/update-defaults';
@@ -25,7 +26,7 @@ export interface Stage {
 }
 
 const reachesIngress = ({ containers }: ReleaseSpec): boolean =>
-  containers.some(({ ports }) => ports.some(({ hostnames }) => hostnames.length > 0));
+  containers.some(({ ports }) => ports.some(isLedTo));
 
 const isGradual = ({ strategy }: UpdateSpec): boolean => strategy === 'blue-green' || strategy === 'canary';
 

@@ -52,6 +52,14 @@ test.each([
   expect(outlineOf(desiredOf(7, raw), OLD)).toEqual(words);
 });
 
+test('routes with options are split like plain hostnames', () => {
+  const httpPorts = { '80': { hostnames: 'web.example.com', path: '/api', allow: ['10.0.0.0/8'] } };
+  const containers = { app: { image: 'nginx:1.28', httpPorts } };
+  const desired = desiredOf(7, { strategy: 'canary' }, { containers });
+  expect(outlineOf(desired, OLD)).toEqual(outlineOf(desiredOf(7, { strategy: 'canary' }), OLD));
+  expect(stagesOf(desired).map(({ oldScale }) => oldScale)).toEqual([10, 10, 10]);
+});
+
 test('without hostnames a canary is a number of replicas', () => {
   const containers = { app: { image: 'nginx:1.28', ports: [5432] } };
   const desired = desiredOf(7, { strategy: 'canary' }, { containers });
