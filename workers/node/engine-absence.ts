@@ -36,8 +36,13 @@ export const createEngineAbsence = (nowMs: () => number, dateMs: () => number): 
   let awayMs = 0;
   let absences = 1;
 
-  /** An answer for as long as it was away ends it, and 15 s always do. */
-  const isOver = (): boolean => nowMs() - backSince >= Math.min(awayMs, ENGINE_LOST_AFTER_MS);
+  /**
+   * An answer for as long as it was away ends it, and 15 s always do; one that was lost for having been away once, and not
+   * for coming and going, is there when it is back.
+   */
+  const isOver = (): boolean =>
+    (absences === 1 && awayMs >= ENGINE_LOST_AFTER_MS) ||
+    nowMs() - backSince >= Math.min(awayMs, ENGINE_LOST_AFTER_MS);
 
   return {
     gone: () => {
@@ -60,8 +65,7 @@ export const createEngineAbsence = (nowMs: () => number, dateMs: () => number): 
     lostAtMs: () => {
       const total = awayMs + (awaySince === undefined ? 0 : nowMs() - awaySince);
       if (total < ENGINE_LOST_AFTER_MS) return undefined;
-      // One that was away once and is back is there; one that came and went has to show that it stays.
-      return awaySince === undefined && (absences === 1 || isOver()) ? undefined : atMs;
+      return awaySince === undefined && isOver() ? undefined : atMs;
     },
   };
 };

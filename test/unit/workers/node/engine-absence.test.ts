@@ -35,6 +35,9 @@ test('one that was away once is there as soon as it answers', () => {
   engine.goneFor(10 * ENGINE_LOST_AFTER_MS);
   engine.backFor(0);
   expect([engine.isAway(), engine.lostAtMs()]).toEqual([false, undefined]);
+  // What comes then is counted by itself.
+  engine.goneFor(ENGINE_LOST_AFTER_MS - 1);
+  expect(engine.lostAtMs()).toBeUndefined();
 });
 
 test('one that answers briefly again and again counts as lost, until it answers for some time', () => {
