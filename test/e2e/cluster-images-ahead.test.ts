@@ -4,6 +4,7 @@ import { startCluster, type Cluster } from '../support/cluster/cluster';
 import { assertClusterConverged } from '../support/cluster/cluster-checker';
 import { answering, replicasByNode, restoreCluster, untilHealth } from '../support/cluster/faults';
 import { clusterScenario } from '../support/cluster/scenario';
+import { repositoryOf } from '../../domain/release-images';
 import type { NodeView, OperationView } from '../../openapi/schemas';
 import { MAX_SPARES } from '../../domain/placement/spares';
 import { apply, events, read, serving, webSpec } from '../support/product';
@@ -24,11 +25,16 @@ beforeAll(async () => {
 
 afterAll(() => cluster?.dispose(), 60_000);
 
+/** Releases are pulled by their digests, without the tag. */
+const isOf = (image: string, reference: string): boolean => reference.startsWith(`${repositoryOf(image)}@`);
+
 /** Names of the nodes whose engine has the image. */
 async function nodesWith(image: string): Promise<readonly string[]> {
   const having = await Promise.all(
     cluster.nodes.map(async ({ name, engine }) =>
-      (await engine.docker.listImages()).some(({ RepoTags: tags }) => tags?.includes(image) === true)
+      (await engine.docker.listImages()).some(({ RepoDigests: digests = [] }) =>
+        digests.some((reference) => isOf(image, reference)),
+      )
         ? [name]
         : [],
     ),
@@ -56,7 +62,9 @@ clusterScenario(
         // Whoever got it has told it, and the cluster knows it: only then it counts in the choice of a node.
         expect([...told].sort()).toEqual(found);
         for (const name of found)
-          expect((await read<NodeView>(instance, `/v1/nodes/${name}`)).images).toContain(image);
+          expect(
+            (await read<NodeView>(instance, `/v1/nodes/${name}`)).images.some((one) => isOf(image, one)),
+          ).toBe(true);
         return found;
       },
       { timeoutMs: AHEAD_TIMEOUT_MS, describe: 'spare nodes have the image' },
