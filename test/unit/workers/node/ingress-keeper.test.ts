@@ -1,0 +1,100 @@
+/** What the keeper of the ingress tells those who wait for it, with a Consul and a Caddy that say what the test wants. */
+
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import pino from 'pino';
+
+import { openLaneFiles } from '../../../../adapters/ingress/lane-files';
+import { openPlaceFiles } from '../../../../adapters/ingress/place-files';
+import type { KvDocument, KvWatchHandlers } from '../../../../contracts/kv-store';
+import { KV_PREFIX, hostnameKvKey, trafficKvKey } from '../../../../contracts/kv';
+import type { TrafficSplit } from '../../../../domain/traffic';
+import { createIngressKeeper, type IngressKeeper } from '../../../../workers/node/ingress-keeper';
+import { eventually } from '../../../support/wait';
+
+const SPLIT: TrafficSplit = {
+  project: 'default',
+  name: 'web',
+  operation: 'op-1',
+  release: 2,
+  stage: 1,
+  isJudged: false,
+  shares: [{ release: 1, weight: 100 }],
+  writtenAtMs: 0,
+};
+
+let keeper: IngressKeeper | undefined;
+const directory = mkdtempSync(join(tmpdir(), 'containeros-keeper-'));
+afterAll(() => {
+  keeper?.stop();
+  rmSync(directory, { recursive: true, force: true });
+});
+
+const documentOf = (key: string, value: unknown, index: number): KvDocument => ({
+  key,
+  text: JSON.stringify(value),
+  index,
+});
+
+test('writes that are none of its business are confirmed to nobody, splits are', async () => {
+  const watches = new Map<string, KvWatchHandlers>();
+  const put: unknown[] = [];
+  const states: (string | undefined)[] = [];
+  const unused = () => {
+    throw new Error('nobody asked for this');
+  };
+  keeper = createIngressKeeper({
+    nodeId: 'node-1',
+    settings: { directory, listen: '127.0.0.1:1' },
+    configFile: join(directory, 'caddy.json'),
+    kv: {
+      watch: (prefix, handlers) => {
+        watches.set(prefix, handlers);
+        return { refresh: unused, close: () => undefined };
+      },
+      get: unused,
+      list: unused,
+    },
+    watchMembers: (handlers) => {
+      handlers.changed(new Map([['node-1', true]]));
+      return { close: () => undefined };
+    },
+    documents: {
+      put: async (_key, value) => {
+        put.push(value);
+        return { index: 1 };
+      },
+    },
+    admin: { load: async () => undefined },
+    files: openPlaceFiles(directory),
+    laneFiles: openLaneFiles(directory),
+    onState: (reason) => states.push(reason),
+    logger: pino({ level: 'silent' }),
+  });
+  keeper.start();
+  const told = (prefix: string, index: number, changed: readonly KvDocument[] = []) =>
+    watches.get(prefix)?.changed({ index, changed, removed: [] });
+  told(KV_PREFIX.routes, 1);
+  told(KV_PREFIX.maintenance, 1);
+  told(KV_PREFIX.hostnames, 2, [
+    documentOf(hostnameKvKey('a.example.com'), { project: 'default', name: 'web' }, 2),
+  ]);
+  told(KV_PREFIX.replicas, 3);
+  told(KV_PREFIX.traffic, 3);
+  await eventually(() => expect(states).toEqual([undefined]));
+  expect(put).toEqual([{ id: 'node-1', index: 3, trafficIndex: 0 }]);
+  // Consul answers for a prefix with nothing under it with every write, also that of the confirmation.
+  told(KV_PREFIX.traffic, 4);
+  told(KV_PREFIX.traffic, 5, [documentOf(trafficKvKey(SPLIT), SPLIT, 5)]);
+  await eventually(() => expect(put).toHaveLength(2));
+  told(KV_PREFIX.traffic, 6);
+  told(KV_PREFIX.traffic, 7, [documentOf(trafficKvKey(SPLIT), { ...SPLIT, stage: 2 }, 7)]);
+  await eventually(() => expect(put).toHaveLength(3));
+  expect(put.slice(1)).toMatchObject([{ trafficIndex: 5 }, { trafficIndex: 7 }]);
+  // Told with one that changes nothing, then with one that does: the first is heard of nowhere.
+  told(KV_PREFIX.traffic, 8);
+  await new Promise((resolve) => setImmediate(resolve));
+  expect(put).toHaveLength(3);
+});
