@@ -158,7 +158,7 @@ clusterScenario(
     await running.node(name).freeze('node'); // which would mend all of it
     try {
       const orphan = await engine.docker.createContainer({
-        Image: replica?.containers[0]?.image ?? '',
+        Image: replica?.containers[0]?.imageId ?? '',
         name: 'left-over',
         Labels: { [LABEL.cluster]: running.instance.clusterId(), [LABEL.replica]: 'shop-zzzzzz' },
       });
