@@ -11,7 +11,6 @@ import type { Logger } from 'pino';
 
 import type { OwnCertificateStore } from '../adapters/certificates/certificate-store';
 import { readChain } from '../adapters/certificates/read-chain';
-import { pause } from '../adapters/pause';
 import type { Certificate, CertificateMaterial } from '../contracts/certificates';
 import { createDocumentReader } from '../contracts/documents';
 import type { AuthorityMaterial } from '../contracts/hostname-authority';
@@ -21,11 +20,8 @@ import { authorityFor } from '../domain/ingress/authority-for';
 import { splitClaim } from '../domain/ingress/route-options';
 import { createLimiter } from '../domain/limiter';
 
-import { createTroubles } from './troubles';
+import { createTurns } from './turns';
 
-const FIRST_RETRY_MS = 100;
-const LAST_RETRY_MS = 5_000;
-const LONGEST_WAIT_MS = 3_600_000;
 const ISSUED_AT_ONCE = 8;
 /** Not more often, whatever its times say: at the end of the root they are short. */
 const AT_LEAST_MS = 3_600_000;
@@ -57,25 +53,15 @@ export interface InternalCertificatesDeps {
 
 export const createInternalCertificates = (deps: InternalCertificatesDeps): InternalCertificates => {
   const { kv, certificates, nowMs, logger } = deps;
-  const troubles = createTroubles(logger);
-  const stopped = new AbortController();
   const limiter = createLimiter(ISSUED_AT_ONCE);
   /** Hostnames, some of them with a path: several may be of one hostname. */
   const claims = new Set<string>();
   const known = new Map<string, Certificate>();
-  const unread = new Set<string>(['hostnames', 'certificates']);
   /** Fingerprints of certificates that were seen to be of the authority that there is. */
   const own = new Set<string>();
   let ownRoot: string | undefined;
-  let wake: () => void = () => undefined;
-  let isStale = false;
 
   const read = createDocumentReader((message) => logger.error(message));
-  const heard = (what: string): void => {
-    unread.delete(what);
-    isStale = true;
-    wake();
-  };
   const unreachable = (error: unknown): void =>
     logger.debug({ err: error }, 'hostnames without certificates cannot be followed in Consul');
   const nameIn = (key: string, prefix: string): string => key.slice(prefix.length);
@@ -85,7 +71,7 @@ export const createInternalCertificates = (deps: InternalCertificatesDeps): Inte
       changed: ({ changed, removed }) => {
         for (const { key } of changed) claims.add(nameIn(key, KV_PREFIX.hostnames));
         for (const key of removed) claims.delete(nameIn(key, KV_PREFIX.hostnames));
-        heard('hostnames');
+        turns.heard('hostnames');
       },
       unreachable,
     }),
@@ -98,7 +84,7 @@ export const createInternalCertificates = (deps: InternalCertificatesDeps): Inte
           else known.set(name, certificate);
         }
         for (const key of removed) known.delete(nameIn(key, KV_PREFIX.certificates));
-        heard('certificates');
+        turns.heard('certificates');
       },
       unreachable,
     }),
@@ -154,49 +140,16 @@ export const createInternalCertificates = (deps: InternalCertificatesDeps): Inte
     return times.length === 0 ? undefined : times.reduce((a, b) => Math.min(a, b));
   };
 
-  const run = async (): Promise<void> => {
-    let retryMs = FIRST_RETRY_MS;
-    let againAtMs: number | undefined;
-    while (!stopped.signal.aborted) {
-      if (unread.size > 0 || !isStale) {
-        const waitMs = againAtMs === undefined ? LONGEST_WAIT_MS : againAtMs - nowMs();
-        const timer = setTimeout(
-          () => {
-            isStale = unread.size === 0;
-            wake();
-          },
-          Math.min(Math.max(waitMs, 0), LONGEST_WAIT_MS),
-        );
-        timer.unref();
-        await new Promise<void>((resolve) => (wake = resolve));
-        clearTimeout(timer);
-        continue;
-      }
-      isStale = false;
-      try {
-        againAtMs = await turn();
-        troubles.over('turn', 'private hostnames get certificates again');
-        retryMs = FIRST_RETRY_MS;
-      } catch (error) {
-        isStale = true;
-        troubles.note('turn', error, 'private hostnames get no certificates');
-        await pause(retryMs, stopped.signal);
-        retryMs = Math.min(retryMs * 2, LAST_RETRY_MS);
-      }
-    }
-  };
-
-  return {
-    start: () => {
-      const watches = follow();
-      stopped.signal.addEventListener('abort', () => watches.forEach((watch) => watch.close()), {
-        once: true,
-      });
-      void run();
+  const turns = createTurns({
+    sources: ['hostnames', 'certificates'],
+    follow: follow,
+    turn,
+    words: {
+      failing: 'private hostnames get no certificates',
+      well: 'private hostnames get certificates again',
     },
-    stop: () => {
-      stopped.abort();
-      wake();
-    },
-  };
+    nowMs,
+    logger,
+  });
+  return { start: () => turns.start(), stop: () => turns.stop() };
 };

@@ -9,6 +9,7 @@ import { X509Certificate, createPrivateKey, type KeyObject } from 'node:crypto';
 
 import type { CertificateMaterial } from '../../contracts/certificates';
 import { ContainerOsError, type Problem } from '../../domain/errors';
+import { covers } from '../../domain/certificates/relied-on';
 
 import { hostnamesOf, splitChain } from './read-chain';
 
@@ -86,10 +87,6 @@ const readKey = (text: string): KeyObject => {
 
 const isIssuedBy = (certificate: X509Certificate, issuer: X509Certificate): boolean =>
   certificate.checkIssued(issuer) && certificate.verify(issuer.publicKey);
-
-const covers = (names: readonly string[], hostname: string): boolean =>
-  names.includes(hostname) ||
-  (!hostname.startsWith('*.') && names.includes(`*.${hostname.slice(hostname.indexOf('.') + 1)}`));
 
 const checkTimes = (certificate: X509Certificate, what: string, nowMs: number): void => {
   const { validFrom, validTo } = certificate;

@@ -11,18 +11,12 @@ import type { Logger } from 'pino';
 import { openCertificate } from '../../adapters/certificates/certificate-store';
 import { keyIdOf, type Sealer } from '../../adapters/certificates/seal';
 import type { CertificateFiles } from '../../adapters/ingress/certificate-files';
-import { pause } from '../../adapters/pause';
 import type { Certificate, HttpChallenge } from '../../contracts/certificates';
 import { createDocumentReader, type Documents } from '../../contracts/documents';
 import { KV_PREFIX } from '../../contracts/kv';
 import type { KvStore } from '../../contracts/kv-store';
 import { servedCertificates } from '../../domain/ingress/served-certificates';
-import { createTroubles } from '../troubles';
-
-const FIRST_RETRY_MS = 100;
-const LAST_RETRY_MS = 5_000;
-/** No timer waits for longer than that, whatever the clock does meanwhile. */
-const LONGEST_WAIT_MS = 3_600_000;
+import { createTurns } from '../turns';
 
 export interface CertificateKeeper {
   start(): void;
@@ -40,18 +34,13 @@ export interface CertificateKeeperDeps {
 
 export const createCertificateKeeper = (deps: CertificateKeeperDeps): CertificateKeeper => {
   const { kv, files, nowMs, logger } = deps;
-  const troubles = createTroubles(logger);
-  const stopped = new AbortController();
   const certificates = new Map<string, Certificate>();
   const challenges = new Map<string, HttpChallenge>();
-  const unread = new Set<string>(['certificates', 'httpChallenges']);
   /** Of what has been opened, by what was opened: until it goes. */
   const opened = new Map<string, string>();
   const toldUnopened = new Set<string>();
   const triedKeys = new Set<string>();
   let sealer: Sealer | undefined;
-  let wake: () => void = () => undefined;
-  let isStale = false;
 
   const read = createDocumentReader((message) => logger.error(message));
 
@@ -64,9 +53,7 @@ export const createCertificateKeeper = (deps: CertificateKeeperDeps): Certificat
           else rows.set(stored.key, row);
         }
         for (const key of removed) rows.delete(key);
-        unread.delete(kind);
-        isStale = true;
-        wake();
+        turns.heard(kind);
       },
       unreachable: (error) => logger.debug({ err: error }, 'certificates cannot be followed in Consul'),
     });
@@ -126,49 +113,13 @@ export const createCertificateKeeper = (deps: CertificateKeeperDeps): Certificat
     return times.length === 0 ? undefined : times.reduce((a, b) => Math.min(a, b));
   };
 
-  const run = async (): Promise<void> => {
-    let retryMs = FIRST_RETRY_MS;
-    let againAtMs: number | undefined;
-    while (!stopped.signal.aborted) {
-      if (unread.size > 0 || !isStale) {
-        const waitMs = againAtMs === undefined ? LONGEST_WAIT_MS : againAtMs - nowMs();
-        const timer = setTimeout(
-          () => {
-            isStale = unread.size === 0;
-            wake();
-          },
-          Math.min(Math.max(waitMs, 0), LONGEST_WAIT_MS),
-        );
-        timer.unref();
-        await new Promise<void>((resolve) => (wake = resolve));
-        clearTimeout(timer);
-        continue;
-      }
-      isStale = false;
-      try {
-        againAtMs = await turn();
-        troubles.over('turn', 'certificates follow again');
-        retryMs = FIRST_RETRY_MS;
-      } catch (error) {
-        isStale = true;
-        troubles.note('turn', error, 'certificates do not follow');
-        await pause(retryMs, stopped.signal);
-        retryMs = Math.min(retryMs * 2, LAST_RETRY_MS);
-      }
-    }
-  };
-
-  return {
-    start: () => {
-      const watches = [follow('certificates', certificates), follow('httpChallenges', challenges)];
-      stopped.signal.addEventListener('abort', () => watches.forEach((watch) => watch.close()), {
-        once: true,
-      });
-      void run();
-    },
-    stop: () => {
-      stopped.abort();
-      wake();
-    },
-  };
+  const turns = createTurns({
+    sources: ['certificates', 'httpChallenges'],
+    follow: () => [follow('certificates', certificates), follow('httpChallenges', challenges)],
+    turn,
+    words: { failing: 'certificates do not follow', well: 'certificates follow again' },
+    nowMs,
+    logger,
+  });
+  return { start: () => turns.start(), stop: () => turns.stop() };
 };
