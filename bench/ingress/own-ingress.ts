@@ -6,11 +6,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createConsulClient, type ConsulClient } from '../../adapters/consul/consul-client';
 import { createDocumentWriter } from '../../adapters/consul/document-writer';
-import { readMembers } from '../../adapters/consul/watch-members';
 import type { DocumentWriter } from '../../adapters/document-writer';
 import { hostnameKvKey, replicaKvKey } from '../../contracts/kv';
 import type { ObservedReplica } from '../../domain/model';
-import { createConsulServer, freePorts } from '../../test/support/consul';
+import { createConsulServer, firstMember, freePorts } from '../../test/support/consul';
 import { httpRequest } from '../../test/support/http';
 import { buildServing, ingressConfigOf, spawnCaddy } from '../../test/support/ingress-keeper';
 import { eventually } from '../../test/support/wait';
@@ -58,11 +57,7 @@ export const startOwnIngress = async (): Promise<OwnIngress> => {
   server.start();
   const consul = createConsulClient({ address: server.address });
   const documents = createDocumentWriter(consul);
-  const nodeId = await eventually(async () => {
-    const [first] = (await readMembers(consul)).keys();
-    if (first === undefined) throw new Error('there is no member yet');
-    return first;
-  });
+  const nodeId = await firstMember(consul);
   const [port = 0] = await freePorts(1);
   const sockets = await openListeningSockets(ingressPortNeeds(ingressConfigOf(dataDir, port)));
   let caddy: Running | undefined;

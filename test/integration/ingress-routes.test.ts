@@ -19,7 +19,7 @@ import pino from 'pino';
 import { createConsulClient, type ConsulClient } from '../../adapters/consul/consul-client';
 import { createDocumentWriter } from '../../adapters/consul/document-writer';
 import { createKvStore } from '../../adapters/consul/watch-kv';
-import { readMembers, watchMembers } from '../../adapters/consul/watch-members';
+import { watchMembers } from '../../adapters/consul/watch-members';
 import { createCaddyAdmin } from '../../adapters/ingress/caddy-admin';
 import { adminSocket } from '../../adapters/ingress/caddy-config';
 import { openLaneFiles } from '../../adapters/ingress/lane-files';
@@ -37,7 +37,7 @@ import { openListeningSockets } from '../../workers/up/listening-sockets';
 import { ingressPortNeeds } from '../../workers/up/ports';
 import { buildReplica } from '../support/builders';
 import { createTestAuthority } from '../support/certificates';
-import { createConsulServer, type ConsulServer } from '../support/consul';
+import { createConsulServer, firstMember, type ConsulServer } from '../support/consul';
 import { httpRequest, type HttpAnswer } from '../support/http';
 import { engineVariables } from '../support/programs';
 import { eventually } from '../support/wait';
@@ -206,14 +206,7 @@ beforeAll(async () => {
   consul.start();
   consulClient = createConsulClient({ address: consul.address });
   documents = createDocumentWriter(consulClient);
-  nodeId = await eventually(
-    async () => {
-      const [id] = (await readMembers(consulClient)).keys();
-      if (id === undefined) throw new Error('there is no member yet');
-      return id;
-    },
-    { describe: 'Consul has a leader' },
-  );
+  nodeId = await firstMember(consulClient);
   nodes = [
     await startNode(),
     await startNode({ addresses: ['127.0.0.1', '10.1.0.0/16'], proxyProtocol: true }),

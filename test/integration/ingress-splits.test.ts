@@ -29,7 +29,7 @@ import { createRequestCounter, type RequestCounter } from '../../workers/node/re
 import { openListeningSockets, type ListeningSockets } from '../../workers/up/listening-sockets';
 import { ingressPortNeeds } from '../../workers/up/ports';
 import { buildReplica } from '../support/builders';
-import { createConsulServer, type ConsulServer } from '../support/consul';
+import { createConsulServer, firstMember, type ConsulServer } from '../support/consul';
 import { httpRequest } from '../support/http';
 import { createKeeper, ingressConfigOf, spawnCaddy } from '../support/ingress-keeper';
 import { startLoad } from '../support/load';
@@ -162,14 +162,7 @@ beforeAll(async () => {
   consul.start();
   consulClient = createConsulClient({ address: consul.address });
   documents = createDocumentWriter(consulClient);
-  nodeId = await eventually(
-    async () => {
-      const [first] = (await readMembers(consulClient)).keys();
-      if (first === undefined) throw new Error('there is no member yet');
-      return first;
-    },
-    { describe: 'Consul has a leader' },
-  );
+  nodeId = await firstMember(consulClient);
   dataDir = mkdtempSync(join(tmpdir(), 'containeros-splits-'));
   const probe = createServer();
   probe.listen(0, '127.0.0.1');

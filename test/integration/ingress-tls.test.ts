@@ -25,7 +25,7 @@ import { createConsulClient, type ConsulClient } from '../../adapters/consul/con
 import { createDocumentWriter } from '../../adapters/consul/document-writer';
 import { createKeyValueStore } from '../../adapters/consul/kv-store';
 import { createKvStore } from '../../adapters/consul/watch-kv';
-import { readMembers, watchMembers } from '../../adapters/consul/watch-members';
+import { watchMembers } from '../../adapters/consul/watch-members';
 import type { DocumentWriter } from '../../adapters/document-writer';
 import { createCaddyAdmin } from '../../adapters/ingress/caddy-admin';
 import { adminSocket } from '../../adapters/ingress/caddy-config';
@@ -45,7 +45,7 @@ import { openListeningSockets, type ListeningSockets } from '../../workers/up/li
 import { chooseDoorPort, ingressPortNeeds } from '../../workers/up/ports';
 import { buildReplica } from '../support/builders';
 import { createTestAuthority, type TestAuthority } from '../support/certificates';
-import { createConsulServer, type ConsulServer } from '../support/consul';
+import { createConsulServer, firstMember, type ConsulServer } from '../support/consul';
 import { httpRequest, type HttpAnswer } from '../support/http';
 import { engineVariables } from '../support/programs';
 import { eventually } from '../support/wait';
@@ -278,14 +278,7 @@ beforeAll(async () => {
       throw new Error(message);
     },
   });
-  nodeId = await eventually(
-    async () => {
-      const [first] = (await readMembers(consulClient)).keys();
-      if (first === undefined) throw new Error('there is no member yet');
-      return first;
-    },
-    { describe: 'Consul has a leader' },
-  );
+  nodeId = await firstMember(consulClient);
   authority = await createHostnameAuthority({ clusterId: 'c1', nowMs: Date.now() });
   publicAuthority = createTestAuthority('Public Trust');
   backend = createServer((request, response) => response.end(JSON.stringify(request.headers)));

@@ -27,7 +27,7 @@ import type { IngressKeeper } from '../../workers/node/ingress-keeper';
 import { openListeningSockets, type ListeningSockets } from '../../workers/up/listening-sockets';
 import { ingressPortNeeds } from '../../workers/up/ports';
 import { createWithdrawal } from '../../workers/node/withdrawal';
-import { createConsulServer, type ConsulServer } from '../support/consul';
+import { createConsulServer, firstMember, type ConsulServer } from '../support/consul';
 import { httpRequest, type HttpAnswer } from '../support/http';
 import { buildServing, createKeeper, ingressConfigOf, spawnCaddy } from '../support/ingress-keeper';
 import { startLoad } from '../support/load';
@@ -152,14 +152,7 @@ beforeAll(async () => {
   consul.start();
   consulClient = createConsulClient({ address: consul.address });
   documents = createDocumentWriter(consulClient);
-  nodeId = await eventually(
-    async () => {
-      const [first] = (await readMembers(consulClient)).keys();
-      if (first === undefined) throw new Error('there is no member yet');
-      return first;
-    },
-    { describe: 'Consul has a leader' },
-  );
+  nodeId = await firstMember(consulClient);
   dataDir = mkdtempSync(join(tmpdir(), 'containeros-ingress-'));
   const probe = createServer();
   httpPort = await listen(probe);

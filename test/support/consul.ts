@@ -7,6 +7,7 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createConsulClient, type ConsulClient } from '../../adapters/consul/consul-client';
+import { readMembers } from '../../adapters/consul/watch-members';
 import { engineVariables } from './programs';
 import { eventually } from './wait';
 
@@ -115,6 +116,17 @@ export const createConsulMember = (server: ConsulServer, nodeId: string, hcl = '
     '-hcl',
     `retry_interval = "1s"\n${hcl}`,
   ]);
+
+/** Waits for a leader. @returns the name of the node that is there first */
+export const firstMember = (client: ConsulClient): Promise<string> =>
+  eventually(
+    async () => {
+      const [first] = (await readMembers(client)).keys();
+      if (first === undefined) throw new Error('there is no member yet');
+      return first;
+    },
+    { describe: 'Consul has a leader' },
+  );
 
 export const MANAGEMENT_TOKEN = '11111111-2222-3333-4444-555555555555';
 /** The server's own; it has no rights until they are given to it. */
