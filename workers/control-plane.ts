@@ -20,11 +20,8 @@ import { createConsulLeaseKeys } from '../adapters/consul/leases';
 import { createKeyValueStore } from '../adapters/consul/kv-store';
 import { createKvStore } from '../adapters/consul/watch-kv';
 import { readMembers } from '../adapters/consul/watch-members';
-import { replicasKvPrefix } from '../contracts/kv';
 import { CONTROL_PLANE_QUEUE } from '../contracts/queues';
 import { CLUSTER_WORKFLOW_ID, WORKFLOW } from '../contracts/workflows';
-import { ContainerOsError } from '../domain/errors';
-import type { ObservedReplica } from '../domain/model';
 
 import { createPublicCertificates } from './acme/public-certificates';
 import { consulOf } from './cluster/head-files';
@@ -32,6 +29,7 @@ import { keepInternalCertificates } from './cluster/hostname-authority';
 import { temporalAddressOf, type Config } from './config';
 import { entitiesOf, pullsAheadBy } from './entities';
 import { createIngressConfirmation } from './ingress-confirmation';
+import { createSnapshotReader } from './read-snapshot';
 import { ensureSearchAttributes } from './search-attributes';
 import { installTemporalRuntime, startTemporalWorker } from './temporal-worker';
 
@@ -73,19 +71,7 @@ export const startControlPlane = (
   const controlPlane = createControlPlaneActivities({
     store,
     confirmTraffic: (index) => confirmed(index, stopped.signal),
-    readSnapshot: async (key) => {
-      await view.ready;
-      const nodes = view.nodes();
-      // Not a lack of room but of everything: it passes, and a plan without nodes would only fail.
-      if (!nodes.some(({ up }) => up)) {
-        throw new ContainerOsError(
-          'unavailable',
-          'No node is up. Look at GET /v1/nodes and at the nodes themselves.',
-        );
-      }
-      const replicas = await store.list<ObservedReplica>(replicasKvPrefix(key));
-      return { nodes, replicas: replicas.map(({ value }) => value) };
-    },
+    readSnapshot: createSnapshotReader({ store, view }),
     randomSuffix,
   });
 

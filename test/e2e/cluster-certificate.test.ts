@@ -123,7 +123,7 @@ clusterScenario(
           connected: true,
         }),
       );
-      await instance.api('POST', '/v1/nodes/node-1/cordon');
+      expect((await instance.api('POST', '/v1/nodes/node-1/cordon')).status).toBe(200);
       await apply(instance, webSpec('later', await web('v1'), { scale: 2 }));
       await serving(instance, 'later', 2, 'web v1');
       expect((await replicas(instance, 'later')).map((one) => one.node)).toEqual(['node-2', 'node-2']);
