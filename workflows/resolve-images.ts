@@ -13,16 +13,18 @@ import {
   CancelledFailure,
   getExternalWorkflowHandle,
   isCancellation,
+  patched,
   proxyActivities,
   setCurrentDetails,
   sleep,
+  upsertSearchAttributes,
   workflowInfo,
 } from '@temporalio/workflow';
 
 import type { ImageResolution, NodeActivities } from '../contracts/activities';
 import { nodeQueue } from '../contracts/queues';
 import { RETRY, TIMEOUT } from '../contracts/timeouts';
-import { SIGNAL, type ImagesResolvedSignal } from '../contracts/workflows';
+import { SEARCH_ATTRIBUTE, SIGNAL, type ImagesResolvedSignal } from '../contracts/workflows';
 import type { OperationError, PlanRequest, Release } from '../domain/model';
 import { openImages, withDigests, type ImageSource } from '../domain/release-images';
 
@@ -105,6 +107,10 @@ const askAround = async (
       return local === undefined || (local[architecture] === undefined && has.includes(image));
     });
     if (open.length === 0) continue;
+    // Whoever sees that the node is lost finds the operations that wait for it by this.
+    if (patched('asked-for-images-findable')) {
+      upsertSearchAttributes({ [SEARCH_ATTRIBUTE.nodes]: [source.nodeId] });
+    }
     for (const outcome of await askNode(source, open, request, lostNodes)) {
       const { image } = outcome;
       if (outcome.kind === 'digest') {

@@ -176,7 +176,11 @@ test('work for a node that nobody takes is given to another one when the node is
   for (const nodeId of ['a', 'b', 'c']) cluster.setUp(nodeId, false);
   cluster.addNode('silent');
   const deploy = await subject.apply();
-  await planned(subject, 'node silent: pull');
+  // It waits for an answer by then, not only about to ask.
+  await eventually(async () => {
+    const { raw } = await use.project.client.workflow.getHandle(deploy.operation.id).describe();
+    expect(raw.pendingActivities?.map(({ activityType }) => activityType?.name)).toEqual(['resolveImages']);
+  }, AT_ONCE);
   cluster.setUp('c', true);
   cluster.setUp('silent', false);
   await eventually(() => expect(runningBut(subject, 'silent')).toHaveLength(1), AT_ONCE);
