@@ -6,7 +6,7 @@
  * node workers write nodes, replicas, what their ingress counts and how far it is, the API writes the settings of nodes,
  * who is under maintenance, join tokens, identities and webhooks, the watch over the cluster writes the stability of
  * nodes, the control
- * plane writes certificates and challenges, anyone
+ * plane writes certificates, challenges and folders, anyone
  * appends events; who removes a node, the API, deletes what the node and the watch wrote. Names are stored in lower case, because
  * hostnames and DNS labels know no case.
  */
@@ -43,6 +43,16 @@ export const KV_PREFIX = {
   routes: `${KV_ROOT}routes/`,
   maintenance: `${KV_ROOT}maintenance/`,
 } as const;
+
+const FOLDERS: ReadonlySet<string> = new Set(Object.values(KV_PREFIX));
+
+/**
+ * Whether a key is that of a prefix itself. An entry stands there that is no document: a prefix with nothing under it has
+ * no index of its own in Consul, and whoever follows it is answered with every write to any key.
+ */
+export const isFolderKvKey = (key: string): boolean => FOLDERS.has(key);
+/** Which folders have been made. */
+export const FOLDERS_KV_KEY = `${KV_ROOT}folders`;
 
 /** Who holds the lease of each exclusive microservice, as locks: contracts/leases. They are no documents. */
 export const LEASES_KV_PREFIX = `${KV_ROOT}leases/`;

@@ -29,6 +29,7 @@ import { keepInternalCertificates } from './cluster/hostname-authority';
 import { temporalAddressOf, type Config } from './config';
 import { entitiesOf, pullsAheadBy } from './entities';
 import { createIngressConfirmation } from './ingress-confirmation';
+import { keepKvFolders } from './kv-folders';
 import { createSnapshotReader } from './read-snapshot';
 import { ensureSearchAttributes } from './search-attributes';
 import { installTemporalRuntime, startTemporalWorker } from './temporal-worker';
@@ -75,6 +76,7 @@ export const startControlPlane = (
     randomSuffix,
   });
 
+  const folders = keepKvFolders({ kv, store, logger });
   const internalCertificates = keepInternalCertificates(config, { kv: createKvStore(consul), store, logger });
   internalCertificates.start();
   const publicCertificates = createPublicCertificates(config, {
@@ -136,6 +138,7 @@ export const startControlPlane = (
       await publicCertificates.stop();
       await worker.stop();
       internalCertificates.stop();
+      folders.stop();
       stopped.abort();
       view.close();
       store.close();

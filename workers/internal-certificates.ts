@@ -71,7 +71,7 @@ export const createInternalCertificates = (deps: InternalCertificatesDeps): Inte
       changed: ({ changed, removed }) => {
         for (const { key } of changed) claims.add(nameIn(key, KV_PREFIX.hostnames));
         for (const key of removed) claims.delete(nameIn(key, KV_PREFIX.hostnames));
-        turns.heard('hostnames');
+        turns.heard('hostnames', { changed, removed });
       },
       unreachable,
     }),
@@ -84,7 +84,7 @@ export const createInternalCertificates = (deps: InternalCertificatesDeps): Inte
           else known.set(name, certificate);
         }
         for (const key of removed) known.delete(nameIn(key, KV_PREFIX.certificates));
-        turns.heard('certificates');
+        turns.heard('certificates', { changed, removed });
       },
       unreachable,
     }),

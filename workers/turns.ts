@@ -9,6 +9,7 @@
 import type { Logger } from 'pino';
 
 import { pause } from '../adapters/pause';
+import type { KvChange } from '../contracts/kv-store';
 
 import { createTroubles } from './troubles';
 
@@ -18,8 +19,8 @@ const LAST_RETRY_MS = 5_000;
 const LONGEST_WAIT_MS = 3_600_000;
 
 export interface Turns {
-  /** Something has changed at a source. */
-  heard(source: string): void;
+  /** A source was heard. @param change what is new there; an index alone is nothing */
+  heard(source: string, change: Pick<KvChange, 'changed' | 'removed'>): void;
   start(): void;
   stop(): void;
 }
@@ -77,8 +78,8 @@ export const createTurns = ({ sources, follow, turn, words, nowMs, logger }: Tur
   };
 
   return {
-    heard: (source) => {
-      unread.delete(source);
+    heard: (source, { changed, removed }) => {
+      if (!unread.delete(source) && changed.length + removed.length === 0) return;
       isStale = true;
       wake();
     },

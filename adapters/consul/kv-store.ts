@@ -8,6 +8,7 @@
 import Consul from 'consul';
 
 import { createDocumentReader, kindOfKey } from '../../contracts/documents';
+import { isFolderKvKey } from '../../contracts/kv';
 import type { KeyValueStore, KvFound, KvOperation, TransactionResult } from '../../contracts/key-value-store';
 import { ContainerOsError } from '../../domain/errors';
 
@@ -93,6 +94,7 @@ export const createKeyValueStore = (
         consul.kv.get({ key: prefix, recurse: true, consistent: true, timeout: TIMEOUT_MS } as never),
       );
       return ((found ?? []) as unknown as RawEntry[]).flatMap((entry) => {
+        if (isFolderKvKey(entry.Key)) return [];
         const { value, ...found } = entryOf<T>(entry);
         return value === undefined ? [] : [{ ...found, value }];
       });

@@ -7,6 +7,7 @@
  * is read without waiting is never older than what was written before.
  */
 
+import { isFolderKvKey } from '../../contracts/kv';
 import type { KvChange, KvDocument, KvStore, KvWatch, KvWatchHandlers } from '../../contracts/kv-store';
 
 import { pause } from '../pause';
@@ -18,7 +19,10 @@ import { nextStride } from './strides';
 const WAIT_MS = 10_000;
 const RETRY_FIRST_MS = 50;
 const RETRY_MAX_MS = 2_000;
-/** While there is nothing under a prefix, Consul answers with every write to any key (it has no index for it then). */
+/**
+ * While there is nothing under a prefix, no folder either, Consul answers with every write to any key (it has no index for
+ * it then).
+ */
 const EMPTY_PAUSE_MS = 150;
 
 /** Otherwise a Consul that has just started answers with what it had some writes ago, as if those had never been. */
@@ -32,6 +36,8 @@ const toDocument = (entry: ConsulKvEntry): KvDocument => ({
 
 const entriesOf = (response: ConsulResponse<readonly ConsulKvEntry[] | undefined>) =>
   response.status === 404 ? [] : (response.body ?? []);
+
+const isDocument = ({ Key }: ConsulKvEntry): boolean => !isFolderKvKey(Key);
 
 /**
  * What differs between what was told and what is there now.
@@ -86,7 +92,7 @@ const watchPrefix = (client: ConsulClient, prefix: string, handlers: KvWatchHand
       if (closed) return 0;
       const entries = entriesOf(response);
       const isNumberedAnew = response.index < lastIndex;
-      const change = difference(told, entries, response.index, isNumberedAnew);
+      const change = difference(told, entries.filter(isDocument), response.index, isNumberedAnew);
       const isNews = change.changed.length > 0 || change.removed.length > 0 || response.index !== lastIndex;
       if (isNews || !everTold || failures > 0) handlers.changed(change);
       everTold = true;
@@ -149,7 +155,7 @@ export const createKvStore = (client: ConsulClient): KvStore => ({
       path: kvPath(prefix),
       query: { recurse: true, ...CONSISTENT },
     });
-    return { index: response.index, documents: entriesOf(response).map(toDocument) };
+    return { index: response.index, documents: entriesOf(response).filter(isDocument).map(toDocument) };
   },
   get: async (key, wait) => {
     const response = await client.request<readonly ConsulKvEntry[] | undefined>({

@@ -53,7 +53,7 @@ export const createCertificateKeeper = (deps: CertificateKeeperDeps): Certificat
           else rows.set(stored.key, row);
         }
         for (const key of removed) rows.delete(key);
-        turns.heard(kind);
+        turns.heard(kind, { changed, removed });
       },
       unreachable: (error) => logger.debug({ err: error }, 'certificates cannot be followed in Consul'),
     });

@@ -14,7 +14,7 @@ import type { ConsulAgent, NodeCheck } from '../../adapters/consul/consul-agent'
 import { kvPath, kvText, type ConsulClient, type ConsulKvEntry } from '../../adapters/consul/consul-client';
 import { SERVICE_META } from '../../contracts/docker';
 import { createDocumentReader } from '../../contracts/documents';
-import { KV_PREFIX } from '../../contracts/kv';
+import { KV_PREFIX, isFolderKvKey } from '../../contracts/kv';
 import type { ObservedReplica } from '../../domain/model';
 import type { NodeMemory } from './node-memory';
 import type { ReplicaPublisher } from './replica-publisher';
@@ -83,7 +83,9 @@ export const createConsulKeeper = (deps: {
     const all =
       status === 404
         ? []
-        : body.flatMap((entry) => read('replicas', { key: entry.Key, text: kvText(entry) }) ?? []);
+        : body
+            .filter(({ Key }) => !isFolderKvKey(Key))
+            .flatMap((entry) => read('replicas', { key: entry.Key, text: kvText(entry) }) ?? []);
     const gone: ObservedReplica[] = [];
     for (const document of all.filter(({ nodeId }) => nodeId === deps.nodeId)) {
       const replica = memory.get(document.id);

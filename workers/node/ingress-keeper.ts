@@ -131,7 +131,7 @@ export const createIngressKeeper = (deps: IngressKeeperDeps): IngressKeeper => {
         }
         for (const key of removed) rows.delete(key.slice(KV_PREFIX[kind].length));
         if (kind === 'replicas') heardIndex = index;
-        // Of a prefix with nothing under it, every write has a new index, also that of the confirmation.
+        // Of a prefix with nothing under it, no folder either, every write has a new index, also that of the confirmation.
         else if (changed.length + removed.length === 0 && !unread.has(kind)) return;
         if (kind === 'traffic' && changed.length > 0) heardTrafficIndex = index;
         followReplicas();
