@@ -349,7 +349,7 @@ export const createReplicaRunner = (deps: ReplicaRunnerDeps): ReplicaRunner => {
     if (replica !== undefined) deps.ports.release(replica.hostPorts.values());
     memory.delete(replicaId);
     // Of what nobody knows any more it may have been the last thing to do.
-    if (spec?.release.spec.exclusive ?? true) await deps.exclusive.release(asked);
+    if (spec === undefined || spec.release.spec.exclusive === true) await deps.exclusive.release(asked);
     await publisher.registry.unpublish(asked);
     say(replicaId, 'gone');
     return { replicaId, existed: found.length > 0 };
