@@ -13,7 +13,7 @@ import type { KvChange, KvDocument, KvStore, KvWatch, KvWatchHandlers } from '..
 import { pause } from '../pause';
 
 import { kvPath, kvText, type ConsulClient, type ConsulKvEntry, type ConsulResponse } from './consul-client';
-import { nextStride } from './strides';
+import { nextPauseMs, wholePauseMs } from './strides';
 
 /** Bounds how long a frozen Consul goes unnoticed; Consul answers with what it has when nothing has changed. */
 const WAIT_MS = 10_000;
@@ -100,7 +100,7 @@ const watchPrefix = (client: ConsulClient, prefix: string, handlers: KvWatchHand
       lastIndex = Math.max(1, response.index);
       for (const one of refreshing) one.resolve();
       if (entries.length === 0) return EMPTY_PAUSE_MS;
-      strideMs = nextStride(strideMs, entries.length, performance.now() - askedMs);
+      strideMs = nextPauseMs(strideMs, wholePauseMs(entries.length), performance.now() - askedMs);
       return strideMs;
     } catch (error) {
       if (interruption.signal.aborted) {

@@ -85,7 +85,7 @@ export const createIngressKeeper = (deps: IngressKeeperDeps): IngressKeeper => {
   const parts = createPlaceParts(files, unservedAddress(settings.directory));
   let members: ReadonlyMap<string, boolean> = new Map();
   /** Before everything has been read once, what is missing is not gone. */
-  const unread = new Set<string>(['hostnames', 'members', 'routes', 'maintenance']);
+  const unread = new Set<string>(['hostnames', 'routes', 'maintenance']);
   let wake: () => void = () => undefined;
   let isStale = false;
   let heardIndex = 0;
@@ -113,8 +113,18 @@ export const createIngressKeeper = (deps: IngressKeeperDeps): IngressKeeper => {
   const followReplicas = (): void => {
     if (isFollowingReplicas || hostnames.size === 0 || stopped.signal.aborted) return;
     isFollowingReplicas = true;
-    unread.add('replicas').add('traffic');
-    watches.push(follow('replicas', replicas), follow('traffic', splits));
+    unread.add('members').add('replicas').add('traffic');
+    watches.push(
+      deps.watchMembers({
+        changed: (now) => {
+          members = now;
+          heard('members');
+        },
+        unreachable: notHeard,
+      }),
+      follow('replicas', replicas),
+      follow('traffic', splits),
+    );
   };
 
   const follow = <K extends 'hostnames' | 'replicas' | 'routes' | 'maintenance' | 'traffic'>(
@@ -262,13 +272,6 @@ export const createIngressKeeper = (deps: IngressKeeperDeps): IngressKeeper => {
         follow('hostnames', hostnames),
         follow('routes', routesOfReleases),
         follow('maintenance', maintenance),
-        deps.watchMembers({
-          changed: (now) => {
-            members = now;
-            heard('members');
-          },
-          unreachable: notHeard,
-        }),
       );
       stopped.signal.addEventListener('abort', () => watches.forEach((watch) => watch.close()), {
         once: true,

@@ -1,5 +1,5 @@
 // How often a prefix is read while it changes all the time, and how soon after a calm.
-import { nextStride } from '../../../adapters/consul/strides';
+import { nextPauseMs, wholePauseMs } from '../../../adapters/consul/strides';
 
 /** @param everyMs when the next change comes; each reading takes no time */
 const strides = (entries: number, everyMs: number, count: number): readonly number[] => {
@@ -7,7 +7,7 @@ const strides = (entries: number, everyMs: number, count: number): readonly numb
   for (let nowMs = 0, next = 0; all.length < count;) {
     const waitedMs = Math.max(0, next - nowMs);
     nowMs += waitedMs;
-    const stride = nextStride(all.at(-1) ?? 0, entries, waitedMs);
+    const stride = nextPauseMs(all.at(-1) ?? 0, wholePauseMs(entries), waitedMs);
     all.push(stride);
     nowMs += stride;
     while (next <= nowMs) next += everyMs;

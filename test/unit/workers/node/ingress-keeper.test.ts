@@ -38,7 +38,8 @@ const documentOf = (key: string, value: unknown, index: number): KvDocument => (
   index,
 });
 
-test('writes that are none of its business are confirmed to nobody, splits are', async () => {
+test('what changes often is followed once there is a hostname; splits are confirmed, other writes to nobody', async () => {
+  let isFollowingMembers = false;
   const watches = new Map<string, KvWatchHandlers>();
   const put: unknown[] = [];
   const states: (string | undefined)[] = [];
@@ -58,6 +59,7 @@ test('writes that are none of its business are confirmed to nobody, splits are',
       list: unused,
     },
     watchMembers: (handlers) => {
+      isFollowingMembers = true;
       handlers.changed(new Map([['node-1', true]]));
       return { close: () => undefined };
     },
@@ -78,6 +80,8 @@ test('writes that are none of its business are confirmed to nobody, splits are',
     watches.get(prefix)?.changed({ index, changed, removed: [] });
   told(KV_PREFIX.routes, 1);
   told(KV_PREFIX.maintenance, 1);
+  expect([...watches.keys()].sort()).toEqual([KV_PREFIX.hostnames, KV_PREFIX.maintenance, KV_PREFIX.routes]);
+  expect(isFollowingMembers).toBe(false);
   told(KV_PREFIX.hostnames, 2, [
     documentOf(hostnameKvKey('a.example.com'), { project: 'default', name: 'web' }, 2),
   ]);
