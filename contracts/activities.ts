@@ -22,10 +22,15 @@ import type {
 } from '../domain/model';
 import type { TrafficSplit } from '../domain/traffic';
 
+export interface ImagePull {
+  readonly image: string;
+  readonly pull: 'always' | 'missing' | 'never';
+}
+
 export interface PullImages extends MicroserviceKey {
   readonly nodeId: string;
   readonly operation: string;
-  readonly images: readonly { readonly image: string; readonly pull: 'always' | 'missing' | 'never' }[];
+  readonly images: readonly ImagePull[];
 }
 
 export type PullOutcome =

@@ -263,7 +263,13 @@ export type StopReason =
   | 'rebalanced';
 
 export type Step =
-  | { readonly kind: 'pull'; readonly nodeId: string; readonly images: readonly string[] }
+  | {
+      readonly kind: 'pull';
+      readonly nodeId: string;
+      readonly images: readonly string[];
+      /** Whose images they are; plans from before there were two releases beside each other do not say it. */
+      readonly release?: number;
+    }
   | { readonly kind: 'start'; readonly nodeId: string; readonly replicaId: string; readonly release: number }
   | {
       readonly kind: 'stop';

@@ -249,18 +249,18 @@ const planPulls = ({ request }: RolloutContext, snapshot: Snapshot, starts: read
   const nodeIds = new Set(
     starts.filter(({ replicaId }) => !existing.has(replicaId)).map(({ nodeId }) => nodeId),
   );
-  const { containers } = request.desired.release.spec;
+  const { number, spec } = request.desired.release;
   const steps = snapshot.nodes
     .filter(({ id }) => nodeIds.has(id))
     .map((node) => {
       const present = new Set(node.images);
-      const needed = containers.filter(
+      const needed = spec.containers.filter(
         ({ pull, image }) =>
           // What a digest names cannot have changed.
           (pull === 'always' && !hasDigest(image)) || (pull !== 'never' && !hasImage(present, image)),
       );
       const images = [...new Set(needed.map(({ image }) => image))].sort();
-      return { kind: 'pull' as const, nodeId: node.id, images };
+      return { kind: 'pull' as const, nodeId: node.id, images, release: number };
     })
     .filter(({ images }) => images.length > 0)
     .sort((left, right) => (left.nodeId < right.nodeId ? -1 : 1));

@@ -17,11 +17,11 @@ import {
   proxyActivities,
 } from '@temporalio/workflow';
 
-import type { NodeActivities, PullOutcome, StartOutcome } from '../contracts/activities';
+import type { ImagePull, NodeActivities, PullOutcome, StartOutcome } from '../contracts/activities';
 import { nodeQueue } from '../contracts/queues';
 import { RETRY, TIMEOUT } from '../contracts/timeouts';
 import { isErrorCode } from '../domain/errors';
-import type { MissingBuild, OperationError, Phase, PlanRequest, Release } from '../domain/model';
+import type { MissingBuild, OperationError, Phase, PlanRequest, Release, Step } from '../domain/model';
 import { imageInWords } from '../domain/release-images';
 import type { ReleaseSpec } from '../domain/spec/schema';
 
@@ -85,6 +85,8 @@ const isSilence = (thrown: unknown): boolean =>
 const isPull = (thrown: unknown): boolean =>
   thrown instanceof ActivityFailure && thrown.activityType === 'pullImages';
 
+type PullStep = Extract<Step, { kind: 'pull' }>;
+
 type NodeOutcome =
   | { readonly kind: 'pulled'; readonly outcomes: readonly PullOutcome[] }
   | { readonly kind: 'started'; readonly outcomes: readonly StartOutcome[] }
@@ -102,19 +104,32 @@ export interface PhaseContext {
   readonly healsByNode: boolean;
 }
 
-const runOnNode = async (
-  nodeId: string,
-  phase: Phase,
-  { request, releases, healsByNode }: PhaseContext,
-): Promise<NodeOutcome> => {
-  const { project, name, release } = request.desired;
+/** The release whose images a step pulls. */
+const releaseOfPull = ({ release }: PullStep, { request, releases }: PhaseContext): Release =>
+  (release === undefined ? undefined : releases.get(release)) ?? request.desired.release;
+
+/** As the images of a step are to be had. */
+const pullsOf = (step: PullStep, context: PhaseContext): readonly ImagePull[] => {
+  const { request } = context;
+  const release = releaseOfPull(step, context);
+  // Healing brings back what ran: it takes the image that the node has, and needs no registry for it.
+  const isHealing = request.kind === 'reschedule' || release.number !== request.desired.release.number;
+  const policies = new Map(release.spec.containers.map(({ image, pull }) => [image, pull]));
+  return step.images.map((image) => {
+    // What is in no registry can only be had where it is.
+    if (release.localImages?.[image] !== undefined) return { image, pull: 'never' };
+    const pull = policies.get(image) ?? 'missing';
+    return { image, pull: isHealing && pull === 'always' ? 'missing' : pull };
+  });
+};
+
+const runOnNode = async (nodeId: string, phase: Phase, context: PhaseContext): Promise<NodeOutcome> => {
+  const { request, releases, healsByNode } = context;
+  const { project, name } = request.desired;
   const mine = phase.steps.filter((step) => step.nodeId === nodeId);
   switch (phase.kind) {
     case 'pull': {
-      const pulls = new Map(release.spec.containers.map(({ image, pull }) => [image, pull]));
-      // Healing brings back what ran: it takes the image that the node has, and needs no registry for it.
-      const isHealing = request.kind === 'reschedule';
-      const images = mine.flatMap((step) => (step.kind === 'pull' ? step.images : []));
+      const images = mine.flatMap((step) => (step.kind === 'pull' ? pullsOf(step, context) : []));
       const outcomes = await nodeActivities(
         nodeId,
         {
@@ -125,18 +140,13 @@ const runOnNode = async (
             ? { maximumAttempts: RETRY.pullsBeforeElsewhere }
             : {}),
         },
-        `${nodeId}: pull ${images.map(imageInWords).join(', ')}`,
+        `${nodeId}: pull ${images.map(({ image }) => imageInWords(image)).join(', ')}`,
       ).pullImages({
         nodeId,
         project,
         name,
         operation: request.operation,
-        images: images.map((image) => {
-          const pull = pulls.get(image) ?? 'missing';
-          // What is in no registry can only be had where it is.
-          if (release.localImages?.[image] !== undefined) return { image, pull: 'never' as const };
-          return { image, pull: isHealing && pull === 'always' ? 'missing' : pull };
-        }),
+        images,
       });
       return { kind: 'pulled', outcomes };
     }
@@ -211,6 +221,10 @@ export const runStage = async (stage: readonly Phase[], context: PhaseContext): 
   const { value: results, isInterrupted } = mayBeInterrupted
     ? await context.lostNodes.interruptedByLoss(runAll)
     : { value: await runAll(), isInterrupted: false };
+  const pulled = stage
+    .flatMap(({ steps }) => steps)
+    .flatMap((step) => (step.kind === 'pull' ? [releaseOfPull(step, context)] : []));
+  const isLocal = (image: string) => pulled.some(({ localImages }) => localImages?.[image] !== undefined);
   const refusals: Record<string, string> = {};
   const missingBuilds: Record<string, readonly MissingBuild[]> = {};
   const silent: string[] = [];
@@ -247,7 +261,7 @@ export const runStage = async (stage: readonly Phase[], context: PhaseContext): 
         missingBuilds[nodeId] = [...(missingBuilds[nodeId] ?? []), outcome.missingBuild];
         continue;
       }
-      if ('image' in outcome && context.request.desired.release.localImages?.[outcome.image] !== undefined) {
+      if ('image' in outcome && isLocal(outcome.image)) {
         refusals[nodeId] =
           `it does not have the image ${outcome.image}, which is in no registry that could be asked`;
         continue;

@@ -333,6 +333,10 @@ export const createFakeCluster = (nodeIds: readonly string[]): FakeCluster => {
     if (behaviour?.kind === 'missing') {
       return { kind: 'failed', image, code: 'image_not_found', reason: `there is no image ${image}` };
     }
+    const local = locals.get(image);
+    if (local !== undefined && local[nodeId] === undefined) {
+      return { kind: 'failed', image, code: 'image_not_found', reason: `no registry has ${image}` };
+    }
     const node = nodeOf(nodeId);
     if (behaviour?.kind === 'built-for' && !behaviour.architectures.includes(node.architecture)) {
       const missingBuild = noteMissingBuild(nodeId, asked, behaviour.architectures);

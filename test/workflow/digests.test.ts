@@ -114,3 +114,33 @@ test('a release that was superseded while it started keeps what was looked up', 
   expect(releaseOf(subject, 1)).toMatchObject({ images: { 'shop:1': OLD } });
   expect(lookedUp()).toBe(1);
 });
+
+test('what is lost of an old release whose image is in no registry comes back where the image is', async () => {
+  const { cluster } = use.project;
+  cluster.setLocalImage('local:1', { a: 'sha256:1', b: 'sha256:1' });
+  for (const id of ['a', 'b']) cluster.addNode(id, { images: ['local:1'] });
+  const subject = createSubject(use.project);
+  await subject.applied({ scale: 2, image: 'local:1' });
+  await subject.steady(2, 1);
+
+  // The next place would be on c, which cannot have the image.
+  cluster.setAvailability('a', 'cordoned');
+  const lost = subject.running().find(({ nodeId }) => nodeId === 'a');
+  cluster.loseReplica(lost?.id ?? '');
+  const deploy = await subject.apply({
+    spec: { ...specOf('shop:2'), update: { strategy: 'blue-green', promote: 'manual' } },
+  });
+  const waiting = await subject.recorded(
+    deploy,
+    ({ state }) => state === 'paused' || state === 'rolled_back',
+  );
+  expect(waiting).toMatchObject({ state: 'paused' });
+  const nodesOf = (release: number) =>
+    subject
+      .running()
+      .filter((one) => one.release === release)
+      .map(({ nodeId }) => nodeId);
+  expect(nodesOf(1)).toEqual(['b', 'b']);
+  expect(nodesOf(2)).toHaveLength(2);
+  expect(cluster.journal).toContain('c: pull local:1');
+});
