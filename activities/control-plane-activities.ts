@@ -153,9 +153,9 @@ export const createControlPlaneActivities = (deps: ControlPlaneDependencies): Co
       return { index: result.index };
     },
 
-    publishTraffic: async (split) => {
+    publishTraffic: async ({ isLedTo, ...split }) => {
       const { index } = await write([{ kind: 'set', key: trafficKvKey(split), value: split }]);
-      return { behind: await deps.confirmTraffic(index) };
+      return { behind: isLedTo ? await deps.confirmTraffic(index) : [] };
     },
 
     readTraffic: async (key) => (await store.get<TrafficSplit>(trafficKvKey(key)))?.value,

@@ -160,6 +160,11 @@ export interface HeldHostname {
   readonly owner: string;
 }
 
+export interface PublishTraffic extends TrafficSplit {
+  /** Whether the ingress leads to it at all: one that leads to nobody confirms nothing. */
+  readonly isLedTo: boolean;
+}
+
 export interface JudgeTraffic extends MicroserviceKey {
   readonly operation: string;
   readonly stage: number;
@@ -189,7 +194,7 @@ export interface ControlPlaneActivities {
   /** A microservice that is not changing has no split of its requests any more. */
   publishMicroservice(input: PublishMicroservice): Promise<Published>;
   /** Splits requests, and waits a moment until the ingress of every node does. Tells which nodes did not confirm it. */
-  publishTraffic(split: TrafficSplit): Promise<{ readonly behind: readonly string[] }>;
+  publishTraffic(input: PublishTraffic): Promise<{ readonly behind: readonly string[] }>;
   readTraffic(key: MicroserviceKey): Promise<TrafficSplit | undefined>;
   clearTraffic(key: MicroserviceKey): Promise<void>;
   /** How a release does beside the old one, by what all ingresses have counted under a split. */

@@ -25,7 +25,8 @@ export interface Stage {
   readonly isJudged: boolean;
 }
 
-const reachesIngress = ({ containers }: ReleaseSpec): boolean =>
+/** Whether the ingress leads requests to replicas of a release. */
+export const reachesIngress = ({ containers }: ReleaseSpec): boolean =>
   containers.some(({ ports }) => ports.some(isLedTo));
 
 const isGradual = ({ strategy }: UpdateSpec): boolean => strategy === 'blue-green' || strategy === 'canary';

@@ -9,7 +9,14 @@
 import type { OperationInput } from '../contracts/workflows';
 import { TIMEOUT } from '../contracts/timeouts';
 import type { Desired, OperationError } from '../domain/model';
-import { outlineOf, sharesOf, stageInWords, stagesOf, type Stage } from '../domain/release-stages';
+import {
+  outlineOf,
+  reachesIngress,
+  sharesOf,
+  stageInWords,
+  stagesOf,
+  type Stage,
+} from '../domain/release-stages';
 import { judgeOf } from '../domain/spec/update-defaults';
 import { weightOf } from '../domain/traffic';
 
@@ -56,6 +63,7 @@ export const createSplitter = ({ operation, request }: OperationInput) => {
           isJudged,
           shares: sharesOf(weight, release, old.release),
           writtenAtMs: Date.now(),
+          isLedTo: [release, old.release].some(({ spec }) => reachesIngress(spec)),
         }),
       );
       return behind;

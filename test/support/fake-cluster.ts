@@ -109,6 +109,8 @@ export interface FakeCluster {
   microservice(name: string): Microservice | undefined;
   /** How requests are split now. */
   split(name: string): TrafficSplit | undefined;
+  /** The ingress of these nodes confirms no split. */
+  leaveBehind(nodeIds: readonly string[]): void;
   /** What the ingress of a node has counted. */
   count(counts: RequestCounts): void;
   releases(name: string): readonly Release[];
@@ -162,6 +164,7 @@ export const createFakeCluster = (nodeIds: readonly string[]): FakeCluster => {
   const locals = new Map<string, Readonly<Record<string, string>>>();
   const resolved: string[] = [];
   const journal: string[] = [];
+  let behind: readonly string[] = [];
   let starts: ReturnType<typeof createHold> | undefined;
   let suffix = 0;
 
@@ -356,7 +359,7 @@ export const createFakeCluster = (nodeIds: readonly string[]): FakeCluster => {
 
   return {
     controlPlane: createControlPlaneActivities({
-      confirmTraffic: () => Promise.resolve([]),
+      confirmTraffic: () => Promise.resolve(behind),
       store,
       readSnapshot,
       randomSuffix: () => String((suffix += 1)).padStart(12, '0'),
@@ -485,6 +488,9 @@ export const createFakeCluster = (nodeIds: readonly string[]): FakeCluster => {
     journal,
     microservice: (name) => values<Microservice>(KV_PREFIX.microservices).find((one) => isNamed(one, name)),
     split: (name) => values<TrafficSplit>(KV_PREFIX.traffic).find((one) => isNamed(one, name)),
+    leaveBehind: (nodeIds) => {
+      behind = nodeIds;
+    },
     count: (counts) =>
       void store.transact([{ kind: 'set', key: requestCountsKvKey(counts.id), value: counts }]),
     releases: (name) =>

@@ -99,6 +99,20 @@ test('a canary without an ingress takes over by the number of its replicas', asy
   expect(watch.fewest).toBe(4);
 });
 
+test('only a release that an ingress leads to waits until each ingress splits its requests', async () => {
+  use.project.cluster.leaveBehind(['c']);
+  const update: Update = { ...QUIET, steps: [{ weight: 50, seconds: FOREVER }] };
+  const messageOf = async (hostnames: readonly string[]) => {
+    const subject = await settled(2, [...hostnames]);
+    const deploy = await subject.apply(withUpdate(update, 'shop:2', [...hostnames]));
+    const isHeld = ({ message }: { message: string }) =>
+      message.startsWith('stage 1') && !message.includes('start');
+    return (await subject.recorded(deploy, isHeld)).message;
+  };
+  expect(await messageOf(['shop.example.com'])).toContain('the ingress of c has not confirmed it yet');
+  expect(await messageOf([])).toBe('stage 1 of 1: run 1 of v2 beside 1 of v1 for 86400 s');
+});
+
 const counted = (subject: Subject, [v1, v2]: readonly [number, number], errors: number) => {
   const split = use.project.cluster.split(subject.name);
   if (!split) throw new Error('there is no split');
