@@ -238,12 +238,9 @@ export interface PlanRequest {
   readonly refusals: Readonly<Record<string, string>>;
   /** What nodes have found out in this operation about images for other architectures, by node. */
   readonly missingBuilds?: Readonly<Record<string, readonly MissingBuild[]>>;
-  /** A release that goes on beside the desired one, at a scale of its own. */
-  readonly beside?: Pick<Desired, 'release' | 'scale'>;
-  /**
-   * How many replicas each of the two has stays as it is, and `beside.scale` is both together: only what is lost or
-   * broken is replaced.
-   */
+  /** A release that goes on beside the desired one, at a scale of its own, or at one that is both together. */
+  readonly beside?: Pick<Desired, 'release' | 'scale'> & { readonly isShared?: true };
+  /** Of the desired release no more is started than stands: only what is lost or broken of the other one is replaced. */
   readonly isHeld?: true;
   /** Counts the plans of one operation, from 1; replica ids differ between attempts. */
   readonly attempt: number;

@@ -97,8 +97,8 @@ const planBeside = (request: PlanRequest, beside: Beside, snapshot: Snapshot): P
   const standing = snapshot.replicas.filter(
     (replica) => isNew(replica) && up.has(replica.nodeId) && replica.state !== 'broken',
   ).length;
-  const newScale = isHeld === true ? Math.min(beside.scale, standing) : desired.scale;
-  const oldScale = isHeld === true ? beside.scale - newScale : beside.scale;
+  const newScale = isHeld === true ? Math.min(desired.scale, standing) : desired.scale;
+  const oldScale = beside.isShared === true ? Math.max(0, beside.scale - newScale) : beside.scale;
 
   const oldRequest: PlanRequest = {
     ...rest,

@@ -9,7 +9,7 @@ import { patched, setCurrentDetails, sleep, upsertSearchAttributes } from '@temp
 
 import { RETRY, TIMEOUT } from '../contracts/timeouts';
 import { SEARCH_ATTRIBUTE, type OperationInput } from '../contracts/workflows';
-import type { Desired, OperationError, OperationKind, PlanRequest, Release } from '../domain/model';
+import type { Desired, OperationError, OperationKind, Plan, PlanRequest, Release } from '../domain/model';
 
 import { localActivities } from './local-activities';
 import { followLostNodes } from './lost-nodes';
@@ -37,6 +37,10 @@ export interface ConvergeOptions {
   /** What its record says now. */
   readonly record?: OperationInput['operation'];
 }
+
+/** Whether a plan starts something of a release, and not only of the one beside it. */
+const starts = ({ phases }: Plan, { number }: Release): boolean =>
+  phases.some(({ steps }) => steps.some((step) => step.kind === 'start' && step.release === number));
 
 /**
  * Brings what runs to what is desired, planning as often as nodes refuse.
@@ -107,11 +111,20 @@ export const convergeUnlessPaused = async (
     }
 
     const isStarting = plan.phases.some(({ kind }) => kind === 'start');
-    if (isStarting && !areImagesSettled) {
+    if (
+      isStarting &&
+      !areImagesSettled &&
+      (starts(plan, desired.release) || !patched('look-up-what-starts'))
+    ) {
+      if (options.isPaused?.() === true && patched('pause-before-look-up')) {
+        attempts.last -= 1; // nothing of this plan was done
+        return { kind: 'paused' };
+      }
       areImagesSettled = true;
       if (patched('image-digests')) {
-        const images = await resolveImages(request, lostNodes);
-        if (images.kind === 'failed') return images;
+        const images = await resolveImages(request, lostNodes, options.isPaused);
+        if (images.kind === 'paused') attempts.last -= 1;
+        if (images.kind === 'failed' || images.kind === 'paused') return images;
         if (images.kind === 'resolved') {
           desired = { ...desired, release: images.release };
           releases.set(desired.release.number, desired.release);

@@ -94,7 +94,7 @@ export const createReleaseRun = (
     const { fallback } = input;
     if (fallback === undefined) return undefined;
     const isDaemon = [desired, fallback].some(({ release: { spec } }) => spec.daemon === true);
-    return isDaemon ? undefined : { release: fallback.release, scale: desired.scale };
+    return isDaemon ? undefined : { release: fallback.release, scale: desired.scale, isShared: true };
   };
 
   /** Both releases stay as they are. */
@@ -110,10 +110,7 @@ export const createReleaseRun = (
       const isNews = await commands.news(TIMEOUT.reconcileEveryMs);
       if (!commands.isPaused() || held === undefined) continue;
       if (!commands.takeChanged() && isNews) continue;
-      await heal(desired, {
-        beside: held,
-        ...(beside === undefined ? { isHeld: true } : {}),
-      });
+      await heal(desired, { beside: held, isHeld: true });
     }
     await reporter.tell({ state: 'running', message: '', isHalted: false, canPromote: beside !== undefined });
   };

@@ -35,6 +35,8 @@ export type ResolvedImages =
   | { readonly kind: 'resolved'; readonly release: Release }
   /** Replicas of it run already, of images that nobody has looked up. */
   | { readonly kind: 'as-it-was' }
+  /** Somebody asked for it, while it was waited for what may pass. */
+  | { readonly kind: 'paused' }
   | { readonly kind: 'failed'; readonly error: OperationError };
 
 type Unknown = Extract<ImageResolution, { kind: 'unknown' }>;
@@ -139,8 +141,15 @@ const tellMicroservice = async (told: ImagesResolvedSignal): Promise<void> => {
   );
 };
 
-/** @param request of the plan that is about to start replicas of a release whose images are not known yet */
-export const resolveImages = async (request: PlanRequest, lostNodes: LostNodes): Promise<ResolvedImages> => {
+/**
+ * @param request of the plan that is about to start replicas of a release whose images are not known yet
+ * @param isPaused whether nobody is to be asked again
+ */
+export const resolveImages = async (
+  request: PlanRequest,
+  lostNodes: LostNodes,
+  isPaused: () => boolean = () => false,
+): Promise<ResolvedImages> => {
   const { release } = request.desired;
   const deadlineMs = Date.now() + TIMEOUT.pullScheduleToCloseMs;
   for (let pauseMs: number = RETRY.node.initialIntervalMs; ;) {
@@ -166,6 +175,7 @@ export const resolveImages = async (request: PlanRequest, lostNodes: LostNodes):
       return { kind: 'failed', error: { code, message: reason, logTail: [] } };
     }
     await sleep(pauseMs);
+    if (isPaused() && patched('pause-while-looking-up')) return { kind: 'paused' };
     pauseMs = Math.min(2 * pauseMs, RETRY.node.maximumIntervalMs);
   }
 };

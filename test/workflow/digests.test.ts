@@ -144,3 +144,20 @@ test('what is lost of an old release whose image is in no registry comes back wh
   expect(nodesOf(2)).toHaveLength(2);
   expect(cluster.journal).toContain('c: pull local:1');
 });
+
+test('what is paused while its images are looked up asks no further', async () => {
+  const { cluster } = use.project;
+  const subject = createSubject(use.project);
+  await subject.applied();
+  cluster.setImage('shop:2', { kind: 'unreachable' });
+  const deploy = await subject.apply({ image: 'shop:2' });
+  const asked = () => cluster.resolved.filter((line) => line.includes('shop:2')).length;
+  await eventually(() => expect(asked()).toBeGreaterThan(0));
+  await subject.steer('pause');
+  await subject.recorded(deploy, ({ state }) => state === 'paused');
+  const before = asked();
+  cluster.setImage('shop:2', { kind: 'healthy' });
+  await subject.steer('resume');
+  expect(await subject.ended(deploy)).toMatchObject({ state: 'succeeded' });
+  expect(asked()).toBe(before + 1);
+});

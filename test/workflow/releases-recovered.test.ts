@@ -88,3 +88,34 @@ test('a canary that was paused is paused still', async () => {
   expect(await subject.ended(deploy)).toMatchObject({ state: 'succeeded' });
   await subject.steady(2, 2);
 });
+
+test.each([
+  ['rolling', {}],
+  ['blue-green', { strategy: 'blue-green', keepOldSeconds: 0 }],
+] as const)(
+  'what is paused, and does not know its images yet, asks nobody for them: %s',
+  async (_, update) => {
+    const { cluster } = use.project;
+    cluster.setImage('shop:2', { kind: 'unreachable' });
+    const [subject, deploy] = await released(update);
+    const asked = () => cluster.resolved.filter((line) => line.includes('shop:2')).length;
+    await eventually(() => expect(asked()).toBeGreaterThan(0));
+    await subject.steer('pause');
+    await subject.recorded(deploy, ({ state }) => state === 'paused');
+    const before = asked();
+    await loseAndRecover(subject, deploy);
+    await eventually(async () => {
+      await expect(subject.steer('pause')).rejects.toThrow('is paused already');
+    });
+
+    // What is lost of the old release comes back, and nobody begins with the new one for it.
+    cluster.loseReplica(subject.running()[0]?.id ?? '');
+    await subject.signal();
+    await eventually(() => expect(subject.running().map(({ release }) => release)).toEqual([1, 1]));
+    expect(asked()).toBe(before);
+    cluster.setImage('shop:2', { kind: 'healthy' });
+    await subject.steer('resume');
+    expect(await subject.ended(deploy)).toMatchObject({ state: 'succeeded' });
+    await subject.steady(2, 2);
+  },
+);

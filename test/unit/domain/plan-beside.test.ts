@@ -126,16 +126,30 @@ test('in the end each has the replicas that it is to have, no other release has 
   );
 });
 
-test('what is held keeps its numbers: only what is missing of both together comes back, as the old release', () => {
+test('what is held with a shared scale keeps its numbers: what is missing comes back as the old release', () => {
   fc.assert(
     fc.property(made, ({ snapshot, oldScale }) => {
       fc.pre(isCalm(snapshot));
-      const request = requestOf(oldScale, oldScale, { isHeld: true });
+      const beside = { release: OLD, scale: oldScale, isShared: true } as const;
+      const request = requestOf(oldScale, oldScale, { beside, isHeld: true });
       const standing = of(snapshot, 2, ({ state }) => state !== 'broken');
       const after = applyPlan(planFor(request, snapshot), request, snapshot);
       const fresh = Math.min(standing, oldScale);
       expect(running(after, 1) + running(after, 2)).toBe(oldScale);
       expect(running(after, 2)).toBe(fresh);
+    }),
+    { numRuns: RUNS },
+  );
+});
+
+test('what is held beside all of the old release starts no more of the new one', () => {
+  fc.assert(
+    fc.property(made, ({ request, snapshot, scale, oldScale }) => {
+      fc.pre(isCalm(snapshot));
+      const standing = of(snapshot, 2, ({ state }) => state !== 'broken');
+      const held = { ...request, isHeld: true as const };
+      const after = applyPlan(planFor(held, snapshot), held, snapshot);
+      expect([running(after, 1), running(after, 2)]).toEqual([oldScale, Math.min(scale, standing)]);
     }),
     { numRuns: RUNS },
   );
