@@ -96,6 +96,7 @@ const RELEASE: Shape<Release> = {
   rollbackOf: ['optional', 'number'],
   healthyBefore: ['optional', 'number'],
   redeployOf: ['optional', 'number'],
+  hostnamesTaken: ['optional', TEXTS],
   images: ['optional', ['map', 'text']],
   localImages: ['optional', ['map', ['map', 'text']]],
   spec: {

@@ -216,6 +216,8 @@ export interface OperationInput {
   readonly startsPaused?: true;
   /** Requests are split for a release that this operation has superseded. */
   readonly endsSplit?: true;
+  /** The release is rolled out, whatever its strategy is. */
+  readonly rolls?: true;
 }
 
 /** What an operation workflow returns; its entity turns it into the final record. */

@@ -47,6 +47,8 @@ export interface Release {
   readonly healthyBefore?: number;
   /** The release that was deployed again, its images looked up anew. */
   readonly redeployOf?: number;
+  /** What another microservice has taken from it: all that it differs by from the healthy release before it. */
+  readonly hostnamesTaken?: readonly string[];
   /**
    * The digest of each image that the specification names by a tag, looked up before anything was started. Left out
    * until then, and by releases of before digests were looked up.

@@ -47,6 +47,13 @@ export const takesOverInStages = (
   old.scale > 0 &&
   [desired, old].every(({ release: { spec } }) => spec.daemon !== true && spec.exclusive !== true);
 
+/**
+ * Whether a release is rolled out whatever its strategy is, also when its scale changes on the way: it was healthy
+ * before, as it is or with a hostname more.
+ */
+export const isRolledOut = ({ rollbackOf, hostnamesTaken }: Release): boolean =>
+  rollbackOf !== undefined || hostnamesTaken !== undefined;
+
 /** The stages after the one in which the old release has everything and the new one is not there yet. */
 export const stagesOf = (desired: Desired): readonly Stage[] => {
   const { scale, release } = desired;

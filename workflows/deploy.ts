@@ -31,7 +31,8 @@ export async function deployWorkflow(input: OperationInput): Promise<OperationOu
   const run = createReleaseRun(input, commands, createReleaseReporter(input));
   const splitter = createSplitter(input);
   const { fallback } = input;
-  const old = takesOverInStages(input.operation.kind, desired, fallback) ? fallback : undefined;
+  const isStaged = input.rolls !== true && takesOverInStages(input.operation.kind, desired, fallback);
+  const old = isStaged ? fallback : undefined;
   let verdict: string | undefined;
   let isOldWhole = false;
   let result: Converged = { kind: 'done' };

@@ -45,6 +45,7 @@ import {
   findRemembered,
   hostnamesOf,
   rollbackTarget,
+  takenOverInStages,
   withImages,
   withoutHostnames,
   withoutReleases,
@@ -66,7 +67,7 @@ export const acceptChanges = (entity: Entity): void => {
   const enterRelease = (
     release: Release['spec'],
     { by }: ChangeRequest,
-    origin: Pick<Release, 'rollbackOf' | 'redeployOf' | 'images' | 'localImages'> = {},
+    origin: Pick<Release, 'rollbackOf' | 'redeployOf' | 'hostnamesTaken' | 'images' | 'localImages'> = {},
   ) => {
     const added = addRelease(entity.state, release, Date.now(), {
       ...(by === undefined ? {} : { by }),
@@ -244,7 +245,11 @@ export const acceptChanges = (entity: Entity): void => {
         const left = withoutHostnames(spec, taken.hostnames);
         if (sameRelease(spec, left)) return;
         const request: ChangeRequest = { by: { kind: 'system' } };
+        // Nobody looks after a release that nobody has asked for, and there is nothing new to try. One that is under
+        // way in stages is as new as it was.
+        const isProven = takenOverInStages(entity.state, 'deploy') === undefined;
         enterRelease(left, request, {
+          ...(isProven ? { hostnamesTaken: taken.hostnames } : {}),
           ...(images === undefined ? {} : { images }),
           ...(localImages === undefined ? {} : { localImages }),
         });

@@ -31,7 +31,7 @@ import {
 } from '../contracts/workflows';
 import { describeDesired } from '../domain/describe-desired';
 import { isErrorCode } from '../domain/errors';
-import { takesOverInStages } from '../domain/release-stages';
+import { isRolledOut } from '../domain/release-stages';
 import type {
   ClusterEvent,
   Desired,
@@ -43,7 +43,14 @@ import type {
 } from '../domain/model';
 
 import type { Entity } from './entity';
-import { desiredOf, emptyEntityState, fallbackOf, hostnamesOf, rememberOperation } from './entity-state';
+import {
+  desiredOf,
+  emptyEntityState,
+  fallbackOf,
+  hostnamesOf,
+  rememberOperation,
+  takenOverInStages,
+} from './entity-state';
 import { insist } from './publisher';
 
 type OperationWorkflow = (input: OperationInput) => Promise<OperationOutcome>;
@@ -135,8 +142,9 @@ export const createOperations = (entity: Entity): Operations => {
       ...(fallback ? { fallback } : {}),
       ...(startsPaused ? { startsPaused } : {}),
       ...(splitRelease === undefined || splitRelease === release.number ? {} : { endsSplit: true }),
+      ...(isRolledOut(release) ? { rolls: true } : {}),
     };
-    if (takesOverInStages(operation.kind, request.desired, fallback)) {
+    if (takenOverInStages(entity.state, operation.kind) !== undefined) {
       entity.state = { ...entity.state, splitRelease: release.number };
     }
     // Until the release has been healthy once, whatever changes can fail it, and has to be able to go back.

@@ -18,9 +18,11 @@ import type {
   MicroserviceKey,
   MicroserviceState,
   Operation,
+  OperationKind,
   Release,
 } from '../domain/model';
 import { withDigests } from '../domain/release-images';
+import { isRolledOut, takesOverInStages } from '../domain/release-stages';
 import type { ReleaseSpec } from '../domain/spec/schema';
 
 const KEPT_IDEMPOTENCY_KEYS = 100;
@@ -113,6 +115,15 @@ export const fallbackOf = (state: EntityState): Desired | undefined => {
   return (
     release && { project: state.project, name: state.name, release: withDigests(release), scale: state.scale }
   );
+};
+
+/** What the desired release takes over from in stages, by an operation of this kind; undefined: it is rolled out. */
+export const takenOverInStages = (state: EntityState, kind: OperationKind): Desired | undefined => {
+  const desired = desiredOf(state);
+  const old = fallbackOf(state);
+  const isStaged =
+    desired !== undefined && !isRolledOut(desired.release) && takesOverInStages(kind, desired, old);
+  return isStaged ? old : undefined;
 };
 
 /** Enters which bits the images of a release are, unless that is known; a release that is gone stays so. */

@@ -1,9 +1,10 @@
 /** Hostnames that go from one microservice to another. */
 
 import { routesOf } from '../../domain/ingress/routes';
+import type { RawMicroserviceSpec } from '../../domain/spec/schema';
 import { eventually } from '../support/wait';
 
-import { createSubject } from './subject';
+import { createSubject, specOf } from './subject';
 import { useTemporal } from './temporal';
 
 const use = useTemporal();
@@ -103,4 +104,40 @@ test('a release that fails takes nothing from anybody', async () => {
   await next.steady(1, 1);
   await old.steady(1, 1);
   expect(cluster.hostnames()).toEqual({ [A]: old.name, 'c.example.com': next.name });
+});
+
+const STAGED: readonly (readonly [string, NonNullable<RawMicroserviceSpec['update']>])[] = [
+  ['a blue-green release that is promoted by hand', { strategy: 'blue-green', promote: 'manual' }],
+  ['a canary', { strategy: 'canary', judge: false, steps: [{ weight: 10, seconds: 86_400 }] }],
+];
+
+test.each(STAGED)('who loses a hostname waits for nothing, with %s', async (_, update) => {
+  const [old, next] = [createSubject(use.project), createSubject(use.project)];
+  await old.applied({ scale: 2, spec: { ...specOf('shop:1', [A, 'b.example.com']), update } });
+  await old.steady(2, 1);
+  await next.applied({ hostnames: [A], movesHostnames: true });
+  await old.steady(2, 2);
+  expect(old.document()?.release).toMatchObject({ hostnamesTaken: [A], by: { kind: 'system' } });
+  // What its user deploys next takes over as it says.
+  const deploy = await old.apply({ spec: { ...specOf('shop:2', ['b.example.com']), update } });
+  await old.recorded(deploy, ({ message }) => message.startsWith('stage 1') && !message.includes('start'));
+});
+
+test('who loses a hostname while a release takes over in stages does not let it take over by that', async () => {
+  const [old, next] = [createSubject(use.project), createSubject(use.project)];
+  const update = { strategy: 'blue-green', promote: 'manual', keepOldSeconds: 0 } as const;
+  const hostnames = [A, 'b.example.com'];
+  await old.applied({ scale: 2, hostnames });
+  await old.steady(2, 1);
+  const first = await old.apply({ spec: { ...specOf('shop:2', hostnames), update } });
+  await old.recorded(first, ({ state }) => state === 'paused');
+  await next.applied({ hostnames: [A], movesHostnames: true });
+  expect(await old.ended(first)).toMatchObject({ state: 'superseded' });
+  await old.documented(
+    ({ release, message }) => release.number === 3 && message.includes('until it is promoted'),
+  );
+  expect(old.weights()).toEqual({ 1: 100, 3: 0 });
+  expect(old.running().filter(({ release }) => release === 1)).toHaveLength(2);
+  await old.steer('promote');
+  await old.steady(2, 3);
 });

@@ -344,6 +344,26 @@ test('a rollback while a release takes over leads all requests back first, and i
   expect(subject.weights()).toBeUndefined();
 });
 
+test('a rollback whose scale changes on the way is rolling still', async () => {
+  const update: Update = { strategy: 'blue-green', promote: 'manual' };
+  const subject = createSubject(use.project);
+  await subject.applied({ scale: 2, ...withUpdate(update, 'shop:1') });
+  await subject.steady(2, 1);
+  await subject.applied(withUpdate({}, 'shop:2'));
+  await subject.steady(2, 2);
+  const hold = use.project.cluster.holdStarts();
+  const rollback = await subject.rollback();
+  await eventuallyValue(
+    () => hold.waiting,
+    (waiting) => waiting > 0,
+  );
+  const scale = await subject.scale(3);
+  hold.release();
+  expect(await subject.ended(rollback)).toMatchObject({ state: 'superseded' });
+  expect(await subject.ended(scale)).toMatchObject({ state: 'succeeded' });
+  await subject.steady(3, 3);
+});
+
 test('a paused daemon keeps what each node has', async () => {
   const subject = createSubject(use.project);
   const daemon = (image: string) => ({ spec: { ...specOf(image), daemon: true } });
