@@ -38,6 +38,7 @@ import {
   addRelease,
   checkApply,
   checkChange,
+  checkRestart,
   desiredOf,
   enqueue,
   exists,
@@ -135,6 +136,7 @@ export const acceptChanges = (entity: Entity): void => {
     );
 
   const checked = (request: ChangeRequest) => atTheEdge(() => checkChange(entity.state, request));
+  const checkedRestart = (request: RestartRequest) => atTheEdge(() => checkRestart(entity.state, request));
   const checkedApply = (request: ApplyRequest) => atTheEdge(() => checkApply(entity.state, request));
   const checkedRollback = (request: RollbackRequest) =>
     atTheEdge(() => {
@@ -203,10 +205,12 @@ export const acceptChanges = (entity: Entity): void => {
     restartUpdate,
     (request) =>
       change(request, async () => {
-        checked(request);
+        // Histories from before it have restarts in stages.
+        if (patched('no-restart-in-stages')) checkedRestart(request);
+        else checked(request);
         return accept('restart', request);
       }),
-    { validator: checked },
+    { validator: checkedRestart },
   );
 
   steerReleases(entity, change);

@@ -16,6 +16,7 @@ import {
   addRelease,
   checkApply,
   checkChange,
+  checkRestart,
   desiredOf,
   exists,
   findRelease,
@@ -73,7 +74,7 @@ const previewOf = (state: EntityState, request: PreviewRequest, nowMs: number): 
       return answer(withRelease(before.spec, { redeployOf: before.number }), 'deploy');
     }
     case 'restart':
-      checkChange(state, request.change);
+      checkRestart(state, request.change);
       return answer(state, 'restart');
     case 'remove':
       checkChange(state, request.change);

@@ -333,6 +333,22 @@ export const checkChange = (state: EntityState, change: ChangeRequest): void => 
 };
 
 /**
+ * Whether a microservice can be restarted: what a restart starts, it starts at once, and not in stages.
+ *
+ * @throws ContainerOsError `conflict`, `precondition_failed` or `not_found`
+ */
+export const checkRestart = (state: EntityState, change: ChangeRequest): void => {
+  checkChange(state, change);
+  if (findRemembered(state, change)) return;
+  const old = state.state === 'changing' ? takenOverInStages(state, 'deploy') : undefined;
+  if (old === undefined) return;
+  throw new ContainerOsError(
+    'conflict',
+    `v${state.desiredRelease} of ${state.name} takes over from v${old.release.number} in stages: a restart would let it take over at once. Promote or abort it first; a redeploy begins its stages anew.`,
+  );
+};
+
+/**
  * Whether a specification can be applied.
  *
  * @throws ContainerOsError `conflict` or `precondition_failed`

@@ -232,6 +232,42 @@ test('a change of the scale after the switch goes on from there', async () => {
   await subject.steady(3, 2);
 });
 
+test('a restart while a release takes over in stages is refused, also as a dry run, and changes nothing', async () => {
+  const subject = await settled(2);
+  const deploy = await subject.apply(withUpdate({ ...QUIET, steps: [{ weight: 20, seconds: FOREVER }] }));
+  const words = `v2 of ${subject.name} takes over from v1 in stages: a restart would let it take over at once. Promote or abort it first; a redeploy begins its stages anew.`;
+  // Also before it has begun.
+  await expect(subject.restart()).rejects.toMatchObject({ code: 'conflict', message: words });
+  await reaches(subject, { v1: 2, v2: 1, weights: { 1: 80, 2: 20 } });
+  await expect(subject.restart()).rejects.toMatchObject({ code: 'conflict', message: words });
+  const key = { project: use.project.name, name: subject.name };
+  expect(await use.project.changes.preview(key, { kind: 'restart', change: {} })).toMatchObject({
+    kind: 'refused',
+    message: words,
+  });
+  expect(numbers(subject)).toEqual({ v1: 2, v2: 1, weights: { 1: 80, 2: 20 } });
+  await subject.steer('abort');
+  await subject.ended(deploy);
+  await subject.steady(2, 1);
+  expect(await subject.ended(await subject.restart())).toMatchObject({ state: 'succeeded', release: 1 });
+});
+
+test('a scale of 0 ends both releases, and scaled up again the new one takes over in its stages', async () => {
+  const subject = await settled(2);
+  const deploy = await subject.apply(withUpdate({ ...QUIET, steps: [{ weight: 20, seconds: FOREVER }] }));
+  await reaches(subject, { v1: 2, v2: 1, weights: { 1: 80, 2: 20 } });
+  const none = await subject.scale(0);
+  expect(await subject.ended(none)).toMatchObject({ state: 'succeeded', release: 2 });
+  expect(await subject.ended(deploy)).toMatchObject({ state: 'superseded' });
+  expect(await subject.steady(0)).toMatchObject({ settledRelease: 1 });
+  expect(subject.weights()).toBeUndefined();
+  const three = await subject.scale(3);
+  await reaches(subject, { v1: 3, v2: 1, weights: { 1: 80, 2: 20 } });
+  await subject.steer('promote');
+  expect(await subject.ended(three)).toMatchObject({ state: 'succeeded' });
+  await subject.steady(3, 2);
+});
+
 test('what is lost in a stage is replaced, of both releases', async () => {
   const subject = await settled(3);
   const deploy = await subject.apply(withUpdate({ ...QUIET, steps: [{ weight: 50, seconds: FOREVER }] }));
