@@ -11,7 +11,7 @@ import { CancelledFailure, Context } from '@temporalio/activity';
 import type { ClusterActivities } from '../contracts/activities';
 import type { ClusterChange } from '../contracts/cluster';
 import type { KeyValueStore } from '../contracts/key-value-store';
-import { KV_PREFIX, operationKvKey, releasesKvPrefix } from '../contracts/kv';
+import { KV_PREFIX, operationKvKey, releasesKvPrefix, trafficKvKey } from '../contracts/kv';
 import type { LeaseKeys } from '../contracts/leases';
 import { RETRY, TIMEOUT } from '../contracts/timeouts';
 import type { ObservedChangedSignal } from '../contracts/workflows';
@@ -24,6 +24,7 @@ import {
   type Operation,
   type Release,
 } from '../domain/model';
+import type { TrafficSplit } from '../domain/traffic';
 
 import { createClusterChanges } from './cluster-changes';
 import { createEntityWords, type Word } from './entity-words';
@@ -58,6 +59,7 @@ export interface ClusterDependencies {
       microservice: Microservice,
       releases: readonly Release[],
       newest: Operation | undefined,
+      split: TrafficSplit | undefined,
     ): Promise<void>;
   };
   readonly leases: LeaseKeys;
@@ -74,10 +76,12 @@ export const createClusterActivities = (deps: ClusterDependencies): ClusterActiv
   const recoverOne = async (microservice: Microservice) => {
     const releases = await deps.store.list<Release>(releasesKvPrefix(microservice));
     const newest = await deps.store.get<Operation>(operationKvKey(microservice, microservice.operation));
+    const split = await deps.store.get<TrafficSplit>(trafficKvKey(microservice));
     await deps.entities.recover(
       microservice,
       releases.map(({ value }) => value).sort((a, b) => a.number - b.number),
       newest?.value,
+      split?.value,
     );
   };
 
@@ -85,7 +89,7 @@ export const createClusterActivities = (deps: ClusterDependencies): ClusterActiv
     store: deps.store,
     leases: deps.leases,
     view: deps.view,
-    removeAgain: (microservice) => deps.entities.recover(microservice, [], undefined),
+    removeAgain: (microservice) => deps.entities.recover(microservice, [], undefined, undefined),
   });
 
   /** To the very end of what it waits for: without a heartbeat, another watch would begin beside it. */

@@ -44,11 +44,11 @@ export const entitiesOf = (client: Client): ClusterDependencies['entities'] => (
     }
     return running;
   },
-  recover: async (microservice, releases, newest) => {
+  recover: async (microservice, releases, newest, split) => {
     const input: MicroserviceInput = {
       project: microservice.project,
       name: microservice.name,
-      carried: stateFromDocument(microservice, releases, newest),
+      carried: stateFromDocument(microservice, releases, newest, split),
     };
     await client.workflow.start(WORKFLOW.microservice, {
       workflowId: microserviceWorkflowId(microservice),

@@ -24,6 +24,7 @@ import type {
 import { withDigests } from '../domain/release-images';
 import { isRolledOut, takesOverInStages } from '../domain/release-stages';
 import type { ReleaseSpec } from '../domain/spec/schema';
+import type { TrafficSplit } from '../domain/traffic';
 
 const KEPT_IDEMPOTENCY_KEYS = 100;
 
@@ -294,6 +295,7 @@ export const stateFromDocument = (
   document: Microservice,
   releases: readonly Release[],
   newest?: Operation,
+  split?: Pick<TrafficSplit, 'release'>,
 ): EntityState => ({
   ...emptyEntityState(document, document.createdAtMs),
   generation: document.generation,
@@ -313,6 +315,7 @@ export const stateFromDocument = (
   ...(newest && !FINAL_OPERATION_STATES.includes(newest.state)
     ? { queued: { ...newest, state: newest.state === 'paused' ? ('paused' as const) : ('queued' as const) } }
     : {}),
+  ...(split === undefined ? {} : { splitRelease: split.release }),
   holdsSpareHostnames: true,
 });
 

@@ -1,13 +1,14 @@
 /** A release in stages whose entity and operation Temporal has lost: both begin again from what was published. */
 
-import { CONTROL_PLANE_QUEUE } from '../../contracts/queues';
-import { WORKFLOW, microserviceWorkflowId, type ChangeAccepted } from '../../contracts/workflows';
+import { operationKvKey } from '../../contracts/kv';
+import { microserviceWorkflowId, type ChangeAccepted } from '../../contracts/workflows';
+import type { Operation } from '../../domain/model';
 import type { RawMicroserviceSpec } from '../../domain/spec/schema';
-import { stateFromDocument } from '../../workflows/entity-state';
 import { eventually } from '../support/wait';
 
 import { createSubject, specOf, type Subject } from './subject';
 import { useTemporal } from './temporal';
+import { recoverEntity } from './watch';
 
 const use = useTemporal();
 
@@ -25,22 +26,10 @@ const released = async (
 
 /** As if Temporal's database were new. */
 const loseAndRecover = async (subject: Subject, { operation }: ChangeAccepted): Promise<void> => {
-  const { client, cluster, name: project } = use.project;
-  const key = { project, name: subject.name };
-  await client.workflow.getHandle(microserviceWorkflowId(key)).terminate();
+  const { client, name: project } = use.project;
+  await client.workflow.getHandle(microserviceWorkflowId({ project, name: subject.name })).terminate();
   await client.workflow.getHandle(operation.id).terminate();
-  const document = subject.document();
-  if (!document) throw new Error('there is no document');
-  const carried = stateFromDocument(
-    document,
-    cluster.releases(subject.name),
-    cluster.operation(operation.id),
-  );
-  await client.workflow.start(WORKFLOW.microservice, {
-    workflowId: microserviceWorkflowId(key),
-    taskQueue: CONTROL_PLANE_QUEUE,
-    args: [{ ...key, carried }],
-  });
+  await recoverEntity(use.project, subject.name);
 };
 
 test('a canary goes on in the stage that it had reached', async () => {
@@ -119,3 +108,35 @@ test.each([
     await subject.steady(2, 2);
   },
 );
+
+test('a split whose release was superseded ends before the newer release begins', async () => {
+  const { cluster } = use.project;
+  const [subject, canary] = await released({
+    strategy: 'canary',
+    judge: false,
+    steps: [{ weight: 20, seconds: FOREVER }],
+  });
+  await eventually(() => expect(subject.weights()).toEqual({ 1: 80, 2: 20 }));
+  await subject.recorded(canary, ({ message }) => message.includes('give v2 20%'));
+  // The newer release is accepted, and all is lost before the canary has heard of it.
+  const key = operationKvKey({ project: use.project.name, name: subject.name }, canary.operation.id);
+  const planned = cluster.store.holdWrites((writes) =>
+    writes.some(
+      (write) => write.kind === 'set' && write.key === key && (write.value as Operation).plan.length > 0,
+    ),
+  );
+  await subject.signal();
+  await eventually(() => expect(planned.waiting).toBe(1));
+  const rolled = await subject.apply({ image: 'shop:3', hostnames: HOSTNAMES });
+  const hold = cluster.holdStarts();
+  const lost = loseAndRecover(subject, canary);
+  planned.release();
+  await lost;
+
+  await eventually(() => expect(hold.waiting).toBeGreaterThan(0));
+  const serving = subject.running().map(({ release }) => release);
+  expect({ serving, weights: subject.weights() }).toEqual({ serving: [1, 1], weights: undefined });
+  hold.release();
+  expect(await subject.ended(rolled)).toMatchObject({ state: 'succeeded' });
+  await eventually(() => expect(subject.running().map(({ release }) => release)).toEqual([3, 3]));
+});

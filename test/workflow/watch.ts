@@ -3,7 +3,9 @@
 import { MockActivityEnvironment } from '@temporalio/testing';
 
 import { createClusterActivities } from '../../activities/cluster-activities';
+import { microserviceId } from '../../domain/model';
 import { entitiesOf } from '../../workers/entities';
+import { eventually } from '../support/wait';
 
 import type { Project } from './temporal';
 
@@ -11,9 +13,9 @@ export interface Watch {
   stop(): Promise<void>;
 }
 
-export const startWatch = ({ cluster, client }: Project): Watch => {
+const activitiesOf = ({ cluster, client }: Project) => {
   let suffix = 0;
-  const activities = createClusterActivities({
+  return createClusterActivities({
     store: cluster.store,
     view: cluster.view,
     entities: entitiesOf(client),
@@ -25,6 +27,19 @@ export const startWatch = ({ cluster, client }: Project): Watch => {
       throw new Error(message, { cause: error });
     },
   });
+};
+
+/** Brings a microservice's entity back from what was published, once Temporal says that it is lost. */
+export const recoverEntity = async (project: Project, name: string): Promise<void> => {
+  const activities = activitiesOf(project);
+  await eventually(async () => {
+    const { recovered } = await activities.recoverEntities();
+    expect(recovered).toContain(microserviceId({ project: project.name, name }));
+  });
+};
+
+export const startWatch = (project: Project): Watch => {
+  const activities = activitiesOf(project);
   const environment = new MockActivityEnvironment();
   const ended = environment.run(() => activities.watchCluster());
   ended.catch(() => undefined); // `stop` tells how it ended
