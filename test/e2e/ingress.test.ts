@@ -1,13 +1,12 @@
 // Hostnames of microservices, as a browser on this machine asks for them.
-import { request } from 'node:http';
 import { request as httpsRequest } from 'node:https';
-import { connect } from 'node:net';
 import { text as readText } from 'node:stream/consumers';
 import { setTimeout as delay } from 'node:timers/promises';
 
 import { createTestAuthority } from '../support/certificates';
 import { httpRequest, type HttpAnswer } from '../support/http';
 import { startLoad, type Load, type LoadReport } from '../support/load';
+import { longRequestServer, openUpload, openWebSocket } from '../support/long-requests';
 import {
   apply,
   change,
@@ -148,25 +147,6 @@ scenario(
   180_000,
 );
 
-/** Serves one connection: says its version and how much it was sent, or sends all back to whoever asks for an upgrade. */
-const SERVE = `#!/bin/sh
-read -r line
-length=0
-while read -r header; do
-  header="\${header%?}"
-  [ -n "$header" ] || break
-  case "$header" in
-    Content-Length:*) length="\${header#*: }" ;;
-    Upgrade:*) upgrade=1 ;;
-  esac
-done
-if [ -n "$upgrade" ]; then
-  printf 'HTTP/1.1 101 Switching Protocols\\r\\nConnection: Upgrade\\r\\nUpgrade: websocket\\r\\n\\r\\n'
-  exec cat
-fi
-text="$VERSION got $(busybox head -c "$length" | busybox wc -c)"
-printf 'HTTP/1.1 200 OK\\r\\nConnection: close\\r\\nContent-Length: %s\\r\\n\\r\\n%s' "\${#text}" "$text"
-`;
 const GRACE_MS = 8_000;
 
 scenario(
@@ -175,49 +155,16 @@ scenario(
   async (running) => {
     const { instance, web } = running;
     const image = await web('v1');
-    const deploy = (version: string): Promise<unknown> =>
-      apply(
-        instance,
-        named('slow', image, 'slow.localhost', {
-          env: [`VERSION=${version}`, `SERVE=${SERVE}`],
-          container: {
-            command: [
-              '/bin/sh',
-              '-c',
-              // The first process gets no signal that it does not handle.
-              'echo "$SERVE" >/tmp/serve; trap exit TERM; busybox nc -ll -p 80 -e /bin/sh /tmp/serve & wait',
-            ],
-            stopGraceSeconds: GRACE_MS / 1_000,
-          },
-        }),
-      );
+    const deploy = (version: string): Promise<unknown> => {
+      const container = { ...longRequestServer(version), stopGraceSeconds: GRACE_MS / 1_000 };
+      return apply(instance, named('slow', image, 'slow.localhost', { container }));
+    };
     await deploy('one');
     await answers(running, 'slow.localhost', 'one got 0');
 
-    const [host = '', port = ''] = ingressOf(running).split(':');
-    const connection = connect({ host, port: Number(port) });
-    let heard = '';
-    let closedAt: number | undefined;
-    connection.setEncoding('utf8').on('data', (chunk: string) => (heard += chunk));
-    connection.on('error', () => undefined).on('close', () => (closedAt = performance.now()));
-    connection.write(
-      'GET / HTTP/1.1\r\nHost: slow.localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n',
-    );
-    await eventually(() => expect(heard).toContain('101 Switching Protocols'));
-
+    const socket = await openWebSocket(ingressOf(running), 'slow.localhost');
     const size = 20;
-    const upload = request({
-      host,
-      port,
-      method: 'POST',
-      headers: { host: 'slow.localhost', 'content-length': size },
-      agent: false,
-    });
-    const uploaded = new Promise<string>((resolve, reject) => {
-      upload.on('response', (response) => void readText(response).then(resolve, reject));
-      upload.on('error', reject);
-    });
-    upload.write('a');
+    const upload = openUpload(ingressOf(running), 'slow.localhost', size);
 
     const old = (await replicas(instance, 'slow'))[0]?.id;
     const deployed = deploy('two');
@@ -232,15 +179,12 @@ scenario(
     await answers(running, 'slow.localhost', 'two got 0');
     // For about half of the grace.
     for (let sent = 1; sent < size; sent += 1) {
-      upload.write('a');
-      connection.write(`${sent}\n`);
-      await eventually(() => expect(heard).toContain(`\n${sent}\n`), { describe: 'it is sent back' });
+      upload.send();
+      await socket.echo(`${sent}`);
       await delay(GRACE_MS / 2 / size);
     }
-    upload.end();
-    expect(await uploaded).toBe(`one got ${size}`);
-    await eventually(() => expect(closedAt).toBeDefined(), { timeoutMs: 60_000, describe: 'it is closed' });
-    expect((closedAt ?? 0) - stoppingAt).toBeGreaterThan(GRACE_MS - 1_000);
+    expect(await upload.answer()).toBe(`one got ${size}`);
+    expect((await socket.closed()) - stoppingAt).toBeGreaterThan(GRACE_MS - 1_000);
     await deployed;
     await removeMicroservice(instance, 'slow');
   },

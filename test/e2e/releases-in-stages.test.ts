@@ -1,4 +1,5 @@
 // Releases that take over in stages, on one machine, with clients that ask all the time.
+import type { OperationView } from '../../openapi/schemas';
 import { httpRequest } from '../support/http';
 import { startLoad, type Load } from '../support/load';
 import {
@@ -10,9 +11,8 @@ import {
   webSpec,
   type TestBed,
 } from '../support/product';
-import { eventually, eventuallyValue } from '../support/wait';
-
-type Operation = Awaited<ReturnType<typeof apply>>;
+import { countWith, steer, untilRecorded } from '../support/staged-release';
+import { eventually } from '../support/wait';
 
 let bed: TestBed;
 
@@ -53,26 +53,7 @@ const answers = (running: TestBed, name: string, text: string): Promise<void> =>
     { describe: `${name} answers "${text}"` },
   );
 
-const operation = async ({ instance }: TestBed, id: string): Promise<Operation> =>
-  (await instance.api('GET', `/v1/operations/${id}`)).body as Operation;
-
-const recorded = (
-  running: TestBed,
-  id: string,
-  isSo: (operation: Operation) => boolean,
-): Promise<Operation> =>
-  eventuallyValue(() => operation(running, id), isSo, {
-    timeoutMs: 90_000,
-    describe: `the record of ${id}`,
-  });
-
-const ended = (running: TestBed, id: string) => recorded(running, id, ({ final }) => final);
-
-const steer = ({ instance }: TestBed, name: string, command: string, body: object = {}) =>
-  instance.api('POST', `/v1/microservices/${name}/${command}`, { body });
-
-const countOf = (bodies: ReadonlyMap<string, number>, text: string): number =>
-  [...bodies].filter(([body]) => body.includes(text)).reduce((sum, [, count]) => sum + count, 0);
+const ended = ({ instance }: TestBed, id: string) => untilRecorded(instance, id, ({ final }) => final);
 
 scenario(
   'blue-green switches all requests at once, and loses none',
@@ -97,8 +78,8 @@ scenario(
     }
     const { failures, bodies } = load.report();
     expect(failures).toEqual([]);
-    expect(countOf(bodies, 'web v1')).toBeGreaterThan(0);
-    expect(countOf(bodies, 'web v2')).toBeGreaterThan(0);
+    expect(countWith(bodies, 'web v1')).toBeGreaterThan(0);
+    expect(countWith(bodies, 'web v2')).toBeGreaterThan(0);
     await removeMicroservice(instance, 'blue');
   },
 );
@@ -129,7 +110,7 @@ scenario(
     }
     const { failures, bodies } = load.report();
     expect(failures).toEqual([]);
-    expect(countOf(bodies, 'web v2')).toBeGreaterThan(100);
+    expect(countWith(bodies, 'web v2')).toBeGreaterThan(100);
     await removeMicroservice(instance, 'bird');
   },
 );
@@ -174,27 +155,29 @@ scenario(
     const images = [await web('v1'), await web('v2')];
     await apply(instance, named('hand', images[0] ?? ''));
     await answers(running, 'hand', 'web v1');
-    const none = await steer(running, 'hand', 'promote');
+    const none = await steer(instance, 'hand', 'promote');
     expect([none.status, none.body]).toMatchObject([409, { code: 'conflict' }]);
 
     const canary = { strategy: 'canary', judge: false, steps: [{ weight: 50, seconds: 600 }] };
     const first = await applyAsync(instance, named('hand', images[1] ?? '', { update: canary }));
-    await recorded(running, first.id, ({ message }) => message.includes('give v2 50%'));
-    expect((await steer(running, 'hand', 'pause')).status).toBe(202);
-    await recorded(running, first.id, ({ state }) => state === 'paused');
-    expect((await steer(running, 'hand', 'resume')).status).toBe(202);
-    await recorded(running, first.id, ({ state }) => state === 'running');
+    await untilRecorded(instance, first.id, ({ message }) => message.includes('give v2 50%'));
+    expect((await steer(instance, 'hand', 'pause')).status).toBe(202);
+    await untilRecorded(instance, first.id, ({ state }) => state === 'paused');
+    expect((await steer(instance, 'hand', 'resume')).status).toBe(202);
+    await untilRecorded(instance, first.id, ({ state }) => state === 'running');
     const load = loadOn(running, 'hand');
     try {
-      expect((await steer(running, 'hand', 'promote')).status).toBe(202);
+      expect((await steer(instance, 'hand', 'promote')).status).toBe(202);
       expect(await ended(running, first.id)).toMatchObject({ state: 'succeeded' });
       await answers(running, 'hand', 'web v2');
 
       const blue = { strategy: 'blue-green', keepOldSeconds: 600 };
       const second = await applyAsync(instance, named('hand', images[0] ?? '', { update: blue }));
-      await recorded(running, second.id, ({ message }) => message.includes('switch all requests to v3'));
+      await untilRecorded(instance, second.id, ({ message }) =>
+        message.includes('switch all requests to v3'),
+      );
       await answers(running, 'hand', 'web v1');
-      expect((await steer(running, 'hand', 'abort', { reason: 'a test' })).status).toBe(202);
+      expect((await steer(instance, 'hand', 'abort', { reason: 'a test' })).status).toBe(202);
       expect(await ended(running, second.id)).toMatchObject({
         state: 'rolled_back',
         message: 'v3 was rolled back to v2: aborted by an operator: a test',
@@ -205,9 +188,9 @@ scenario(
     }
     expect(load.report().failures).toEqual([]);
     // It is the canary again, as its specification says.
-    const redone = (await steer(running, 'hand', 'redeploy')).body as Operation;
-    await recorded(running, redone.id, ({ message }) => message.includes('give v4 50%'));
-    expect((await steer(running, 'hand', 'promote')).status).toBe(202);
+    const redone = (await steer(instance, 'hand', 'redeploy')).body as OperationView;
+    await untilRecorded(instance, redone.id, ({ message }) => message.includes('give v4 50%'));
+    expect((await steer(instance, 'hand', 'promote')).status).toBe(202);
     expect(await ended(running, redone.id)).toMatchObject({ state: 'succeeded', release: 4 });
     await removeMicroservice(instance, 'hand');
   },
@@ -224,14 +207,14 @@ scenario(
     const steps = [{ weight: 30, seconds: 20 }];
     const update = { strategy: 'canary', steps, judge: false };
     const { id } = await applyAsync(instance, named('tough', images[1] ?? '', { update }));
-    await recorded(running, id, ({ message }) => message.includes('give v2 30%'));
+    await untilRecorded(instance, id, ({ message }) => message.includes('give v2 30%'));
     instance.kill('control-plane');
     const load = loadOn(running, 'tough');
     instance.kill('node');
     await eventually(() => {
       const { bodies } = load.report();
-      expect(countOf(bodies, 'web v2')).toBeGreaterThan(20);
-      expect(countOf(bodies, 'web v1')).toBeGreaterThan(countOf(bodies, 'web v2'));
+      expect(countWith(bodies, 'web v2')).toBeGreaterThan(20);
+      expect(countWith(bodies, 'web v1')).toBeGreaterThan(countWith(bodies, 'web v2'));
     });
     await load.stop();
     expect(load.report().failures).toEqual([]);
@@ -244,15 +227,15 @@ scenario(
 
     const blue = { strategy: 'blue-green', promote: 'manual' };
     const second = await applyAsync(instance, named('tough', images[0] ?? '', { update: blue }));
-    await recorded(running, second.id, ({ state }) => state === 'paused');
+    await untilRecorded(instance, second.id, ({ state }) => state === 'paused');
     await instance.killAll();
     await instance.start();
-    expect(await recorded(running, second.id, ({ state }) => state === 'paused')).toMatchObject({
+    expect(await untilRecorded(instance, second.id, ({ state }) => state === 'paused')).toMatchObject({
       message: expect.stringContaining('until it is promoted') as unknown,
     });
     await answers(running, 'tough', 'web v2');
-    await eventually(async () => expect((await steer(running, 'tough', 'promote')).status).toBe(202));
-    await recorded(running, second.id, ({ message }) => message.includes('switch all requests to v3'));
+    await eventually(async () => expect((await steer(instance, 'tough', 'promote')).status).toBe(202));
+    await untilRecorded(instance, second.id, ({ message }) => message.includes('switch all requests to v3'));
     await answers(running, 'tough', 'web v1');
     const last = await apply(instance, named('tough', images[1] ?? ''));
     expect(last).toMatchObject({ state: 'succeeded', release: 4 });
