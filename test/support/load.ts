@@ -1,6 +1,7 @@
 // Steady load on one address by clients that count every failure: they send the next request when the last one is
 // answered, on connections that they keep, and try nothing twice.
 import { Agent, request } from 'node:http';
+import { setTimeout as delay } from 'node:timers/promises';
 
 export interface LoadOptions {
   /** host:port that is dialled. */
@@ -11,6 +12,8 @@ export interface LoadOptions {
   readonly path?: string;
   readonly method?: string;
   readonly timeoutMs?: number;
+  /** What a client waits between an answer and its next request: for load that is steady rather than all there can be. */
+  readonly pauseMs?: number;
 }
 
 export interface LoadReport {
@@ -72,7 +75,10 @@ export function startLoad(options: LoadOptions): Load {
     });
 
   const client = async (): Promise<void> => {
-    while (!isStopping) await ask();
+    while (!isStopping) {
+      await ask();
+      if (options.pauseMs !== undefined) await delay(options.pauseMs);
+    }
   };
   const running = Promise.all(Array.from({ length: options.clients }, client));
 
