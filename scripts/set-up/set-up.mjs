@@ -5,7 +5,7 @@ import { ENGINES } from './engine-releases.mjs';
 import { ensureEngines } from './engines.mjs';
 import { ensureNpmPackages } from './npm-packages.mjs';
 import { step } from './steps.mjs';
-import { ensurePrograms, ensureSchemathesis, ensureUnpackedPackages, pathWith } from './test-tools.mjs';
+import { ensurePrograms, ensurePythonTools, ensureUnpackedPackages, pathWith } from './test-tools.mjs';
 
 /**
  * For `npm start`, with what readUpFlags told.
@@ -32,8 +32,8 @@ export async function setUpToTest({ asRoot, env = process.env }) {
   const found = await setUpEngines(env);
   if (!asRoot) return found;
   const programs = await setUpPrograms(env);
-  const schemathesis = await step('Schemathesis', () => ensureSchemathesis(env));
-  return { ...found, ...programs, CONTAINEROS_SCHEMATHESIS_BIN: schemathesis.path };
+  const python = await step('Python tools', () => ensurePythonTools(env));
+  return { ...found, ...programs, CONTAINEROS_TEST_PYTHON: python.path };
 }
 
 /**

@@ -1,5 +1,5 @@
 // What the tests need beside the product: programs of the system, Debian packages that are only unpacked, and a
-// Python environment with Schemathesis. Nothing here is started: the tests run engines and registries of their own.
+// Python environment. Nothing here is started: the tests run engines and registries of their own.
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
@@ -86,38 +86,37 @@ export const ensureUnpackedPackages = (env = process.env) =>
 
 /**
  * A virtual environment cannot be moved, so it is made in its place; the stamp in it comes last.
- * @returns {Promise<{ path: string, found: string }>} the `st` program
+ * @returns {Promise<{ path: string, found: string }>} its folder
  */
-export async function ensureSchemathesis(env = process.env) {
-  const requirements = join(checkoutPath, 'scripts', 'schemathesis-requirements.txt');
+export async function ensurePythonTools(env = process.env) {
+  const requirements = join(checkoutPath, 'scripts', 'python-requirements.txt');
   const python = pythonPath();
   const key = createHash('sha256')
     .update(readFileSync(requirements))
     .update(python)
     .digest('hex')
     .slice(0, 12);
-  const folder = join(cachePath(env), 'python', `schemathesis-${key}`);
-  const stamp = join(folder, 'installed');
-  const path = join(folder, 'bin', 'st');
+  const path = join(cachePath(env), 'python', `tools-${key}`);
+  const stamp = join(path, 'installed');
   if (existsSync(stamp)) return { path, found: 'up to date' };
-  return withLock(join(cachePath(env), 'locks', 'schemathesis'), 'installing Schemathesis', async () => {
+  return withLock(join(cachePath(env), 'locks', 'python-tools'), 'installing Python tools', async () => {
     if (existsSync(stamp)) return { path, found: 'up to date' };
-    say('Schemathesis: installing it');
-    rmSync(folder, { recursive: true, force: true });
+    say('Python tools: installing them');
+    rmSync(path, { recursive: true, force: true });
     mkdirSync(join(cachePath(env), 'python'), { recursive: true });
-    const made = await run(python, ['-m', 'venv', folder], { timeoutMs: PIP_LIMIT_MS });
-    if (made.code !== 0) throw noSchemathesis('the Python environment could not be made', made.output);
+    const made = await run(python, ['-m', 'venv', path], { timeoutMs: PIP_LIMIT_MS });
+    if (made.code !== 0) throw noPythonTools('the Python environment could not be made', made.output);
     const pip = ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '-r', requirements];
-    const installed = await run(join(folder, 'bin', 'python'), pip, { timeoutMs: PIP_LIMIT_MS });
-    if (installed.code !== 0) throw noSchemathesis('pip could not install it', installed.output);
+    const installed = await run(join(path, 'bin', 'python'), pip, { timeoutMs: PIP_LIMIT_MS });
+    if (installed.code !== 0) throw noPythonTools('pip could not install them', installed.output);
     writeFileSync(stamp, '');
     return { path, found: 'installed' };
   });
 }
 
-function noSchemathesis(why, output) {
+function noPythonTools(why, output) {
   return new SetUpError(
-    `Schemathesis could not be had: ${why}.`,
+    `The Python tools of the tests could not be had: ${why}.`,
     [output.slice(-1_500)],
     [
       'With no network: connect this machine to a Python package index, then run the same command again.',

@@ -7,9 +7,11 @@
  */
 
 import { execFile } from 'node:child_process';
-import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
-import { homedir, tmpdir } from 'node:os';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+
+import { findPythonProgram } from '../support/programs';
 
 export interface FuzzOptions {
   /** Of the API, like http://127.0.0.1:8000. */
@@ -31,25 +33,6 @@ export interface FuzzResult {
   readonly output: string;
 }
 
-const cacheFolder = (): string =>
-  process.env['CONTAINEROS_CACHE_DIR'] ??
-  join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'containeros');
-
-/** @throws Error that says how to get it */
-export const schemathesisBinary = (): string => {
-  const chosen = process.env['CONTAINEROS_SCHEMATHESIS_BIN'];
-  if (chosen !== undefined && chosen !== '') return chosen;
-  const environments = join(cacheFolder(), 'python');
-  const found = (existsSync(environments) ? readdirSync(environments).sort() : [])
-    .filter((folder) => folder.startsWith('schemathesis-'))
-    .map((folder) => join(environments, folder, 'bin', 'st'))
-    .filter((path) => existsSync(path))
-    .at(-1);
-  if (found === undefined)
-    throw new Error('There is no Schemathesis here. Run `npm test`, which sets it up.');
-  return found;
-};
-
 export const fuzz = (options: FuzzOptions): Promise<FuzzResult> => {
   const folder = mkdtempSync(join(tmpdir(), 'containeros-fuzz-'));
   const excluded = options.excludeChecks ?? [];
@@ -70,7 +53,7 @@ export const fuzz = (options: FuzzOptions): Promise<FuzzResult> => {
   ];
   return new Promise((resolve) => {
     execFile(
-      schemathesisBinary(),
+      findPythonProgram('st'),
       args,
       {
         cwd: folder,

@@ -29,6 +29,19 @@ export function findUnpacked(name: string): string {
   return found;
 }
 
+/** The path of a program of the Python environment that set-up makes for the tests. */
+export function findPythonProgram(name: 'python' | 'st'): string {
+  const chosen = process.env['CONTAINEROS_TEST_PYTHON'];
+  const environments =
+    chosen === undefined
+      ? foldersIn(join(cacheFolder(), 'python')).filter((folder) => existsSync(join(folder, 'installed')))
+      : [chosen];
+  const found = environments.map((folder) => join(folder, 'bin', name)).findLast(isExecutable);
+  if (found === undefined)
+    throw new Error(`there is no ${name} for the tests; run them by \`npm test\`, which sets it up`);
+  return found;
+}
+
 /** The variables that tell ContainerOS where Temporal, Consul and Caddy are. */
 export function engineVariables(): Record<string, string> {
   return {
