@@ -174,6 +174,8 @@ const redirectRoute = (directory: string, { port }: CaddyHttps): object => ({
 export const httpsServer = ({ listen, listenQuic }: CaddyHttps): object => ({
   listen: [listen, listenQuic],
   listen_protocols: [['h1', 'h2'], ['h3']],
+  // What comes before a handshake is complete can be sent again, and with another's address, by whoever has seen it.
+  allow_0rtt: false,
   tls_connection_policies: [{}],
 });
 

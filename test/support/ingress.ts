@@ -7,13 +7,16 @@ import { join } from 'node:path';
 
 import pino from 'pino';
 
+import { createCaddyAdmin } from '../../adapters/ingress/caddy-admin';
+import { adminSocket, caddyConfig } from '../../adapters/ingress/caddy-config';
+import { openCertificateFiles } from '../../adapters/ingress/certificate-files';
 import { openPlaceFiles } from '../../adapters/ingress/place-files';
 import type { Layout } from '../../domain/ingress/layout';
 import { parseConfig } from '../../workers/config';
-import { caddySettings, type IngressConfig } from '../../workers/ingress-files';
+import { caddySettings, writeDoor, type IngressConfig } from '../../workers/ingress-files';
 import { caddyCommand } from '../../workers/up/engines';
 import { openListeningSockets } from '../../workers/up/listening-sockets';
-import { ingressPortNeeds } from '../../workers/up/ports';
+import { chooseDoorPort, ingressPortNeeds } from '../../workers/up/ports';
 import { superviseProcess } from '../../workers/up/supervised-process';
 import { httpRequest } from './http';
 import { engineVariables } from './programs';
@@ -34,9 +37,13 @@ export const freePort = async (): Promise<number> => {
 };
 
 /** As on a node that others reach: every address is listened on. */
-export const ingressConfigWith = (dataDir: string, httpPort: number): IngressConfig => ({
+export const ingressConfigWith = (
+  dataDir: string,
+  httpPort: number,
+  flags: readonly string[] = [],
+): IngressConfig => ({
   ...parseConfig(
-    ['--data-dir', dataDir, '--advertise-address', '192.0.2.1', '--http-port', String(httpPort)],
+    ['--data-dir', dataDir, '--advertise-address', '192.0.2.1', '--http-port', String(httpPort), ...flags],
     engineVariables(),
     true,
   ),
@@ -45,17 +52,30 @@ export const ingressConfigWith = (dataDir: string, httpPort: number): IngressCon
 
 export interface TestIngress {
   readonly httpPort: number;
+  readonly httpsPort: number;
   /** @throws while Caddy is being started */
   pid(): number;
+  /** Gives Caddy another configuration, which leads hostnames where they led. */
+  reload(): Promise<void>;
   stop(): Promise<void>;
 }
 
-/** @param routes hostnames, and the address that each leads to */
-export const startIngress = async (routes: Readonly<Record<string, string>>): Promise<TestIngress> => {
+/**
+ * @param routes hostnames, and the address that each leads to
+ * @param certificates by hostname: chain and key
+ */
+export const startIngress = async (
+  routes: Readonly<Record<string, string>>,
+  certificates: ReadonlyMap<string, string> = new Map(),
+): Promise<TestIngress> => {
   const directory = mkdtempSync(join(tmpdir(), 'containeros-ingress-'));
-  const config = ingressConfigWith(directory, await freePort());
-  const files = openPlaceFiles(caddySettings(config).directory);
-  const layout: Layout = Object.keys(routes).map((hostname, number) => ({
+  const httpsPort = await freePort();
+  const config = ingressConfigWith(directory, await freePort(), ['--https-port', String(httpsPort)]);
+  writeDoor(config, await chooseDoorPort());
+  const settings = caddySettings(config);
+  openCertificateFiles(settings.directory).writeCertificates('exact', certificates);
+  const files = openPlaceFiles(settings.directory);
+  let layout: Layout = Object.keys(routes).map((hostname, number) => ({
     number,
     slots: 2,
     isFixed: true,
@@ -87,6 +107,13 @@ export const startIngress = async (routes: Readonly<Record<string, string>>): Pr
   );
   return {
     httpPort: config.httpPort,
+    httpsPort,
+    reload: async () => {
+      layout = [...layout, { number: layout.length, slots: 2, isFixed: false }];
+      await createCaddyAdmin(adminSocket(settings.directory)).load(
+        JSON.stringify(caddyConfig(settings, layout)),
+      );
+    },
     pid: () => {
       const pid = caddy.pid();
       if (pid === undefined) throw new Error('Caddy does not run');
