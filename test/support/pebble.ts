@@ -19,10 +19,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 import { createTestAuthority } from './certificates';
+import { revocationOf } from './jws';
 import { findProgram } from './programs';
 import { eventually } from './wait';
 
 const LOOPBACK = '127.0.0.1';
+const DAY_MS = 86_400_000;
 
 export interface GateRequest {
   readonly method: string;
@@ -35,6 +37,13 @@ export interface GateAnswer {
   readonly status: number;
   readonly headers?: Readonly<Record<string, string>>;
   readonly body: unknown;
+}
+
+export type GateAnswerer = (request: GateRequest) => GateAnswer | undefined | Promise<GateAnswer | undefined>;
+
+export interface RenewalWindow {
+  readonly start: Date;
+  readonly end: Date;
 }
 
 export interface PebbleOptions {
@@ -61,10 +70,12 @@ export interface Pebble {
   readonly resolver: string;
   /** What was asked, `METHOD /path`, since the test took it last. */
   takeRequests(): readonly string[];
-  /** Replaces answers; undefined: Pebble answers. */
-  answer(by: ((request: GateRequest) => GateAnswer | undefined) | undefined): void;
-  /** Adds `renewalInfo` to the directory. */
-  suggestRenewal(window: { readonly start: Date; readonly end: Date } | undefined): void;
+  /** Replaces answers, or holds them up; undefined: Pebble answers. */
+  answer(by: GateAnswerer | undefined): void;
+  /** Adds `renewalInfo` to the directory: the same for every certificate, or by whether it is revoked. */
+  suggestRenewal(window: RenewalWindow | 'by revocation' | undefined): void;
+  /** As whoever has a certificate's key may do it. */
+  revoke(certificatePem: string, keyPem: string): Promise<void>;
   /** Sets something in its DNS: `add-a`, `set-txt`, … */
   dns(command: string, body: object): Promise<void>;
   /** Ends and starts it: it forgets everything. */
@@ -156,8 +167,8 @@ export const startPebble = async (options: PebbleOptions = {}): Promise<Pebble> 
     });
   let server: ChildProcess | undefined = startServer();
 
-  let replaced: ((request: GateRequest) => GateAnswer | undefined) | undefined;
-  let window: { readonly start: Date; readonly end: Date } | undefined;
+  let replaced: GateAnswerer | undefined;
+  let window: RenewalWindow | 'by revocation' | undefined;
   let requests: string[] = [];
 
   const forward = (
@@ -197,12 +208,22 @@ export const startPebble = async (options: PebbleOptions = {}): Promise<Pebble> 
       sent.end(body);
     });
 
+  const windowOf = async (renewalId: string): Promise<RenewalWindow> => {
+    if (window !== undefined && window !== 'by revocation') return window;
+    const serial = Buffer.from(renewalId.split('.')[1] ?? '', 'base64url').toString('hex');
+    const path = `/cert-status-by-serial/${serial.replace(/^00/, '')}`;
+    const at = { port: managementPort ?? 0, method: 'GET', path, host, type: undefined };
+    const { Status: status } = JSON.parse((await forward(at, '')).text) as { readonly Status: string };
+    const startMs = Date.now() + (status === 'Revoked' ? -2 : 30) * DAY_MS;
+    return { start: new Date(startMs), end: new Date(startMs + DAY_MS) };
+  };
+
   const gate = createTlsServer({ cert: own.certificatePem, key: own.keyPem }, (asked, answer) => {
     const handle = async () => {
       const body = await bodyOf(asked);
       const { method = 'GET', url: where = '/' } = asked;
       requests.push(`${method} ${where}`);
-      const instead = replaced?.({ method, path: where, payload: payloadOf(body) });
+      const instead = await replaced?.({ method, path: where, payload: payloadOf(body) });
       if (instead !== undefined) {
         answer.writeHead(instead.status, {
           'content-type': instead.status >= 400 ? 'application/problem+json' : 'application/json',
@@ -213,8 +234,9 @@ export const startPebble = async (options: PebbleOptions = {}): Promise<Pebble> 
         return;
       }
       if (window !== undefined && where.startsWith('/renewal/')) {
+        const suggestedWindow = await windowOf(where.slice('/renewal/'.length));
         answer.writeHead(200, { 'content-type': 'application/json', 'retry-after': '21600' });
-        answer.end(JSON.stringify({ suggestedWindow: window }));
+        answer.end(JSON.stringify({ suggestedWindow }));
         return;
       }
       const { host: named = '' } = asked.headers;
@@ -270,6 +292,17 @@ export const startPebble = async (options: PebbleOptions = {}): Promise<Pebble> 
     },
     suggestRenewal: (suggested) => {
       window = suggested;
+    },
+    revoke: async (certificatePem, keyPem) => {
+      const at = { method: 'HEAD', path: '/nonce-plz', host: `${host}:${listenPort}`, type: undefined };
+      const nonce = String((await forward(at, '')).headers['replay-nonce']);
+      const url = `https://${host}:${listenPort}/revoke-cert`;
+      const type = 'application/jose+json';
+      const { status, text } = await forward(
+        { ...at, method: 'POST', path: '/revoke-cert', type },
+        revocationOf({ certificatePem, keyPem, nonce, url }),
+      );
+      if (status !== 200) throw new Error(`it was not revoked: ${status} ${text}`);
     },
     dns: command,
     restart: async () => {
