@@ -11,6 +11,7 @@ import { FIRST_LANES, type LaneSizes } from '../../domain/ingress/lanes';
 import type { Layout, Place } from '../../domain/ingress/layout';
 
 import {
+  IN_SMALL_LETTERS,
   doorServer,
   httpsServer,
   routesBeforeHttp,
@@ -143,6 +144,10 @@ const plainRequests = [
         request: { replace: { Host: [{ search_regexp: '\\.(:[0-9]*)?$', replace: '$1' }] } },
       },
     ],
+  },
+  {
+    match: [{ header_regexp: { Host: { pattern: '[A-Z]' } } }],
+    handle: [{ handler: 'headers', request: { replace: { Host: IN_SMALL_LETTERS } } }],
   },
   {
     // HTTP/2 over a connection that was upgraded: requests in it would be seen by nobody.

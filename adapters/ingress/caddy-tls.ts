@@ -39,6 +39,15 @@ const CHALLENGE_PATH = '/.well-known/acme-challenge/';
 /** 0: the name; 1: what follows its first label. As isPlainHostname. */
 const PLAIN_NAME = '^[a-z0-9_-]+(?:\\.((?:[a-z0-9_-]+\\.)*[a-z0-9_-]+))?$';
 
+/** A header in small letters: Caddy has no other way to say it. Names of hosts know no case (RFC 4343). */
+export const IN_SMALL_LETTERS = Array.from('ABCDEFGHIJKLMNOPQRSTUVWXYZ', (letter) => ({
+  search: letter,
+  replace: letter.toLowerCase(),
+}));
+
+/** Has the name that a client wants, in small letters. */
+const WANTED_NAME = 'X-Wanted-Name';
+
 const doorAddress = ({ port }: CertificateDoor): string => `127.0.0.1:${port}`;
 
 /**
@@ -93,7 +102,18 @@ export const doorServer = (directory: string, { door }: CaddyHttps): object => {
           {
             handler: 'subroute',
             routes: [
-              withPlainName('{http.request.uri.query.server_name}', 'sni', [
+              {
+                handle: [
+                  {
+                    handler: 'headers',
+                    request: {
+                      set: { [WANTED_NAME]: ['{http.request.uri.query.server_name}'] },
+                      replace: { [WANTED_NAME]: IN_SMALL_LETTERS },
+                    },
+                  },
+                ],
+              },
+              withPlainName(`{http.request.header.${WANTED_NAME}}`, 'sni', [
                 { match: [fileFor(root, 'sni')], handle: serveMatched(root), terminal: true },
               ]),
               { handle: [{ handler: 'static_response', status_code: 204 }] },

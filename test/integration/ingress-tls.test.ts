@@ -447,6 +447,31 @@ test('plain HTTP of a public name is redirected as soon as there is a certificat
   await eventually(async () => expect((await askPlainly('shop.example.com')).status).toBe(200));
 });
 
+test('names know no case, in the handshake and in plain HTTP', async () => {
+  await serve('case.example.com');
+  const fingerprint = await give('case.example.com', publicFor(['case.example.com']), 'acme');
+  await shows('CASE.Example.com', fingerprint);
+  const secure = await askStrictly('Case.EXAMPLE.com', publicAuthority.certificatePem);
+  expect(JSON.parse(secure.text)).toMatchObject({ host: 'case.example.com' });
+  await eventually(async () => expect((await askPlainly('CASE.example.COM', '/A?b=C')).status).toBe(308));
+  const { location } = (await askPlainly('CASE.example.COM', '/A?b=C')).headers;
+  expect(location).toBe(`https://case.example.com:${httpsPort}/A?b=C`);
+  // Answers to challenges, too.
+  const key = httpChallengeKvKey('token-of-case');
+  const challenge: HttpChallenge = {
+    token: 'token-of-case',
+    hostname: 'case.example.com',
+    keyAuthorization: 'token-of-case.answer',
+    expiresAtMs: Date.now() + 60_000,
+  };
+  await store.transact([{ kind: 'set', key, value: challenge }]);
+  await eventually(async () =>
+    expect((await askPlainly('CASE.EXAMPLE.COM', '/.well-known/acme-challenge/token-of-case')).text).toBe(
+      challenge.keyAuthorization,
+    ),
+  );
+});
+
 test('what came to a trusted load balancer in TLS is not redirected, whatever others say of themselves', async () => {
   await serve('behind.example.com');
   await give('behind.example.com', publicFor(['behind.example.com']), 'acme');
