@@ -17,7 +17,7 @@ const FOLDERS = [
 /** What each folder may import at run time: other folders of ours, and packages; `types`: of those folders only types. */
 const IMPORT_TABLE = {
   domain: { folders: ['domain'], packages: [] },
-  'domain/spec': { folders: ['domain'], packages: ['zod'] },
+  'domain/spec': { folders: ['domain'], packages: ['zod', 'tldts'] },
   contracts: { folders: ['domain', 'contracts'], packages: [] },
   workflows: { folders: ['domain', 'contracts', 'workflows'], packages: ['@temporalio/workflow'] },
   activities: { folders: ['domain', 'contracts', 'activities'], packages: ['@temporalio/activity'] },

@@ -163,6 +163,18 @@ export const createCertificateActivities = (
     tellCertificateState: async ({ hostname, state, message, renewAtMs: atMs, failures }) => {
       const before = await statusOf(hostname);
       const { lastError } = before ?? {};
+      // Who has asked for a wildcard may not know what it takes; that nobody is asked at all was said at the start.
+      const isNews = state === 'off' && before?.state !== 'off' && authorities.length > 0;
+      const events = isNews
+        ? [
+            await eventOf(
+              hostname,
+              'warning',
+              'certificate.off',
+              `no certificate for ${hostname}. ${message}`,
+            ),
+          ]
+        : [];
       await publish(
         {
           hostname,
@@ -173,7 +185,7 @@ export const createCertificateActivities = (
           // Of what went well, nobody has to be told what went wrong before.
           ...(lastError === undefined || state !== 'issuing' ? {} : { lastError }),
         },
-        [],
+        events,
       );
     },
 

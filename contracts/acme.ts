@@ -8,6 +8,7 @@
 
 import type { AcmeProblem, IssueFailureKind } from '../domain/certificates/acme-problem';
 import type { RenewalWindow } from '../domain/certificates/renewal';
+import { withoutWildcard } from '../domain/ingress/wildcard';
 
 /** The key of an account with an authority, made once for each directory and kept (`containeros/acme-accounts/ID`). */
 export interface AcmeAccount {
@@ -169,5 +170,4 @@ export const acmeAccountPurpose = (id: string): string => `acme-account ${id}`;
 export const acmeOrderPurpose = (hostname: string): string => `acme-order ${hostname}`;
 
 /** Where the TXT record of a hostname's challenge stands (RFC 8555, 8.4); of a wildcard, without its star. */
-export const challengeRecordOf = (hostname: string): string =>
-  `_acme-challenge.${hostname.replace(/^\*\./, '')}`;
+export const challengeRecordOf = (hostname: string): string => `_acme-challenge.${withoutWildcard(hostname)}`;

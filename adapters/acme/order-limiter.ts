@@ -11,6 +11,7 @@ import { acmeLimitsKvKey } from '../../contracts/kv';
 import { timeText } from '../../domain/certificates/acme-problem';
 import { limitsOf, take, type OrderLimits } from '../../domain/certificates/rate-limit';
 import { ContainerOsError } from '../../domain/errors';
+import { withoutWildcard } from '../../domain/ingress/wildcard';
 
 import { directoryId } from './account-store';
 
@@ -25,7 +26,7 @@ const RACES = 20;
 /** What was bought of a registrar, as the Public Suffix List has it: `example.co.uk`. */
 const registeredDomain = async (hostname: string): Promise<string> => {
   const { getDomain } = await import('tldts');
-  const name = hostname.replace(/^\*\./, '');
+  const name = withoutWildcard(hostname);
   return getDomain(name, { allowPrivateDomains: true }) ?? name;
 };
 

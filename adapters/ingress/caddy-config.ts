@@ -9,6 +9,7 @@ import { join } from 'node:path';
 
 import { FIRST_LANES, type LaneSizes } from '../../domain/ingress/lanes';
 import type { Layout, Place } from '../../domain/ingress/layout';
+import { isWildcard } from '../../domain/ingress/wildcard';
 
 import {
   IN_SMALL_LETTERS,
@@ -228,6 +229,9 @@ const isTakenAsItIs = (hostname: string): boolean => !/(?:^|\.)xn--/.test(hostna
 const isPlain = ({ isFixed, hostname }: Place): boolean =>
   isFixed && hostname !== undefined && isTakenAsItIs(hostname);
 
+/** Those for the tree, which comes first. */
+const isForTree = (place: Place): boolean => isPlain(place) && !isWildcard(place.hostname ?? '');
+
 const hostOf = (directory: string, place: Place): string =>
   isPlain(place) && place.hostname !== undefined
     ? place.hostname
@@ -250,14 +254,17 @@ const routeOf = (directory: string, place: Place): object => ({
   terminal: true,
 });
 
-/** Those whose hostname has to be read come last: each costs every request that goes past it. */
+/**
+ * Those whose hostname has to be read come after the others, as each costs every request that goes past it, and then
+ * wildcards: an exact hostname is found first, wherever it stands.
+ */
 const routesOf = (directory: string, layout: Layout): readonly object[] => [
   ...hostTree(
     layout
-      .filter(isPlain)
+      .filter(isForTree)
       .map((place) => ({ hostname: hostOf(directory, place), route: routeOf(directory, place) })),
   ),
-  ...layout.filter((place) => !isPlain(place)).map((place) => routeOf(directory, place)),
+  ...layout.filter((place) => !isForTree(place)).map((place) => routeOf(directory, place)),
 ];
 
 /** Caddy's configuration for these places, in their order, and these lanes. */

@@ -9,6 +9,7 @@ import { reliedOn } from '../../domain/certificates/relied-on';
 import { ContainerOsError } from '../../domain/errors';
 import { authorityFor } from '../../domain/ingress/authority-for';
 import { isPlainHostname } from '../../domain/ingress/served-certificates';
+import { withoutWildcard } from '../../domain/ingress/wildcard';
 import { emptyQuery } from '../../openapi/parameters';
 import {
   certificateRequestSchema,
@@ -24,7 +25,7 @@ const timeOf = (atMs: number): string => new Date(atMs).toISOString();
 
 const hostnameOf = (exchange: Exchange): string => {
   const hostname = pathParameter(exchange, 'hostname').toLowerCase();
-  if (isPlainHostname(hostname.replace(/^\*\./, ''))) return hostname;
+  if (isPlainHostname(withoutWildcard(hostname))) return hostname;
   throw new ContainerOsError(
     'invalid',
     `"${hostname}" is no hostname. Give one like www.example.com, or a wildcard like *.example.com.`,

@@ -1,11 +1,12 @@
 /** Which certificate that people have brought stands in for one of a public authority. Pure. */
 
+import { wildcardFor } from '../ingress/wildcard';
+
 import { reliesUntilMs } from './renewal';
 
 /** Whether a certificate for these names is good for the hostname; a wildcard is for one label more. */
 export const covers = (names: readonly string[], hostname: string): boolean =>
-  names.includes(hostname) ||
-  (!hostname.startsWith('*.') && names.includes(`*.${hostname.slice(hostname.indexOf('.') + 1)}`));
+  names.includes(hostname) || names.includes(wildcardFor(hostname) ?? hostname);
 
 interface Brought {
   readonly hostnames: readonly string[];

@@ -6,11 +6,13 @@
  * Invariants: a hostname has one place; a fixed place leads nowhere else than to its hostname's endpoints, also when
  * its hostname is gone and comes back; a number of a place is never used for another one. Routes with options have fixed
  * places, which stand before those without, longer paths first, and are in the configuration no longer than they are
- * wanted.
+ * wanted. Wildcards have fixed places behind all others, the spare ones too, so that exact hostnames are found first; and
+ * no place is left for a hostname that is gone where a wildcard stands for it.
  */
 
 import { sameJson } from '../spec/diff';
 
+import { isWildcard, wildcardFor } from './wildcard';
 import { claimOf, type PlaceOptions } from './route-options';
 import { slotCountFor } from './slots';
 
@@ -65,6 +67,19 @@ const hasOtherOptions = (before: Layout, wanted: readonly WantedPlace[]): boolea
   );
 };
 
+/** Whether a place that is wanted no more would keep a hostname from the wildcard that stands for it. */
+const hidesWildcard = (before: Layout, wanted: readonly WantedPlace[]): boolean => {
+  const wildcards = new Set(wanted.map(({ hostname }) => hostname).filter(isWildcard));
+  if (wildcards.size === 0) return false;
+  const isWanted = new Set(wanted.map(keyOfPlace));
+  return before.some(
+    (place) =>
+      place.isFixed &&
+      wildcards.has(wildcardFor(place.hostname ?? '') ?? '') &&
+      !isWanted.has(keyOfPlace(place)),
+  );
+};
+
 /**
  * @param before as the configuration in force has it; empty when there is none
  * @param wanted each hostname, or hostname and path, once, in a stable order
@@ -72,7 +87,9 @@ const hasOtherOptions = (before: Layout, wanted: readonly WantedPlace[]): boolea
  */
 export const arrange = (before: Layout, wanted: readonly WantedPlace[]): LayoutChange => {
   if (before.length === 0) return { kind: 'reload', layout: anew(before, wanted) };
-  if (hasOtherOptions(before, wanted)) return { kind: 'reload', layout: anew(before, wanted) };
+  if (hasOtherOptions(before, wanted) || hidesWildcard(before, wanted)) {
+    return { kind: 'reload', layout: anew(before, wanted) };
+  }
   const has = placesByKey(before);
   const fits = (place: Place | undefined, endpoints: number): place is Place =>
     place !== undefined && place.slots >= slotCountFor(endpoints);
@@ -84,7 +101,10 @@ export const arrange = (before: Layout, wanted: readonly WantedPlace[]): LayoutC
     const { hostname, endpoints } = one;
     const place = has.get(keyOfPlace(one));
     if (fits(place, endpoints)) continue;
-    const spare = place === undefined ? free.find(({ number }) => !taken.has(number)) : undefined;
+    const spare =
+      place === undefined && !isWildcard(hostname)
+        ? free.find(({ number }) => !taken.has(number))
+        : undefined;
     if (!fits(spare, endpoints)) return { kind: 'reload', layout: anew(before, wanted) };
     taken.set(spare.number, hostname);
   }
@@ -115,8 +135,13 @@ const anew = (before: Layout, wanted: readonly WantedPlace[]): Layout => {
     slots: SPARE_SLOTS,
     isFixed: false,
   }));
-  const withOptions = fixed
-    .filter(({ options }) => options !== undefined)
-    .sort((a, b) => (b.options?.path?.length ?? 0) - (a.options?.path?.length ?? 0));
-  return [...withOptions, ...fixed.filter(({ options }) => options === undefined), ...spare];
+  const inOrder = (places: Layout): Layout => [
+    ...places
+      .filter(({ options }) => options !== undefined)
+      .sort((a, b) => (b.options?.path?.length ?? 0) - (a.options?.path?.length ?? 0)),
+    ...places.filter(({ options }) => options === undefined),
+  ];
+  const wildcards = fixed.filter(({ hostname = '' }) => isWildcard(hostname));
+  const exact = fixed.filter(({ hostname = '' }) => !isWildcard(hostname));
+  return [...inOrder(exact), ...spare, ...inOrder(wildcards)];
 };

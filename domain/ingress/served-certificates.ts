@@ -8,6 +8,7 @@
  */
 
 import { isPrivateHostname } from './authority-for';
+import { isWildcard, wildcardFor, withoutWildcard } from './wildcard';
 
 /** What of a certificate (contracts/certificates) decides. */
 export interface ServedCertificate {
@@ -36,7 +37,6 @@ const HOSTNAME = /^(?=.{1,253}$)[a-z0-9_-]+(?:\.[a-z0-9_-]+)*$/;
 
 export const isPlainHostname = (text: string): boolean => HOSTNAME.test(text);
 
-const WILDCARD = '*.';
 const SOURCES = { uploaded: 0, acme: 1, internal: 2 } as const;
 
 const isValidAt = ({ notBeforeMs, notAfterMs }: ServedCertificate, nowMs: number): boolean =>
@@ -60,7 +60,7 @@ export const servedCertificates = <C extends ServedCertificate>(
   const candidates = new Map<string, C[]>();
   for (const certificate of certificates) {
     for (const name of certificate.hostnames) {
-      if (!isPlainHostname(name.startsWith(WILDCARD) ? name.slice(WILDCARD.length) : name)) continue;
+      if (!isPlainHostname(withoutWildcard(name))) continue;
       candidates.set(name, [...(candidates.get(name) ?? []), certificate]);
     }
   }
@@ -72,14 +72,12 @@ export const servedCertificates = <C extends ServedCertificate>(
     certificate.source !== 'internal' && isValidAt(certificate, nowMs) && !isPrivateHostname(name);
 
   for (const [name, own] of [...candidates].sort(([a], [b]) => (a < b ? -1 : 1))) {
-    const parent = name.slice(name.indexOf('.') + 1);
-    const wider = name.startsWith(WILDCARD) ? [] : (candidates.get(`${WILDCARD}${parent}`) ?? []);
+    const wider = candidates.get(wildcardFor(name) ?? '') ?? [];
     const [best] = [...own, ...wider].sort((a, b) => compare(a, b, name, nowMs));
     if (best === undefined || !best.hostnames.includes(name)) continue;
-    const isWildcard = name.startsWith(WILDCARD);
-    (isWildcard ? wildcard : exact).set(isWildcard ? parent : name, best);
+    (isWildcard(name) ? wildcard : exact).set(withoutWildcard(name), best);
     if (!isRedirected(name, best)) continue;
-    (isWildcard ? redirectedWildcard : redirectedExact).add(isWildcard ? parent : name);
+    (isWildcard(name) ? redirectedWildcard : redirectedExact).add(withoutWildcard(name));
   }
   const changes = certificates
     .flatMap(({ notBeforeMs, notAfterMs }) => [notBeforeMs, notAfterMs])

@@ -5,6 +5,11 @@
  * (punycode) is asked for, and told.
  */
 
+import { getPublicSuffix } from 'tldts';
+
+import { PRIVATE_SUFFIXES } from '../ingress/authority-for';
+import { isWildcard, withoutWildcard } from '../ingress/wildcard';
+
 const MAX_LENGTH = 253;
 const MAX_LABEL = 63;
 const IPV4 = /^\d{1,3}(?:\.\d{1,3}){3}$/;
@@ -26,17 +31,35 @@ const whyNoLabel = (label: string): string | undefined => {
   return undefined;
 };
 
+/** Whether anybody can register names right below it, so that nobody has all of them. */
+const isPublicSuffix = (name: string): boolean =>
+  !PRIVATE_SUFFIXES.some((suffix) => name === suffix) && getPublicSuffix(name) === name;
+
+/** @param hostname has a star somewhere */
+const whyNoWildcard = (hostname: string): string | undefined => {
+  const below = withoutWildcard(hostname);
+  if (hostname === '*' || below === '') return 'must name the domain of a wildcard, like *.example.com';
+  if (!isWildcard(hostname) || below.includes('*'))
+    return 'must have a wildcard (*) once, as its whole first part, like *.example.com';
+  const why = whyNoHostname(below);
+  if (why !== undefined) return why;
+  return isPublicSuffix(below)
+    ? `must not be a wildcard for all of "${below}", below which anybody can have names: name a domain, like *.example.${below}`
+    : undefined;
+};
+
 /**
- * @param hostname in lower case
+ * @param hostname in lower case; may be a wildcard
  * @returns undefined when nothing is wrong
  */
 export const whyNoHostname = (hostname: string): string | undefined => {
   if (hostname === '') return 'must not be empty';
   if (/^[a-z][a-z0-9+.-]*:\/\//.test(hostname)) return 'must be a hostname alone, without "http://"';
-  if (IPV4.test(hostname) || IPV6.test(hostname)) return 'must be a name, not an IP address';
+  const name = withoutWildcard(hostname);
+  if (IPV4.test(name) || IPV6.test(name)) return 'must be a name, not an IP address';
   if (/[/?#@\s]/.test(hostname)) return 'must be a hostname alone, without a path, a user or blanks';
   if (hostname.includes(':')) return 'must be a hostname alone, without a port; the ingress has its own';
-  if (hostname.includes('*')) return 'must name one host: a wildcard (*) is not allowed here';
+  if (hostname.includes('*')) return whyNoWildcard(hostname);
   // eslint-disable-next-line no-control-regex
   if (/[^\u0000-\u007f]/.test(hostname)) {
     const ascii = asciiOf(hostname);

@@ -1,6 +1,7 @@
 /** Rules of routes that no schema can say: what goes with what, and that nothing is asked for twice. */
 
 import { claimOf } from '../ingress/route-options';
+import { isWildcard } from '../ingress/wildcard';
 import { listOf, routeItemsOf, routePathOf, type RouteItem } from './routes';
 import type { SchemaContainer } from './normalise';
 
@@ -51,6 +52,17 @@ const askedBy = ({ place, route }: RouteItem): readonly Asked[] => {
 };
 
 const wrongIn = ({ place, route }: RouteItem): readonly PlacedProblem[] => {
+  if (typeof route !== 'string' && route.redirectFrom !== undefined) {
+    const [target = ''] = listOf(route.hostnames);
+    if (isWildcard(target)) {
+      return [
+        {
+          place: [...place, 'redirectFrom'],
+          message: `must lead to one host: the first of "hostnames", "${target}", is a wildcard. Put another one first`,
+        },
+      ];
+    }
+  }
   if (typeof route === 'string' || route.path !== undefined) {
     return typeof route === 'string' || route.redirectFrom === undefined
       ? []

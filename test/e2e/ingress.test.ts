@@ -235,3 +235,30 @@ scenario(
     await removeMicroservice(instance, 'secure');
   },
 );
+
+scenario(
+  'a wildcard answers for every name below it but those that others have, also over HTTPS',
+  () => bed,
+  async (running) => {
+    const { instance, web } = running;
+    await apply(instance, named('tenants', await web('v1'), '*.tenants.localhost'));
+    await answers(running, 'one.tenants.localhost', 'web v1');
+    await apply(instance, named('special', await web('v2'), 'two.tenants.localhost'));
+    await answers(running, 'two.tenants.localhost', 'web v2');
+    await answers(running, 'one.tenants.localhost', 'web v1');
+    for (const [hostname, text] of [
+      ['one.tenants.localhost', 'web v1'],
+      ['two.tenants.localhost', 'web v2'],
+    ] as const) {
+      await eventually(async () => expect(await askStrictly(running, hostname)).toContain(text), {
+        describe: `${hostname} answers over HTTPS`,
+      });
+    }
+    const body = named('thief', await web('v1'), '*.TENANTS.localhost');
+    const taken = await instance.api('POST', '/v1/microservices', { body });
+    expect([taken.status, taken.text]).toEqual([409, expect.stringContaining('*.tenants.localhost')]);
+    await removeMicroservice(instance, 'special');
+    await answers(running, 'two.tenants.localhost', 'web v1');
+    await removeMicroservice(instance, 'tenants');
+  },
+);

@@ -354,6 +354,11 @@ test('a wildcard without a provider, a private name, a stranger and an uploaded 
     kind: 'off',
     reason: expect.stringContaining('--dns-provider') as string,
   });
+  const off = { hostname: '*.example.org', state: 'off', message: 'Give it.', failures: 0 } as const;
+  for (let time = 0; time < 2; time += 1) await subject.activities.tellCertificateState(off);
+  expect((await subject.store.list<ClusterEvent>(KV_PREFIX.events)).map(({ value }) => value)).toMatchObject([
+    { level: 'warning', type: 'certificate.off', message: 'no certificate for *.example.org. Give it.' },
+  ]);
   await subject.own('shop.internal');
   expect(await look('shop.internal')).toEqual({ kind: 'nobody' });
   expect(await look('stranger.example.org')).toEqual({ kind: 'nobody' });

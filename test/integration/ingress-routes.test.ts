@@ -263,6 +263,26 @@ test('redirects keep scheme, path, query, port and method', async () => {
   expect((await ask('www.apex.localhost/x')).headers.location).toBe('//apex.localhost/x');
 });
 
+test('a wildcard is redirected where no exact name stands, and has options behind those of exact ones', async () => {
+  await serve('star', await saying('star'), {
+    hostnames: ['www.star.localhost'],
+    redirectFrom: ['*.star.localhost'],
+  });
+  await answers('www.star.localhost', 'star');
+  await eventually(async () =>
+    expect((await ask('any.star.localhost/x')).headers.location).toBe('//www.star.localhost/x'),
+  );
+  await serve('tenants', await saying('tenants'), {
+    hostnames: ['*.tenants.localhost'],
+    path: '/app',
+    allow: ['127.0.0.0/8'],
+  });
+  await serve('one', await saying('one'), { hostnames: ['one.tenants.localhost'], allow: ['127.0.0.0/8'] });
+  await answers('two.tenants.localhost/app/x', 'tenants');
+  await answers('one.tenants.localhost/app/x', 'one');
+  expect((await ask('two.tenants.localhost/')).status).toBe(404);
+});
+
 test('passwords are asked for, on the path that has them only', async () => {
   const basicAuth = { alice: hashSync('correct horse', 4) };
   await serve('auth', await saying('in'), { errorPage: 'none' }, { path: '/admin', basicAuth });

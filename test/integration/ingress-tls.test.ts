@@ -447,6 +447,73 @@ test('plain HTTP of a public name is redirected as soon as there is a certificat
   await eventually(async () => expect((await askPlainly('shop.example.com')).status).toBe(200));
 });
 
+test('a wildcard leads every name below it, one label deep, but those that others have', async () => {
+  const other = createServer((_request, response) => response.setHeader('x-owner', 'other').end());
+  other.listen(0, '127.0.0.1');
+  await once(other, 'listening');
+  const lead = async (hostname: string, name: string, hostPort: number): Promise<void> => {
+    const port = {
+      container: 'main',
+      port: 80,
+      protocol: 'tcp' as const,
+      address: '127.0.0.1',
+      hostPort,
+      serviceId: `${name}-main-80`,
+      hostnames: [hostname],
+    };
+    const one = buildReplica(`${name}-1`, nodeId, { name, ports: [port] });
+    await documents.put(replicaKvKey(one, one.id), one);
+    await documents.put(hostnameKvKey(hostname), { project: 'default', name });
+  };
+  const isOthers = (hostname: string, isSo: boolean) =>
+    eventually(
+      async () => {
+        const { status, headers } = await askPlainly(hostname);
+        expect([status, headers['x-owner']]).toEqual([200, isSo ? 'other' : undefined]);
+      },
+      { describe: `${hostname} leads to ${isSo ? 'the other' : 'the wildcard'}` },
+    );
+  try {
+    // One that stands already, and one that comes into a spare place.
+    await lead('early.wild.localhost', 'early', (other.address() as AddressInfo).port);
+    await lead('*.wild.localhost', 'wild', backendPort);
+    await isOthers('any.wild.localhost', false);
+    await isOthers('ANY-other.Wild.localhost', false);
+    await isOthers('early.wild.localhost', true);
+    const before = loads;
+    await lead('late.wild.localhost', 'late', (other.address() as AddressInfo).port);
+    await isOthers('late.wild.localhost', true);
+    expect(loads).toBe(before);
+    await isOthers('any.wild.localhost', false);
+    for (const none of ['wild.localhost', 'a.b.wild.localhost', 'wild.localhost.any'])
+      expect((await askPlainly(none)).status).toBe(404);
+
+    // Over HTTPS with the cluster's own certificate, in any letters; one of its own comes first.
+    const fingerprint = await give('*.wild.localhost', await internal('*.wild.localhost'));
+    await shows('any.wild.localhost', fingerprint);
+    for (const hostname of ['any.wild.localhost', 'Some.WILD.localhost', 'late.wild.localhost']) {
+      await shows(hostname, fingerprint);
+      expect((await askStrictly(hostname, authority.certificatePem)).status).toBe(200);
+    }
+    await expect(shown('wild.localhost')).rejects.toThrow();
+    await expect(shown('a.b.wild.localhost')).rejects.toThrow();
+    const own = await give('late.wild.localhost', await internal('late.wild.localhost'));
+    await shows('late.wild.localhost', own);
+    await shows('any.wild.localhost', fingerprint);
+
+    // What others give back is the wildcard's.
+    await documents.remove(hostnameKvKey('late.wild.localhost'));
+    await documents.remove(hostnameKvKey('early.wild.localhost'));
+    await isOthers('late.wild.localhost', false);
+    await isOthers('early.wild.localhost', false);
+    await documents.remove(hostnameKvKey('*.wild.localhost'));
+    await eventually(async () => expect((await askPlainly('any.wild.localhost')).status).toBe(404));
+  } finally {
+    other.close();
+    other.closeAllConnections();
+  }
+});
+
 test('names know no case, in the handshake and in plain HTTP', async () => {
   await serve('case.example.com');
   const fingerprint = await give('case.example.com', publicFor(['case.example.com']), 'acme');

@@ -22,6 +22,7 @@ import type { KvStore } from '../../contracts/kv-store';
 import { IssueError } from '../../domain/certificates/acme-problem';
 import { covers } from '../../domain/certificates/relied-on';
 import { authorityFor } from '../../domain/ingress/authority-for';
+import { isWildcard } from '../../domain/ingress/wildcard';
 
 import { clusterKeyOf } from '../cluster/head-files';
 import type { Config } from '../config';
@@ -50,9 +51,8 @@ export interface PublicCertificates {
 export const challengeBy =
   (dns: DnsProvider | undefined) =>
   async (hostname: string): Promise<ChallengeType | undefined> => {
-    const isWildcard = hostname.startsWith('*.');
-    if (dns === undefined) return isWildcard ? undefined : 'http-01';
-    if (isWildcard) return 'dns-01';
+    if (dns === undefined) return isWildcard(hostname) ? undefined : 'http-01';
+    if (isWildcard(hostname)) return 'dns-01';
     try {
       return (await dns.handles(challengeRecordOf(hostname))) ? 'dns-01' : 'http-01';
     } catch (error) {

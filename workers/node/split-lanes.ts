@@ -4,11 +4,13 @@
  *
  * Invariants: a hostname whose split is not followed, or has gone, is led as if there were none; the hostname's own
  * place leads to nobody without a share either, so that it holds whether there is a lane or not; no lane takes requests
- * for a route with options, which may turn them away, or lead them to somebody else.
+ * for a route with options, which may turn them away, or lead them to somebody else, nor for a wildcard below which
+ * there is an exact hostname.
  */
 
 import { laneContents, laneSizesFor, type LaneSizes, type SplitRoute } from '../../domain/ingress/lanes';
 import type { Endpoint, Route } from '../../domain/ingress/routes';
+import { wildcardFor } from '../../domain/ingress/wildcard';
 import { servingUnder, splitOf, weightOf, type TrafficSplits } from '../../domain/traffic';
 import type { LaneFiles } from '../../adapters/ingress/lane-files';
 import { hostPort } from '../config';
@@ -49,10 +51,12 @@ export const splitRoutes = (routes: readonly Route[], splits: TrafficSplits): re
   const withOptions = new Set(
     routes.flatMap(({ hostname, options }) => (options === undefined ? [] : [hostname])),
   );
+  // A lane comes before all places, so one of a wildcard would take what belongs to an exact hostname.
+  const withExact = new Set(routes.map(({ hostname }) => wildcardFor(hostname)));
   for (const route of routes) {
     const split = splitOf(splits, route);
     // Also one that gives everything to one release: a lane is switched in one moment, a place slot by slot.
-    if (split === undefined || withOptions.has(route.hostname)) continue;
+    if (split === undefined || withOptions.has(route.hostname) || withExact.has(route.hostname)) continue;
     const endpoints = addressesOf(route);
     const key = JSON.stringify([split.operation, endpoints]);
     const known = found.get(key);

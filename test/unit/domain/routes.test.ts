@@ -166,6 +166,12 @@ test.each<readonly [unknown, readonly string[]]>([
     ],
   ],
   [
+    { 80: { hostnames: ['*.a.example', 'b.example'], redirectFrom: ['c.example'] } },
+    [
+      'app/httpPorts/80/redirectFrom must lead to one host: the first of "hostnames", "*.a.example", is a wildcard. Put another one first',
+    ],
+  ],
+  [
     { 80: { hostnames: 'a.b', redirectFrom: ['a.b'] } },
     [
       'app/httpPorts/80/redirectFrom/0 is the hostname "a.b" again: /containers/app/httpPorts/80/hostnames has it already',
@@ -173,6 +179,12 @@ test.each<readonly [unknown, readonly string[]]>([
   ],
 ])('%j is refused', (httpPorts, problems) => {
   expect(problemsOf(httpPorts)).toEqual(problems);
+});
+
+test('a wildcard may stand beside names below it, and be redirected to one', () => {
+  expect(problemsOf({ 80: ['*.example.com', 'a.example.com'] })).toEqual([]);
+  expect(problemsOf({ 80: { hostnames: 'www.example.com', redirectFrom: ['*.example.com'] } })).toEqual([]);
+  expect(problemsOf({ 80: ['*.example.com', '*.example.com'] })).toHaveLength(1);
 });
 
 test('two containers share a hostname with different paths', () => {

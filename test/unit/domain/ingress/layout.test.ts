@@ -128,3 +128,34 @@ test('options that come, change or go need a new configuration; endpoints and pl
   const plain = arrange(firstLayout([wantWith('a', { sticky: true })]), [want('a')]);
   expect([plain.kind, placeOf(plain.layout, 'a')?.options]).toEqual(['reload', undefined]);
 });
+
+test('wildcards stand behind all other places, those with options first, and get no spare one', () => {
+  const wanted = [
+    want('*.a.example'),
+    wantWith('*.a.example', { path: '/x' }),
+    want('b.a.example'),
+    wantWith('c.a.example', { path: '/y' }),
+  ];
+  const before = firstLayout(wanted);
+  const told = before.map(({ hostname = 'spare', options }) => `${hostname}${options?.path ?? ''}`);
+  expect([...new Set(told)]).toEqual([
+    'c.a.example/y',
+    'b.a.example',
+    'spare',
+    '*.a.example/x',
+    '*.a.example',
+  ]);
+  // A name below it that comes is found before it.
+  const { kind, layout } = arrange(before, [...wanted, want('d.a.example')]);
+  expect(kind).toBe('reread');
+  const order = layout.map(({ hostname }) => hostname);
+  expect(order.indexOf('d.a.example')).toBeLessThan(order.indexOf('*.a.example'));
+  expect(arrange(before, [...wanted, want('*.b.example')]).kind).toBe('reload');
+});
+
+test('a name that goes leaves no place before the wildcard that stands for it', () => {
+  const before = firstLayout([want('*.a.example'), want('b.a.example'), want('c.example')]);
+  const { kind, layout } = arrange(before, [want('*.a.example'), want('c.example')]);
+  expect([kind, placeOf(layout, 'b.a.example')]).toEqual(['reload', undefined]);
+  expect(arrange(before, [want('*.a.example'), want('b.a.example')]).kind).toBe('reread');
+});

@@ -58,3 +58,13 @@ test('a hostname of which one path has options is in none: the lane would take w
   ];
   expect(hostnamesIn(routes)).toEqual(['c.example.com']);
 });
+
+test('a wildcard is in a lane as long as there is no exact hostname below it, whoever has that', () => {
+  expect(hostnamesIn([route('*.example.com')])).toEqual(['*.example.com']);
+  const routes = [
+    route('*.example.com'),
+    route('a.example.com', { name: 'other' }),
+    route('a.b.example.org'),
+  ];
+  expect(hostnamesIn(routes)).toEqual(['a.b.example.org']);
+});
