@@ -33,6 +33,8 @@ export interface ApiConfig {
   readonly temporalNamespace: string;
   /** Port of the ingress of this machine, if it has one. */
   readonly httpPort?: number;
+  /** As httpPort, for HTTPS. */
+  readonly httpsPort?: number;
 }
 
 export interface ApiCertificates {
@@ -48,6 +50,8 @@ export interface ApiCertificates {
   readonly rootPem: () => Promise<string | undefined>;
   /** Whether a public authority may be asked for it. */
   readonly isPublic: (hostname: string) => boolean;
+  /** Whether an authority is asked for one as soon as a microservice has the hostname. */
+  readonly willBeIssued: (hostname: string) => boolean;
   readonly retry: RetryCertificate;
 }
 

@@ -11,6 +11,7 @@ import { withMissingBuilds } from '../domain/placement/builds';
 import { daemonScale } from '../domain/placement/daemon';
 import { withDigests } from '../domain/release-images';
 
+import type { IngressAddresses } from './hostname-urls';
 import type { Page } from './page';
 import { TOPIC, type ReadModel } from './read-model';
 import { microserviceView, type WebUiLink } from './views';
@@ -23,11 +24,10 @@ export interface MicroserviceJson {
   all(version: number): Buffer;
 }
 
-/** @param httpPort of the ingress; left out: hostnames answer where the user has them answer */
 export const createMicroserviceJson = (
   readModel: ReadModel,
   webUi: WebUiLink,
-  httpPort?: number,
+  addresses: IngressAddresses,
 ): MicroserviceJson => {
   const texts = new WeakMap<Microservice, { readonly version: number; readonly text: string }>();
 
@@ -57,7 +57,8 @@ export const createMicroserviceJson = (
     if (known?.version === version) return known.text;
     const view = microserviceView(counted(told(microservice)), readModel.replicasOf(microservice), {
       webUi,
-      httpPort,
+      addresses,
+      split: readModel.splitOf(microservice),
     });
     const text = JSON.stringify(view);
     texts.set(microservice, { version, text });

@@ -19,6 +19,7 @@ import {
   nodeStabilityKvKey,
   releasesKvPrefix,
   replicasKvPrefix,
+  trafficKvKey,
 } from '../contracts/kv';
 import { ContainerOsError } from '../domain/errors';
 import { instabilityInWords, isUnstable, returnOf, type NodeStability } from '../domain/flapping';
@@ -33,10 +34,13 @@ import {
   type Release,
   type Snapshot,
 } from '../domain/model';
+import { wildcardFor } from '../domain/ingress/wildcard';
 import { snapshotNodes } from '../domain/placement/snapshot';
 import { sameJson } from '../domain/spec/diff';
+import type { TrafficSplit } from '../domain/traffic';
 
 import { createEventLog, type EventLog } from './event-log';
+import { createGroups, createTable } from './tables';
 import type { KvChange, KvStore, KvWatch } from '../contracts/kv-store';
 import { createVersions, type Versions } from './versions';
 
@@ -48,6 +52,8 @@ const FOLLOWED = [
   'nodeSettings',
   'nodeStability',
   'events',
+  'traffic',
+  'certificates',
 ] as const satisfies DocumentKind[];
 type Followed = (typeof FOLLOWED)[number];
 const SOURCES = [...FOLLOWED, 'members'] as const;
@@ -105,6 +111,10 @@ export interface ReadModel {
   replica(id: string): ShownReplica | undefined;
   /** What stands in an operation's way: its newest event, if that is of such a kind. */
   troubleOf(operation: string): string | undefined;
+  /** How its requests are split between releases; undefined: they are not. */
+  splitOf(key: MicroserviceKey): TrafficSplit | undefined;
+  /** Whether there is a certificate that is good for a hostname. */
+  isCertified(hostname: string): boolean;
   nodes(): readonly ShownNode[];
   node(id: string): ShownNode | undefined;
   /** What the planner would see of a microservice now. */
@@ -127,47 +137,6 @@ export interface ReadModelDeps {
   readonly nowMs: () => number;
 }
 
-const byText = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0);
-
-/** One kind of documents, by key, in the order of the keys. */
-const createTable = <T>() => {
-  const rows = new Map<string, T>();
-  let sorted: readonly T[] | undefined = [];
-  return {
-    get: (key: string) => rows.get(key),
-    set: (key: string, row: T) => {
-      rows.set(key, row);
-      sorted = undefined;
-    },
-    delete: (key: string) => {
-      if (rows.delete(key)) sorted = undefined;
-    },
-    size: () => rows.size,
-    all: (): readonly T[] =>
-      (sorted ??= [...rows.entries()].sort(([a], [b]) => byText(a, b)).map(([, row]) => row)),
-  };
-};
-
-/** Documents that belong to a microservice, by the prefix of its keys. */
-const createGroups = <T>() => {
-  const groups = new Map<string, Map<string, T>>();
-  const groupOf = (key: string) => key.slice(0, key.lastIndexOf('/') + 1);
-  return {
-    set: (key: string, row: T) => {
-      const group = groups.get(groupOf(key)) ?? new Map<string, T>();
-      groups.set(groupOf(key), group);
-      group.set(key, row);
-    },
-    delete: (key: string) => {
-      const group = groups.get(groupOf(key));
-      group?.delete(key);
-      if (group?.size === 0) groups.delete(groupOf(key));
-    },
-    of: (prefix: string): readonly T[] =>
-      [...(groups.get(prefix)?.entries() ?? [])].sort(([a], [b]) => byText(a, b)).map(([, row]) => row),
-  };
-};
-
 /** The microservice that a key below a prefix belongs to. */
 const ownerOf = (prefix: string, key: string): MicroserviceKey | undefined => {
   const [project, name] = key.slice(prefix.length).split('/');
@@ -185,6 +154,7 @@ export const createReadModel = ({ kv, watchMembers, log, nowMs }: ReadModelDeps)
   const nodeSettings = createTable<NodeSettings>();
   const nodeStability = createTable<NodeStability>();
   const events = createEventLog();
+  const splits = createTable<TrafficSplit>();
   const indexes: Record<Followed, number> = {
     microservices: 0,
     releases: 0,
@@ -193,7 +163,12 @@ export const createReadModel = ({ kv, watchMembers, log, nowMs }: ReadModelDeps)
     nodeSettings: 0,
     nodeStability: 0,
     events: 0,
+    traffic: 0,
+    certificates: 0,
   };
+  /** Names of each certificate. */
+  const namesOf = new Map<string, readonly string[]>();
+  let certified: ReadonlySet<string> = new Set();
   let members: ReadonlyMap<string, boolean> = new Map();
   const unread = new Set<Source>(SOURCES);
   const unreachable = new Map<Source, string>();
@@ -314,6 +289,29 @@ export const createReadModel = ({ kv, watchMembers, log, nowMs }: ReadModelDeps)
         if (project !== undefined && name !== undefined) topics.add(TOPIC.microservice({ project, name }));
       }
       return topics;
+    },
+    traffic: (change) => {
+      const { rows, gone, keys } = unpack('traffic', change);
+      for (const { key, row } of rows) splits.set(key, row);
+      for (const key of gone) splits.delete(key);
+      const topics = new Set<string>();
+      for (const key of keys) {
+        const owner = ownerOf(KV_PREFIX.traffic, key);
+        if (owner) topics.add(TOPIC.microservice(owner)).add(TOPIC.microservices);
+      }
+      return topics;
+    },
+    certificates: (change) => {
+      const { rows, gone, keys } = unpack('certificates', change);
+      const before = keys.map((key) => namesOf.get(key));
+      for (const { key, row } of rows) namesOf.set(key, row.hostnames);
+      for (const key of gone) namesOf.delete(key);
+      const topics = new Set<string>();
+      // A renewal is no news to anybody.
+      if (keys.every((key, index) => sameJson(before[index], namesOf.get(key)))) return topics;
+      certified = new Set([...namesOf.values()].flat());
+      for (const microservice of microservices.all()) topics.add(TOPIC.microservice(microservice));
+      return topics.size === 0 ? topics : topics.add(TOPIC.microservices);
     },
   };
 
@@ -467,6 +465,8 @@ export const createReadModel = ({ kv, watchMembers, log, nowMs }: ReadModelDeps)
       const newest = events.all().findLast(({ event }) => event.operation === operation)?.event;
       return newest === undefined || newest.level === 'info' ? undefined : newest.message;
     },
+    splitOf: (key) => splits.get(trafficKvKey(key)),
+    isCertified: (hostname) => certified.has(hostname) || certified.has(wildcardFor(hostname) ?? hostname),
     nodes: () => nodes.all().map(shownNode),
     node: (id) => {
       const node = nodes.get(nodeKvKey(id));

@@ -4,12 +4,13 @@
  * Invariants: every view has the shape of its schema in openapi/schemas.ts; times go out as ISO 8601.
  */
 
-import { claimsOfPort, splitClaim } from '../domain/ingress/route-options';
+import { claimsOfPort } from '../domain/ingress/route-options';
 import type { Microservice, MicroserviceKey, Operation, Release } from '../domain/model';
 import { FINAL_OPERATION_STATES, isOfRelease } from '../domain/model';
 import type { NodeVerdict } from '../domain/placement/explain';
 import { diffReleases } from '../domain/spec/release-diff';
 import { releaseToUser, specToUser } from '../domain/spec/to-user';
+import { weightOf, type TrafficSplit } from '../domain/traffic';
 import type {
   EventView,
   LogLineView,
@@ -25,6 +26,7 @@ import { microserviceWorkflowId } from '../contracts/workflows';
 
 import type { StoredEvent } from './event-log';
 import { healthOf } from './health';
+import { urlOf, type IngressAddresses } from './hostname-urls';
 import type { ShownNode, ShownReplica } from './read-model';
 
 /** Makes the address of a workflow in the Temporal Web UI; undefined when it is not known. */
@@ -158,10 +160,27 @@ const replicaCounts = (
 export const specificationOf = (microservice: Microservice): MicroserviceView['specification'] =>
   specToUser({ name: microservice.name, scale: microservice.scale, release: microservice.release.spec });
 
+/** What of a microservice is not in its own documents. */
+export interface MicroserviceShown {
+  readonly webUi: WebUiLink;
+  readonly addresses: IngressAddresses;
+  readonly split?: TrafficSplit | undefined;
+}
+
+/** In the order of releases. */
+const splitView = ({ operation, release, isJudged, shares }: TrafficSplit): MicroserviceView['split'] => ({
+  operation,
+  release,
+  judged: isJudged,
+  shares: [...shares]
+    .sort((a, b) => a.release - b.release)
+    .map((share) => ({ release: share.release, weight: share.weight })),
+});
+
 export const microserviceView = (
   microservice: Microservice,
   replicas: readonly ShownReplica[],
-  { webUi, httpPort }: { readonly webUi: WebUiLink; readonly httpPort?: number | undefined },
+  { webUi, addresses, split }: MicroserviceShown,
 ): MicroserviceView => {
   const self = microservicePath(microservice);
   const claims = microservice.release.spec.containers.flatMap(({ ports }) => ports.flatMap(claimsOfPort));
@@ -189,10 +208,8 @@ export const microserviceView = (
           replica: replica.id,
         })),
       ),
-    urls: [...new Set(claims)].sort().map((claim) => {
-      const { hostname, path = '' } = splitClaim(claim);
-      return `http://${hostname}${httpPort === undefined || httpPort === 80 ? '' : `:${httpPort}`}${path}`;
-    }),
+    urls: [...new Set(claims)].sort().map((claim) => urlOf(claim, addresses)),
+    ...(split === undefined ? {} : { split: splitView(split) }),
     createdAt: iso(microservice.createdAtMs),
     updatedAt: iso(microservice.updatedAtMs),
     links: {
@@ -212,10 +229,12 @@ export const releaseView = (
   microservice: Microservice,
   release: Release,
   before: Release | undefined,
+  split?: TrafficSplit,
 ): ReleaseView => ({
   number: release.number,
   current: release.number === microservice.release.number,
   settled: release.number === microservice.settledRelease,
+  ...(split === undefined ? {} : { weight: weightOf(split, release.number) }),
   ...given('rollbackOf', release.rollbackOf),
   ...given('redeployOf', release.redeployOf),
   specification: { ...releaseToUser(release.spec) },

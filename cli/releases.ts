@@ -152,8 +152,12 @@ const rollback: Command = {
   },
 };
 
-const stateOf = ({ current, settled }: ReleaseView): string =>
-  current ? (settled ? 'current' : 'current, not healthy yet') : settled ? 'healthy before' : '';
+const stateOf = ({ current, settled, weight = 0 }: ReleaseView): string =>
+  [
+    ...(current ? ['current'] : []),
+    ...(current === settled ? [] : [current ? 'not healthy yet' : 'healthy before']),
+    ...(weight > 0 ? [`${weight} % of requests`] : []),
+  ].join(', ');
 
 const originOf = ({ rollbackOf, redeployOf, diff }: ReleaseView): string => {
   const origin =

@@ -226,7 +226,28 @@ export const microserviceSchema = z
         }),
       )
       .meta({ description: 'Where running replicas can be reached directly.' }),
-    urls: z.array(z.string()).meta({ description: 'The hostnames that the specification asks for.' }),
+    urls: z.array(z.string()).meta({
+      description:
+        'The hostnames that the specification asks for, by https where they have a certificate or get one.',
+    }),
+    split: z
+      .strictObject({
+        operation: z.string().meta({ description: 'The one that splits them.' }),
+        release: count().meta({ description: 'The release that takes over.' }),
+        judged: z.boolean().meta({
+          description: 'Whether what the releases answer is compared, to roll back one that is worse.',
+        }),
+        shares: z
+          .array(
+            z.strictObject({
+              release: count(),
+              weight: z.number().meta({ description: 'Parts of 100 of the requests.' }),
+            }),
+          )
+          .meta({ description: 'Releases that are not named get none.' }),
+      })
+      .optional()
+      .meta({ description: 'How requests are split while one release takes over from another.' }),
     createdAt: time(),
     updatedAt: time(),
     links: z.strictObject({
@@ -246,6 +267,9 @@ export const releaseSchema = z
     number: count(),
     current: z.boolean().meta({ description: 'Whether it is the one that is wanted.' }),
     settled: z.boolean().meta({ description: 'Whether it is the newest one that was healthy.' }),
+    weight: z.number().optional().meta({
+      description: 'Parts of 100 of the requests that it gets, while one release takes over from another.',
+    }),
     rollbackOf: count().optional().meta({ description: 'The release that was gone back to.' }),
     redeployOf: count()
       .optional()

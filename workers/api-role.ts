@@ -123,6 +123,7 @@ export const runApiRole = async (config: Config, logger: Logger): Promise<void> 
         : {}),
       temporalNamespace: config.temporalNamespace,
       ...(config.ingress && config.httpPort !== undefined ? { httpPort: config.httpPort } : {}),
+      ...(config.ingress && config.httpsPort !== undefined ? { httpsPort: config.httpsPort } : {}),
     },
     readModel,
     operations: createOperations({ kv, readModel, log: logger }),

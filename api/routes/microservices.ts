@@ -63,7 +63,11 @@ const askedOf = (exchange: Exchange, query: typeof applyQuery | typeof microserv
 
 export const microserviceRoutes = (deps: RouteDeps): readonly Route[] => {
   const { readModel, changes, config } = deps;
-  const json = createMicroserviceJson(readModel, deps.webUi, deps.config.httpPort);
+  const json = createMicroserviceJson(readModel, deps.webUi, {
+    httpPort: config.httpPort,
+    httpsPort: config.httpsPort,
+    hasCertificate: (hostname) => readModel.isCertified(hostname) || deps.certificates.willBeIssued(hostname),
+  });
 
   const parseSpec = (document: unknown): ParsedSpec => {
     const outcome = parseMicroserviceSpec(document, { allowHostAccess: config.allowHostAccess });

@@ -15,7 +15,8 @@ export const releaseRoutes = (deps: RouteDeps): readonly Route[] => {
   const viewsOf = (name: string) => {
     const microservice = findMicroservice(readModel, name);
     const releases = readModel.releases(microservice);
-    return releases.map((release, index) => releaseView(microservice, release, releases[index + 1]));
+    const split = readModel.splitOf(microservice);
+    return releases.map((release, index) => releaseView(microservice, release, releases[index + 1], split));
   };
 
   const list = async (exchange: Exchange): Promise<void> => {

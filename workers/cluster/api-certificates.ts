@@ -11,6 +11,7 @@ import { HOSTNAME_AUTHORITY, type HostnameAuthority } from '../../contracts/host
 import type { KeyValueStore } from '../../contracts/key-value-store';
 import { authorityKvKey } from '../../contracts/kv';
 import { authorityFor } from '../../domain/ingress/authority-for';
+import { isWildcard } from '../../domain/ingress/wildcard';
 import type { Config } from '../config';
 
 import { clusterKeyOf } from './head-files';
@@ -31,5 +32,8 @@ export const apiCertificates = (
   rootPem: async () =>
     (await store.get<HostnameAuthority>(authorityKvKey(HOSTNAME_AUTHORITY)))?.value?.certificatePem,
   isPublic: (hostname) => authorityFor(hostname, config.dev) === 'public',
+  willBeIssued: (hostname) =>
+    authorityFor(hostname, config.dev) === 'internal' ||
+    (config.acme.authorities.length > 0 && (!isWildcard(hostname) || config.acme.dns !== undefined)),
   retry: createCertificateRetry(client),
 });

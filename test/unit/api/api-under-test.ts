@@ -204,6 +204,7 @@ export const startApi = async (options: ApiUnderTestOptions = {}): Promise<ApiUn
       rootPem: async () =>
         (await store.get<HostnameAuthority>(authorityKvKey('hostnames')))?.value?.certificatePem,
       isPublic: (hostname) => authorityFor(hostname) === 'public',
+      willBeIssued: (hostname) => authorityFor(hostname) === 'internal',
       retry: options.retryCertificate ?? notFaked('retry of a certificate'),
     },
     notReady: options.notReady ?? (async () => []),

@@ -1,8 +1,16 @@
 /** Reads: what is shown, waiting for what is newer, and what is shown while Consul is away. */
 
 import { createMicroserviceJson } from '../../../api/microservice-json';
-import { microserviceKvKey, nodeKvKey, releaseKvKey } from '../../../contracts/kv';
+import type { Certificate } from '../../../contracts/certificates';
+import {
+  certificateKvKey,
+  microserviceKvKey,
+  nodeKvKey,
+  releaseKvKey,
+  trafficKvKey,
+} from '../../../contracts/kv';
 import type { ObservedNode } from '../../../domain/model';
+import type { TrafficSplit } from '../../../domain/traffic';
 import type {
   MicroserviceView,
   NodeView,
@@ -116,6 +124,96 @@ describe('a microservice', () => {
         webUi: 'http://127.0.0.1:8233/namespaces/default/workflows/microservice%3Adefault%2Fweb',
       },
     });
+  });
+
+  test('shows how its requests are split while a release takes over, and each release its part', async () => {
+    const split: TrafficSplit = {
+      ...KEY,
+      operation: 'deploy.default.web.1',
+      release: 3,
+      stage: 2,
+      isJudged: true,
+      shares: [
+        { release: 3, weight: 10 },
+        { release: 2, weight: 90 },
+      ],
+      writtenAtMs: NOW_MS,
+    };
+    const [second, third] = [buildRelease(2), buildRelease(3)];
+    const web = buildMicroservice('web', { release: third, settledRelease: 2, releaseNumbers: [2, 3] });
+    await put(microserviceDocuments(web), { [releaseKvKey(KEY, 2)]: second });
+    const seen = async () => {
+      const view = await get<MicroserviceView>('/v1/microservices/web');
+      expect(microserviceSchema.safeParse(view).error).toBeUndefined();
+      const { items } = await get<List<ReleaseView>>('/v1/microservices/web/releases');
+      for (const item of items) expect(releaseSchema.safeParse(item).error).toBeUndefined();
+      return [view.split, ...items.map(({ number, weight }) => [number, weight])];
+    };
+    expect(await seen()).toEqual([undefined, [3, undefined], [2, undefined]]);
+    await put({ [trafficKvKey(KEY)]: split });
+    expect(await seen()).toEqual([
+      {
+        operation: 'deploy.default.web.1',
+        release: 3,
+        judged: true,
+        shares: [
+          { release: 2, weight: 90 },
+          { release: 3, weight: 10 },
+        ],
+      },
+      [3, 10],
+      [2, 90],
+    ]);
+    world.api.kv.delete(trafficKvKey(KEY));
+    await eventually(async () => expect(await seen()).toEqual([undefined, [3, undefined], [2, undefined]]));
+  });
+
+  test('has addresses that one can open: https where there is a certificate, or will be', async () => {
+    const api = await startApi({ config: { httpPort: 8080, httpsPort: 8443 } });
+    try {
+      const hostnames = ['a.example.com', 'b.c.example.com', 'own.localhost'];
+      const path = { hostnames: 'a.example.com', path: '/api', sticky: true };
+      const release = buildRelease(1, {
+        containers: { app: { image: 'nginx:1', httpPorts: { '80': [...hostnames, path] } } },
+      });
+      api.kv.put(microserviceDocuments(buildMicroservice('web', { release })));
+      const urls = async () => {
+        const { body } = await api.call('GET', '/v1/microservices/web');
+        return (body as MicroserviceView).urls;
+      };
+      await eventually(async () =>
+        expect(await urls()).toEqual([
+          'http://a.example.com:8080',
+          'http://a.example.com:8080/api',
+          'http://b.c.example.com:8080',
+          'https://own.localhost:8443',
+        ]),
+      );
+      const certificate: Certificate = {
+        hostname: 'a.example.com',
+        hostnames: ['*.c.example.com', 'a.example.com'],
+        source: 'uploaded',
+        issuer: 'somebody',
+        notBeforeMs: 0,
+        notAfterMs: NOW_MS,
+        fingerprint: 'f',
+        sealed: 's',
+        updatedAtMs: 0,
+      };
+      api.kv.put({ [certificateKvKey('a.example.com')]: certificate });
+      await eventually(async () =>
+        expect(await urls()).toEqual([
+          'https://a.example.com:8443',
+          'https://a.example.com:8443/api',
+          'https://b.c.example.com:8443',
+          'https://own.localhost:8443',
+        ]),
+      );
+      api.kv.delete(certificateKvKey('a.example.com'));
+      await eventually(async () => expect(await urls()).toContain('http://a.example.com:8080'));
+    } finally {
+      await api.close();
+    }
   });
 
   test('is listed in the order of names, and filtered', async () => {
@@ -493,10 +591,14 @@ test('metrics count by pattern, never by what a client wrote', async () => {
 
 test('the JSON of a microservice is made once for each of its versions', async () => {
   let links = 0;
-  const json = createMicroserviceJson(world.api.readModel, () => {
-    links += 1;
-    return undefined;
-  });
+  const json = createMicroserviceJson(
+    world.api.readModel,
+    () => {
+      links += 1;
+      return undefined;
+    },
+    { hasCertificate: () => false },
+  );
   const show = () => {
     const found = world.api.readModel.microservice(KEY);
     return found && json.of(found);

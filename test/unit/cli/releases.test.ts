@@ -5,8 +5,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 import type { ChangeAccepted } from '../../../contracts/workflows';
-import { releaseKvKey } from '../../../contracts/kv';
+import { releaseKvKey, trafficKvKey } from '../../../contracts/kv';
 import { NOW_MS, buildRelease } from '../../support/builders';
+import { eventually } from '../../support/wait';
 import {
   buildMicroservice,
   buildOperation,
@@ -165,6 +166,21 @@ test('releases tells when, by whom, and what each changed', async () => {
       '',
     ].join('\n'),
   );
+});
+
+test('releases tells which part of the requests each gets while one takes over', async () => {
+  const shares = [
+    { release: 1, weight: 95 },
+    { release: 2, weight: 5 },
+  ];
+  const key = { project: 'default', name: 'web' };
+  const split = { ...key, operation: ID, release: 2, stage: 1, isJudged: true, shares, writtenAtMs: 0 };
+  api.kv.put({ [trafficKvKey(key)]: split });
+  await eventually(async () => {
+    const { out } = await run('releases', 'web');
+    expect(out).toMatch(/^v2 +current, 5 % of requests /m);
+    expect(out).toMatch(/^v1 +95 % of requests /m);
+  });
 });
 
 test('webhooks are made with their secret, listed without it, rotated and revoked', async () => {
