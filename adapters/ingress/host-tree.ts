@@ -22,7 +22,8 @@ export const hostTree = (routes: readonly HostRoute[]): readonly object[] => {
     routes.slice(group * size, (group + 1) * size),
   );
   return groups.map((group) => ({
-    match: [{ host: group.map(({ hostname }) => hostname) }],
+    // Once each, or Caddy refuses it: with paths, a hostname has several routes.
+    match: [{ host: [...new Set(group.map(({ hostname }) => hostname))] }],
     handle: [{ handler: 'subroute', routes: hostTree(group) }],
   }));
 };

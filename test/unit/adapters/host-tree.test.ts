@@ -48,3 +48,15 @@ test('few are tried before the last of a thousand', () => {
 test('a few hostnames have no groups', () => {
   expect(treeOf(8).map(({ name }) => name)).toEqual(Array.from({ length: 8 }, (_, i) => `web${i}.localhost`));
 });
+
+test('a hostname that has several routes is in each group once, or Caddy refuses them', () => {
+  const hostnames = Array.from({ length: 30 }, (_, index) => (index % 3 === 0 ? 'many' : `web${index}`));
+  const tree = hostTree(
+    hostnames.map((hostname) => ({ hostname, route: { match: [{ host: [hostname] }] } })),
+  );
+  const groups = (tree as readonly CaddyRoute[]).flatMap(({ match, handle }) => [
+    match[0].host,
+    ...(handle?.[0].routes ?? []).map((route) => route.match[0].host),
+  ]);
+  for (const group of groups) expect(new Set(group).size).toBe(group.length);
+});
