@@ -22,6 +22,7 @@ import {
 } from './caddy-tls';
 import { hostTree } from './host-tree';
 import { LOG_NOTHING, laneRoutes, logging } from './lane-config';
+import { SENT_AGAIN, otherReplica, otherReplicaRoutes } from './other-replica';
 import {
   UNSERVED_MARK,
   handlerOf,
@@ -87,12 +88,6 @@ const slowBodiesCut = { handler: 'timeouts', read_timeout: 30_000_000_000, read_
  */
 const NEVER = -1;
 
-/** Sent again when a replica fails before it has answered: they change nothing, and have no body that is gone by then. */
-const SENT_AGAIN = {
-  method: ['GET', 'HEAD', 'OPTIONS', 'TRACE'],
-  header: { 'Content-Length': null, 'Transfer-Encoding': null },
-};
-
 /**
  * A new configuration closes connections that nobody uses at that moment, and a request that is on its way there is
  * lost. So clients are told to close them first, with the answers that they get; but for one that becomes a web socket,
@@ -110,6 +105,7 @@ const proxyTo = (addresses: readonly string[], policy: 'least_conn' | 'random'):
     selection_policy: { policy },
     try_duration: TRY_FOR,
     try_interval: TRY_EVERY,
+    // When it fails before it has answered.
     retry_match: [SENT_AGAIN],
   },
   transport: {
@@ -240,19 +236,19 @@ const hostOf = (directory: string, place: Place): string =>
 const slotsOf = (directory: string, { number, slots }: Place): readonly string[] =>
   Array.from({ length: slots }, (_, slot) => `{file.${slotFile(directory, number, slot)}}`);
 
-const routeOf = (directory: string, place: Place): object => ({
-  match: [{ host: [hostOf(directory, place)], ...pathMatch(place) }],
-  handle: [
-    place.options === undefined
-      ? proxyTo(slotsOf(directory, place), 'least_conn')
-      : handlerOf(
-          placeDirectory(directory, place.number),
-          place,
-          proxyTo(slotsOf(directory, place), 'least_conn'),
-        ),
-  ],
-  terminal: true,
-});
+const routeOf = (directory: string, place: Place): object => {
+  const files = placeDirectory(directory, place.number);
+  const proxy = proxyTo(slotsOf(directory, place), 'least_conn');
+  return {
+    match: [{ host: [hostOf(directory, place)], ...pathMatch(place) }],
+    handle: [
+      place.options === undefined
+        ? { ...proxy, handle_response: [otherReplica(files)] }
+        : handlerOf(files, place, proxy),
+    ],
+    terminal: true,
+  };
+};
 
 /**
  * Those whose hostname has to be read come after the others, as each costs every request that goes past it, and then
@@ -293,6 +289,7 @@ export const caddyConfig = (
       { handle: [UNKNOWN] },
     ],
     errors: { routes: errorRoutes },
+    ...otherReplicaRoutes(proxyTo([], 'random')),
   });
   return {
     admin: { listen: `unix/${adminSocket(directory)}|0600`, config: { persist: false } },

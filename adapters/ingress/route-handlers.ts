@@ -14,6 +14,8 @@ import { keyOfPlace } from '../../domain/ingress/layout';
 import type { PlaceOptions } from '../../domain/ingress/route-options';
 import { NO_TOKEN } from '../../domain/ingress/seats';
 
+import { otherReplica } from './other-replica';
+
 /** Before these proxies, what they say of who asks is believed. */
 export interface TrustedProxies {
   /** Addresses and blocks. */
@@ -27,6 +29,7 @@ export interface ProxyHandler {
   readonly handler: string;
   readonly upstreams: readonly object[];
   readonly transport: object;
+  readonly load_balancing: object;
   readonly [more: string]: unknown;
 }
 
@@ -117,8 +120,8 @@ const transportOf = (transport: object, { protocol, responseTimeoutMs }: PlaceOp
 });
 
 /** Where there is no replica, the ingress itself answers for them, which is no error to the proxy. */
-const unservedPage = (directory: string, options: PlaceOptions | undefined): readonly object[] =>
-  options?.errorPage === undefined
+const unservedPage = (directory: string, options: PlaceOptions): readonly object[] =>
+  options.errorPage === undefined
     ? []
     : [
         {
@@ -126,6 +129,15 @@ const unservedPage = (directory: string, options: PlaceOptions | undefined): rea
           routes: [{ handle: [page(directory, ERROR_PAGE, 'text/html', 5)] }],
         },
       ];
+
+/** What is not passed on as a replica has answered it. */
+const failedAnswers = (directory: string, options: PlaceOptions, proxy: ProxyHandler): readonly object[] => [
+  ...unservedPage(directory, options),
+  otherReplica(directory, {
+    ...proxy,
+    load_balancing: { ...proxy.load_balancing, selection_policy: { policy: 'random' } },
+  }),
+];
 
 /** A seat that nobody has leads to somebody who has another one: it is not to be found, and not given out. */
 const isTaken = (token: string): object => ({ not: [{ vars: { [token]: [NO_TOKEN] } }] });
@@ -137,7 +149,8 @@ const isTaken = (token: string): object => ({ not: [{ vars: { [token]: [NO_TOKEN
  */
 const stickyRoutes = (directory: string, place: Place, proxy: ProxyHandler): readonly object[] => {
   const cookie = cookieOf(place);
-  const path = place.options?.path ?? '/';
+  const { options = {} } = place;
+  const path = options.path ?? '/';
   const seats = Array.from({ length: seatCount(place) }, (_, seat) => ({
     address: `{file.${join(directory, seatFile(seat))}}`,
     token: `{file.${join(directory, tokenFile(seat))}}`,
@@ -145,7 +158,10 @@ const stickyRoutes = (directory: string, place: Place, proxy: ProxyHandler): rea
   return [
     ...seats.map(({ address, token }) => ({
       match: [{ vars: { [`{http.request.cookie.${cookie}}`]: [token] }, ...isTaken(token) }],
-      handle: [{ ...proxy, upstreams: [{ dial: address }] }],
+      // Whoever sticks to a replica gets what that one answers.
+      handle: [
+        { ...proxy, upstreams: [{ dial: address }], handle_response: unservedPage(directory, options) },
+      ],
       terminal: true,
     })),
     {
@@ -153,7 +169,7 @@ const stickyRoutes = (directory: string, place: Place, proxy: ProxyHandler): rea
         {
           ...proxy,
           handle_response: [
-            ...unservedPage(directory, place.options),
+            ...failedAnswers(directory, options, proxy),
             {
               // Not the answer that opens a web socket: it is passed on before anything could be added.
               match: { status_code: [2, 3, 4, 5] },
@@ -188,12 +204,7 @@ const stickyRoutes = (directory: string, place: Place, proxy: ProxyHandler): rea
 /** Handlers one after the other, each for all requests that get so far. */
 const proxyRoutes = (directory: string, place: Place, proxy: ProxyHandler): readonly object[] => {
   const { options = {} } = place;
-  const forUnserved = unservedPage(directory, options);
-  const own: ProxyHandler = {
-    ...proxy,
-    transport: transportOf(proxy.transport, options),
-    ...(forUnserved.length === 0 ? {} : { handle_response: forUnserved }),
-  };
+  const own: ProxyHandler = { ...proxy, transport: transportOf(proxy.transport, options) };
   const before = [
     ...(options.basicAuth === undefined ? [] : [authenticate(options.basicAuth)]),
     ...(options.maxBodyBytes === undefined
@@ -208,7 +219,9 @@ const proxyRoutes = (directory: string, place: Place, proxy: ProxyHandler): read
   ];
   return [
     ...(before.length === 0 ? [] : [{ handle: before }]),
-    ...(options.sticky === true ? stickyRoutes(directory, place, own) : [{ handle: [own] }]),
+    ...(options.sticky === true
+      ? stickyRoutes(directory, place, own)
+      : [{ handle: [{ ...own, handle_response: failedAnswers(directory, options, own) }] }]),
   ];
 };
 

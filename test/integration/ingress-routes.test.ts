@@ -431,6 +431,30 @@ test('a sticky client stays with its replica: on every node, and while others co
   expect(nodes.map((node) => node.loads())).toEqual(loads);
 });
 
+test('also with options another replica is asked when one fails, but not for a client that sticks to it', async () => {
+  let status = 200;
+  const failing = await backend((_, response) => response.writeHead(status).end('failing'));
+  const well = await saying('well');
+  const publishBoth = async (name: string, option: Partial<PortRoute>) => {
+    await serve(name, failing, option);
+    await answers(`${name}.localhost`, 'failing');
+    const cookie = String((await ask(`${name}.localhost`)).headers['set-cookie']?.[0]).split(';')[0] ?? '';
+    await publish(replica(`${name}-2`, name, well, { release: 1, releasedAtMs: 0 }));
+    return cookie;
+  };
+  await publishBoth('cut', { responseTimeoutMs: 3_000, errorPage: 'nobody' });
+  const cookie = await publishBoth('stuck', { sticky: true });
+  status = 503;
+  for (const name of ['cut', 'stuck']) {
+    await answers(`${name}.localhost`, 'well');
+    for (let request = 0; request < 20; request += 1) {
+      expect((await ask(`${name}.localhost`)).text).toBe('well');
+    }
+  }
+  const { status: got, text } = await ask('stuck.localhost', { headers: { cookie } });
+  expect([got, text]).toEqual([503, 'failing']);
+});
+
 test('a web socket opens through a sticky route', async () => {
   const server = createServer((_, response) => response.end('ready'));
   server.on('upgrade', (_, socket) =>

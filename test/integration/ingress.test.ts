@@ -234,6 +234,22 @@ test('a replica that is gone before anybody has heard of it costs no request', a
   }
 });
 
+test('a replica that answers with 503 costs no request that changes nothing, as long as there is another one', async () => {
+  const failing = createServer((_, response) => response.writeHead(503).end('dying'));
+  backends.push(failing);
+  const there = await startBackend('well');
+  await claim('failing.localhost');
+  await publish(replica('failing-1', 'failing.localhost', await listen(failing)));
+  await answers('failing.localhost', 'dying');
+  await publish(replica('failing-2', 'failing.localhost', there.port));
+  await answers('failing.localhost', 'well');
+  for (let request = 0; request < 20; request += 1)
+    expect((await ask('failing.localhost')).text).toBe('well');
+  await publish(replica('failing-2', 'failing.localhost', there.port, { state: 'stopping' }));
+  // Nobody that has been withdrawn is asked in its place either.
+  await answers('failing.localhost', 'dying');
+});
+
 test('bodies that a client sends wrongly take nothing from others', async () => {
   const { port } = await startBackend('firm');
   await claim('firm.localhost');

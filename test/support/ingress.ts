@@ -10,8 +10,10 @@ import pino from 'pino';
 import { createCaddyAdmin } from '../../adapters/ingress/caddy-admin';
 import { adminSocket, caddyConfig } from '../../adapters/ingress/caddy-config';
 import { openCertificateFiles } from '../../adapters/ingress/certificate-files';
+import { otherFile } from '../../adapters/ingress/other-replica';
 import { openPlaceFiles } from '../../adapters/ingress/place-files';
 import type { Layout } from '../../domain/ingress/layout';
+import { chooseOthers } from '../../domain/ingress/others';
 import { parseConfig } from '../../workers/config';
 import { caddySettings, writeDoor, type IngressConfig } from '../../workers/ingress-files';
 import { caddyCommand } from '../../workers/up/engines';
@@ -61,11 +63,11 @@ export interface TestIngress {
 }
 
 /**
- * @param routes hostnames, and the address that each leads to
+ * @param routes hostnames, and the addresses that each leads to
  * @param certificates by hostname: chain and key
  */
 export const startIngress = async (
-  routes: Readonly<Record<string, string>>,
+  routes: Readonly<Record<string, string | readonly string[]>>,
   certificates: ReadonlyMap<string, string> = new Map(),
 ): Promise<TestIngress> => {
   const directory = mkdtempSync(join(tmpdir(), 'containeros-ingress-'));
@@ -75,13 +77,14 @@ export const startIngress = async (
   const settings = caddySettings(config);
   openCertificateFiles(settings.directory).writeCertificates('exact', certificates);
   const files = openPlaceFiles(settings.directory);
-  let layout: Layout = Object.keys(routes).map((hostname, number) => ({
-    number,
-    slots: 2,
-    isFixed: true,
-    hostname,
-  }));
-  Object.values(routes).forEach((address, number) => files.writeSlots(number, [address, address]));
+  let layout: Layout = Object.entries(routes).map(([hostname, to], number) => {
+    const addresses = [to].flat();
+    files.writeSlots(number, [...addresses, ...addresses]);
+    chooseOthers(addresses, number, '').forEach((address, index) =>
+      files.writePart(number, otherFile(index), address),
+    );
+    return { number, slots: 2 * addresses.length, isFixed: true, hostname };
+  });
   files.writeLayout(layout);
   const sockets = await openListeningSockets(ingressPortNeeds(config));
   const { command, args, env } = caddyCommand(config);

@@ -82,7 +82,7 @@ export const createIngressKeeper = (deps: IngressKeeperDeps): IngressKeeper => {
   const lanes = createSplitLanes(deps.laneFiles);
   const routesOfReleases = new Map<string, ReleaseRoutes>();
   const maintenance = new Map<string, MaintenanceState>();
-  const parts = createPlaceParts(files, unservedAddress(settings.directory));
+  const parts = createPlaceParts(files, nodeId, unservedAddress(settings.directory));
   let members: ReadonlyMap<string, boolean> = new Map();
   /** Before everything has been read once, what is missing is not gone. */
   const unread = new Set<string>(['hostnames', 'routes', 'maintenance']);
@@ -219,13 +219,14 @@ export const createIngressKeeper = (deps: IngressKeeperDeps): IngressKeeper => {
     // Those that the next configuration does not have hold until then.
     const isKept = new Set(change.layout.map(({ number }) => number));
     for (const place of layout) {
-      if (!isKept.has(place.number)) files.writeSlots(place.number, addressesFor(undefined, place));
+      if (isKept.has(place.number)) continue;
+      files.writeSlots(place.number, addressesFor(undefined, place));
+      parts.write(place, []);
     }
     for (const place of change.layout) {
       const route = byKey.get(keyOfPlace(place));
       files.writeSlots(place.number, addressesFor(route, place));
-      if (place.options !== undefined)
-        parts.write(place, route === undefined ? [] : placeEndpoints(route, splits));
+      parts.write(place, route === undefined ? [] : placeEndpoints(route, splits));
     }
     for (const place of change.layout) files.writeHostname(place.number, place.hostname);
     const lanePlan = lanes.plan(routes, splits);
