@@ -63,34 +63,41 @@ test('a stop that is cancelled while it looks again, after other work, has not b
   expect(replica.phase).toBe('kept');
 });
 
-test('a stop that is done again waits for requests again, though its document says already that it stops', async () => {
-  const memory: NodeMemory = new Map();
-  const release = buildRelease(1, {
-    containers: { main: { image: 'web', httpPorts: { '80': 'web.localhost' } } },
-  });
-  const web = { ...spec, release };
-  rememberReplica(memory, web, 0, 'kept');
-  const order: string[] = [];
-  const note = (what: string) => async () => void order.push(what);
-  const runner = createReplicaRunner({
-    memory,
-    locks: createReplicaLocks(),
-    containers: {
-      list: async () => [{ labels: { [LABEL.replica]: 'web-1' }, createdAtMs: 0 }],
-      inspect: async () => ({ sandbox: { State: { Running: true, Pid: 7 } }, containers: new Map() }),
-      removeAll: note('removed'),
-    },
-    publisher: {
-      publish: async () => undefined,
-      deregister: note('deregistered'),
-      registry: { unpublish: note('unpublished') },
-    },
-    feeder: { stop: () => undefined },
-    ports: { release: () => undefined },
-    withdrawal: { drained: note('drained') },
-    exclusive: { release: note('released') },
-    adopted: async () => undefined,
-  } as unknown as ReplicaRunnerDeps);
-  await runner.stop([{ ...web, reason: 'outdated' }], new AbortController().signal, () => undefined);
-  expect(order).toEqual(['deregistered', 'drained', 'removed', 'released', 'unpublished']);
-});
+test.each([
+  { exclusive: false, lease: [] },
+  { exclusive: true, lease: ['released'] },
+])(
+  'a stop that is done again waits for requests again, exclusive: $exclusive',
+  async ({ exclusive, lease }) => {
+    const memory: NodeMemory = new Map();
+    const release = buildRelease(1, {
+      exclusive,
+      containers: { main: { image: 'web', httpPorts: { '80': 'web.localhost' } } },
+    });
+    const web = { ...spec, release };
+    rememberReplica(memory, web, 0, 'kept');
+    const order: string[] = [];
+    const note = (what: string) => async () => void order.push(what);
+    const runner = createReplicaRunner({
+      memory,
+      locks: createReplicaLocks(),
+      containers: {
+        list: async () => [{ labels: { [LABEL.replica]: 'web-1' }, createdAtMs: 0 }],
+        inspect: async () => ({ sandbox: { State: { Running: true, Pid: 7 } }, containers: new Map() }),
+        removeAll: note('removed'),
+      },
+      publisher: {
+        publish: async () => undefined,
+        deregister: note('deregistered'),
+        registry: { unpublish: note('unpublished') },
+      },
+      feeder: { stop: () => undefined },
+      ports: { release: () => undefined },
+      withdrawal: { drained: note('drained') },
+      exclusive: { release: note('released') },
+      adopted: async () => undefined,
+    } as unknown as ReplicaRunnerDeps);
+    await runner.stop([{ ...web, reason: 'outdated' }], new AbortController().signal, () => undefined);
+    expect(order).toEqual(['deregistered', 'drained', 'removed', ...lease, 'unpublished']);
+  },
+);

@@ -13,6 +13,7 @@ import {
   chooseHttpsPort,
   quicPortNeeds,
 } from '../../../../workers/up/ports';
+import { freePorts } from '../../../support/consul';
 
 const config = (...flags: readonly string[]) => parseConfig(['--dev', ...flags], {}, true);
 
@@ -39,7 +40,8 @@ test('HTTPS needs the port of TCP and that of UDP, or has the other one', async 
   const socket = createSocket('udp4').bind(0, '127.0.0.1');
   await once(socket, 'listening');
   const { port } = socket.address();
-  expect(await chooseHttpsPort(config(), [port, 8443])).toBe(8443);
+  const [other = 0] = await freePorts(1);
+  expect(await chooseHttpsPort(config(), [port, other])).toBe(other);
   expect(await chooseHttpsPort(config('--https-port', '8181'))).toBe(8181);
   expect(await chooseHttpsPort(config('--no-ingress'))).toBeUndefined();
   const needs = quicPortNeeds({ ...config('--https-port', String(port)), httpPort: 8080 });
@@ -48,7 +50,7 @@ test('HTTPS needs the port of TCP and that of UDP, or has the other one', async 
   );
   socket.close();
   await once(socket, 'close');
-  expect(await chooseHttpsPort(config(), [port, 8443])).toBe(port);
+  expect(await chooseHttpsPort(config(), [port, other])).toBe(port);
 });
 
 test('the port of the door is free, and neither one of a replica nor one that the system gives away', async () => {
