@@ -10,8 +10,10 @@ import type { Preview, PreviewRequest } from '../contracts/workflows';
 import { ContainerOsError } from '../domain/errors';
 import { claimsOfPort } from '../domain/ingress/route-options';
 import { microserviceId, type MicroserviceKey, type Plan, type Release } from '../domain/model';
-import { computePlan, describePlan } from '../domain/plan';
-import { imageInWords } from '../domain/release-images';
+import { describePlan } from '../domain/plan';
+import { planFor } from '../domain/plan-beside';
+import { imageInWords, withoutDigests } from '../domain/release-images';
+import { outlineOf, widestStageOf } from '../domain/release-stages';
 import { diffReleases } from '../domain/spec/release-diff';
 import type { DryRunView } from '../openapi/dry-run-schema';
 
@@ -85,14 +87,15 @@ export const answerDryRun = async (
   if (preview.kind === 'refused') {
     throw new ContainerOsError(preview.code, preview.message, preview.problems);
   }
-  const { desired, operation, before, created } = preview;
+  const { desired, operation, before, created, takesOverFrom } = preview;
   const hostnames = await hostnameChanges(deps, key, preview, moves);
   const snapshot = readModel.snapshot(key);
-  const plan = computePlan(
+  const plan = planFor(
     {
       operation: 'dry-run',
       kind: operation,
       desired: operation === 'remove' ? { ...desired, scale: 0 } : desired,
+      ...(takesOverFrom === undefined ? {} : widestStageOf(desired, takesOverFrom)),
       refusals: {},
       attempt: 1,
       seed: 'dry-run',
@@ -109,8 +112,10 @@ export const answerDryRun = async (
     release: desired.release.number,
     scale: operation === 'remove' ? 0 : desired.scale,
     changesNothing: plan.converged && !isNewRelease && operation !== 'remove',
+    stages: takesOverFrom === undefined ? [] : [...outlineOf(desired, takesOverFrom)],
     plan: [...describePlan(plan, snapshot)],
-    diff: before === undefined || !isNewRelease ? [] : [...diffReleases(before, desired.release)],
+    diff:
+      before === undefined || !isNewRelease ? [] : [...diffReleases(before, withoutDigests(desired.release))],
     pulls: pullsOf(plan),
     unplaced: plan.unplaced,
     rejections: plan.rejections.map(({ nodeId, reason }) => ({ node: nodeId, reason })),

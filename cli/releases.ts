@@ -37,6 +37,7 @@ const dryRunInWords = (view: DryRunView): string =>
       ? `Nothing would change: ${view.microservice} is as it would be.`
       : `${view.kind} of ${view.microservice} would ${view.created ? 'make it, with' : 'bring'} v${view.release} at scale ${view.scale}. Nothing was changed.`,
     ...section('Changes', view.diff),
+    ...section('Stages', view.stages),
     ...section('Steps', view.plan),
     ...section('Hostnames', view.hostnames.map(hostnameInWords)),
     ...(view.unplaced === 0 ? [] : ['', `${count(view.unplaced, 'replica')} would find no node.`]),

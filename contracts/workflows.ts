@@ -160,6 +160,8 @@ export type Preview =
       readonly operation: OperationKind;
       /** What would be desired then, as it would be planned. */
       readonly desired: Desired;
+      /** What it would take over from in stages; undefined: it would be rolled out. */
+      readonly takesOverFrom?: Desired;
       /** The release that is desired now; undefined when there is no microservice. */
       readonly before?: Release;
       readonly created: boolean;

@@ -78,6 +78,18 @@ export const writtenImage = ({ images = {} }: Pick<Release, 'images'>, image: st
   Object.entries(images).find(([written, digest]) => pinnedReference(written, digest) === image)?.[0] ??
   image;
 
+/** The release as the user has written it: what `withDigests` has put into it is out again. */
+export const withoutDigests = (release: Release): Release => ({
+  ...release,
+  spec: {
+    ...release.spec,
+    containers: release.spec.containers.map((container) => ({
+      ...container,
+      image: writtenImage(release, container.image),
+    })),
+  },
+});
+
 /** The id of an image that is in no registry, on nodes of an architecture. */
 export const localImageId = (
   { localImages = {} }: Pick<Release, 'localImages'>,

@@ -7,7 +7,7 @@
  */
 
 import { isLedTo } from './ingress/route-options';
-import type { Desired, OperationKind, Release } from './model';
+import type { Desired, OperationKind, PlanRequest, Release } from './model';
 import type { ReleaseSpec, UpdateSpec } from './spec/schema';
 import { judgeOf, keepOldMsOf, stepsOf } from './spec/update-defaults';
 import type { TrafficShare } from './traffic';
@@ -107,8 +107,38 @@ export const stageInWords = (stage: Stage, fresh: Release, old: Release): string
     : `run ${stage.newScale} of v${fresh.number} beside ${stage.oldScale} of v${old.number}${holdInWords(stage)}`;
 };
 
+/** @returns by what a release is judged meanwhile, in words; undefined: by its health only */
+const judgementInWords = (desired: Desired, old: Desired): string | undefined => {
+  const [now, before] = [desired.release, old.release];
+  const judge = judgeOf(now.spec.update);
+  if (judge === undefined || !stagesOf(desired).some(({ isJudged }) => isJudged)) return undefined;
+  const { minRequests, maxErrorPercent, maxLatencyFactor } = judge;
+  const slower =
+    maxLatencyFactor === 0 ? '' : `, or is slower than v${before.number} by a factor of ${maxLatencyFactor}`;
+  return `until then roll v${now.number} back as soon as it errs in more than ${maxErrorPercent}% of ${minRequests} requests or more, and more than v${before.number}${slower}`;
+};
+
 /** @returns the whole way, a stage a line */
-export const outlineOf = (desired: Desired, old: Desired): readonly string[] => [
-  ...stagesOf(desired).map((stage) => stageInWords(stage, desired.release, old.release)),
-  `stop v${old.release.number}`,
-];
+export const outlineOf = (desired: Desired, old: Desired): readonly string[] => {
+  const judgement = judgementInWords(desired, old);
+  return [
+    ...stagesOf(desired).map((stage) => stageInWords(stage, desired.release, old.release)),
+    ...(judgement === undefined ? [] : [judgement]),
+    `stop v${old.release.number}`,
+  ];
+};
+
+/**
+ * @returns what a plan has to bring about, that is to show all that takes over and what it needs room for: the last stage
+ *   before the old release goes
+ */
+export const widestStageOf = (
+  desired: Desired,
+  old: Desired,
+): Required<Pick<PlanRequest, 'desired' | 'beside'>> => {
+  const { newScale = desired.scale, oldScale = old.scale } = stagesOf(desired).at(-1) ?? {};
+  return {
+    desired: { ...desired, scale: newScale },
+    beside: { release: old.release, scale: oldScale },
+  };
+};

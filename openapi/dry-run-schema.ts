@@ -15,9 +15,12 @@ export const dryRunSchema = z
     release: count().meta({ description: 'The release that would be wanted then.' }),
     scale: count(),
     changesNothing: z.boolean().meta({ description: 'Whether all is as it would be already.' }),
+    stages: z.array(z.string()).meta({
+      description: 'In which stages a blue-green or canary release would take over, in words; else none.',
+    }),
     plan: z.array(z.string()).meta({
       description:
-        'What would be done, a step a line, as the operation would show it. Ids of replicas are examples.',
+        'What would be done, a step a line, as the operation would show it; in stages, all that would be until the old release stops. Ids of replicas are examples.',
     }),
     diff: z.array(z.string()).meta({ description: 'What the new release changes, in words.' }),
     pulls: z

@@ -21,6 +21,7 @@ import {
   exists,
   findRelease,
   rollbackTarget,
+  takenOverInStages,
   withoutReleases,
   type EntityState,
 } from './entity-state';
@@ -32,10 +33,12 @@ const previewOf = (state: EntityState, request: PreviewRequest, nowMs: number): 
   const answer = (next: EntityState, operation: OperationKind): Preview => {
     const desired = desiredOf(next);
     if (!desired) throw new Error(`release ${next.desiredRelease} is gone`);
+    const takesOverFrom = takenOverInStages(next, operation);
     return {
       kind: 'possible',
       operation,
       desired,
+      ...(takesOverFrom === undefined ? {} : { takesOverFrom }),
       created: before === undefined,
       ...(before ? { before } : {}),
     };

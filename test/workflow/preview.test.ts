@@ -66,3 +66,19 @@ test('a preview is what the change then does, and changes nothing', async () => 
   expect(await preview({ kind: 'restart', change: {} })).toMatchObject({ code: 'not_found' });
   expect(await preview({ kind: 'apply', change: apply('shop:1') })).toMatchObject({ created: true });
 });
+
+test('a preview tells what a release would take over from in stages, and that a rollback is rolled out', async () => {
+  const { changes, name: project } = use.project;
+  const subject = createSubject(use.project);
+  const key = { project, name: subject.name };
+  const update = { strategy: 'blue-green' } as const;
+  const spec = (image: string) => ({ ...specOf(image), update });
+  await subject.applied({ spec: spec('shop:1'), scale: 2 });
+  await subject.applied({ image: 'shop:2' });
+  await subject.steady(2, 2);
+  const change = { name: subject.name, release: buildReleaseSpec(spec('shop:3')) };
+  expect(await changes.preview(key, { kind: 'apply', change })).toMatchObject({
+    takesOverFrom: { scale: 2, release: { number: 2 } },
+  });
+  expect(await changes.preview(key, { kind: 'rollback', change: {} })).not.toHaveProperty('takesOverFrom');
+});

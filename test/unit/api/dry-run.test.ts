@@ -2,6 +2,7 @@
 
 import { hostnameKvKey } from '../../../contracts/kv';
 import type { Preview, PreviewRequest } from '../../../contracts/workflows';
+import { withDigests } from '../../../domain/release-images';
 import { buildRelease } from '../../support/builders';
 
 import {
@@ -119,6 +120,46 @@ test('says how many replicas find no node, and why', async () => {
     ],
   });
   expect((body as { plan: string[] }).plan).toContain('3 replicas find no node');
+});
+
+test('names the stages of a release, and what has to run beside the old one', async () => {
+  const old = buildRelease(1, {
+    containers: { app: { image: 'nginx:1.27', httpPorts: { 80: 'a.example.com' } } },
+  });
+  const release = buildRelease(2, {
+    containers: { app: { image: 'nginx:1.28', httpPorts: { 80: 'a.example.com' } } },
+    update: { strategy: 'canary', promote: 'manual', steps: [{ weight: 25, seconds: 60 }] },
+  });
+  const key = { project: 'default', name: 'web' };
+  answer = possible({
+    desired: { ...key, release, scale: 2 },
+    takesOverFrom: { ...key, release: old, scale: 2 },
+  });
+  const { body } = await api.call('PATCH', '/v1/microservices/web?dryRun=true', {
+    body: { containers: { app: { image: 'nginx:1.28' } } },
+  });
+  const { stages, plan } = body as { stages: string[]; plan: string[] };
+  expect(stages).toEqual([
+    'give v2 25% of the requests until it is promoted',
+    'switch all requests to v2',
+    'until then roll v2 back as soon as it errs in more than 1% of 5 requests or more, and more than v1, or is slower than v1 by a factor of 2',
+    'stop v1',
+  ]);
+  // None of the old one runs here, so it is brought back first.
+  const starts = plan.filter((line) => line.includes(': start '));
+  expect(starts.map((line) => line.slice(-4))).toEqual(['(v1)', '(v1)', '(v2)', '(v2)']);
+});
+
+test('what a rollback changes is told as it was written', async () => {
+  const digest = `sha256:${'0'.repeat(64)}`;
+  const images = { 'nginx:1.26': digest };
+  const written = buildRelease(2, { containers: { app: { image: 'nginx:1.26', env: ['TOKEN=one'] } } });
+  answer = possible({
+    operation: 'rollback',
+    desired: { project: 'default', name: 'web', release: withDigests({ ...written, images }), scale: 1 },
+  });
+  const { body } = await api.call('POST', '/v1/microservices/web/rollback?dryRun=true');
+  expect((body as { diff: string[] }).diff).toEqual(['containers.app.image: nginx:1.27 → nginx:1.26']);
 });
 
 test('a hostname of another one is a conflict, unless it is to be moved', async () => {

@@ -8,6 +8,7 @@ import {
   openImages,
   pinnedReference,
   withDigests,
+  withoutDigests,
   writtenImage,
 } from '../../../domain/release-images';
 import { buildNode, buildRelease, buildReplica } from '../../support/builders';
@@ -51,6 +52,7 @@ test('a release with its digests is what nodes run, and tells what was written',
   expect(pinned.spec.containers.map(({ image }) => image)).toEqual([`web:latest@${DIGEST}`, 'db:1']);
   expect(pinned.spec.containers.map(({ image }) => writtenImage(pinned, image))).toEqual(['web', 'db:1']);
   expect(withDigests(pinned)).toEqual(pinned);
+  expect(withoutDigests(pinned)).toEqual(release);
 });
 
 test('nodes that have the images are asked first, a few of each architecture, and none that cannot answer', () => {

@@ -32,11 +32,22 @@ test.each([
       'give v7 10% of the requests for 60 s',
       'give v7 50% of the requests for 60 s',
       'switch all requests to v7',
+      'until then roll v7 back as soon as it errs in more than 1% of 5 requests or more, and more than v6, or is slower than v6 by a factor of 2',
       'stop v6',
     ],
   ],
   [
-    { strategy: 'canary', promote: 'manual', steps: [{ weight: 5, seconds: 0.5 }] },
+    { strategy: 'canary', judge: { maxErrorPercent: 5, maxLatencyFactor: 0 } },
+    [
+      'give v7 10% of the requests for 60 s',
+      'give v7 50% of the requests for 60 s',
+      'switch all requests to v7',
+      'until then roll v7 back as soon as it errs in more than 5% of 5 requests or more, and more than v6',
+      'stop v6',
+    ],
+  ],
+  [
+    { strategy: 'canary', promote: 'manual', judge: false, steps: [{ weight: 5, seconds: 0.5 }] },
     ['give v7 5% of the requests until it is promoted', 'switch all requests to v7', 'stop v6'],
   ],
   [
