@@ -9,7 +9,7 @@
 import type { NodeStability } from '../domain/flapping';
 import type { JoinToken, NodeIdentity } from '../domain/identity';
 import type { RequestCounts } from '../domain/judgement';
-import type { MaintenanceState, ReleaseRoutes } from '../domain/ingress/route-options';
+import type { MaintenanceState, ReleaseRoutes, RouteSpec } from '../domain/ingress/route-options';
 import type {
   ClusterEvent,
   IngressState,
@@ -89,6 +89,20 @@ const TEXTS = ['list', 'text'] as const;
 
 const ACTOR = ['optional', { kind: 'text', name: ['optional', 'text'] }] as const;
 
+const ROUTE = {
+  hostnames: TEXTS,
+  redirectFrom: ['optional', TEXTS],
+  path: ['optional', 'text'],
+  stripPath: ['optional', 'boolean'],
+  protocol: ['optional', 'text'],
+  basicAuth: ['optional', ['map', 'text']],
+  allow: ['optional', TEXTS],
+  sticky: ['optional', 'boolean'],
+  maxBodyBytes: ['optional', 'number'],
+  responseTimeoutMs: ['optional', 'number'],
+  errorPage: ['optional', 'text'],
+} as const satisfies Shape<RouteSpec>;
+
 const RELEASE: Shape<Release> = {
   number: 'number',
   createdAtMs: 'time',
@@ -108,7 +122,10 @@ const RELEASE: Shape<Release> = {
         command: ['optional', TEXTS],
         args: ['optional', TEXTS],
         env: TEXTS,
-        ports: ['list', { port: 'number', protocol: 'text', hostnames: TEXTS }],
+        ports: [
+          'list',
+          { port: 'number', protocol: 'text', hostnames: TEXTS, routes: ['optional', ['list', ROUTE]] },
+        ],
         volumes: ['list', { kind: 'text', path: 'text' }],
         dropCapabilities: TEXTS,
         addCapabilities: TEXTS,
@@ -117,7 +134,14 @@ const RELEASE: Shape<Release> = {
       },
     ],
     restart: { policy: 'text' },
-    update: { strategy: 'text', maxSurge: { kind: 'text' }, maxUnavailable: { kind: 'text' } },
+    update: {
+      strategy: 'text',
+      maxSurge: { kind: 'text' },
+      maxUnavailable: { kind: 'text' },
+      deadlineMs: ['optional', 'number'],
+      keepOldMs: ['optional', 'number'],
+      steps: ['optional', ['list', { weight: 'number', holdMs: 'number' }]],
+    },
     constraints: ['map', 'text'],
   },
 };
@@ -345,17 +369,9 @@ const SHAPES: { readonly [K in DocumentKind]: Shape<Documents[K]> } = {
         routes: [
           'list',
           {
+            ...ROUTE,
             container: 'text',
             port: 'number',
-            hostnames: TEXTS,
-            redirectFrom: ['optional', TEXTS],
-            path: ['optional', 'text'],
-            protocol: ['optional', 'text'],
-            basicAuth: ['optional', ['map', 'text']],
-            allow: ['optional', TEXTS],
-            maxBodyBytes: ['optional', 'number'],
-            responseTimeoutMs: ['optional', 'number'],
-            errorPage: ['optional', 'text'],
           },
         ],
       },
