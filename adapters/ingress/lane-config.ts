@@ -86,14 +86,16 @@ const laneRoute = (
             ],
           },
           {
+            // One without slots only counts.
+            match: [{ file: { root: now, try_files: ['0'] } }],
             handle: [
               proxyTo(Array.from({ length: slots }, (_, slot) => `{file.${join(now, String(slot))}}`)),
             ],
+            terminal: true,
           },
         ],
       },
     ],
-    terminal: true,
   };
 };
 

@@ -5,6 +5,9 @@
  * release gets its share of the requests also when it answers faster, or fails faster, than the other. What a lane
  * leads, and where to, is replaced as a whole (docs/decisions/releases.md).
  *
+ * Hostnames whose requests places have to lead, because some of their paths or options differ, have lanes without slots
+ * while a release is under judgement: there they are counted on their way.
+ *
  * Invariants: a release with a share has a slot at least, one without has none; shares are exact to one slot; the same
  * input gives the same answer.
  */
@@ -34,7 +37,7 @@ export interface LaneContent {
   /** `LANE_HOSTNAMES` at most. */
   readonly hostnames: readonly string[];
   readonly isJudged: boolean;
-  /** Where each slot leads. */
+  /** Where each slot leads; none: its requests are only counted, and go on to the places of their paths. */
   readonly slots: readonly string[];
 }
 
@@ -43,6 +46,8 @@ export interface SplitRoute {
   readonly hostnames: readonly string[];
   readonly split: TrafficSplit;
   readonly endpoints: readonly LaneEndpoint[];
+  /** Places share their requests out, as their paths or options ask for. */
+  readonly isLedByPlaces?: true;
 }
 
 /** @returns the sizes that have room for these; those of before when they do */
@@ -108,13 +113,13 @@ export const fillLane = (
 
 /** Puts routes into lanes, in their order; what is not followed takes none. */
 export const laneContents = (slots: number, routes: readonly SplitRoute[]): readonly LaneContent[] =>
-  routes.flatMap(({ hostnames, split, endpoints }) => {
+  routes.flatMap(({ hostnames, split, endpoints, isLedByPlaces }) => {
     const filled = fillLane(slots, endpoints, split);
     if (filled === undefined) return [];
     const lanes = Math.ceil(hostnames.length / LANE_HOSTNAMES);
     return Array.from({ length: lanes }, (_, lane) => ({
       hostnames: hostnames.slice(lane * LANE_HOSTNAMES, (lane + 1) * LANE_HOSTNAMES),
       isJudged: split.isJudged,
-      slots: filled,
+      slots: isLedByPlaces === true ? [] : filled,
     }));
   });

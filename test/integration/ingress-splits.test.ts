@@ -11,6 +11,7 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
+import { hashSync } from 'bcryptjs';
 import pino from 'pino';
 
 import { createConsulClient, type ConsulClient } from '../../adapters/consul/consul-client';
@@ -19,7 +20,13 @@ import { createKvStore } from '../../adapters/consul/watch-kv';
 import { readMembers } from '../../adapters/consul/watch-members';
 import type { DocumentWriter } from '../../adapters/document-writer';
 import { openJudgedLog } from '../../adapters/ingress/judged-log';
-import { hostnameKvKey, replicaKvKey, requestCountsKvKey, trafficKvKey } from '../../contracts/kv';
+import {
+  hostnameKvKey,
+  replicaKvKey,
+  requestCountsKvKey,
+  routesKvKey,
+  trafficKvKey,
+} from '../../contracts/kv';
 import { countsOf, judgeRelease, type RequestCounts } from '../../domain/judgement';
 import type { TrafficShare, TrafficSplit } from '../../domain/traffic';
 import { caddySettings } from '../../workers/ingress-files';
@@ -28,7 +35,7 @@ import type { IngressKeeper } from '../../workers/node/ingress-keeper';
 import { createRequestCounter, type RequestCounter } from '../../workers/node/request-counts';
 import { openListeningSockets, type ListeningSockets } from '../../workers/up/listening-sockets';
 import { ingressPortNeeds } from '../../workers/up/ports';
-import { buildReplica } from '../support/builders';
+import { NOW_MS, buildReplica } from '../support/builders';
 import { createConsulServer, firstMember, type ConsulServer } from '../support/consul';
 import { httpRequest } from '../support/http';
 import { createKeeper, ingressConfigOf, spawnCaddy } from '../support/ingress-keeper';
@@ -283,16 +290,16 @@ test('more hostnames than a lane has, and more splits than there are lanes, all 
   }
 }, 60_000);
 
+const readCounts = async (): Promise<readonly RequestCounts[]> => {
+  const { document } = await createKvStore(consulClient).get(requestCountsKvKey(nodeId));
+  return document === undefined ? [] : [JSON.parse(document.text) as RequestCounts];
+};
+
 test('requests are counted while a release is under judgement, and only then', async () => {
   const [old, fresh] = [await startBackend('v1'), await startBackend('v2', { status: 500 })];
   await claim('judged.localhost', 'judged');
   await publish('judged', 1, old);
   await publish('judged', 2, fresh);
-  const kv = createKvStore(consulClient);
-  const readCounts = async (): Promise<readonly RequestCounts[]> => {
-    const { document } = await kv.get(requestCountsKvKey(nodeId));
-    return document === undefined ? [] : [JSON.parse(document.text) as RequestCounts];
-  };
   await split('judged', [{ release: 1, weight: 100 }]);
   await tally('judged.localhost', 50);
   const made = await split(
@@ -316,6 +323,61 @@ test('requests are counted while a release is under judgement, and only then', a
         kind: 'worse',
         message: `v2 answered 100% of ${now.requests} requests with errors, v1 0% of ${before.requests}`,
       });
+    },
+    { describe: 'the counts are published' },
+  );
+  await documents.remove(trafficKvKey(made));
+  await eventually(async () => expect(await readCounts()).toEqual([]));
+});
+
+test('requests of routes with options are counted too, by who answers, and those that nobody gets are not', async () => {
+  const [old, fresh] = [await startBackend('v1'), await startBackend('v2', { status: 500 })];
+  const hostname = 'options.localhost';
+  const key = { project: 'default', name: 'options' };
+  const releases = [1, 2].map((number) => ({
+    number,
+    createdAtMs: NOW_MS,
+    routes: [
+      { container: 'main', port: 80, hostnames: [hostname], path: '/api', stripPath: true },
+      {
+        container: 'main',
+        port: 80,
+        hostnames: [hostname],
+        path: '/admin',
+        basicAuth: { anna: hashSync('correct horse', 4) },
+      },
+    ],
+  }));
+  await documents.put(routesKvKey(key), { ...key, releases });
+  for (const path of ['', '/api', '/admin']) await claim(`${hostname}${path}`, 'options');
+  await publish('options', 1, old, [hostname]);
+  await publish('options', 2, fresh, [hostname]);
+  const get = async (path: string) =>
+    await httpRequest(`http://127.0.0.1:${httpPort}${path}`, { headers: { host: hostname } });
+  await eventually(async () => expect([(await get('/admin')).status, trouble]).toEqual([401, undefined]));
+  await eventually(async () => expect(['v1', 'v2']).toContain((await get('/api/x')).text));
+
+  const made = await split(
+    'options',
+    [
+      { release: 1, weight: 50 },
+      { release: 2, weight: 50 },
+    ],
+    true,
+  );
+  const said: Record<string, number> = {};
+  for (let request = 0; request < 60; request += 1) {
+    const { text, status } = await get(request % 3 === 0 ? '/' : request % 3 === 1 ? '/api/x' : '/admin');
+    if (status !== 401) said[text] = (said[text] ?? 0) + 1;
+  }
+  expect((said['v1'] ?? 0) + (said['v2'] ?? 0)).toBe(40);
+  expect(Math.min(said['v1'] ?? 0, said['v2'] ?? 0)).toBeGreaterThan(0);
+  await eventually(
+    async () => {
+      const counts = await readCounts();
+      const [before, now] = [countsOf(counts, made, 1), countsOf(counts, made, 2)];
+      expect([before.requests, before.errors]).toEqual([said['v1'], 0]);
+      expect([now.requests, now.errors]).toEqual([said['v2'], said['v2']]);
     },
     { describe: 'the counts are published' },
   );

@@ -4,8 +4,8 @@
  *
  * Invariants: a hostname whose split is not followed, or has gone, is led as if there were none; the hostname's own
  * place leads to nobody without a share either, so that it holds whether there is a lane or not; no lane takes requests
- * for a route with options, which may turn them away, or lead them to somebody else, nor for a wildcard below which
- * there is an exact hostname.
+ * for a route with options, which may turn them away, or lead them to somebody else: it counts them at most. Nor does
+ * one for a wildcard below which there is an exact hostname, and its requests are not counted.
  */
 
 import { laneContents, laneSizesFor, type LaneSizes, type SplitRoute } from '../../domain/ingress/lanes';
@@ -51,16 +51,29 @@ export const splitRoutes = (routes: readonly Route[], splits: TrafficSplits): re
   const withOptions = new Set(
     routes.flatMap(({ hostname, options }) => (options === undefined ? [] : [hostname])),
   );
-  // A lane comes before all places, so one of a wildcard would take what belongs to an exact hostname.
+  // A lane comes before all places, so one of a wildcard would take, or count, what belongs to an exact hostname.
   const withExact = new Set(routes.map(({ hostname }) => wildcardFor(hostname)));
+  const counted = new Set<string>();
   for (const route of routes) {
-    const split = splitOf(splits, route);
+    const { hostname, options } = route;
     // Also one that gives everything to one release: a lane is switched in one moment, a place slot by slot.
-    if (split === undefined || withOptions.has(route.hostname) || withExact.has(route.hostname)) continue;
+    const split = splitOf(splits, route);
+    if (split === undefined || withExact.has(hostname)) continue;
+    const isLedByPlaces = withOptions.has(hostname);
+    if (isLedByPlaces) {
+      // Once, however many of its paths are led under a split.
+      if (!split.isJudged || options?.redirectTo !== undefined || counted.has(hostname)) continue;
+      counted.add(hostname);
+    }
     const endpoints = addressesOf(route);
-    const key = JSON.stringify([split.operation, endpoints]);
+    const key = JSON.stringify([split.operation, endpoints, isLedByPlaces]);
     const known = found.get(key);
-    found.set(key, { hostnames: [...(known?.hostnames ?? []), route.hostname], split, endpoints });
+    found.set(key, {
+      hostnames: [...(known?.hostnames ?? []), hostname],
+      split,
+      endpoints,
+      ...(isLedByPlaces ? { isLedByPlaces } : {}),
+    });
   }
   return [...found.values()];
 };

@@ -1,5 +1,6 @@
 /** Which hostnames under a split get a lane, and which are left to their places. */
 
+import { laneContents } from '../../../../domain/ingress/lanes';
 import type { Route } from '../../../../domain/ingress/routes';
 import type { TrafficSplits } from '../../../../domain/traffic';
 import { splitRoutes } from '../../../../workers/node/split-lanes';
@@ -37,8 +38,13 @@ const route = (hostname: string, overrides: Partial<Route> = {}): Route => ({
   ...overrides,
 });
 
+/** Those that lanes lead. */
 const hostnamesIn = (routes: readonly Route[]) =>
-  splitRoutes(routes, SPLITS).flatMap(({ hostnames }) => hostnames);
+  splitRoutes(routes, SPLITS).flatMap(({ hostnames, isLedByPlaces }) => (isLedByPlaces ? [] : hostnames));
+
+/** Those whose requests are only counted. */
+const countedIn = (routes: readonly Route[], splits = SPLITS) =>
+  splitRoutes(routes, splits).flatMap(({ hostnames, isLedByPlaces }) => (isLedByPlaces ? hostnames : []));
 
 test('plain hostnames under a split are in a lane, others are not', () => {
   expect(hostnamesIn([route('a.example.com'), route('b.example.com', { name: 'other' })])).toEqual([
@@ -67,4 +73,23 @@ test('a wildcard is in a lane as long as there is no exact hostname below it, wh
     route('a.b.example.org'),
   ];
   expect(hostnamesIn(routes)).toEqual(['a.b.example.org']);
+});
+
+test('a hostname that places lead is counted once while its release is under judgement, and leads nowhere', () => {
+  const routes = [
+    route('a.example.com', { options: { path: '/api' } }),
+    route('a.example.com', { options: { path: '/admin', stripPath: true } }),
+    route('a.example.com', { name: 'other' }),
+    route('www.example.com', { options: { redirectTo: 'a.example.com' } }),
+    route('b.example.com'),
+  ];
+  expect(countedIn(routes)).toEqual(['a.example.com']);
+  expect(hostnamesIn(routes)).toEqual(['b.example.com']);
+  const contents = laneContents(120, splitRoutes(routes, SPLITS));
+  expect(contents.map(({ hostnames, isJudged, slots }) => [hostnames, isJudged, slots.length])).toEqual([
+    [['a.example.com'], true, 0],
+    [['b.example.com'], true, 120],
+  ]);
+  const unjudged = new Map([...SPLITS].map(([id, split]) => [id, { ...split, isJudged: false }]));
+  expect(countedIn(routes, unjudged)).toEqual([]);
 });
