@@ -27,9 +27,12 @@ export interface RenewalWindow {
 /** @returns a number from 0 to 1 that stands for the text */
 const fraction = (text: string): number => hashText(text) / 2 ** 52;
 
+/** However late the authority suggests to renew: its clock, or what it knows of the certificate, may be wrong. */
+const LATEST = 11 / 12;
+
 /**
- * A moment of the authority's window; without one, when two thirds of the lifetime are over, and up to a twelfth of it
- * later, so that most of the last third is left to try again.
+ * A moment of the authority's window, but not in the last twelfth of the lifetime; without a window, when two thirds of it
+ * are over, and up to a twelfth of it later, so that most of the last third is left to try again.
  *
  * @param hostname decides over the moment
  */
@@ -38,10 +41,11 @@ export const renewAtMs = (
   { notBeforeMs, notAfterMs }: Lifetime,
   window?: RenewalWindow,
 ): number => {
-  if (window !== undefined) {
-    return window.startMs + Math.max(0, window.endMs - window.startMs) * fraction(hostname);
-  }
   const lifetimeMs = notAfterMs - notBeforeMs;
+  if (window !== undefined) {
+    const momentMs = window.startMs + Math.max(0, window.endMs - window.startMs) * fraction(hostname);
+    return Math.min(momentMs, notBeforeMs + lifetimeMs * LATEST);
+  }
   return notBeforeMs + lifetimeMs * (2 / 3 + fraction(hostname) / 12);
 };
 
