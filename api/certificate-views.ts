@@ -45,12 +45,21 @@ const issuingView = (status: CertificateStatus): NonNullable<CertificateView['is
   updatedAt: timeOf(status.updatedAtMs),
 });
 
-/** What keeps a certificate of a public authority from being renewed; undefined when nothing is known to. */
+/**
+ * What keeps the next certificate away: of a public authority, also in the place of one that somebody has brought and
+ * that ends; undefined when nothing is known to.
+ */
 const troubleOf = (
   { source }: Certificate,
   status: Pick<CertificateStatus, 'state' | 'message'> | undefined,
 ): string | undefined => {
-  if (source !== 'acme' || status === undefined) return undefined;
+  if (source === 'internal' || status === undefined) return undefined;
+  if (source === 'uploaded') {
+    const isAskedFor = status.state === 'failed' || status.state === 'waiting';
+    return isAskedFor
+      ? `Upload a new one; the cluster has not got one of a public authority yet: ${status.message}`
+      : undefined;
+  }
   switch (status.state) {
     case 'failed':
       return `Renewing it fails: ${status.message}`;

@@ -11,10 +11,11 @@ const HOUR_MS = 3_600_000;
 const SOON_SHARE = 1 / 6;
 
 const inWords = (durationMs: number): string => {
+  if (durationMs < HOUR_MS) return 'less than an hour';
   const [number, unit] =
     durationMs >= 2 * DAY_MS
       ? [Math.floor(durationMs / DAY_MS), 'day']
-      : [Math.max(1, Math.floor(durationMs / HOUR_MS)), 'hour'];
+      : [Math.floor(durationMs / HOUR_MS), 'hour'];
   return `${number} ${unit}${number === 1 ? '' : 's'}`;
 };
 

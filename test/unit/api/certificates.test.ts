@@ -276,6 +276,21 @@ describe('how issuing stands', () => {
     expect((view as CertificateView).message).toMatch(message);
   });
 
+  test.each(['failed', 'waiting'] as const)(
+    'of one that somebody has brought and that ends, %s is told with it, too',
+    async (state) => {
+      await file('www.example.org', 'uploaded');
+      tell('www.example.org', { state, message: 'As told.' });
+      expect((await shown('www.example.org')) as CertificateView).toMatchObject({
+        message: expect.stringMatching(
+          /^Expires in \d+ hours\. Upload a new one; .* of a public authority yet: As told\.$/,
+        ) as string,
+      });
+      tell('www.example.org', { state: 'uploaded', message: 'As told.' });
+      expect(((await shown('www.example.org')) as CertificateView).message).not.toContain('As told.');
+    },
+  );
+
   describe('tried now', () => {
     const retry = (hostname: string) => world.api.call('POST', `/v1/certificates/${hostname}/retry`);
 

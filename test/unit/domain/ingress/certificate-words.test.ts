@@ -16,7 +16,8 @@ test.each<readonly [string, number, number, 'uploaded' | 'acme' | 'internal', st
     'Expires in 3 days. It should have been renewed: look at the events.',
   ],
   ['today', -90, 0.5, 'uploaded', 'expiring', 'Expires in 12 hours. Upload a new one.'],
-  ['now', -90, 0, 'uploaded', 'expired', 'Expired 1 hour ago. Upload a new one.'],
+  ['an hour', -90, 1 / 24, 'uploaded', 'expiring', 'Expires in 1 hour. Upload a new one.'],
+  ['now', -90, 0, 'uploaded', 'expired', 'Expired less than an hour ago. Upload a new one.'],
   [
     'long ago',
     -90,
