@@ -1,14 +1,13 @@
 // A public hostname on a cluster of two real nodes, with a real ACME server (Pebble) for the internet: it gets a
 // certificate by itself, whichever node the authority asks, and every node shows it.
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { request as httpsRequest } from 'node:https';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { text as readText } from 'node:stream/consumers';
 
 import { startCluster, type Cluster } from '../support/cluster/cluster';
 import { startPebble, type Pebble } from '../support/pebble';
 import { apply, removeMicroservice, webSpec } from '../support/product';
+import { askStrictly } from '../support/strict-https';
 import { eventually } from '../support/wait';
 import { useWorld } from '../support/world';
 
@@ -38,29 +37,6 @@ afterAll(async () => {
   await pebble?.close();
   rmSync(folder, { recursive: true, force: true });
 }, 120_000);
-
-/** As a client does that trusts the authority's root alone, and checks the name. */
-const askStrictly = (name: string, ca: string): Promise<{ readonly text: string; readonly serial: string }> =>
-  new Promise((resolve, reject) => {
-    const request = httpsRequest(
-      {
-        host: cluster.node(name).address,
-        port: 443,
-        ca,
-        servername: HOSTNAME,
-        headers: { host: HOSTNAME },
-        agent: false,
-      },
-      (response) => {
-        const { serialNumber: serial } = (
-          response.socket as unknown as { getPeerCertificate(): { readonly serialNumber: string } }
-        ).getPeerCertificate();
-        readText(response).then((text) => resolve({ text, serial }), reject);
-      },
-    );
-    request.on('error', reject);
-    request.end();
-  });
 
 const statusOf = async (): Promise<Readonly<Record<string, unknown>>> => {
   const { text } = await cluster.instance.askConsul(`/v1/kv/containeros/certificate-status/${HOSTNAME}?raw`);
@@ -102,7 +78,11 @@ test(
     const root = await pebble.rootPem();
     const serials = await eventually(
       async () => {
-        const seen = await Promise.all(['node-1', 'node-2'].map((name) => askStrictly(name, root)));
+        const seen = await Promise.all(
+          ['node-1', 'node-2'].map((name) =>
+            askStrictly({ host: cluster.node(name).address, hostname: HOSTNAME, root }),
+          ),
+        );
         for (const { text } of seen) expect(text).toContain('web v1');
         return seen.map(({ serial }) => serial);
       },

@@ -1,15 +1,14 @@
 // Hostnames on a cluster of three real nodes: each node answers all of them, and clients that try nothing twice lose no
 // request over what happens to replicas and nodes.
 import { readFileSync, rmSync } from 'node:fs';
-import { request as httpsRequest } from 'node:https';
 import { join } from 'node:path';
-import { text as readText } from 'node:stream/consumers';
 
 import { assertClusterConverged } from '../support/cluster/cluster-checker';
 import { startCluster, type Cluster } from '../support/cluster/cluster';
 import { httpRequest } from '../support/http';
 import { startLoad, type LoadReport } from '../support/load';
 import { apply, change, replicas, serving, webSpec } from '../support/product';
+import { askStrictly } from '../support/strict-https';
 import { eventually } from '../support/wait';
 
 const HOSTNAME = 'shop.localhost';
@@ -69,33 +68,20 @@ test(
   TIMEOUT_MS,
 );
 
-/** As a client does that trusts the cluster's root alone, and checks the name. */
-const askStrictly = (name: string, ca: string): Promise<string> =>
-  new Promise((resolve, reject) => {
-    const request = httpsRequest(
-      {
-        host: cluster.node(name).address,
-        port: 443,
-        ca,
-        servername: HOSTNAME,
-        headers: { host: HOSTNAME },
-        agent: false,
-      },
-      (response) => void readText(response).then(resolve, reject),
-    );
-    request.on('error', reject);
-    request.end();
-  });
-
 test(
   'every node answers the hostname over HTTPS, also one that has lost the key and gets it again',
   async () => {
     const { body } = await cluster.instance.api('GET', '/v1/authority');
     const { certificate } = body as { readonly certificate: string };
     const answersSecurely = (name: string) =>
-      eventually(async () => expect(await askStrictly(name, certificate)).toContain('web v1'), {
-        describe: `${name} answers over HTTPS`,
-      });
+      eventually(
+        async () => {
+          const { address: host } = cluster.node(name);
+          const { text } = await askStrictly({ host, hostname: HOSTNAME, root: certificate });
+          expect(text).toContain('web v1');
+        },
+        { describe: `${name} answers over HTTPS` },
+      );
     await Promise.all(['node-1', 'node-2', 'node-3'].map(answersSecurely));
     // As a machine has it that joined before there were such keys.
     const { dataDir } = cluster.node('node-3').product;
