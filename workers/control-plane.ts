@@ -33,6 +33,7 @@ import { keepKvFolders } from './kv-folders';
 import { createSnapshotReader } from './read-snapshot';
 import { ensureSearchAttributes } from './search-attributes';
 import { installTemporalRuntime, startTemporalWorker } from './temporal-worker';
+import { createUploadedCertificates } from './uploaded-certificates';
 
 export interface StoppableRole {
   stop(): Promise<void>;
@@ -79,6 +80,8 @@ export const startControlPlane = (
   const folders = keepKvFolders({ kv, store, logger });
   const internalCertificates = keepInternalCertificates(config, { kv: createKvStore(consul), store, logger });
   internalCertificates.start();
+  const uploadedCertificates = createUploadedCertificates({ kv, store, nowMs: Date.now, logger });
+  uploadedCertificates.start();
   const publicCertificates = createPublicCertificates(config, {
     kv: createKvStore(consul),
     store,
@@ -139,6 +142,7 @@ export const startControlPlane = (
       await worker.stop();
       internalCertificates.stop();
       folders.stop();
+      uploadedCertificates.stop();
       stopped.abort();
       view.close();
       store.close();

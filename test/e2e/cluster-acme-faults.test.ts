@@ -259,7 +259,7 @@ clusterScenario(
       PATIENCE,
     );
     const told = await instance.api('GET', '/v1/events');
-    for (const type of ['certificate.failed', 'certificate.issued']) expect(told.text).toContain(type);
+    for (const what of ['failed', 'expired', 'issued']) expect(told.text).toContain(`certificate.${what}`);
     await assertClusterConverged(cluster);
   },
 );
