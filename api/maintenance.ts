@@ -1,6 +1,6 @@
 /**
  * Maintenance of microservices: the only writer of who is under it. It is no part of a release, so it begins and ends
- * without one, and every ingress goes by it at once.
+ * without one, and every ingress goes by it at once; who sets it hears when that is so.
  *
  * Invariants: a setting and the event that tells of it are one write; it is for a microservice that is there; saying again
  * what holds already writes nothing.
@@ -22,12 +22,19 @@ export interface MaintenanceWriter {
    * @param maintenance undefined: it is over
    * @throws {ContainerOsError} `not_found` when there is no such microservice any more; `unavailable` when Consul does not
    *   take it
+   * @returns nodes that are up and whose ingress has not confirmed in time that it goes by it
    */
-  set(key: MicroserviceKey, maintenance: Maintenance | undefined): Promise<void>;
+  set(
+    key: MicroserviceKey,
+    maintenance: Maintenance | undefined,
+    signal: AbortSignal,
+  ): Promise<readonly string[]>;
 }
 
 export interface MaintenanceDeps {
   readonly store: KeyValueStore;
+  /** Waits until every ingress goes by what was written up to this index; @returns the nodes of those that do not in time. */
+  readonly confirmed: (index: number, signal: AbortSignal) => Promise<readonly string[]>;
   /** At least eight characters of chance. */
   readonly randomSuffix: () => string;
   readonly nowMs: () => number;
@@ -41,6 +48,7 @@ const maintenanceOf = ({ text, retryAfterSeconds, allow }: MaintenanceState): Ma
 
 export const createMaintenanceWriter = ({
   store,
+  confirmed,
   randomSuffix,
   nowMs,
 }: MaintenanceDeps): MaintenanceWriter => {
@@ -51,8 +59,8 @@ export const createMaintenanceWriter = ({
 
   return {
     read,
-    set: async (key, maintenance) => {
-      if (sameJson(await read(key), maintenance)) return;
+    set: async (key, maintenance, signal) => {
+      if (sameJson(await read(key), maintenance)) return [];
       const there = await store.get(microserviceKvKey(key));
       if (!there) throw new ContainerOsError('not_found', `There is no microservice ${key.name}.`);
       const atMs = nowMs();
@@ -80,7 +88,7 @@ export const createMaintenanceWriter = ({
         maintenance === undefined ? { kind: 'delete', key: path } : { kind: 'set', key: path, value: state },
         { kind: 'set', key: eventKvKey(atMs, randomSuffix()), value: event },
       ]);
-      if (result.kind === 'written') return;
+      if (result.kind === 'written') return confirmed(result.index, signal);
       throw new ContainerOsError('unavailable', `${key.name} has just been changed. Try again.`);
     },
   };

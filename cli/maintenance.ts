@@ -4,6 +4,7 @@ import type { MaintenanceView } from '../openapi/schemas';
 
 import { segment } from './api-client';
 import { CommandError, type Command, type Invocation } from './command';
+import { listInWords } from './words';
 
 /** @throws {CommandError} `invalid` */
 const secondsOf = (text: string | undefined): number | undefined => {
@@ -31,6 +32,12 @@ const bodyOf = ({ flag }: Invocation): object => {
   };
 };
 
+/** What has to be looked at when not every node has confirmed it. */
+const behindInWords = ({ behind = [] }: MaintenanceView): string =>
+  behind.length === 0
+    ? ''
+    : `\nNot confirmed yet by the ingress of ${listInWords(behind)}: it may take longer there. Look at containeros nodes.`;
+
 const pathOf = ({ argument }: Invocation): string =>
   `/v1/microservices/${segment(argument('NAME'))}/maintenance`;
 
@@ -43,7 +50,7 @@ const on: Command = {
     { name: 'allow', value: 'CIDR', help: 'Who gets through all the same: addresses, with commas.' },
   ],
   summary: 'Let the hostnames of a microservice answer that they are under maintenance.',
-  details: ['Its replicas run on; it begins within a second or two, without a release.'],
+  details: ['Its replicas run on, and there is no release. It is in force when the command ends.'],
   run: async (invocation) => {
     const answer = await invocation.api.call<MaintenanceView>('PUT', pathOf(invocation), {
       body: bodyOf(invocation),
@@ -52,7 +59,7 @@ const on: Command = {
     return {
       answer,
       words: () =>
-        `${microservice} is under maintenance: its hostnames answer 503. containeros maintenance off ${microservice} ends that.`,
+        `${microservice} is under maintenance: its hostnames answer 503. containeros maintenance off ${microservice} ends that.${behindInWords(answer.value)}`,
     };
   },
 };
@@ -66,7 +73,8 @@ const off: Command = {
     const answer = await invocation.api.call<MaintenanceView>('DELETE', pathOf(invocation));
     return {
       answer,
-      words: () => `${answer.value.microservice} is open: its hostnames lead to its replicas again.`,
+      words: () =>
+        `${answer.value.microservice} is open: its hostnames lead to its replicas again.${behindInWords(answer.value)}`,
     };
   },
 };

@@ -279,7 +279,12 @@ const SHAPES: { readonly [K in DocumentKind]: Shape<Documents[K]> } = {
     expiresAtMs: 'time',
     revokedAtMs: ['optional', 'time'],
   },
-  ingresses: { id: 'text', index: 'number', trafficIndex: ['optional', 'number'] },
+  ingresses: {
+    id: 'text',
+    index: 'number',
+    trafficIndex: ['optional', 'number'],
+    maintenanceIndex: ['optional', 'number'],
+  },
   traffic: {
     project: 'text',
     name: 'text',

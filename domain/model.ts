@@ -156,6 +156,8 @@ export interface IngressState {
   readonly index: number;
   /** The same of how requests are split between releases. Left out by nodes of before there were splits. */
   readonly trafficIndex?: number;
+  /** The same of who is under maintenance. */
+  readonly maintenanceIndex?: number;
 }
 
 /** What a node says of itself; published by its node worker when it changes. */

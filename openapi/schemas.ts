@@ -614,6 +614,10 @@ export const maintenanceSchema = z
     text: z.string().optional(),
     retryAfterSeconds: z.int().optional(),
     allow: z.array(z.string()).optional(),
+    behind: z.array(z.string()).optional().meta({
+      description:
+        'Nodes that are up and whose ingress has not confirmed within 5 seconds that it goes by it; left out where all have.',
+    }),
   })
   .meta({ description: 'Whether the hostnames of a microservice answer that it is under maintenance.' });
 

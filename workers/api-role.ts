@@ -10,7 +10,7 @@ import { createConsulClient, kvPath } from '../adapters/consul/consul-client';
 import { createKeyValueStore } from '../adapters/consul/kv-store';
 import { createMembership } from '../adapters/consul/membership';
 import { createKvStore } from '../adapters/consul/watch-kv';
-import { watchMembers } from '../adapters/consul/watch-members';
+import { readMembers, watchMembers } from '../adapters/consul/watch-members';
 import { createApp } from '../api/create-app';
 import { createExecLog } from '../api/exec-log';
 import { createLeaveNode } from '../api/join/leave-node';
@@ -27,6 +27,7 @@ import { KV_ROOT } from '../contracts/kv';
 import { apiCertificates } from './cluster/api-certificates';
 import { consulOf } from './cluster/head-files';
 import { clusterAddressOf, isJoinable, temporalAddressOf, type Config } from './config';
+import { CONFIRM_CONFIGURATION_WITHIN_MS, createIngressConfirmation } from './ingress-confirmation';
 import { openInstallation } from './installation';
 import { endWithSupervisor, onRolesStatus, tellSupervisor } from './role';
 import { version } from './version';
@@ -132,7 +133,16 @@ export const runApiRole = async (config: Config, logger: Logger): Promise<void> 
     nodeStreams,
     execLog: createExecLog({ store, randomSuffix, nowMs: Date.now, log: logger }),
     nodeSettings,
-    maintenance: createMaintenanceWriter({ store, randomSuffix, nowMs: Date.now }),
+    maintenance: createMaintenanceWriter({
+      store,
+      confirmed: createIngressConfirmation(
+        { kv, readMembers: () => readMembers(consul), logger },
+        ({ maintenanceIndex = 0 }) => maintenanceIndex,
+        CONFIRM_CONFIGURATION_WITHIN_MS,
+      ),
+      randomSuffix,
+      nowMs: Date.now,
+    }),
     nodeRemover,
     certificates: apiCertificates(config, store, client, (message) => logger.error(message)),
     joining: {

@@ -14,6 +14,8 @@ import type { IngressState } from '../domain/model';
 
 /** An ingress hears of a change in some ten milliseconds; one that has not within this hangs, or is cut off. */
 const CONFIRM_WITHIN_MS = 2_000;
+/** One that needs a new configuration ends connections for a second first. */
+export const CONFIRM_CONFIGURATION_WITHIN_MS = 5_000;
 
 /**
  * @param index Consul's of the write that is to be followed
@@ -28,10 +30,14 @@ export interface IngressConfirmationDeps {
   readonly logger: Logger;
 }
 
-/** @param indexOf how far an ingress has followed what is waited for */
+/**
+ * @param indexOf how far an ingress has followed what is waited for
+ * @param withinMs how long it is waited for at most
+ */
 export const createIngressConfirmation = (
   deps: IngressConfirmationDeps,
   indexOf: (state: IngressState) => number,
+  withinMs = CONFIRM_WITHIN_MS,
 ): IngressConfirmation => {
   const read = createDocumentReader((message) => deps.logger.error(message));
   return async (index, signal) => {
@@ -58,7 +64,7 @@ export const createIngressConfirmation = (
       unreachable: () => undefined,
     });
     try {
-      await pause(CONFIRM_WITHIN_MS, AbortSignal.any([signal, done.signal]));
+      await pause(withinMs, AbortSignal.any([signal, done.signal]));
     } finally {
       watch.close();
     }

@@ -144,7 +144,8 @@ const event = z.looseObject({
 const ingress = z.looseObject({
   index: z.int().min(0),
   trafficIndex: z.int().min(0).nullish(),
-}) satisfies z.ZodType<Partial<Omit<IngressState, 'trafficIndex'>>>;
+  maintenanceIndex: z.int().min(0).nullish(),
+}) satisfies z.ZodType<Partial<Omit<IngressState, 'trafficIndex' | 'maintenanceIndex'>>>;
 
 /** Of releases that take over at the same time: more than anybody has, and few enough for one document. */
 const MAX_SPLITS = 500;

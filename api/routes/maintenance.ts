@@ -10,10 +10,16 @@ import { findMicroservice } from '../find';
 const DEFAULT_TEXT = 'Under maintenance. Please come back later.';
 const DEFAULT_RETRY_AFTER_SECONDS = 60;
 
-const viewOf = (name: string, maintenance: Maintenance | undefined): MaintenanceView => ({
+/** @param behind nodes whose ingress has not confirmed it */
+const viewOf = (
+  name: string,
+  maintenance: Maintenance | undefined,
+  behind: readonly string[] = [],
+): MaintenanceView => ({
   microservice: name,
   on: maintenance !== undefined,
   ...(maintenance === undefined ? {} : { ...maintenance, allow: [...maintenance.allow] }),
+  ...(behind.length === 0 ? {} : { behind: [...behind] }),
 });
 
 export const maintenanceRoutes = ({ readModel, maintenance }: RouteDeps): readonly Route[] => {
@@ -31,15 +37,15 @@ export const maintenanceRoutes = ({ readModel, maintenance }: RouteDeps): readon
     const { value } = await parsedBodyOf(exchange, maintenanceRequestSchema);
     const { text = DEFAULT_TEXT, retryAfterSeconds = DEFAULT_RETRY_AFTER_SECONDS, allow = [] } = value;
     const wanted: Maintenance = { text, retryAfterSeconds, allow };
-    await maintenance.set(microservice, wanted);
-    sendJson(exchange, 200, { value: viewOf(microservice.name, wanted) });
+    const behind = await maintenance.set(microservice, wanted, exchange.signal);
+    sendJson(exchange, 200, { value: viewOf(microservice.name, wanted, behind) });
   };
 
   const end = async (exchange: Exchange): Promise<void> => {
     queryOf(exchange, emptyQuery);
     const microservice = found(exchange);
-    await maintenance.set(microservice, undefined);
-    sendJson(exchange, 200, { value: viewOf(microservice.name, undefined) });
+    const behind = await maintenance.set(microservice, undefined, exchange.signal);
+    sendJson(exchange, 200, { value: viewOf(microservice.name, undefined, behind) });
   };
 
   const access = 'password';

@@ -4,6 +4,7 @@
  */
 
 import type { ChildProcess } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
@@ -16,12 +17,15 @@ import pino from 'pino';
 
 import { createConsulClient, type ConsulClient } from '../../adapters/consul/consul-client';
 import { createDocumentWriter } from '../../adapters/consul/document-writer';
+import { createKeyValueStore } from '../../adapters/consul/kv-store';
 import { createKvStore } from '../../adapters/consul/watch-kv';
 import { readMembers } from '../../adapters/consul/watch-members';
 import type { DocumentWriter } from '../../adapters/document-writer';
 import { openJudgedLog } from '../../adapters/ingress/judged-log';
+import { createMaintenanceWriter } from '../../api/maintenance';
 import {
   hostnameKvKey,
+  microserviceKvKey,
   replicaKvKey,
   requestCountsKvKey,
   routesKvKey,
@@ -30,7 +34,10 @@ import {
 import { countsOf, judgeRelease, type RequestCounts } from '../../domain/judgement';
 import type { TrafficShare, TrafficSplit } from '../../domain/traffic';
 import { caddySettings } from '../../workers/ingress-files';
-import { createIngressConfirmation } from '../../workers/ingress-confirmation';
+import {
+  CONFIRM_CONFIGURATION_WITHIN_MS,
+  createIngressConfirmation,
+} from '../../workers/ingress-confirmation';
 import type { IngressKeeper } from '../../workers/node/ingress-keeper';
 import { createRequestCounter, type RequestCounter } from '../../workers/node/request-counts';
 import { openListeningSockets, type ListeningSockets } from '../../workers/up/listening-sockets';
@@ -384,3 +391,37 @@ test('requests of routes with options are counted too, by who answers, and those
   await documents.remove(trafficKvKey(made));
   await eventually(async () => expect(await readCounts()).toEqual([]));
 });
+
+test('maintenance is in force, and over, when it is confirmed', async () => {
+  await claim('working.localhost', 'working');
+  await publish('working', 1, await startBackend('at work'));
+  await answers('working.localhost', 'at work');
+  const key = { project: 'default', name: 'working' };
+  await documents.put(microserviceKvKey(key), {});
+  const store = createKeyValueStore({ address: consul.address }, () => undefined);
+  const writer = createMaintenanceWriter({
+    store,
+    confirmed: createIngressConfirmation(
+      { kv: createKvStore(consulClient), readMembers: () => readMembers(consulClient), logger },
+      ({ maintenanceIndex = 0 }) => maintenanceIndex,
+      CONFIRM_CONFIGURATION_WITHIN_MS,
+    ),
+    randomSuffix: () => randomBytes(6).toString('hex'),
+    nowMs: Date.now,
+  });
+  const { signal } = new AbortController();
+  const maintenance = { text: 'later', retryAfterSeconds: 1, allow: [] };
+  try {
+    for (let turn = 0; turn < 3; turn += 1) {
+      expect(await writer.set(key, maintenance, signal)).toEqual([]);
+      expect(await ask('working.localhost')).toContain('later');
+      expect(await writer.set(key, undefined, signal)).toEqual([]);
+      expect(await ask('working.localhost')).toBe('at work');
+    }
+    // A node that does not go by it is named.
+    keeper?.stop();
+    expect(await writer.set(key, maintenance, signal)).toEqual([nodeId]);
+  } finally {
+    store.close();
+  }
+}, 60_000);

@@ -31,6 +31,7 @@ import { arrange, keyOfPlace, type Layout, type Place } from '../../domain/ingre
 import type { MaintenanceState, ReleaseRoutes } from '../../domain/ingress/route-options';
 import { routesOf, type Route } from '../../domain/ingress/routes';
 import { fillSlots } from '../../domain/ingress/slots';
+import { sameJson } from '../../domain/spec/diff';
 
 import { createPlaceParts } from './place-parts';
 import type { IngressState, MicroserviceKey, ObservedReplica } from '../../domain/model';
@@ -45,6 +46,8 @@ import { createSplitLanes, placeEndpoints, type LanePlan } from './split-lanes';
 const DRAIN_MS = 1_000;
 const FIRST_RETRY_MS = 100;
 const LAST_RETRY_MS = 2_000;
+
+type HeardOthers = Required<Pick<IngressState, 'trafficIndex' | 'maintenanceIndex'>>;
 
 export interface IngressKeeper {
   start(): void;
@@ -89,9 +92,10 @@ export const createIngressKeeper = (deps: IngressKeeperDeps): IngressKeeper => {
   let wake: () => void = () => undefined;
   let isStale = false;
   let heardIndex = 0;
-  let heardTrafficIndex = 0;
+  /** How far what is confirmed one by one was heard: splits, and who is under maintenance. */
+  let heardOthers: HeardOthers = { trafficIndex: 0, maintenanceIndex: 0 };
   let confirmedIndex: number | undefined;
-  let confirmedTrafficIndex = 0;
+  let confirmedOthers = heardOthers;
   /** As Caddy has it. */
   let layout = files.readLayout();
   /** Whether Caddy has had a configuration from this process. */
@@ -143,7 +147,8 @@ export const createIngressKeeper = (deps: IngressKeeperDeps): IngressKeeper => {
         if (kind === 'replicas') heardIndex = index;
         // Of a prefix with nothing under it, no folder either, every write has a new index, also that of the confirmation.
         else if (changed.length + removed.length === 0 && !unread.has(kind)) return;
-        if (kind === 'traffic' && changed.length > 0) heardTrafficIndex = index;
+        if (kind === 'traffic' && changed.length > 0) heardOthers = { ...heardOthers, trafficIndex: index };
+        if (kind === 'maintenance') heardOthers = { ...heardOthers, maintenanceIndex: index };
         followReplicas();
         heard(kind);
       },
@@ -186,20 +191,20 @@ export const createIngressKeeper = (deps: IngressKeeperDeps): IngressKeeper => {
     files.keepOnly(next);
   };
 
-  /** Whoever stops a replica, or splits requests, waits for it (ingress-confirmation.ts). */
-  const confirm = async (index: number, trafficIndex: number): Promise<void> => {
+  /** Whoever stops a replica, splits requests or begins maintenance waits for it (ingress-confirmation.ts). */
+  const confirm = async (index: number, others: HeardOthers): Promise<void> => {
     const isAwaited = [...replicas.values()].some(({ state }) => state === 'stopping');
     const isNews = index !== confirmedIndex && (confirmedIndex === undefined || isAwaited);
-    if (!isNews && trafficIndex === confirmedTrafficIndex) return;
-    const state: IngressState = { id: nodeId, index, trafficIndex };
+    if (!isNews && sameJson(others, confirmedOthers)) return;
+    const state: IngressState = { id: nodeId, index, ...others };
     await deps.documents.put(ingressKvKey(nodeId), state);
     confirmedIndex = index;
-    confirmedTrafficIndex = trafficIndex;
+    confirmedOthers = others;
   };
 
   const turn = async (): Promise<void> => {
     const index = heardIndex;
-    const trafficIndex = heardTrafficIndex;
+    const others = heardOthers;
     const routes = routesOf({
       hostnames,
       replicas: replicas.values(),
@@ -235,7 +240,7 @@ export const createIngressKeeper = (deps: IngressKeeperDeps): IngressKeeper => {
     isLoaded = true;
     layout = change.layout;
     deps.onSplits?.(splits, replicas.values());
-    await confirm(index, trafficIndex);
+    await confirm(index, others);
   };
 
   const tell = (reason: string | undefined): void => {

@@ -15,7 +15,7 @@ import type { RetryCertificate } from '../../../api/certificate-retry';
 import type { Changes } from '../../../api/changes';
 import { createApp } from '../../../api/create-app';
 import { createExecLog } from '../../../api/exec-log';
-import { createMaintenanceWriter } from '../../../api/maintenance';
+import { createMaintenanceWriter, type MaintenanceDeps } from '../../../api/maintenance';
 import { createNodeSettingsWriter } from '../../../api/node-settings';
 import { createNodeStreams, type NodeStreams } from '../../../api/node-streams';
 import { createOperations } from '../../../api/operations';
@@ -145,6 +145,8 @@ export interface ApiUnderTestOptions {
   /** What Consul does when a node is taken out of the membership; `node-1` runs the control plane. */
   readonly removeMember?: Membership['removeNode'];
   readonly retryCertificate?: RetryCertificate;
+  /** Which nodes do not go by maintenance in time; left out: all do. */
+  readonly confirmed?: MaintenanceDeps['confirmed'];
   readonly port?: number;
   /** Undefined: no other machine can reach this one. */
   readonly clusterAddress?: string;
@@ -185,7 +187,12 @@ export const startApi = async (options: ApiUnderTestOptions = {}): Promise<ApiUn
       authorityFingerprint: 'a'.repeat(64),
     },
     nodeSettings: createNodeSettingsWriter({ store: storeOf(kv), randomSuffix: randomUUID, nowMs }),
-    maintenance: createMaintenanceWriter({ store: storeOf(kv), randomSuffix: randomUUID, nowMs }),
+    maintenance: createMaintenanceWriter({
+      store: storeOf(kv),
+      confirmed: options.confirmed ?? (async () => []),
+      randomSuffix: randomUUID,
+      nowMs,
+    }),
     nodeRemover: createNodeRemover({
       store: storeOf(kv),
       membership: { removeNode: options.removeMember ?? notFaked('removeNode') },

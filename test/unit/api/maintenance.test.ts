@@ -4,7 +4,7 @@ import { maintenanceKvKey, microserviceKvKey } from '../../../contracts/kv';
 import { eventually } from '../../support/wait';
 import { at, startCli } from '../cli/cli-under-test';
 
-import { buildMicroservice, microserviceDocuments, useApi } from './api-under-test';
+import { buildMicroservice, microserviceDocuments, startApi, useApi } from './api-under-test';
 
 const KEY = { project: 'default', name: 'web' };
 const PATH = '/v1/microservices/web/maintenance';
@@ -79,4 +79,36 @@ test('the command begins and ends it', async () => {
   expect([off.end, off.out]).toEqual([0, 'web is open: its hostnames lead to its replicas again.\n']);
   expect(await kept()).toBeUndefined();
   expect((await run('on', 'web', '--retry-after', 'soon')).end).toBe('invalid');
+});
+
+test('who begins or ends it hears when every ingress goes by it, and which ones do not', async () => {
+  const waited: number[] = [];
+  let confirm: (behind: readonly string[]) => void = () => undefined;
+  const api = await startApi({
+    confirmed: (index) => {
+      waited.push(index);
+      return new Promise((resolve) => (confirm = resolve));
+    },
+  });
+  try {
+    const written = api.kv.put(microserviceDocuments(buildMicroservice('web')));
+    await eventually(() => expect(api.readModel.microservices()).toHaveLength(1));
+    let isAnswered = false;
+    const begun = api.call('PUT', PATH).finally(() => (isAnswered = true));
+    await eventually(() => expect(waited).toHaveLength(1));
+    expect(waited[0]).toBeGreaterThan(written);
+    expect(isAnswered).toBe(false);
+    confirm(['node-2', 'node-3']);
+    expect((await begun).body).toMatchObject({ on: true, behind: ['node-2', 'node-3'] });
+    // What holds already was waited for by who began it.
+    expect((await api.call('PUT', PATH)).body).not.toHaveProperty('behind');
+    const off = startCli(['maintenance', 'off', 'web'], at(api.url)).ended;
+    await eventually(() => expect(waited).toHaveLength(2));
+    confirm(['node-2']);
+    expect((await off).out).toBe(
+      'web is open: its hostnames lead to its replicas again.\nNot confirmed yet by the ingress of node-2: it may take longer there. Look at containeros nodes.\n',
+    );
+  } finally {
+    await api.close();
+  }
 });

@@ -9,7 +9,7 @@ import pino from 'pino';
 import { openLaneFiles } from '../../../../adapters/ingress/lane-files';
 import { openPlaceFiles } from '../../../../adapters/ingress/place-files';
 import type { KvDocument, KvWatchHandlers } from '../../../../contracts/kv-store';
-import { KV_PREFIX, hostnameKvKey, trafficKvKey } from '../../../../contracts/kv';
+import { KV_PREFIX, hostnameKvKey, maintenanceKvKey, trafficKvKey } from '../../../../contracts/kv';
 import type { TrafficSplit } from '../../../../domain/traffic';
 import { createIngressKeeper, type IngressKeeper } from '../../../../workers/node/ingress-keeper';
 import { eventually } from '../../../support/wait';
@@ -38,7 +38,7 @@ const documentOf = (key: string, value: unknown, index: number): KvDocument => (
   index,
 });
 
-test('what changes often is followed once there is a hostname; splits are confirmed, other writes to nobody', async () => {
+test('what changes often is followed once there is a hostname; splits and maintenance are confirmed, other writes to nobody', async () => {
   let isFollowingMembers = false;
   const watches = new Map<string, KvWatchHandlers>();
   const put: unknown[] = [];
@@ -88,7 +88,7 @@ test('what changes often is followed once there is a hostname; splits are confir
   told(KV_PREFIX.replicas, 3);
   told(KV_PREFIX.traffic, 3);
   await eventually(() => expect(states).toEqual([undefined]));
-  expect(put).toEqual([{ id: 'node-1', index: 3, trafficIndex: 0 }]);
+  expect(put).toEqual([{ id: 'node-1', index: 3, trafficIndex: 0, maintenanceIndex: 1 }]);
   // Consul answers for a prefix with nothing under it with every write, also that of the confirmation.
   told(KV_PREFIX.traffic, 4);
   told(KV_PREFIX.traffic, 5, [documentOf(trafficKvKey(SPLIT), SPLIT, 5)]);
@@ -101,4 +101,13 @@ test('what changes often is followed once there is a hostname; splits are confir
   told(KV_PREFIX.traffic, 8);
   await new Promise((resolve) => setImmediate(resolve));
   expect(put).toHaveLength(3);
+  // Maintenance is confirmed when it begins and when it ends.
+  const key = maintenanceKvKey(SPLIT);
+  const state = { ...SPLIT, text: 'later', retryAfterSeconds: 1, allow: [], setAtMs: 0 };
+  told(KV_PREFIX.maintenance, 9);
+  told(KV_PREFIX.maintenance, 10, [documentOf(key, state, 10)]);
+  await eventually(() => expect(put).toHaveLength(4));
+  watches.get(KV_PREFIX.maintenance)?.changed({ index: 11, changed: [], removed: [key] });
+  await eventually(() => expect(put).toHaveLength(5));
+  expect(put.slice(3)).toMatchObject([{ maintenanceIndex: 10 }, { maintenanceIndex: 11 }]);
 });
