@@ -134,6 +134,9 @@ const parseDns = ({
         message: `${provider} wants ${name}: put it into --dns-credentials-file, or into a variable of that name`,
       });
   }
+  const isWhole = offered.credentials.every((name) => credentials[name] !== undefined);
+  const problem = isWhole ? offered.check?.(credentials) : undefined;
+  if (problem !== undefined) refuse({ path: '--dns-provider', message: `${provider} ${problem}` });
   return { provider, credentials };
 };
 

@@ -92,12 +92,27 @@ test('a DNS provider gets its credentials from a file, or from variables of thei
 
 test('what is wrong with a DNS provider is said without its secrets', () => {
   expect(problemsOf(['--dns-provider', 'toString'])).toContain(
-    '--dns-provider must be one of cloudflare, digitalocean, hetzner, route53, not toString',
+    '--dns-provider must be one of cloudflare, digitalocean, google, hetzner, rfc2136, route53, not toString',
   );
   expect(problemsOf(['--dns-provider', 'hetzner'])).toContain('hetzner wants HCLOUD_TOKEN');
   expect(problemsOf(['--dns-credentials-file', '/nonexistent'])).toContain(
     'is of use with --dns-provider only',
   );
+  const account = file('account', '{"client_email":"hunter2"}');
+  const google = (path: string) =>
+    problemsOf(['--dns-provider', 'google'], { GCE_SERVICE_ACCOUNT_FILE: path });
+  expect(google(account)).toContain(
+    `${account} is no key of a service account: look at project_id, private_key`,
+  );
+  expect(google(account)).not.toContain('hunter2');
+  expect(google('/nonexistent')).toContain('/nonexistent cannot be read');
+  const update = {
+    RFC2136_NAMESERVER: '10.0.0.1',
+    RFC2136_TSIG_KEY: 'acme',
+    RFC2136_TSIG_SECRET: 'hunter 2',
+  };
+  expect(problemsOf(['--dns-provider', 'rfc2136'], update)).toContain('RFC2136_TSIG_SECRET in base64');
+  expect(problemsOf(['--dns-provider', 'rfc2136'], update)).not.toContain('hunter');
   const spoiled = file('spoiled', 'hunter2\n');
   const problems = problemsOf(['--dns-provider', 'hetzner', '--dns-credentials-file', spoiled]);
   expect(problems).toContain('--dns-credentials-file must have NAME=VALUE in line 1');
