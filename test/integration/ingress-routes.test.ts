@@ -294,6 +294,15 @@ test('passwords are asked for, on the path that has them only', async () => {
   expect((await ask('auth.localhost/admin', { headers: basic('alice', 'correct horse') })).text).toBe('in');
 });
 
+test('who has said the password is told to the replica', async () => {
+  const basicAuth = { alice: hashSync('correct horse', 4) };
+  await serve('told', await backend(({ headers }, response) => response.end(headers.authorization)), {
+    basicAuth,
+  });
+  const headers = basic('alice', 'correct horse');
+  await answers('told.localhost', headers.authorization, { headers });
+});
+
 test('allow lists go by who really asks, which nobody outside can make up', async () => {
   await serve(
     'listed',
@@ -346,8 +355,12 @@ test('the PROXY protocol of a trusted load balancer says who asks', async () => 
 });
 
 test('bodies that are too large, and replicas that take too long, are cut', async () => {
+  let slow = 0;
   const port = await backend((incoming, response) => {
-    if (incoming.url === '/slow') return;
+    if (incoming.url === '/slow') {
+      slow += 1;
+      return;
+    }
     incoming.resume().on('end', () => response.end('got it'));
   });
   await serve('limited', port, {
@@ -363,6 +376,12 @@ test('bodies that are too large, and replicas that take too long, are cut', asyn
     '<b>{file./etc/passwd}</b>',
     'text/html; charset=utf-8',
   ]);
+  expect(slow).toBe(1);
+  // What changes nothing is tried for five seconds.
+  const startedAt = performance.now();
+  expect((await ask('limited.localhost/slow')).status).toBe(503);
+  expect(slow).toBeGreaterThan(5);
+  expect(performance.now() - startedAt).toBeLessThan(8_000);
   const gone = { release: 1, releasedAtMs: 0, state: 'stopping' as const };
   await publish(replica('limited-1', 'limited', port, gone));
   await eventually(async () => {

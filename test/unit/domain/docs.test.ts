@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { ERROR_TABLE, type ErrorRow } from '../../../domain/errors';
+import { parseMicroserviceSpec } from '../../../domain/spec/parse';
 import { microserviceSpecSchema } from '../../../domain/spec/schema';
 
 const read = (name: string) => readFileSync(join(__dirname, '../../../docs', name), 'utf8');
@@ -47,4 +48,16 @@ test('docs/specification.md names exactly the keys of the schema', () => {
   expect([...keys].filter((key) => !text.includes(`\`${key}\``))).toEqual([]);
   const documented = rowsOf(text).map(([key]) => key?.replaceAll('`', '') ?? '');
   expect(documented.filter((key) => !keys.has(key))).toEqual([]);
+});
+
+test('every whole example of docs/specification.md is a specification', () => {
+  const examples = [...read('specification.md').matchAll(/^```json\n(\{.*?\n\})\n```$/gms)].map(
+    ([, json = '']) => json,
+  );
+  const whole = examples.filter((json) => json.includes('"containers"'));
+  expect(whole.length).toBeGreaterThan(1);
+  for (const json of whole) {
+    const outcome = parseMicroserviceSpec(JSON.parse(json), { allowHostAccess: false });
+    expect({ json, outcome }).toMatchObject({ outcome: { kind: 'ok' } });
+  }
 });
