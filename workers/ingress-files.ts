@@ -56,6 +56,7 @@ export const caddySettings = (config: IngressConfig): CaddySettings => {
   return {
     directory,
     listen: socketGiven(0),
+    port: config.httpPort,
     trustedProxies: config.trustedProxies,
     ...(config.httpsPort === undefined || door === undefined
       ? {}

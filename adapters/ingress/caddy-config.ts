@@ -20,6 +20,7 @@ import {
   tlsApp,
   type CaddyHttps,
 } from './caddy-tls';
+import { askItself, endConnections, methodsOfIts, type Turn } from './handover';
 import { hostTree } from './host-tree';
 import { LOG_NOTHING, laneRoutes, logging } from './lane-config';
 import { SENT_AGAIN, otherReplica, otherReplicaRoutes } from './other-replica';
@@ -37,6 +38,8 @@ export interface CaddySettings {
   readonly directory: string;
   /** What is listened on, as Caddy calls it. */
   readonly listen: string;
+  /** The same, by which it is reached from this machine. */
+  readonly port: number;
   /** Left out: plain HTTP only. */
   readonly https?: CaddyHttps;
   readonly trustedProxies?: TrustedProxies;
@@ -49,10 +52,6 @@ export const unservedAddress = (directory: string): string => `unix/${join(direc
 
 /** What a slot leads to when its hostname is nobody's any more. */
 export const unknownAddress = (directory: string): string => `unix/${join(directory, 'unknown.sock')}`;
-
-/** While there is such a file, each connection ends with its next answer. */
-const DRAINING = 'draining';
-export const drainingFile = (directory: string): string => join(directory, DRAINING);
 
 export const placeDirectory = (directory: string, place: number): string =>
   join(directory, 'places', String(place));
@@ -88,16 +87,6 @@ const slowBodiesCut = { handler: 'timeouts', read_timeout: 30_000_000_000, read_
  */
 const NEVER = -1;
 
-/**
- * A new configuration closes connections that nobody uses at that moment, and a request that is on its way there is
- * lost. So clients are told to close them first, with the answers that they get; but for one that becomes a web socket,
- * where the answer has to say that.
- */
-const endConnections = (directory: string): object => ({
-  match: [{ file: { root: directory, try_files: [DRAINING] }, not: [{ header: { Upgrade: ['*'] } }] }],
-  handle: [{ handler: 'headers', response: { set: { Connection: ['close'] }, deferred: true } }],
-});
-
 const proxyTo = (addresses: readonly string[], policy: 'least_conn' | 'random'): ProxyHandler => ({
   handler: 'reverse_proxy',
   upstreams: addresses.map((dial) => ({ dial })),
@@ -125,13 +114,8 @@ const answer = (status: number, text: string, headers: Readonly<Record<string, r
   body: `${text}\n`,
 });
 
-/** What is no request to a microservice, and what is made plain before one gets it. */
+/** What is made plain before a microservice gets it. */
 const plainRequests = [
-  {
-    match: [{ method: ['CONNECT'] }],
-    handle: [answer(405, 'The ingress is no proxy for CONNECT.')],
-    terminal: true,
-  },
   {
     // The name of a host may end with the root's dot (RFC 3986, 3.2.2).
     match: [{ header: { Host: ['*.', '*.:*'] } }],
@@ -263,11 +247,16 @@ const routesOf = (directory: string, layout: Layout): readonly object[] => [
   ...layout.filter((place) => !isForTree(place)).map((place) => routeOf(directory, place)),
 ];
 
-/** Caddy's configuration for these places, in their order, and these lanes. */
+/**
+ * Caddy's configuration for these places, in their order, and these lanes.
+ *
+ * @param turn that follows the one of the configuration before
+ */
 export const caddyConfig = (
   settings: CaddySettings,
   layout: Layout,
   lanes: LaneSizes = FIRST_LANES,
+  turn: Turn = 0,
 ): object => {
   const { directory, listen, https } = settings;
   const routes = routesOf(directory, layout);
@@ -281,8 +270,9 @@ export const caddyConfig = (
     routes: [
       LOG_NOTHING,
       { handle: [slowBodiesCut] },
+      methodsOfIts(directory, answer(405, 'The ingress is no proxy for CONNECT.')),
       ...plainRequests,
-      endConnections(directory),
+      endConnections(directory, turn),
       ...before,
       laneRoutes(directory, lanes, (addresses) => proxyTo(addresses, 'random')),
       ...routes,
@@ -292,7 +282,7 @@ export const caddyConfig = (
     ...otherReplicaRoutes(proxyTo([], 'random')),
   });
   return {
-    admin: { listen: `unix/${adminSocket(directory)}|0600`, config: { persist: false } },
+    admin: { listen: `unix/${adminSocket(directory)}|0600`, config: askItself(settings.port) },
     storage: { module: 'file_system', root: join(directory, 'caddy') },
     logging: logging(directory),
     apps: {

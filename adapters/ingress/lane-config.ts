@@ -8,6 +8,8 @@ import { join } from 'node:path';
 
 import { LANE_HOSTNAMES, type LaneSizes } from '../../domain/ingress/lanes';
 
+import { HANDOVER_LOGGER } from './handover';
+
 /** No request has such a host. */
 export const NO_HOSTNAME = '-';
 /** While a lane has such a file, its requests are logged. */
@@ -36,7 +38,7 @@ export const logging = (directory: string): object => ({
       writer: { output: 'stderr' },
       encoder: { format: 'json' },
       level: 'WARN',
-      exclude: [LOGGER],
+      exclude: [LOGGER, HANDOVER_LOGGER],
     },
     judged: {
       writer: {

@@ -17,7 +17,8 @@ import { createConsulClient, type ConsulClient } from '../../adapters/consul/con
 import { createDocumentWriter } from '../../adapters/consul/document-writer';
 import { createKvStore } from '../../adapters/consul/watch-kv';
 import { readMembers } from '../../adapters/consul/watch-members';
-import { adminSocket, drainingFile } from '../../adapters/ingress/caddy-config';
+import { adminSocket } from '../../adapters/ingress/caddy-config';
+import { endingFile, turnOf } from '../../adapters/ingress/handover';
 import type { DocumentWriter } from '../../adapters/document-writer';
 import { hostnameKvKey, ingressKvKey, replicaKvKey } from '../../contracts/kv';
 import { SPARE_PLACES } from '../../domain/ingress/layout';
@@ -292,7 +293,8 @@ test('a web socket opens also while connections are ended', async () => {
   await claim('socket.localhost');
   await publish(replica('socket-1', 'socket.localhost', port));
   await answers('socket.localhost', 'upgraded');
-  const file = drainingFile(caddySettings(configOf()).directory);
+  const turn = turnOf(readFileSync(ingressConfigFile(configOf()), 'utf8'));
+  const file = endingFile(caddySettings(configOf()).directory, turn);
   writeFileSync(file, '');
   try {
     expect((await ask('socket.localhost')).headers.connection).toBe('close');

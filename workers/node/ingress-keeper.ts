@@ -13,12 +13,12 @@ import type { Logger } from 'pino';
 
 import {
   caddyConfig,
-  drainingFile,
   unknownAddress,
   unservedAddress,
   type CaddySettings,
 } from '../../adapters/ingress/caddy-config';
 import type { CaddyAdmin } from '../../adapters/ingress/caddy-admin';
+import { endingFile, turnAfter, turnOf, type Turn } from '../../adapters/ingress/handover';
 import type { LaneFiles } from '../../adapters/ingress/lane-files';
 import type { PlaceFiles } from '../../adapters/ingress/place-files';
 import type { DocumentWriter } from '../../adapters/document-writer';
@@ -42,8 +42,6 @@ import { createTroubles } from '../troubles';
 
 import { createSplitLanes, placeEndpoints, type LanePlan } from './split-lanes';
 
-/** Within this time a busy client has an answer on each of its connections. */
-const DRAIN_MS = 1_000;
 const FIRST_RETRY_MS = 100;
 const LAST_RETRY_MS = 2_000;
 
@@ -169,24 +167,23 @@ export const createIngressKeeper = (deps: IngressKeeperDeps): IngressKeeper => {
       : fillSlots(slots, [...users.values()], files.slots(number));
   };
 
-  /** Clients that are busy end their connections themselves; those of the others are closed between requests. */
-  const endConnections = async (): Promise<void> => {
-    writePrivateFile(drainingFile(settings.directory), '');
-    await pause(DRAIN_MS, stopped.signal);
-  };
-
+  /** Takes over from the configuration in force, which ends its connections meanwhile (adapters/ingress/handover). */
   const load = async (next: Layout, lanePlan: LanePlan): Promise<void> => {
-    const config = JSON.stringify(caddyConfig(settings, next, lanePlan.sizes));
+    const inForce = readIfThere(deps.configFile);
+    const turn = turnOf(inForce);
+    const configFor = (of: Turn): string => JSON.stringify(caddyConfig(settings, next, lanePlan.sizes, of));
+    const isOther = configFor(turn) !== inForce;
+    const config = configFor(isOther ? turnAfter(turn) : turn);
+    const ending = endingFile(settings.directory, turn);
     try {
-      const isOther = readIfThere(deps.configFile) !== config;
-      if (isOther && layout.some(({ hostname }) => hostname !== undefined)) await endConnections();
+      if (isOther && layout.some(({ hostname }) => hostname !== undefined)) writePrivateFile(ending, '');
       await admin.load(config);
       // Not before: with one that it refuses, Caddy could not start again.
       files.writeLayout(next);
       lanePlan.loaded();
       writePrivateFile(deps.configFile, config);
     } finally {
-      rmSync(drainingFile(settings.directory), { force: true });
+      rmSync(ending, { force: true });
     }
     files.keepOnly(next);
   };

@@ -3,7 +3,7 @@
 import { caddyConfig } from '../../../adapters/ingress/caddy-config';
 import { arrange, type WantedPlace } from '../../../domain/ingress/layout';
 
-const settings = { directory: '/data/ingress', listen: ':80' };
+const settings = { directory: '/data/ingress', listen: ':80', port: 80 };
 
 const configOf = (wanted: readonly WantedPlace[], more: object = {}): string =>
   JSON.stringify(caddyConfig({ ...settings, ...more }, arrange([], wanted).layout));

@@ -48,7 +48,7 @@ test('what changes often is followed once there is a hostname; splits and mainte
   };
   keeper = createIngressKeeper({
     nodeId: 'node-1',
-    settings: { directory, listen: '127.0.0.1:1' },
+    settings: { directory, listen: '127.0.0.1:1', port: 1 },
     configFile: join(directory, 'caddy.json'),
     kv: {
       watch: (prefix, handlers) => {
