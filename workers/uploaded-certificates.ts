@@ -75,7 +75,7 @@ export const createUploadedCertificates = (deps: UploadedCertificatesDeps): Uplo
             else known.set(stored.key, certificate);
           }
           for (const key of removed) known.delete(key);
-          turns.heard('certificates');
+          turns.heard('certificates', { changed, removed });
         },
         unreachable: (error) =>
           logger.debug({ err: error }, 'certificates that end cannot be followed in Consul'),
