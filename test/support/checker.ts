@@ -2,7 +2,7 @@
 // Invariant: nothing lost, nothing doubled, nothing left over; whatever a failed test did before.
 import type Docker from 'dockerode';
 import { LABEL } from '../../contracts/docker';
-import { KV_PREFIX } from '../../contracts/kv';
+import { KV_PREFIX, isFolderKvKey } from '../../contracts/kv';
 import type { MicroserviceView, ReplicaView } from '../../openapi/schemas';
 import type { Instance } from './instance';
 import { connects, microservices, registeredIds, replicas, type TestBed } from './product';
@@ -138,6 +138,6 @@ export async function documentProblems(
     throw error;
   });
   return keys
-    .filter((key) => !known.has(key.split('/').at(-1) ?? ''))
+    .filter((key) => !isFolderKvKey(key) && !known.has(key.split('/').at(-1) ?? ''))
     .map((key) => `Consul's KV has ${key}, which the API does not show`);
 }
