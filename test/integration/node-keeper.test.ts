@@ -233,6 +233,26 @@ test('Consul is told again what it has lost', async () => {
   await eventually(serves);
 }, 60_000);
 
+test('what serves is told to do so all the time while Consul is away and while the node worker is another one', async () => {
+  await begin({ containers: { app: { ...app, check: quickCheck } } });
+  // Whatever was told in between would have been written.
+  const { updatedAtMs } = (await machine.document(replica)) as ObservedReplica;
+  const checkIds = async () =>
+    (await machine.checks())
+      .filter(({ ServiceID }) => ServiceID.startsWith(replica.replicaId))
+      .map(({ CheckID }) => CheckID);
+  const before = await checkIds();
+  await machine.consulProcess.stop();
+  await machine.consulProcess.start();
+  // Registered anew: so it was looked at.
+  await eventually(async () => expect(await checkIds()).not.toEqual(before));
+  await eventually(serves);
+  expect(await machine.document(replica)).toMatchObject({ state: 'running', updatedAtMs });
+  await machine.restartNode();
+  await eventually(serves);
+  expect(await machine.document(replica)).toMatchObject({ state: 'running', updatedAtMs });
+}, 60_000);
+
 test('a new node worker takes over what runs, without a gap', async () => {
   await begin();
   const run = await startedAt();
@@ -252,22 +272,20 @@ test('a new node worker takes over what runs, without a gap', async () => {
 test('a container without checks runs on, whoever has to look at it anew', async () => {
   await begin({ containers: { app: { image: 'web:v1', startupGraceSeconds: 1, stopGraceSeconds: 0 } } });
   const run = await startedAt();
-  const { updatedAtMs } = (await machine.document(replica)) as ObservedReplica;
-  let seenAtMs = updatedAtMs;
+  /** Consul knows nothing of it until it was looked at. */
+  const forget = async (): Promise<void> => {
+    await machine.consulProcess.stop();
+    await machine.consulProcess.wipe();
+    await machine.consulProcess.start();
+  };
   const isSeenAnew = async (): Promise<void> => {
-    const document = await eventuallyValue(
-      () => machine.document(replica),
-      (seen) => seen?.state === 'running' && seen.updatedAtMs > seenAtMs,
-      { describe: 'it is known to run again' },
-    );
-    seenAtMs = document?.updatedAtMs ?? 0;
+    await isIn('running');
     expect(await startedAt()).toBe(run);
   };
   await eventually(() => expect(Date.now() - Date.parse(run)).toBeGreaterThan(1_500));
-  await machine.restartNode();
+  await machine.restartNode({ between: forget });
   await isSeenAnew();
-  await machine.consulProcess.stop();
-  await machine.consulProcess.start();
+  await forget();
   await isSeenAnew();
 }, 60_000);
 

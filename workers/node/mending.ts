@@ -33,6 +33,8 @@ export interface ContainerFacts {
   readonly pausedForMs: number;
   /** Whether it passed all its checks in this run. */
   readonly serves: boolean;
+  /** Nobody has looked for a while whether it does. */
+  readonly isDoubted: boolean;
   /** How long it has been probed in vain. */
   readonly probedForMs: number;
   /** How long Consul has held one of its checks for critical; undefined: it does not. */
@@ -52,6 +54,8 @@ export interface ReplicaFacts {
   readonly sandbox: ContainerStatus | undefined;
   /** The engine was stopped a moment ago: containers that ended then did not end by themselves. */
   readonly wasEngineStopped: boolean;
+  /** What is told of it so far. */
+  readonly toldState: ReplicaState | undefined;
 }
 
 export type MendingStep =
@@ -131,7 +135,8 @@ const mendSandbox = (facts: ReplicaFacts, status: ContainerStatus): Mending => {
   return { state: 'restarting', reason, steps: [{ kind: 'ensure', containers: names }] };
 };
 
-const judge = (facts: ContainerFacts, { restart, wasEngineStopped }: ReplicaFacts): Verdict => {
+const judge = (facts: ContainerFacts, replica: ReplicaFacts): Verdict => {
+  const { restart, wasEngineStopped } = replica;
   const { spec, status } = facts;
   const { name } = spec;
   const isLooping = facts.endsInWindow >= CRASH_LOOP_ENDS;
@@ -163,11 +168,15 @@ const judge = (facts: ContainerFacts, { restart, wasEngineStopped }: ReplicaFact
         : { ...verdict, ensure: name };
     }
     case 'running':
-      return judgeRunning(facts, restart, isLooping);
+      return judgeRunning(facts, replica, isLooping);
   }
 };
 
-const judgeRunning = (facts: ContainerFacts, restart: RestartSpec, isLooping: boolean): Verdict => {
+const judgeRunning = (
+  facts: ContainerFacts,
+  { restart, toldState }: ReplicaFacts,
+  isLooping: boolean,
+): Verdict => {
   const { name } = facts.spec;
   if (facts.isDetached) {
     const reason = `container ${name} lost its network`;
@@ -175,6 +184,10 @@ const judgeRunning = (facts: ContainerFacts, restart: RestartSpec, isLooping: bo
   }
   if (isLooping && facts.runningForMs < STABLE_RUN_MS) {
     return { ...loopOrRestart(facts, true), lookAgainInMs: STABLE_RUN_MS - facts.runningForMs };
+  }
+  // The doubt comes to all replicas at the same time: were it told, nobody would get any request until they have been seen.
+  if (!facts.serves && facts.isDoubted && facts.failure === '' && toldState === 'running') {
+    return { state: 'running', step: { kind: 'probe', container: name } };
   }
   if (!facts.serves) {
     const patienceMs = Math.max(

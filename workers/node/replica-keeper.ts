@@ -179,6 +179,7 @@ export const createReplicaKeeper = (deps: ReplicaKeeperDeps): ReplicaKeeper => {
           ? containerStatus(inspected.sandbox)
           : undefined,
       wasEngineStopped: wasEndedByEngine(inspected) || replica.isHalted === true,
+      toldState: publisher.registry.published(spec.replicaId)?.state,
     });
     await tellConsul(replica, traffic.withdraw(replica, inspected));
     await tellConsul(replica, traffic.registerMissing(replica, inspected));

@@ -186,6 +186,7 @@ export const containerFacts = (
       runningForMs: since(upkeep.runSince),
       pausedForMs: since(upkeep.pausedSince),
       serves: upkeep.servingRun !== undefined && upkeep.servingRun === upkeep.run,
+      isDoubted: upkeep.isDoubted,
       probedForMs: since(upkeep.probingSince),
       criticalForMs: upkeep.criticalSince === undefined ? undefined : now - upkeep.criticalSince,
       failure: upkeep.failure,

@@ -32,6 +32,7 @@ const well: ContainerFacts = {
   runningForMs: 60_000,
   pausedForMs: 0,
   serves: true,
+  isDoubted: false,
   probedForMs: 0,
   criticalForMs: undefined,
   failure: '',
@@ -45,6 +46,7 @@ const decide = (changed: Partial<ContainerFacts>, rest: Partial<ReplicaFacts> = 
     restart: always,
     sandbox: undefined,
     wasEngineStopped: false,
+    toldState: 'running',
     ...rest,
   });
 const ensureApp = { kind: 'ensure', containers: ['app'] };
@@ -121,6 +123,24 @@ test.each<[string, Partial<ContainerFacts>, Partial<ReplicaFacts>, object]>([
     { state: 'starting', steps: [{ kind: 'probe', container: 'app' }] },
   ],
   [
+    'has served, and Consul was away since',
+    { serves: false, isDoubted: true },
+    {},
+    { state: 'running', steps: [{ kind: 'probe', container: 'app' }] },
+  ],
+  [
+    'has served, Consul was away since, and it does not any more',
+    { serves: false, isDoubted: true, failure: 'port 80 refused connections' },
+    {},
+    { state: 'starting', steps: [{ kind: 'probe', container: 'app' }] },
+  ],
+  [
+    'had not served when Consul went away',
+    { serves: false, isDoubted: true },
+    { toldState: 'starting' },
+    { state: 'starting', steps: [{ kind: 'probe', container: 'app' }] },
+  ],
+  [
     'never served',
     { serves: false, probedForMs: 11_000, failure: 'port 80 refused connections' },
     {},
@@ -192,6 +212,7 @@ test('a replica is as well as the worst of its containers, and only that one is 
     restart: always,
     sandbox: 'running',
     wasEngineStopped: false,
+    toldState: 'running',
   });
   expect(mending).toMatchObject({ state: 'restarting', steps: [{ kind: 'ensure', containers: ['side'] }] });
 });
@@ -213,6 +234,7 @@ const facts = fc.record({
   runningForMs: fc.nat(100_000),
   pausedForMs: fc.nat(10_000),
   serves: fc.boolean(),
+  isDoubted: fc.boolean(),
   probedForMs: fc.nat(100_000),
   criticalForMs: fc.option(fc.nat(100_000), { nil: undefined }),
   failure: fc.constant('port 80 refused connections'),
@@ -233,6 +255,7 @@ test('whatever is not as it should be is acted on, looked at again, or told by a
         restart: policy,
         sandbox: undefined,
         wasEngineStopped: false,
+        toldState: 'running',
       });
       const isSettled = ['running', 'exited'].includes(mending.state) || container.status === 'restarting';
       const isLeft = mending.state === 'unhealthy' && policy.policy === 'never';
