@@ -29,10 +29,10 @@ import {
   type RollbackRequest,
   type ScaleRequest,
 } from '../contracts/workflows';
-import type { OperationKind, Release } from '../domain/model';
+import type { Operation, OperationKind, Release } from '../domain/model';
 import { sameRelease } from '../domain/spec/diff';
 
-import { atTheEdge, type Entity } from './entity';
+import { atTheEdge, isHalted, type Entity } from './entity';
 import { steerReleases } from './entity-steering';
 import {
   addRelease,
@@ -42,6 +42,7 @@ import {
   desiredOf,
   enqueue,
   exists,
+  fallbackOf,
   findRelease,
   findRemembered,
   hostnamesOf,
@@ -86,12 +87,20 @@ export const acceptChanges = (entity: Entity): void => {
     entity.state = withoutReleases(entity.state, Date.now());
   };
 
+  /** Who changes the scale does not have the release go on that somebody has paused; a scale of 0 ends it. */
+  const staysPaused = (kind: OperationKind): boolean =>
+    kind === 'scale' &&
+    entity.state.scale > 0 &&
+    fallbackOf(entity.state) !== undefined &&
+    (isHalted(entity) || entity.state.queued?.state === 'paused');
+
   const accept = async (
     kind: OperationKind,
     request: ChangeRequest,
     created = false,
   ): Promise<ChangeAccepted> => {
-    const operation = entity.newOperation(kind, request.by);
+    const asked = entity.newOperation(kind, request.by);
+    const operation: Operation = staysPaused(kind) ? { ...asked, state: 'paused' } : asked;
     if (entity.state.queued) entity.supersede(entity.state.queued, operation.id);
     const next = enqueue(entity.state, operation, request);
     entity.state = next.state;

@@ -199,7 +199,7 @@ export const createOperations = (entity: Entity): Operations => {
     const request = planRequest(operation.id, operation.kind, desired);
     const scope = new CancellationScope();
     entity.running = scope;
-    entity.current = { operation };
+    entity.current = { operation, ...(startsPaused ? { startsPaused } : {}) };
     try {
       return await scope.run(() => runChildInTurn(operation, request, startsPaused));
     } catch (error) {

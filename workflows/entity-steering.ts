@@ -26,8 +26,8 @@ import {
 } from '../contracts/workflows';
 import { ContainerOsError } from '../domain/errors';
 
-import { atTheEdge, type Entity } from './entity';
-import { checkChange, desiredOf, fallbackOf, rememberRequest } from './entity-state';
+import { atTheEdge, isHalted, type Entity } from './entity';
+import { checkChange, desiredOf, fallbackOf, rememberRequest, takenOverInStages } from './entity-state';
 
 const steerUpdate = defineUpdate<ChangeAccepted, [SteerRequest]>(UPDATE.steer);
 const releaseProgressSignal = defineSignal<[ReleaseProgress]>(SIGNAL.releaseProgress);
@@ -50,13 +50,18 @@ const checkSteering = (entity: Entity, { command }: SteerRequest): void => {
         : `${operation.id} is no release: there is nothing to ${command}.`;
     throw conflict(`${why} GET /v1/microservices/${name} tells what there is.`);
   }
+  const isStaged = takenOverInStages(entity.state, operation.kind) !== undefined;
   switch (command) {
     case 'promote':
-      if (progress?.canPromote === true) return;
+      if (!isStaged) {
+        throw conflict(
+          `v${operation.release} of ${name} does not take over in stages, so there is nothing to promote. "update.strategy" is for "canary" and "blue-green".`,
+        );
+      }
+      // One that has only begun has told nothing yet.
+      if (progress?.canPromote !== false) return;
       throw conflict(
-        progress === undefined
-          ? `v${operation.release} of ${name} does not take over in stages, so there is nothing to promote. "update.strategy" is for "canary" and "blue-green".`
-          : `v${operation.release} of ${name} gets all requests already: there is nothing more to promote.`,
+        `v${operation.release} of ${name} gets all requests already: there is nothing more to promote.`,
       );
     case 'abort':
       if (fallback !== undefined) return;
@@ -69,10 +74,10 @@ const checkSteering = (entity: Entity, { command }: SteerRequest): void => {
           `v${operation.release} of ${name} stops all old replicas before it starts ("recreate"): paused in between, nothing would run. Abort it, or let it go on.`,
         );
       }
-      if (progress?.isHalted !== true) return;
+      if (!isHalted(entity)) return;
       throw conflict(`v${operation.release} of ${name} is paused already.`);
     case 'resume':
-      if (progress?.isHalted === true) return;
+      if (isHalted(entity)) return;
       throw conflict(
         progress?.state === 'paused'
           ? `v${operation.release} of ${name} waits to be promoted; nobody has paused it.`

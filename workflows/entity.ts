@@ -25,6 +25,18 @@ export interface MicroserviceInput extends MicroserviceKey {
   readonly carried?: EntityState;
 }
 
+export interface UnderWay {
+  readonly operation: Operation;
+  /** Left out until it has told of any. */
+  readonly progress?: ReleaseProgress;
+  /** It began where another one was paused. */
+  readonly startsPaused?: true;
+}
+
+/** Whether somebody has paused the release that is under way, and nobody has it go on. */
+export const isHalted = ({ current }: Entity): boolean =>
+  current?.progress?.isHalted ?? current?.startsPaused === true;
+
 export interface Entity {
   readonly key: MicroserviceKey;
   state: EntityState;
@@ -33,7 +45,7 @@ export interface Entity {
   /** Tells the operation under way that nodes are lost. */
   tellLost: ((nodeIds: readonly string[]) => void) | undefined;
   /** The operation under way, and how far its release is, as far as it goes on in stages or is paused. */
-  current: { readonly operation: Operation; readonly progress?: ReleaseProgress } | undefined;
+  current: UnderWay | undefined;
   /** Signals the operation under way. @throws when it has ended */
   signalCurrent: (<T>(signal: string, payload: T) => Promise<void>) | undefined;
   /** Somebody has seen a change of what runs: look whether it has come apart. */

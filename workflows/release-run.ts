@@ -5,7 +5,7 @@
  * does not count for the deadline; an abort ends what is under way like a newer change does.
  */
 
-import { CancellationScope, condition, isCancellation } from '@temporalio/workflow';
+import { CancellationScope, condition, isCancellation, patched } from '@temporalio/workflow';
 
 import { TIMEOUT } from '../contracts/timeouts';
 import type { OperationInput } from '../contracts/workflows';
@@ -106,11 +106,14 @@ export const createReleaseRun = (
       isHalted: true,
       canPromote: beside !== undefined,
     });
+    const hold = (now: NonNullable<typeof held>) => heal(desired, { beside: now, isHeld: true });
+    const isRescaled = input.operation.kind === 'scale' && commands.isPaused();
+    if (isRescaled && held !== undefined && patched('scale-in-a-pause')) await hold(held);
     while (commands.isPaused()) {
       const isNews = await commands.news(TIMEOUT.reconcileEveryMs);
       if (!commands.isPaused() || held === undefined) continue;
       if (!commands.takeChanged() && isNews) continue;
-      await heal(desired, { beside: held, isHeld: true });
+      await hold(held);
     }
     await reporter.tell({ state: 'running', message: '', isHalted: false, canPromote: beside !== undefined });
   };
@@ -126,7 +129,13 @@ export const createReleaseRun = (
         const result: Converged | Paused = await unlessEnded(() =>
           run(desired, options, () => commands.isPaused()),
         );
-        if (result.kind !== 'paused') return result;
+        if (result.kind !== 'paused') {
+          // What had ended already when it was told to give up: whoever was answered that it is aborted has it so.
+          const late = result.kind === 'done' ? aborted() : undefined;
+          return late !== undefined && patched('aborted-at-the-end')
+            ? { kind: 'failed', error: late }
+            : result;
+        }
         await whilePaused(desired, options);
         const error = aborted();
         if (error !== undefined) return { kind: 'failed', error };

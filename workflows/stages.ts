@@ -195,10 +195,11 @@ export const releaseInStages = async (run: ReleaseRun, old: Desired, splitter: S
   let outline: readonly string[] | undefined = outlineOf(desired, old);
   for (const [index, stage] of stages.entries()) {
     if (index < first || (commands.isPromoted() && stage.weight < 100)) continue;
+    const isPaused = commands.isPaused();
     await reporter.tell({
-      state: 'running',
+      state: isPaused ? 'paused' : 'running',
       message: `stage ${index + 1} of ${stages.length}: start ${stage.newScale} of v${release.number} beside ${stage.oldScale} of v${old.release.number}`,
-      isHalted: false,
+      isHalted: isPaused,
       canPromote: stage.weight < 100,
     });
     const started = await run.step(desiredIn(stage), {
