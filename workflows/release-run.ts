@@ -1,8 +1,8 @@
 /**
  * Runs what a release consists of: converges, as long as nobody pauses or aborts it and its deadline has not passed.
  *
- * Invariants: what is paused keeps what it has, and heals it; time in which it is paused, or waits for the next stage,
- * does not count for the deadline; an abort ends what is under way like a newer change does.
+ * Invariants: what is paused keeps what it has, and heals it; time in which it is paused, waits for the next stage, or
+ * heals what it has, does not count for the deadline; an abort ends what is under way like a newer change does.
  */
 
 import { CancellationScope, condition, isCancellation, patched } from '@temporalio/workflow';
@@ -53,15 +53,18 @@ export const createReleaseRun = (
     logTail: [],
   });
 
-  const unlessEnded = async <T>(body: () => Promise<T>): Promise<T | Converged> => {
-    const begunMs = Date.now();
+  /** @param withinMs until when it has to be done; undefined: as long as nobody aborts the release */
+  const unlessEnded = async <T>(
+    body: () => Promise<T>,
+    withinMs: number | undefined,
+  ): Promise<T | Converged> => {
     const scope = new CancellationScope();
     const watching = new CancellationScope();
     let ended: OperationError | undefined;
     const watch = watching.run(async () => {
       const isAborted = () => commands.abortedBy() !== undefined;
-      if (deadlineMs === undefined) await condition(isAborted);
-      else await condition(isAborted, Math.max(1, deadlineMs - spentMs));
+      if (withinMs === undefined) await condition(isAborted);
+      else await condition(isAborted, withinMs);
       ended = aborted() ?? isLate();
       scope.cancel();
     });
@@ -73,6 +76,17 @@ export const createReleaseRun = (
       throw error;
     } finally {
       watching.cancel();
+    }
+  };
+
+  const unlessLate = async <T>(body: () => Promise<T>): Promise<T | Converged> => {
+    const begunMs = Date.now();
+    try {
+      return await unlessEnded(
+        body,
+        deadlineMs === undefined ? undefined : Math.max(1, deadlineMs - spentMs),
+      );
+    } finally {
       spentMs += Date.now() - begunMs;
     }
   };
@@ -86,7 +100,10 @@ export const createReleaseRun = (
     });
 
   const heal = async (desired: Desired, options: StepOptions): Promise<void> => {
-    await unlessEnded(() => run(desired, { ...options, kind: 'reschedule' }));
+    const body = () => run(desired, { ...options, kind: 'reschedule' });
+    // Histories from before it have the time of healing in that of the deadline.
+    const isTimed = deadlineMs !== undefined && !patched('heal-beyond-the-deadline');
+    await (isTimed ? unlessLate(body) : unlessEnded(body, undefined));
   };
 
   /** What is held with a release that is rolled out; of a daemon each node has one, of either release. */
@@ -126,7 +143,7 @@ export const createReleaseRun = (
     heal,
     step: async (desired, options = {}) => {
       for (;;) {
-        const result: Converged | Paused = await unlessEnded(() =>
+        const result: Converged | Paused = await unlessLate(() =>
           run(desired, options, () => commands.isPaused()),
         );
         if (result.kind !== 'paused') {

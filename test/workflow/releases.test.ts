@@ -326,6 +326,27 @@ test('a release that is not healthy within its deadline is rolled back, and says
   await subject.steady(1, 1);
 });
 
+test('what heals in a stage has all the time that it needs, also beyond the deadline of its release', async () => {
+  const subject = await settled(2);
+  const deploy = await subject.apply(
+    withUpdate({ ...QUIET, deadlineSeconds: 2, steps: [{ weight: 20, seconds: FOREVER }] }),
+  );
+  await reaches(subject, { v1: 2, v2: 1, weights: { 1: 80, 2: 20 } });
+  const hold = use.project.cluster.holdStarts();
+  const lost = subject.running().find(({ release }) => release === 1);
+  use.project.cluster.loseReplica(lost?.id ?? '');
+  await subject.signal();
+  await eventually(() => expect(hold.waiting).toBe(1));
+  await new Promise((resolve) => setTimeout(resolve, 2_500)); // longer than the deadline
+  // A start that was given up would have ended.
+  expect(countOf(subject, 1)).toBe(1);
+  hold.release();
+  await reaches(subject, { v1: 2, v2: 1, weights: { 1: 80, 2: 20 } });
+  await subject.steer('promote');
+  expect(await subject.ended(deploy)).toMatchObject({ state: 'succeeded' });
+  await subject.steady(2, 2);
+});
+
 test('what there is nothing for is refused in words', async () => {
   const subject = await settled(1);
   for (const command of ['promote', 'abort', 'pause', 'resume'] as const) {
