@@ -344,6 +344,42 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
       await subject.steady(3, 6);
     },
   },
+  /** What is paused has another scale, what is lost comes back meanwhile, and what is over may be started again. */
+  'paused-and-rescaled': {
+    run: async (subject, { cluster }) => {
+      const hostnames = ['a.example.com'];
+      await subject.applied({ scale: 2, hostnames });
+      cluster.setImage('shop:2', { kind: 'unreachable' });
+      const update = {
+        strategy: 'canary',
+        judge: false,
+        deadlineSeconds: 600,
+        steps: [{ weight: 20, seconds: 600 }],
+      } as const;
+      const canary = await subject.apply({
+        spec: { ...specOf('shop:2', hostnames), update: { ...update, steps: [...update.steps] } },
+      });
+      await eventually(() => expect(cluster.resolved.some((line) => line.includes('shop:2'))).toBe(true));
+      await subject.steer('pause');
+      await subject.recorded(canary, ({ state }) => state === 'paused');
+      cluster.loseReplica(subject.running()[0]?.id ?? '');
+      await subject.signal();
+      await eventually(() => expect(subject.running()).toHaveLength(2));
+      const scale = await subject.scale(3);
+      await eventually(() => expect(subject.running()).toHaveLength(3));
+      cluster.setImage('shop:2', { kind: 'healthy' });
+      await subject.steer('resume');
+      await eventually(() => expect(subject.weights()?.[2]).toBe(20));
+      cluster.loseReplica(subject.running().find(({ release }) => release === 1)?.id ?? '');
+      await subject.signal();
+      await eventually(() => expect(subject.running()).toHaveLength(4));
+      await expect(subject.restart()).rejects.toThrow('in stages');
+      await subject.steer('promote');
+      await subject.ended(scale);
+      await subject.ended(await subject.restart());
+      await subject.steady(3, 2);
+    },
+  },
   'deadline-and-pause': {
     run: async (subject, project) => {
       await subject.applied({ scale: 2 });
