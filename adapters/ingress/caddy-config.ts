@@ -22,7 +22,8 @@ import {
 } from './caddy-tls';
 import { askItself, endConnections, methodsOfIts, type Turn } from './handover';
 import { hostTree } from './host-tree';
-import { LOG_NOTHING, laneRoutes, logging } from './lane-config';
+import { laneRoutes, logNothing, logging, useLanes } from './lane-config';
+import { isMarkedAtAll } from './marks';
 import { SENT_AGAIN, otherReplica, otherReplicaRoutes } from './other-replica';
 import {
   UNSERVED_MARK,
@@ -268,11 +269,13 @@ export const caddyConfig = (
     ...serverOptions(layout, settings.trustedProxies),
     logs: {},
     routes: [
-      LOG_NOTHING,
-      { handle: [slowBodiesCut] },
+      { handle: [logNothing, slowBodiesCut] },
       methodsOfIts(directory, answer(405, 'The ingress is no proxy for CONNECT.')),
       ...plainRequests,
-      endConnections(directory, turn),
+      {
+        match: [isMarkedAtAll(directory)],
+        handle: [{ handler: 'subroute', routes: [endConnections(directory, turn), useLanes(directory)] }],
+      },
       ...before,
       laneRoutes(directory, lanes, (addresses) => proxyTo(addresses, 'random')),
       ...routes,

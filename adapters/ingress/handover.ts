@@ -12,19 +12,14 @@
 
 import { join } from 'node:path';
 
+import { ENDING, isMarked } from './marks';
+
 /** Configurations take turns, so that each can be told from the one before. */
 export type Turn = 0 | 1;
 
-const TURNS: readonly Turn[] = [0, 1];
-
-const ENDING = 'ending-';
-
-/** While there is such a file, each connection to servers of this turn ends with its next answer. */
-export const endingFile = (directory: string, turn: Turn): string => join(directory, `${ENDING}${turn}`);
-
 /** @returns the turn of a configuration, as it was written */
 export const turnOf = (config: string | undefined): Turn =>
-  config?.includes(`"try_files":["${ENDING}1"]`) === true ? 1 : 0;
+  config?.includes(`"try_files":["${ENDING[1]}"]`) === true ? 1 : 0;
 
 export const turnAfter = (turn: Turn): Turn => (turn === 0 ? 1 : 0);
 
@@ -36,9 +31,7 @@ const JSON_TYPE = { 'Content-Type': ['application/json'] };
 
 /** An answer that opens a web socket has to say so, and not that the connection ends. */
 export const endConnections = (directory: string, turn: Turn): object => ({
-  match: [
-    { file: { root: directory, try_files: [`${ENDING}${turn}`] }, not: [{ header: { Upgrade: ['*'] } }] },
-  ],
+  match: [{ ...isMarked(directory, [ENDING[turn]]), not: [{ header: { Upgrade: ['*'] } }] }],
   handle: [{ handler: 'headers', response: { set: { Connection: ['close'] }, deferred: true } }],
 });
 
@@ -69,7 +62,7 @@ export const methodsOfIts = (directory: string, refusal: object): object => ({
             {
               method: [HANDOVER],
               remote_ip: { ranges: ['127.0.0.1'] },
-              file: { root: directory, try_files: TURNS.map((turn) => `${ENDING}${turn}`) },
+              ...isMarked(directory, ENDING),
             },
           ],
           // Nobody is there, for as long as it is tried.

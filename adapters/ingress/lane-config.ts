@@ -9,12 +9,12 @@ import { join } from 'node:path';
 import { LANE_HOSTNAMES, type LaneSizes } from '../../domain/ingress/lanes';
 
 import { HANDOVER_LOGGER } from './handover';
+import { LANES_IN_USE, isMarked } from './marks';
 
 /** No request has such a host. */
 export const NO_HOSTNAME = '-';
 /** While a lane has such a file, its requests are logged. */
 export const JUDGED = 'judged';
-const MARK = 'lanes-in-use';
 const NOW = 'now';
 
 export const laneDirectory = (directory: string, lane: number): string =>
@@ -22,10 +22,15 @@ export const laneDirectory = (directory: string, lane: number): string =>
 /** Leads to what the lane is now. */
 export const laneLink = (directory: string, lane: number): string =>
   join(laneDirectory(directory, lane), NOW);
-/** While there is no such file, no lane is looked at. */
-export const lanesMark = (directory: string): string => join(directory, MARK);
 
 export const judgedLog = (directory: string): string => join(directory, 'judged', 'requests.log');
+
+/** Caddy writes the request down for each logger before it knows whether there is anything to say. */
+const WITHOUT_REQUEST = {
+  format: 'filter',
+  wrap: { format: 'json' },
+  fields: { request: { filter: 'delete' }, resp_headers: { filter: 'delete' } },
+};
 
 const LOGGER = 'http.log.access';
 /** Every second it is read; so much is kept of what the file before had. */
@@ -36,7 +41,7 @@ export const logging = (directory: string): object => ({
   logs: {
     default: {
       writer: { output: 'stderr' },
-      encoder: { format: 'json' },
+      encoder: WITHOUT_REQUEST,
       level: 'WARN',
       exclude: [LOGGER, HANDOVER_LOGGER],
     },
@@ -49,17 +54,13 @@ export const logging = (directory: string): object => ({
         roll_compression: 'none',
       },
       include: [LOGGER],
-      encoder: {
-        format: 'filter',
-        wrap: { format: 'json' },
-        fields: { request: { filter: 'delete' }, resp_headers: { filter: 'delete' } },
-      },
+      encoder: WITHOUT_REQUEST,
     },
   },
 });
 
 /** Nothing is logged unless a lane says otherwise. */
-export const LOG_NOTHING = { handle: [{ handler: 'vars', log_skip: true }] };
+export const logNothing = { handler: 'vars', log_skip: true };
 
 const laneRoute = (
   directory: string,
@@ -101,13 +102,21 @@ const laneRoute = (
   };
 };
 
+const USED = 'containeros.lanes';
+
+/** Lets a request that comes along here be led by lanes, where it has one. */
+export const useLanes = (directory: string): object => ({
+  match: [isMarked(directory, [LANES_IN_USE])],
+  handle: [{ handler: 'vars', [USED]: 'yes' }],
+});
+
 /** @param proxyTo the handler that leads to one of these addresses, each as likely */
 export const laneRoutes = (
   directory: string,
   { count, slots }: LaneSizes,
   proxyTo: (addresses: readonly string[]) => object,
 ): object => ({
-  match: [{ file: { root: directory, try_files: [MARK] } }],
+  match: [{ vars: { [USED]: ['yes'] } }],
   handle: [
     {
       handler: 'subroute',

@@ -22,7 +22,8 @@ import { z } from 'zod';
 
 import { FIRST_LANES, LANE_HOSTNAMES, type LaneContent, type LaneSizes } from '../../domain/ingress/lanes';
 
-import { JUDGED, NO_HOSTNAME, laneDirectory, laneLink, lanesMark } from './lane-config';
+import { JUDGED, NO_HOSTNAME, laneDirectory, laneLink } from './lane-config';
+import { LANES_IN_USE, putMark, removeMark } from './marks';
 
 export interface LaneFiles {
   /** As the configuration in force, or about to be, has them. */
@@ -92,9 +93,9 @@ export const openLaneFiles = (directory: string): LaneFiles => {
       renameSync(draft, sizesFile);
     },
     writeLanes: ({ count, slots }, contents) => {
-      if (contents.length > 0) writeFileSync(lanesMark(directory), '', { mode: 0o600 });
+      if (contents.length > 0) putMark(directory, LANES_IN_USE);
       for (let lane = 0; lane < count; lane += 1) replace(lane, slots, contents[lane]);
-      if (contents.length === 0) rmSync(lanesMark(directory), { force: true });
+      if (contents.length === 0) removeMark(directory, LANES_IN_USE);
     },
   };
 };

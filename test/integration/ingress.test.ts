@@ -5,7 +5,7 @@
 
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import { connect, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -18,7 +18,8 @@ import { createDocumentWriter } from '../../adapters/consul/document-writer';
 import { createKvStore } from '../../adapters/consul/watch-kv';
 import { readMembers } from '../../adapters/consul/watch-members';
 import { adminSocket } from '../../adapters/ingress/caddy-config';
-import { endingFile, turnOf } from '../../adapters/ingress/handover';
+import { turnOf } from '../../adapters/ingress/handover';
+import { ENDING, putMark, removeMark } from '../../adapters/ingress/marks';
 import type { DocumentWriter } from '../../adapters/document-writer';
 import { hostnameKvKey, ingressKvKey, replicaKvKey } from '../../contracts/kv';
 import { SPARE_PLACES } from '../../domain/ingress/layout';
@@ -294,8 +295,8 @@ test('a web socket opens also while connections are ended', async () => {
   await publish(replica('socket-1', 'socket.localhost', port));
   await answers('socket.localhost', 'upgraded');
   const turn = turnOf(readFileSync(ingressConfigFile(configOf()), 'utf8'));
-  const file = endingFile(caddySettings(configOf()).directory, turn);
-  writeFileSync(file, '');
+  const { directory } = caddySettings(configOf());
+  putMark(directory, ENDING[turn]);
   try {
     expect((await ask('socket.localhost')).headers.connection).toBe('close');
     const wanted = 'Connection: Upgrade\r\nUpgrade: websocket\r\n';
@@ -303,7 +304,7 @@ test('a web socket opens also while connections are ended', async () => {
     expect(head).toContain('101 Switching Protocols');
     expect(head).toMatch(/^Connection: Upgrade$/m);
   } finally {
-    rmSync(file);
+    removeMark(directory, ENDING[turn]);
   }
 });
 

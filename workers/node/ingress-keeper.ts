@@ -7,8 +7,6 @@
  * it has gone; on the disk is a configuration that Caddy has taken.
  */
 
-import { rmSync } from 'node:fs';
-
 import type { Logger } from 'pino';
 
 import {
@@ -18,8 +16,9 @@ import {
   type CaddySettings,
 } from '../../adapters/ingress/caddy-config';
 import type { CaddyAdmin } from '../../adapters/ingress/caddy-admin';
-import { endingFile, turnAfter, turnOf, type Turn } from '../../adapters/ingress/handover';
+import { turnAfter, turnOf, type Turn } from '../../adapters/ingress/handover';
 import type { LaneFiles } from '../../adapters/ingress/lane-files';
+import { ENDING, putMark, removeMark } from '../../adapters/ingress/marks';
 import type { PlaceFiles } from '../../adapters/ingress/place-files';
 import type { DocumentWriter } from '../../adapters/document-writer';
 import { pause } from '../../adapters/pause';
@@ -174,16 +173,16 @@ export const createIngressKeeper = (deps: IngressKeeperDeps): IngressKeeper => {
     const configFor = (of: Turn): string => JSON.stringify(caddyConfig(settings, next, lanePlan.sizes, of));
     const isOther = configFor(turn) !== inForce;
     const config = configFor(isOther ? turnAfter(turn) : turn);
-    const ending = endingFile(settings.directory, turn);
     try {
-      if (isOther && layout.some(({ hostname }) => hostname !== undefined)) writePrivateFile(ending, '');
+      if (isOther && layout.some(({ hostname }) => hostname !== undefined))
+        putMark(settings.directory, ENDING[turn]);
       await admin.load(config);
       // Not before: with one that it refuses, Caddy could not start again.
       files.writeLayout(next);
       lanePlan.loaded();
       writePrivateFile(deps.configFile, config);
     } finally {
-      rmSync(ending, { force: true });
+      removeMark(settings.directory, ENDING[turn]);
     }
     files.keepOnly(next);
   };

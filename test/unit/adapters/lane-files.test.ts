@@ -4,7 +4,8 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSy
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-import { laneDirectory, laneLink, lanesMark } from '../../../adapters/ingress/lane-config';
+import { laneDirectory, laneLink } from '../../../adapters/ingress/lane-config';
+import { LANES_IN_USE } from '../../../adapters/ingress/marks';
 import { openLaneFiles } from '../../../adapters/ingress/lane-files';
 import { FIRST_LANES } from '../../../domain/ingress/lanes';
 
@@ -28,10 +29,10 @@ test('a lane has its hostnames and slots, and the mark is there while one is in 
   expect([read(0, 'hostname0'), read(0, 'hostname1'), read(0, '2')]).toEqual(['a.localhost', '-', 'x:1']);
   expect(existsSync(join(laneLink(directory, 0), 'judged'))).toBe(true);
   expect(read(1, 'hostname0')).toBe('-');
-  expect(existsSync(lanesMark(directory))).toBe(true);
+  expect(existsSync(join(directory, LANES_IN_USE))).toBe(true);
   files.writeLanes(SIZES, []);
   expect(read(0, 'hostname0')).toBe('-');
-  expect(existsSync(lanesMark(directory))).toBe(false);
+  expect(existsSync(join(directory, LANES_IN_USE))).toBe(false);
 });
 
 test('what a lane was before is removed, and what stays the same is not written again', () => {

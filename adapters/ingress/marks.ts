@@ -1,0 +1,43 @@
+/**
+ * Marks: files by which Caddy knows with each request what holds for a time, without a new configuration.
+ *
+ * Looking for a file that is not there is a thirtieth of what a small answer costs, so all requests look for one, which is
+ * there while there is any mark at all.
+ *
+ * Invariant: while there is a mark, that one is there, once it has been made whole.
+ */
+
+import { existsSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+const ANY = 'marks';
+
+/** Requests are led by lanes. */
+export const LANES_IN_USE = 'lanes-in-use';
+/** Each connection to servers of this turn ends with its next answer (handover.ts). */
+export const ENDING = ['ending-0', 'ending-1'] as const;
+
+export type Mark = typeof LANES_IN_USE | (typeof ENDING)[number];
+
+const MARKS: readonly Mark[] = [LANES_IN_USE, ...ENDING];
+
+/** For a matcher of Caddy: whether there is such a mark. */
+export const isMarked = (directory: string, marks: readonly Mark[]): object => ({
+  file: { root: directory, try_files: marks },
+});
+
+/** For a matcher of Caddy: whether there is any mark. */
+export const isMarkedAtAll = (directory: string): object => ({
+  file: { root: directory, try_files: [ANY] },
+});
+
+/** @throws the file system's errors, here and in what follows */
+export const putMark = (directory: string, mark: Mark): void => {
+  for (const name of [mark, ANY]) writeFileSync(join(directory, name), '', { mode: 0o600 });
+};
+
+export const removeMark = (directory: string, mark: Mark): void => {
+  rmSync(join(directory, mark), { force: true });
+  if (MARKS.some((one) => existsSync(join(directory, one)))) return;
+  rmSync(join(directory, ANY), { force: true });
+};
