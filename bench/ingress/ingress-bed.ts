@@ -3,17 +3,19 @@
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Certificate } from '../../test/support/certificates';
 import { freePorts } from '../../test/support/consul';
 import { engineVariables } from '../../test/support/programs';
 import { eventually } from '../../test/support/wait';
 import type { ProxyId } from '../measurements';
-import { answersAt } from './own-ingress';
+import { answersAt, answersByTls } from './own-ingress';
 import { startProgram, unpacked, versionOf, type Running } from './programs';
 import {
   backendsConfig,
   caddyfile,
   haproxyConfig,
   nginxConfig,
+  type CertificatePaths,
   type ProxiedRoute,
   type ProxySettings,
 } from './proxies';
@@ -71,10 +73,11 @@ const startNginx = (folder: string, config: string): Running => {
   return startProgram(unpacked('nginx'), ['-p', folder, '-e', join(folder, 'nginx.log'), '-c', file]);
 };
 
-const untilAnswers = (port: number, hostname: string): Promise<void> =>
+const untilAnswers = (port: number, hostname: string, isTls = false): Promise<void> =>
   eventually(
     async () => {
-      if (!(await answersAt(port, hostname))) throw new Error('it does not answer');
+      const isThere = await (isTls ? answersByTls : answersAt)(port, hostname);
+      if (!isThere) throw new Error('it does not answer');
     },
     { timeoutMs: 60_000, describe: `port ${port} answers for ${hostname}` },
   );
@@ -106,18 +109,36 @@ export interface Proxy {
   readonly stop: () => Promise<void>;
 }
 
-/** Until it answers for the first and the last hostname. */
-export const startProxy = async (id: ProxyId, routes: readonly ProxiedRoute[]): Promise<Proxy> => {
+/** Where the proxies find it. */
+const writeCertificate = (folder: string, { certificatePem, keyPem }: Certificate): CertificatePaths => {
+  const paths = {
+    chain: join(folder, 'chain.pem'),
+    key: join(folder, 'key.pem'),
+    both: join(folder, 'both.pem'),
+  };
+  writeFileSync(paths.chain, certificatePem);
+  writeFileSync(paths.key, keyPem);
+  writeFileSync(paths.both, `${certificatePem}${keyPem}`);
+  return paths;
+};
+
+/** Until it answers for the first and the last hostname. @param certificate left out: it takes requests without TLS */
+export const startProxy = async (
+  id: ProxyId,
+  routes: readonly ProxiedRoute[],
+  certificate?: Certificate,
+): Promise<Proxy> => {
   const { folder, remove } = newFolder();
   const [port = 0] = await freePorts(1);
-  const running = STARTERS[id]({ port, routes, folder, workers: workerCount() });
+  const tls = certificate === undefined ? {} : { certificate: writeCertificate(folder, certificate) };
+  const running = STARTERS[id]({ port, routes, folder, workers: workerCount(), ...tls });
   const stop = async (): Promise<void> => {
     await running.stop();
     remove();
   };
   try {
     for (const { hostname } of [...routes.slice(0, 1), ...routes.slice(-1)])
-      await untilAnswers(port, hostname);
+      await untilAnswers(port, hostname, certificate !== undefined);
   } catch (error) {
     await stop();
     throw error;

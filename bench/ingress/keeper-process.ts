@@ -14,7 +14,7 @@ export interface KeeperMessage {
   readonly loads: number;
 }
 
-const [consulAddress = '', nodeId = '', dataDir = '', httpPort = ''] = process.argv.slice(2);
+const [consulAddress = '', nodeId = '', dataDir = '', httpPort = '', httpsPort] = process.argv.slice(2);
 const consul = createConsulClient({ address: consulAddress });
 let message: KeeperMessage = { trouble: 'not started', loads: 0 };
 const tell = (news: Partial<KeeperMessage>): void => {
@@ -23,7 +23,7 @@ const tell = (news: Partial<KeeperMessage>): void => {
 };
 
 const keeper = createKeeper({
-  config: ingressConfigOf(dataDir, Number(httpPort)),
+  config: ingressConfigOf(dataDir, Number(httpPort), httpsPort === undefined ? undefined : Number(httpsPort)),
   nodeId,
   consul,
   documents: createDocumentWriter(consul),

@@ -2,19 +2,22 @@
 import { fork, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
+import { get } from 'node:https';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createConsulClient, type ConsulClient } from '../../adapters/consul/consul-client';
 import { createDocumentWriter } from '../../adapters/consul/document-writer';
 import type { DocumentWriter } from '../../adapters/document-writer';
+import { openCertificateFiles } from '../../adapters/ingress/certificate-files';
 import { hostnameKvKey, replicaKvKey } from '../../contracts/kv';
 import type { ObservedReplica } from '../../domain/model';
 import { createConsulServer, firstMember, freePorts } from '../../test/support/consul';
 import { httpRequest } from '../../test/support/http';
 import { buildServing, ingressConfigOf, spawnCaddy } from '../../test/support/ingress-keeper';
 import { eventually } from '../../test/support/wait';
+import { caddySettings, writeDoor } from '../../workers/ingress-files';
 import { openListeningSockets } from '../../workers/up/listening-sockets';
-import { ingressPortNeeds } from '../../workers/up/ports';
+import { chooseDoorPort, ingressPortNeeds } from '../../workers/up/ports';
 import type { KeeperMessage } from './keeper-process';
 import { watchProcess, type Running } from './programs';
 import type { ProxiedRoute } from './proxies';
@@ -23,6 +26,8 @@ const SETTLE_TIMEOUT_MS = 120_000;
 
 export interface OwnIngress {
   readonly port: number;
+  /** When it was given certificates. */
+  readonly httpsPort: number | undefined;
   readonly consul: ConsulClient;
   readonly documents: DocumentWriter;
   /** Of the node that the ingress is on. */
@@ -49,7 +54,17 @@ export interface OwnIngress {
 export const answersAt = async (port: number, hostname: string): Promise<boolean> =>
   (await httpRequest(`http://127.0.0.1:${port}/`, { headers: { host: hostname } })).status === 200;
 
-export const startOwnIngress = async (): Promise<OwnIngress> => {
+export const answersByTls = (port: number, hostname: string): Promise<boolean> =>
+  new Promise((resolve, reject) => {
+    const options = { host: '127.0.0.1', port, servername: hostname, headers: { host: hostname } };
+    get({ ...options, rejectUnauthorized: false, agent: false }, (response) => {
+      response.resume();
+      resolve(response.statusCode === 200);
+    }).on('error', reject);
+  });
+
+/** @param certificates by their hostnames: chain and key. Left out: plain HTTP only */
+export const startOwnIngress = async (certificates?: ReadonlyMap<string, string>): Promise<OwnIngress> => {
   const dataDir = mkdtempSync(join(tmpdir(), 'containeros-bench-'));
   const server = await createConsulServer();
   const end = () => server.signal('SIGKILL');
@@ -58,17 +73,29 @@ export const startOwnIngress = async (): Promise<OwnIngress> => {
   const consul = createConsulClient({ address: server.address });
   const documents = createDocumentWriter(consul);
   const nodeId = await firstMember(consul);
-  const [port = 0] = await freePorts(1);
-  const sockets = await openListeningSockets(ingressPortNeeds(ingressConfigOf(dataDir, port)));
+  const [port = 0, another = 0] = await freePorts(2);
+  const httpsPort = certificates === undefined ? undefined : another;
+  const config = ingressConfigOf(dataDir, port, httpsPort);
+  if (certificates !== undefined) {
+    writeDoor(config, await chooseDoorPort());
+    openCertificateFiles(caddySettings(config).directory).writeCertificates('exact', certificates);
+  }
+  const sockets = await openListeningSockets(ingressPortNeeds(config));
   let caddy: Running | undefined;
   let keeper: Running | undefined;
   let told: KeeperMessage = { trouble: 'not started', loads: 0 };
 
   const startBoth = async (): Promise<void> => {
-    caddy = watchProcess(spawnCaddy(ingressConfigOf(dataDir, port), sockets));
+    caddy = watchProcess(spawnCaddy(config, sockets));
     told = { trouble: 'not started', loads: 0 };
     const child: ChildProcess = fork(join(__dirname, 'keeper-process.js'), [
-      ...[server.address, nodeId, dataDir, String(port)],
+      ...[
+        server.address,
+        nodeId,
+        dataDir,
+        String(port),
+        ...(httpsPort === undefined ? [] : [String(httpsPort)]),
+      ],
     ]);
     child.on('message', (message) => (told = message as KeeperMessage));
     keeper = watchProcess(child);
@@ -91,6 +118,7 @@ export const startOwnIngress = async (): Promise<OwnIngress> => {
 
   const ingress: OwnIngress = {
     port,
+    httpsPort,
     consul,
     documents,
     nodeId,

@@ -8,9 +8,18 @@ export interface ProxiedRoute {
   readonly endpoints: readonly string[];
 }
 
+/** Files of certificate chain and key; HAProxy has both in one. */
+export interface CertificatePaths {
+  readonly chain: string;
+  readonly key: string;
+  readonly both: string;
+}
+
 export interface ProxySettings {
   /** On the loopback. */
   readonly port: number;
+  /** Left out: requests come without TLS. */
+  readonly certificate?: CertificatePaths;
   readonly routes: readonly ProxiedRoute[];
   readonly workers: number;
   /** Where the program may put files of its own. */
@@ -23,17 +32,17 @@ const KEPT = 64;
 const NEVER = 1_000_000_000;
 
 /** Caddy takes as many threads as there are cores; its workers are told by GOMAXPROCS. */
-export const caddyfile = ({ port, routes }: ProxySettings): string =>
+export const caddyfile = ({ port, routes, certificate }: ProxySettings): string =>
   [
-    '{\n\tadmin off\n\tauto_https off\n}',
+    `{\n\tadmin off\n\tauto_https ${certificate === undefined ? 'off' : 'disable_redirects'}\n}`,
     ...routes.map(
       ({ hostname, endpoints }) =>
-        `http://${hostname}:${port} {\n\tbind 127.0.0.1\n\treverse_proxy ${endpoints.join(' ')} {\n\t\tlb_policy least_conn\n\t}\n}`,
+        `${certificate === undefined ? 'http' : 'https'}://${hostname}:${port} {\n\tbind 127.0.0.1\n${certificate === undefined ? '' : `\ttls ${certificate.chain} ${certificate.key}\n`}\treverse_proxy ${endpoints.join(' ')} {\n\t\tlb_policy least_conn\n\t}\n}`,
     ),
     '',
   ].join('\n');
 
-export const haproxyConfig = ({ port, routes, workers }: ProxySettings): string =>
+export const haproxyConfig = ({ port, routes, workers, certificate }: ProxySettings): string =>
   [
     'global',
     `  nbthread ${workers}`,
@@ -45,7 +54,7 @@ export const haproxyConfig = ({ port, routes, workers }: ProxySettings): string 
     '  timeout client 1m',
     '  timeout server 1m',
     'frontend in',
-    `  bind 127.0.0.1:${port}`,
+    `  bind 127.0.0.1:${port}${certificate === undefined ? '' : ` ssl crt ${certificate.both}`}`,
     ...routes.map(({ hostname }, index) => `  use_backend route${index} if { req.hdr(host) -i ${hostname} }`),
     ...routes.flatMap(({ endpoints }, index) => [
       `backend route${index}`,
@@ -55,7 +64,7 @@ export const haproxyConfig = ({ port, routes, workers }: ProxySettings): string 
     '',
   ].join('\n');
 
-export const nginxConfig = ({ port, routes, workers, folder }: ProxySettings): string =>
+export const nginxConfig = ({ port, routes, workers, folder, certificate }: ProxySettings): string =>
   nginx(folder, workers, [
     ...routes.map(({ hostname, endpoints }, index) =>
       [
@@ -66,7 +75,10 @@ export const nginxConfig = ({ port, routes, workers, folder }: ProxySettings): s
         `    keepalive_requests ${NEVER};`,
         '  }',
         '  server {',
-        `    listen 127.0.0.1:${port};`,
+        `    listen 127.0.0.1:${port}${certificate === undefined ? '' : ' ssl'};`,
+        ...(certificate === undefined
+          ? []
+          : [`    ssl_certificate ${certificate.chain};`, `    ssl_certificate_key ${certificate.key};`]),
         `    server_name ${hostname};`,
         '    location / {',
         `      proxy_pass http://route${index};`,

@@ -15,6 +15,8 @@ export interface RequestLoad {
   readonly title: string;
   readonly hostname: string;
   readonly path?: string;
+  /** Whether it is asked for by TLS; the hostname is then looked up, as wrk tells no other one. */
+  readonly isTls?: boolean;
   /** Whether each request has a connection of its own. */
   readonly closes?: boolean;
 }
@@ -52,12 +54,12 @@ export const measureRequests = async (options: {
 
 const ask = async (
   { port, running }: Measurable,
-  { hostname, path = '/', closes = false }: RequestLoad,
+  { hostname, path = '/', closes = false, isTls = false }: RequestLoad,
   seconds: number,
 ): Promise<{ rate: number; p50: number; p99: number; cpu: number }> => {
   const before = running().cpuSeconds();
   const { requests, requestsPerSecond, p50Ms, p99Ms } = await runWrk({
-    url: `http://127.0.0.1:${port}${path}`,
+    url: `${isTls ? `https://${hostname}` : 'http://127.0.0.1'}:${port}${path}`,
     hostname,
     connections: CONNECTIONS,
     seconds,

@@ -23,9 +23,16 @@ import type { ListeningSockets } from '../../workers/up/listening-sockets';
 import { buildReplica } from './builders';
 import { engineVariables } from './programs';
 
-/** On this machine's loopback. */
-export const ingressConfigOf = (dataDir: string, httpPort: number): IngressConfig => ({
-  ...parseConfig(['--data-dir', dataDir, '--dev', '--http-port', String(httpPort)], engineVariables(), true),
+/** On this machine's loopback. @param httpsPort left out: plain HTTP only; with one, Caddy needs its door (writeDoor) */
+export const ingressConfigOf = (dataDir: string, httpPort: number, httpsPort?: number): IngressConfig => ({
+  ...parseConfig(
+    [
+      ...['--data-dir', dataDir, '--dev', '--http-port', String(httpPort)],
+      ...(httpsPort === undefined ? [] : ['--https-port', String(httpsPort)]),
+    ],
+    engineVariables(),
+    true,
+  ),
   httpPort,
 });
 

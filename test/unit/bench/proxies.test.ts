@@ -29,3 +29,11 @@ test('HAProxy and nginx are told the number of workers, and keep connections', (
   expect(nginxConfig(settings)).toContain('worker_processes 2');
   expect(nginxConfig(settings)).toContain('proxy_set_header Connection "";');
 });
+
+test('with a certificate all of them take requests by TLS', () => {
+  const certificate = { chain: '/tmp/chain.pem', key: '/tmp/key.pem', both: '/tmp/both.pem' };
+  expect(caddyfile({ ...settings, certificate })).toContain('https://one.localhost:8080 {');
+  expect(caddyfile({ ...settings, certificate })).toContain('tls /tmp/chain.pem /tmp/key.pem');
+  expect(haproxyConfig({ ...settings, certificate })).toContain(':8080 ssl crt /tmp/both.pem');
+  expect(nginxConfig({ ...settings, certificate })).toContain('listen 127.0.0.1:8080 ssl;');
+});
