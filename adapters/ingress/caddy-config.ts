@@ -7,7 +7,7 @@
 
 import { join } from 'node:path';
 
-import { FIRST_LANES, type LaneSizes } from '../../domain/ingress/lanes';
+import { NO_LANES, type LaneSizes } from '../../domain/ingress/lanes';
 import type { Layout, Place } from '../../domain/ingress/layout';
 import { isWildcard } from '../../domain/ingress/wildcard';
 
@@ -256,28 +256,34 @@ const routesOf = (directory: string, layout: Layout): readonly object[] => [
 export const caddyConfig = (
   settings: CaddySettings,
   layout: Layout,
-  lanes: LaneSizes = FIRST_LANES,
+  lanes: LaneSizes = NO_LANES,
   turn: Turn = 0,
 ): object => {
   const { directory, listen, https } = settings;
   const routes = routesOf(directory, layout);
+  const hasLanes = lanes.count > 0;
   const serving = (before: readonly object[]): object => ({
     automatic_https: { disable: true },
     read_header_timeout: HEADERS_WITHIN,
     max_header_bytes: MAX_HEADER_BYTES,
     read_idle_timeout: NEVER,
     ...serverOptions(layout, settings.trustedProxies),
-    logs: {},
+    ...(hasLanes ? { logs: {} } : {}),
     routes: [
-      { handle: [logNothing, slowBodiesCut] },
+      { handle: [...(hasLanes ? [logNothing] : []), slowBodiesCut] },
       methodsOfIts(directory, answer(405, 'The ingress is no proxy for CONNECT.')),
       ...plainRequests,
       {
         match: [isMarkedAtAll(directory)],
-        handle: [{ handler: 'subroute', routes: [endConnections(directory, turn), useLanes(directory)] }],
+        handle: [
+          {
+            handler: 'subroute',
+            routes: [endConnections(directory, turn), ...(hasLanes ? [useLanes(directory)] : [])],
+          },
+        ],
       },
       ...before,
-      laneRoutes(directory, lanes, (addresses) => proxyTo(addresses, 'random')),
+      ...(hasLanes ? [laneRoutes(directory, lanes, (addresses) => proxyTo(addresses, 'random'))] : []),
       ...routes,
       { handle: [UNKNOWN] },
     ],
@@ -287,7 +293,7 @@ export const caddyConfig = (
   return {
     admin: { listen: `unix/${adminSocket(directory)}|0600`, config: askItself(settings.port) },
     storage: { module: 'file_system', root: join(directory, 'caddy') },
-    logging: logging(directory),
+    logging: logging(directory, hasLanes),
     apps: {
       ...(https === undefined ? {} : { tls: tlsApp(https) }),
       http: {

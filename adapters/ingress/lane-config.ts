@@ -36,8 +36,20 @@ const LOGGER = 'http.log.access';
 /** Every second it is read; so much is kept of what the file before had. */
 const ROLL_MEGABYTES = 16;
 
-/** Loggers of the configuration: what is wrong, and requests under judgement. */
-export const logging = (directory: string): object => ({
+const judgedLogger = (directory: string): object => ({
+  writer: {
+    output: 'file',
+    filename: judgedLog(directory),
+    roll_size_mb: ROLL_MEGABYTES,
+    roll_keep: 1,
+    roll_compression: 'none',
+  },
+  include: [LOGGER],
+  encoder: WITHOUT_REQUEST,
+});
+
+/** Loggers of the configuration: what is wrong, and where there are lanes, requests under judgement. */
+export const logging = (directory: string, hasLanes: boolean): object => ({
   logs: {
     default: {
       writer: { output: 'stderr' },
@@ -45,17 +57,7 @@ export const logging = (directory: string): object => ({
       level: 'WARN',
       exclude: [LOGGER, HANDOVER_LOGGER],
     },
-    judged: {
-      writer: {
-        output: 'file',
-        filename: judgedLog(directory),
-        roll_size_mb: ROLL_MEGABYTES,
-        roll_keep: 1,
-        roll_compression: 'none',
-      },
-      include: [LOGGER],
-      encoder: WITHOUT_REQUEST,
-    },
+    ...(hasLanes ? { judged: judgedLogger(directory) } : {}),
   },
 });
 
