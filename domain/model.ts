@@ -47,7 +47,7 @@ export interface Release {
   readonly healthyBefore?: number;
   /** The release that was deployed again, its images looked up anew. */
   readonly redeployOf?: number;
-  /** What another microservice has taken from it: all that it differs by from the healthy release before it. */
+  /** What another microservice has taken from it: all that it differs by from the release before it. */
   readonly hostnamesTaken?: readonly string[];
   /**
    * The digest of each image that the specification names by a tag, looked up before anything was started. Left out

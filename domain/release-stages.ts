@@ -49,7 +49,7 @@ export const takesOverInStages = (
 
 /**
  * Whether a release is rolled out whatever its strategy is, also when its scale changes on the way: it was healthy
- * before, as it is or with a hostname more.
+ * before, as it is or with a hostname more, or it goes on for one that was rolled out.
  */
 export const isRolledOut = ({ rollbackOf, hostnamesTaken }: Release): boolean =>
   rollbackOf !== undefined || hostnamesTaken !== undefined;

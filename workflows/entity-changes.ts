@@ -87,9 +87,8 @@ export const acceptChanges = (entity: Entity): void => {
     entity.state = withoutReleases(entity.state, Date.now());
   };
 
-  /** Who changes the scale does not have the release go on that somebody has paused; a scale of 0 ends it. */
-  const staysPaused = (kind: OperationKind): boolean =>
-    kind === 'scale' &&
+  /** What is not about the release does not have it go on when somebody has paused it; a scale of 0 ends it. */
+  const staysPaused = (): boolean =>
     entity.state.scale > 0 &&
     fallbackOf(entity.state) !== undefined &&
     (isHalted(entity) || entity.state.queued?.state === 'paused');
@@ -98,9 +97,10 @@ export const acceptChanges = (entity: Entity): void => {
     kind: OperationKind,
     request: ChangeRequest,
     created = false,
+    keepsPause = kind === 'scale',
   ): Promise<ChangeAccepted> => {
     const asked = entity.newOperation(kind, request.by);
-    const operation: Operation = staysPaused(kind) ? { ...asked, state: 'paused' } : asked;
+    const operation: Operation = keepsPause && staysPaused() ? { ...asked, state: 'paused' } : asked;
     if (entity.state.queued) entity.supersede(entity.state.queued, operation.id);
     const next = enqueue(entity.state, operation, request);
     entity.state = next.state;
@@ -266,7 +266,7 @@ export const acceptChanges = (entity: Entity): void => {
           ...(images === undefined ? {} : { images }),
           ...(localImages === undefined ? {} : { localImages }),
         });
-        const { operation } = await accept('deploy', request);
+        const { operation } = await accept('deploy', request, false, true);
         entity.announce(
           'info',
           'hostname.moved',

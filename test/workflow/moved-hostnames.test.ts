@@ -141,3 +141,22 @@ test('who loses a hostname while a release takes over in stages does not let it 
   await old.steer('promote');
   await old.steady(2, 3);
 });
+
+test('who loses a hostname while a release is paused has one that is paused still', async () => {
+  const [old, next] = [createSubject(use.project), createSubject(use.project)];
+  const hostnames = [A, 'b.example.com'];
+  await old.applied({ scale: 2, hostnames });
+  await old.steady(2, 1);
+  const hold = use.project.cluster.holdStarts();
+  const first = await old.apply({ spec: { ...specOf('shop:2', hostnames), update: { maxSurge: 1 } } });
+  await eventually(() => expect(hold.waiting).toBeGreaterThan(0));
+  await old.steer('pause');
+  hold.release();
+  await old.recorded(first, ({ state }) => state === 'paused');
+  await next.applied({ hostnames: [A], movesHostnames: true });
+  await old.documented(({ release, message }) => release.number === 3 && message.startsWith('v3 is paused'));
+  expect(old.running().filter(({ release }) => release === 1).length).toBeGreaterThan(0);
+  expect(old.running().filter(({ release }) => release === 3)).toEqual([]);
+  await old.steer('resume');
+  await old.steady(2, 3);
+});
