@@ -337,6 +337,31 @@ test('requests are counted while a release is under judgement, and only then', a
   await eventually(async () => expect(await readCounts()).toEqual([]));
 });
 
+test('requests of a wildcard are counted, also where others have names below it, which are not', async () => {
+  const [old, fresh] = [await startBackend('v1'), await startBackend('v2', { status: 500 })];
+  await claim('*.tenants.localhost', 'tenants');
+  await claim('own.tenants.localhost', 'stranger');
+  await publish('tenants', 1, old, ['*.tenants.localhost']);
+  await publish('tenants', 2, fresh, ['*.tenants.localhost']);
+  await publish('stranger', 1, await startBackend('stranger'), ['own.tenants.localhost']);
+  await answers('own.tenants.localhost', 'stranger');
+  const shares = [
+    { release: 1, weight: 50 },
+    { release: 2, weight: 50 },
+  ];
+  const made = await split('tenants', shares, true);
+  const said = await tally('any.tenants.localhost', 100);
+  expect([...(await tally('own.tenants.localhost', 30)).keys()]).toEqual(['stranger']);
+  expect([said.get('v1'), said.get('v2')].every((count) => (count ?? 0) > 20)).toBe(true);
+  await eventually(async () => {
+    const counts = await readCounts();
+    const [before, now] = [countsOf(counts, made, 1), countsOf(counts, made, 2)];
+    expect([before.requests, now.requests]).toEqual([said.get('v1'), said.get('v2')]);
+    expect(now.errors).toBe(said.get('v2'));
+  });
+  await documents.remove(trafficKvKey(made));
+});
+
 test('requests of routes with options are counted too, by who answers, and those that nobody gets are not', async () => {
   const [old, fresh] = [await startBackend('v1'), await startBackend('v2', { status: 500 })];
   const hostname = 'options.localhost';

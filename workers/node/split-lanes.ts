@@ -4,13 +4,13 @@
  *
  * Invariants: a hostname whose split is not followed, or has gone, is led as if there were none; the hostname's own
  * place leads to nobody without a share either, so that it holds whether there is a lane or not; no lane takes requests
- * for a route with options, which may turn them away, or lead them to somebody else: it counts them at most. Nor does
- * one for a wildcard below which there is an exact hostname, and its requests are not counted.
+ * for a route with options, which may turn them away, or lead them to somebody else, nor for a wildcard below which there
+ * is an exact hostname: it counts them at most, by who answers.
  */
 
 import { laneContents, laneSizesFor, type LaneSizes, type SplitRoute } from '../../domain/ingress/lanes';
 import type { Endpoint, Route } from '../../domain/ingress/routes';
-import { wildcardFor } from '../../domain/ingress/wildcard';
+import { isWildcard, wildcardFor } from '../../domain/ingress/wildcard';
 import { servingUnder, splitOf, weightOf, type TrafficSplits } from '../../domain/traffic';
 import type { LaneFiles } from '../../adapters/ingress/lane-files';
 import { hostPort } from '../config';
@@ -51,15 +51,15 @@ export const splitRoutes = (routes: readonly Route[], splits: TrafficSplits): re
   const withOptions = new Set(
     routes.flatMap(({ hostname, options }) => (options === undefined ? [] : [hostname])),
   );
-  // A lane comes before all places, so one of a wildcard would take, or count, what belongs to an exact hostname.
+  // So does it for a wildcard where there is an exact hostname below it, whose requests the lane would take.
   const withExact = new Set(routes.map(({ hostname }) => wildcardFor(hostname)));
   const counted = new Set<string>();
   for (const route of routes) {
     const { hostname, options } = route;
     // Also one that gives everything to one release: a lane is switched in one moment, a place slot by slot.
     const split = splitOf(splits, route);
-    if (split === undefined || withExact.has(hostname)) continue;
-    const isLedByPlaces = withOptions.has(hostname);
+    if (split === undefined) continue;
+    const isLedByPlaces = withOptions.has(hostname) || withExact.has(hostname);
     if (isLedByPlaces) {
       // Once, however many of its paths are led under a split.
       if (!split.isJudged || options?.redirectTo !== undefined || counted.has(hostname)) continue;
@@ -75,7 +75,10 @@ export const splitRoutes = (routes: readonly Route[], splits: TrafficSplits): re
       ...(isLedByPlaces ? { isLedByPlaces } : {}),
     });
   }
-  return [...found.values()];
+  // What an exact hostname has a lane for is not counted by that of a wildcard, too.
+  const isLast = ({ isLedByPlaces, hostnames }: SplitRoute): number =>
+    Number(isLedByPlaces === true && hostnames.some(isWildcard));
+  return [...found.values()].sort((a, b) => isLast(a) - isLast(b));
 };
 
 export interface SplitLanes {

@@ -73,6 +73,13 @@ test('a wildcard is in a lane as long as there is no exact hostname below it, wh
     route('a.b.example.org'),
   ];
   expect(hostnamesIn(routes)).toEqual(['a.b.example.org']);
+  // Its requests are counted on their way, behind the lanes of exact hostnames.
+  expect(countedIn(routes)).toEqual(['*.example.com']);
+  const own = [route('*.example.com'), route('a.example.com')];
+  expect(splitRoutes(own, SPLITS).map(({ hostnames }) => hostnames)).toEqual([
+    ['a.example.com'],
+    ['*.example.com'],
+  ]);
 });
 
 test('a hostname that places lead is counted once while its release is under judgement, and leads nowhere', () => {
