@@ -243,8 +243,7 @@ export const createControlPlaneActivities = (deps: ControlPlaneDependencies): Co
         // Nobody can tell whose it was, so it is whoever asks for it next.
         await store.transact([{ kind: 'replace', key: all.key, value: owner, ifIndex: other.index }]);
       }
-      if (!other?.value || owns(other.value, key))
-        throw new Error(`the hostname ${hostname} changed hands; look again`);
+      if (!other?.value || owns(other.value, key)) throw new Error(`${hostname} changed hands; look again`);
       return { kind: 'conflict', hostname, owner: other.value.name };
     },
 

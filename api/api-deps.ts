@@ -12,6 +12,7 @@ import type { ExecLog } from './exec-log';
 import type { JoinTokensDeps } from './join/join-tokens';
 import type { MaintenanceWriter } from './maintenance';
 import type { NodeSettingsWriter } from './node-settings';
+import type { ReservedPort } from '../domain/spec/public-ports';
 import type { NodeRemover } from './remove-node';
 import type { NodeStreams } from './node-streams';
 import type { Operations } from './operations';
@@ -28,6 +29,8 @@ export interface ApiConfig {
   readonly allowedHosts: readonly string[];
   /** Whether containers may have the host (privileged, host paths, host network). */
   readonly allowHostAccess: boolean;
+  /** Public ports that nobody may ask for, because ContainerOS itself has them. */
+  readonly reservedPorts?: readonly ReservedPort[];
   /** Base of the Temporal Web UI, like http://127.0.0.1:8233; links are left out when it is not known. */
   readonly webUiUrl?: string;
   readonly temporalNamespace: string;

@@ -8,6 +8,8 @@
 import { KV_PREFIX, hostnameKvKey } from '../contracts/kv';
 import type { Preview, PreviewRequest } from '../contracts/workflows';
 import { ContainerOsError } from '../domain/errors';
+import { claimTakenInWords } from '../domain/ingress/claim-words';
+import { isHostnameClaim, publicPortOfClaim } from '../domain/ingress/public-ports';
 import { claimsOfPort } from '../domain/ingress/route-options';
 import { microserviceId, type MicroserviceKey, type Plan, type Release } from '../domain/model';
 import { describePlan } from '../domain/plan';
@@ -23,40 +25,50 @@ import { microservicePath } from './views';
 
 type Possible = Extract<Preview, { kind: 'possible' }>;
 
-/** Some with a path. */
-const hostnamesOf = (release: Release | undefined): readonly string[] =>
+/** Hostnames, some with a path, and public ports. */
+const claimsOf = (release: Release | undefined): readonly string[] =>
   [...new Set((release?.spec.containers ?? []).flatMap(({ ports }) => ports.flatMap(claimsOfPort)))].sort();
 
+interface ClaimChange {
+  readonly claim: string;
+  readonly change: 'added' | 'removed' | 'moved';
+  readonly from?: string;
+}
+
 /** @throws {ContainerOsError} `conflict` when somebody else has one of them, and it is not to be moved */
-const hostnameChanges = async (
+const claimChanges = async (
   { store }: RouteDeps,
   key: MicroserviceKey,
   { before, desired, operation }: Possible,
   moves: boolean,
-): Promise<DryRunView['hostnames']> => {
-  const held = hostnamesOf(before);
-  const wanted = operation === 'remove' ? [] : hostnamesOf(desired.release);
+): Promise<readonly ClaimChange[]> => {
+  const held = claimsOf(before);
+  const wanted = operation === 'remove' ? [] : claimsOf(desired.release);
   const owners = new Map(
     (await store.list<MicroserviceKey>(KV_PREFIX.hostnames)).map((entry) => [entry.key, entry.value]),
   );
-  const changes: DryRunView['hostnames'] = [];
-  for (const hostname of wanted) {
-    const owner = owners.get(hostnameKvKey(hostname));
+  const changes: ClaimChange[] = [];
+  for (const claim of wanted) {
+    const owner = owners.get(hostnameKvKey(claim));
     const isOthers = owner !== undefined && microserviceId(owner) !== microserviceId(key);
-    if (isOthers && !moves) throw hostnameTaken(hostname, owner.name);
-    if (isOthers) changes.push({ hostname, change: 'moved', from: owner.name });
-    else if (!held.includes(hostname)) changes.push({ hostname, change: 'added' });
+    if (isOthers && !moves) throw new ContainerOsError('conflict', claimTakenInWords(claim, owner.name));
+    if (isOthers) changes.push({ claim, change: 'moved', from: owner.name });
+    else if (!held.includes(claim)) changes.push({ claim, change: 'added' });
   }
-  const gone = held.filter((hostname) => !wanted.includes(hostname));
-  return [...changes, ...gone.map((hostname) => ({ hostname, change: 'removed' as const }))];
+  const gone = held.filter((claim) => !wanted.includes(claim));
+  return [...changes, ...gone.map((claim) => ({ claim, change: 'removed' as const }))];
 };
 
-/** In the words of the change itself (workflows/entity-changes.ts). */
-const hostnameTaken = (hostname: string, owner: string) =>
-  new ContainerOsError(
-    'conflict',
-    `The hostname ${hostname} belongs to the microservice ${owner}. Use another hostname, take it from there first, or take it over with ?moveHostnames=true.`,
-  );
+const hostnameChanges = (changes: readonly ClaimChange[]): DryRunView['hostnames'] =>
+  changes
+    .filter(({ claim }) => isHostnameClaim(claim))
+    .map(({ claim, ...change }) => ({ hostname: claim, ...change }));
+
+const publicPortChanges = (changes: readonly ClaimChange[]): DryRunView['publicPorts'] =>
+  changes.flatMap(({ claim, ...change }) => {
+    const port = publicPortOfClaim(claim);
+    return port === undefined ? [] : [{ ...port, ...change }];
+  });
 
 const pullsOf = ({ phases }: Plan): DryRunView['pulls'] =>
   phases
@@ -88,7 +100,7 @@ export const answerDryRun = async (
     throw new ContainerOsError(preview.code, preview.message, preview.problems);
   }
   const { desired, operation, before, created, takesOverFrom } = preview;
-  const hostnames = await hostnameChanges(deps, key, preview, moves);
+  const claims = await claimChanges(deps, key, preview, moves);
   const snapshot = readModel.snapshot(key);
   const plan = planFor(
     {
@@ -119,7 +131,8 @@ export const answerDryRun = async (
     pulls: pullsOf(plan),
     unplaced: plan.unplaced,
     rejections: plan.rejections.map(({ nodeId, reason }) => ({ node: nodeId, reason })),
-    hostnames,
+    hostnames: hostnameChanges(claims),
+    publicPorts: publicPortChanges(claims),
     links: { microservice: microservicePath(desired) },
   };
   sendJson(exchange, 200, { value });

@@ -59,6 +59,7 @@ export const createMicroserviceJson = (
       webUi,
       addresses,
       split: readModel.splitOf(microservice),
+      nodes: readModel.nodes().filter(({ health }) => health !== 'lost'),
     });
     const text = JSON.stringify(view);
     texts.set(microservice, { version, text });

@@ -34,6 +34,7 @@ import {
   type Release,
   type Snapshot,
 } from '../domain/model';
+import { publicPortInWords } from '../domain/ingress/public-ports';
 import { wildcardFor } from '../domain/ingress/wildcard';
 import { snapshotNodes } from '../domain/placement/snapshot';
 import { sameJson } from '../domain/spec/diff';
@@ -188,10 +189,12 @@ export const createReadModel = ({ kv, watchMembers, log, nowMs }: ReadModelDeps)
     return { rows, gone, keys: [...rows.map(({ key }) => key), ...gone] };
   };
 
-  /** How many replicas a daemon is to have is a matter of the nodes. */
-  const addDaemons = (topics: Set<string>): Set<string> => {
+  /** How many replicas a daemon is to have is a matter of the nodes, and whether public ports answer. */
+  const addThoseOfNodes = (topics: Set<string>): Set<string> => {
     for (const microservice of microservices.all()) {
-      if (microservice.release.spec.daemon !== true) continue;
+      const { daemon, containers } = microservice.release.spec;
+      const isPublic = containers.some(({ ports }) => ports.some((port) => port.publicPorts !== undefined));
+      if (daemon !== true && !isPublic) continue;
       topics.add(TOPIC.microservices).add(TOPIC.microservice(microservice));
     }
     return topics;
@@ -246,13 +249,15 @@ export const createReadModel = ({ kv, watchMembers, log, nowMs }: ReadModelDeps)
     nodes: (change) => {
       const { rows, gone, keys } = unpack('nodes', change);
       const isSame = (before: ObservedNode | undefined, after: ObservedNode) =>
-        before?.architecture === after.architecture && sameJson(before.labels, after.labels);
+        before?.architecture === after.architecture &&
+        sameJson(before.labels, after.labels) &&
+        sameJson(before.publicPortTroubles, after.publicPortTroubles);
       const areSame = gone.length === 0 && rows.every(({ key, row }) => isSame(nodes.get(key), row));
       for (const { key, row } of rows) nodes.set(key, row);
       for (const key of gone) nodes.delete(key);
       const topics = new Set<string>();
       for (const key of keys) topics.add(TOPIC.nodes).add(TOPIC.node(key.slice(KV_PREFIX.nodes.length)));
-      return areSame ? topics : addDaemons(topics);
+      return areSame ? topics : addThoseOfNodes(topics);
     },
     nodeSettings: (change) => {
       const { rows, gone, keys } = unpack('nodeSettings', change);
@@ -262,7 +267,7 @@ export const createReadModel = ({ kv, watchMembers, log, nowMs }: ReadModelDeps)
       for (const key of keys) {
         topics.add(TOPIC.nodes).add(TOPIC.node(key.slice(KV_PREFIX.nodeSettings.length)));
       }
-      return addDaemons(topics);
+      return addThoseOfNodes(topics);
     },
     nodeStability: (change) => {
       const { rows, gone, keys } = unpack('nodeStability', change);
@@ -372,7 +377,7 @@ export const createReadModel = ({ kv, watchMembers, log, nowMs }: ReadModelDeps)
         topics.add(TOPIC.replicas).add(TOPIC.replica(replica.id));
         topics.add(TOPIC.microservices).add(TOPIC.microservice(replica));
       }
-      heard('members', turned.size > 0 ? addDaemons(topics) : topics);
+      heard('members', turned.size > 0 ? addThoseOfNodes(topics) : topics);
     },
     unreachable: notHeard('members'),
   });
@@ -414,7 +419,11 @@ export const createReadModel = ({ kv, watchMembers, log, nowMs }: ReadModelDeps)
     const availability = availabilityOf(node.id);
     if (!isUp(node.id)) return { ...node, health: 'lost', reasons: ['it does not answer'], availability };
     const { reason, ...instability } = instabilityOf(node.id);
-    const reasons = reason === undefined ? node.reasons : [...node.reasons, `it ${reason}`];
+    const reasons = [
+      ...node.reasons,
+      ...(reason === undefined ? [] : [`it ${reason}`]),
+      ...(node.publicPortTroubles ?? []).map((one) => `${publicPortInWords(one)} ${one.reason}`),
+    ];
     return { ...node, ...instability, reasons, availability };
   };
 

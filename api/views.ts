@@ -4,6 +4,7 @@
  * Invariants: every view has the shape of its schema in openapi/schemas.ts; times go out as ISO 8601.
  */
 
+import { isHostnameClaim } from '../domain/ingress/public-ports';
 import { claimsOfPort } from '../domain/ingress/route-options';
 import type { Microservice, MicroserviceKey, Operation, Release } from '../domain/model';
 import { FINAL_OPERATION_STATES, isOfRelease } from '../domain/model';
@@ -103,6 +104,7 @@ export const replicaView = (replica: ShownReplica): ReplicaView => ({
     hostPort: port.hostPort,
     serviceId: port.serviceId,
     hostnames: [...port.hostnames],
+    ...(port.publicPorts === undefined ? {} : { publicPorts: [...port.publicPorts] }),
   })),
   containers: replica.containers.map((container) => ({
     name: container.name,
@@ -156,6 +158,28 @@ const replicaCounts = (
   return { desired: microservice.scale, ...counts };
 };
 
+const publicPortViews = (
+  { release }: Microservice,
+  nodes: readonly Pick<ShownNode, 'id' | 'publicPortTroubles'>[],
+): MicroserviceView['publicPorts'] =>
+  release.spec.containers
+    .flatMap(({ name, ports }) =>
+      ports.flatMap(({ port: containerPort, protocol, publicPorts = [] }) =>
+        publicPorts.map((port) => ({
+          port,
+          protocol,
+          container: name,
+          containerPort,
+          troubles: nodes.flatMap(({ id, publicPortTroubles = [] }) =>
+            publicPortTroubles
+              .filter((one) => one.port === port && one.protocol === protocol)
+              .map(({ reason }) => ({ node: id, reason })),
+          ),
+        })),
+      ),
+    )
+    .sort((a, b) => a.port - b.port || (a.protocol < b.protocol ? -1 : 1));
+
 /** The specification as one would write it. */
 export const specificationOf = (microservice: Microservice): MicroserviceView['specification'] =>
   specToUser({ name: microservice.name, scale: microservice.scale, release: microservice.release.spec });
@@ -165,6 +189,8 @@ export interface MicroserviceShown {
   readonly webUi: WebUiLink;
   readonly addresses: IngressAddresses;
   readonly split?: TrafficSplit | undefined;
+  /** Those that may have trouble with its public ports. */
+  readonly nodes?: readonly Pick<ShownNode, 'id' | 'publicPortTroubles'>[];
 }
 
 /** In the order of releases. */
@@ -180,10 +206,12 @@ const splitView = ({ operation, release, isJudged, shares }: TrafficSplit): Micr
 export const microserviceView = (
   microservice: Microservice,
   replicas: readonly ShownReplica[],
-  { webUi, addresses, split }: MicroserviceShown,
+  { webUi, addresses, split, nodes = [] }: MicroserviceShown,
 ): MicroserviceView => {
   const self = microservicePath(microservice);
-  const claims = microservice.release.spec.containers.flatMap(({ ports }) => ports.flatMap(claimsOfPort));
+  const claims = microservice.release.spec.containers
+    .flatMap(({ ports }) => ports.flatMap(claimsOfPort))
+    .filter(isHostnameClaim);
   return {
     name: microservice.name,
     project: microservice.project,
@@ -209,6 +237,7 @@ export const microserviceView = (
         })),
       ),
     urls: [...new Set(claims)].sort().map((claim) => urlOf(claim, addresses)),
+    publicPorts: publicPortViews(microservice, nodes),
     ...(split === undefined ? {} : { split: splitView(split) }),
     createdAt: iso(microservice.createdAtMs),
     updatedAt: iso(microservice.updatedAtMs),

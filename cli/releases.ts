@@ -31,6 +31,9 @@ const section = (title: string, lines: readonly string[]): readonly string[] =>
 const hostnameInWords = ({ hostname, change, from }: DryRunView['hostnames'][number]): string =>
   `${hostname} ${change}${from === undefined ? '' : ` from ${from}`}`;
 
+const publicPortInWords = ({ port, protocol, change, from }: DryRunView['publicPorts'][number]): string =>
+  `${port}/${protocol} ${change}${from === undefined ? '' : ` from ${from}`}`;
+
 const dryRunInWords = (view: DryRunView): string =>
   [
     view.changesNothing
@@ -40,6 +43,7 @@ const dryRunInWords = (view: DryRunView): string =>
     ...section('Stages', view.stages),
     ...section('Steps', view.plan),
     ...section('Hostnames', view.hostnames.map(hostnameInWords)),
+    ...section('Public ports', view.publicPorts.map(publicPortInWords)),
     ...(view.unplaced === 0 ? [] : ['', `${count(view.unplaced, 'replica')} would find no node.`]),
   ].join('\n');
 
@@ -110,7 +114,7 @@ const deploy: Command = {
     WAIT,
     {
       name: 'move-hostnames',
-      help: 'Take hostnames that other microservices have, when the new replicas serve.',
+      help: 'Take hostnames and public ports that other microservices have, when the new replicas serve.',
     },
   ],
   summary: 'Make or change a microservice as a JSON file says; - is standard input.',

@@ -154,7 +154,7 @@ export interface PublishMicroservice {
   readonly forgetReleases: readonly number[];
 }
 
-/** A hostname, and the name of the microservice that has it. */
+/** A hostname, or what else is claimed like one (domain/ingress/public-ports), and the microservice that has it. */
 export interface HeldHostname {
   readonly hostname: string;
   readonly owner: string;

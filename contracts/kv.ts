@@ -93,7 +93,7 @@ export const acmeOrderKvKey = (hostname: string): string => `${KV_PREFIX.acmeOrd
 export const acmeLimitsKvKey = (id: string): string => `${KV_PREFIX.acmeLimits}${id}`;
 export const nodeSettingsKvKey = (nodeId: string): string => `${KV_PREFIX.nodeSettings}${nodeId}`;
 export const nodeStabilityKvKey = (nodeId: string): string => `${KV_PREFIX.nodeStability}${nodeId}`;
-/** @param claim a hostname, or a hostname and a path (domain/ingress/route-options) */
+/** @param claim a hostname, a hostname and a path (domain/ingress/route-options), or a public port (public-ports) */
 export const hostnameKvKey = (claim: string): string => `${KV_PREFIX.hostnames}${claim}`;
 /** What the releases of a microservice say of their routes; most microservices have none. */
 export const routesKvKey = (key: MicroserviceKey): string => `${KV_PREFIX.routes}${microserviceId(key)}`;

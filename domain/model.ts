@@ -6,6 +6,7 @@
  */
 
 import type { ErrorCode } from './errors';
+import type { ProxyProtocol, PublicPort } from './ingress/public-ports';
 import type { ReleaseSpec } from './spec/schema';
 
 /** The only project until projects can be made. */
@@ -98,6 +99,9 @@ export interface ObservedPort {
   /** Id of the Consul service instance. */
   readonly serviceId: string;
   readonly hostnames: readonly string[];
+  /** Ports of every node that lead to it; left out when there are none. */
+  readonly publicPorts?: readonly number[];
+  readonly proxyProtocol?: ProxyProtocol;
 }
 
 /** What a node sees of one replica; published by its node worker, and by nothing else. */
@@ -148,6 +152,11 @@ export interface MissingBuild {
   readonly seenAtMs: number;
 }
 
+/** Why a node does not answer on a public port, for people: "is taken by another program". */
+export interface PublicPortTrouble extends PublicPort {
+  readonly reason: string;
+}
+
 /** How far the ingress of a node has followed the replicas' documents; said by its node worker. */
 export interface IngressState {
   /** Of the node. */
@@ -182,6 +191,8 @@ export interface ObservedNode {
    * there is replaced elsewhere. Left out while the engine answers.
    */
   readonly engineLostAtMs?: number;
+  /** Public ports that it does not answer on. Left out when there are none. */
+  readonly publicPortTroubles?: readonly PublicPortTrouble[];
   readonly labels: Readonly<Record<string, string>>;
   readonly updatedAtMs: number;
 }

@@ -39,6 +39,16 @@ export const dryRunSchema = z
         }),
       )
       .meta({ description: 'What would become of hostnames; those that stay are left out.' }),
+    publicPorts: z
+      .array(
+        z.strictObject({
+          port: z.int(),
+          protocol: z.enum(['tcp', 'udp']),
+          change: z.enum(['added', 'removed', 'moved']),
+          from: z.string().optional().meta({ description: 'The microservice that it would be moved from.' }),
+        }),
+      )
+      .meta({ description: 'What would become of public ports; those that stay are left out.' }),
     links: z.strictObject({ microservice: z.string() }),
   })
   .meta({ description: 'What a change would do. Nothing was changed.' });

@@ -99,7 +99,7 @@ export const microserviceChangeQuery = changeQuery.extend(dryRunQuery);
 
 export const applyQuery = microserviceChangeQuery.extend({
   moveHostnames: flag(
-    'Take hostnames that other microservices have from them, in one step, when the new replicas serve.',
+    'Take hostnames and public ports that other microservices have from them, in one step, when the new replicas serve.',
   ).optional(),
 });
 

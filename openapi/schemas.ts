@@ -159,6 +159,10 @@ export const replicaSchema = z
         hostPort: z.int(),
         serviceId: z.string().meta({ description: 'Id of the service instance in Consul.' }),
         hostnames: z.array(z.string()),
+        publicPorts: z
+          .array(z.int())
+          .optional()
+          .meta({ description: 'Ports of every node that lead to it.' }),
       }),
     ),
     containers: z.array(
@@ -248,6 +252,19 @@ export const microserviceSchema = z
       })
       .optional()
       .meta({ description: 'How requests are split while one release takes over from another.' }),
+    publicPorts: z
+      .array(
+        z.strictObject({
+          port: z.int().meta({ example: 5432 }),
+          protocol: z.enum(['tcp', 'udp']),
+          container: z.string(),
+          containerPort: z.int(),
+          troubles: z
+            .array(z.strictObject({ node: z.string(), reason: z.string() }))
+            .meta({ description: 'Nodes that do not answer on it, and why.' }),
+        }),
+      )
+      .meta({ description: 'The ports of every node that the specification asks for.' }),
     createdAt: time(),
     updatedAt: time(),
     links: z.strictObject({

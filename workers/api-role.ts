@@ -30,6 +30,7 @@ import { clusterAddressOf, isJoinable, temporalAddressOf, type Config } from './
 import { CONFIRM_CONFIGURATION_WITHIN_MS, createIngressConfirmation } from './ingress-confirmation';
 import { openInstallation } from './installation';
 import { endWithSupervisor, onRolesStatus, tellSupervisor } from './role';
+import { reservedPorts } from './up/ports';
 import { version } from './version';
 
 /** How long /readyz waits for Temporal and for Consul to say something. */
@@ -119,6 +120,7 @@ export const runApiRole = async (config: Config, logger: Logger): Promise<void> 
       internalToken: installation.internalToken,
       allowedHosts: [config.apiHost, config.advertiseAddress, ...config.allowedHosts],
       allowHostAccess: config.allowHostAccess,
+      reservedPorts: reservedPorts(config),
       ...(config.temporalAddress === undefined
         ? { webUiUrl: `http://127.0.0.1:${config.temporalUiPort}` }
         : {}),

@@ -17,6 +17,7 @@ import type { AuthorityMaterial } from '../contracts/hostname-authority';
 import { KV_PREFIX } from '../contracts/kv';
 import type { KvStore } from '../contracts/kv-store';
 import { authorityFor } from '../domain/ingress/authority-for';
+import { isHostnameClaim } from '../domain/ingress/public-ports';
 import { splitClaim } from '../domain/ingress/route-options';
 import { createLimiter } from '../domain/limiter';
 
@@ -103,6 +104,7 @@ export const createInternalCertificates = (deps: InternalCertificatesDeps): Inte
     const now = nowMs();
     const isWanted = new Set(
       [...claims]
+        .filter(isHostnameClaim)
         .map((claim) => splitClaim(claim).hostname)
         .filter((hostname) => authorityFor(hostname, deps.isInternalOnly) === 'internal'),
     );

@@ -29,6 +29,7 @@ import {
   type RollbackRequest,
   type ScaleRequest,
 } from '../contracts/workflows';
+import { claimInWords, claimTakenInWords } from '../domain/ingress/claim-words';
 import type { Operation, OperationKind, Release } from '../domain/model';
 import { sameRelease } from '../domain/spec/diff';
 
@@ -131,10 +132,7 @@ export const acceptChanges = (entity: Entity): void => {
       };
       return;
     }
-    throw ApplicationFailure.nonRetryable(
-      `The hostname ${claimed.hostname} belongs to the microservice ${claimed.owner}. Use another hostname, take it from there first, or take it over with ?moveHostnames=true.`,
-      'conflict',
-    );
+    throw ApplicationFailure.nonRetryable(claimTakenInWords(claimed.hostname, claimed.owner), 'conflict');
   };
 
   /** Handlers run outside the scope of the main function, and are not to be cancelled either. */
@@ -270,7 +268,7 @@ export const acceptChanges = (entity: Entity): void => {
         entity.announce(
           'info',
           'hostname.moved',
-          `${taken.hostnames.join(', ')} moved from ${entity.state.name} to ${taken.by}.`,
+          `${taken.hostnames.map(claimInWords).join(', ')} moved from ${entity.state.name} to ${taken.by}.`,
           operation.id,
         );
       }),

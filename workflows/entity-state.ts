@@ -140,11 +140,11 @@ export const withImages = (
   ),
 });
 
-/** Hostnames that a release's ports ask for, some with a path, without duplicates, in a stable order. */
+/** All that a release's ports ask for: hostnames, some with a path, and public ports; each once, in a stable order. */
 export const hostnamesOf = (spec: ReleaseSpec): string[] =>
   [...new Set(spec.containers.flatMap((container) => container.ports.flatMap(claimsOfPort)))].sort();
 
-/** The specification without some of what it asks for; a port that loses its last hostname is a plain port. */
+/** The specification without some of what it asks for; a port that loses all of it is a plain port. */
 export const withoutHostnames = (spec: ReleaseSpec, gone: readonly string[]): ReleaseSpec => ({
   ...spec,
   containers: spec.containers.map((container) => ({

@@ -58,6 +58,8 @@ export const observedPorts = (
       hostPort: hostPorts.get(`${port.port}/${port.protocol}`) ?? port.port,
       serviceId: portServiceId(replica.replicaId, container.name, port),
       hostnames: port.hostnames,
+      ...(port.publicPorts === undefined ? {} : { publicPorts: port.publicPorts }),
+      ...(port.proxyProtocol === undefined ? {} : { proxyProtocol: port.proxyProtocol }),
     })),
   );
 

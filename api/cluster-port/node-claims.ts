@@ -58,8 +58,20 @@ const node = z.looseObject({
     .max(MAX_MISSING_BUILDS)
     .optional(),
   engineLostAtMs: z.number().min(0).max(MAX_TIME_MS).optional(),
+  publicPortTroubles: z
+    .array(
+      z.looseObject({
+        port: z.int().min(1).max(65_535),
+        protocol: z.enum(['tcp', 'udp']),
+        reason: text(1_024),
+      }),
+    )
+    .max(1_000)
+    .optional(),
   labels,
-}) satisfies z.ZodType<Partial<Omit<ObservedNode, 'missingBuilds' | 'engineLostAtMs'>>>;
+}) satisfies z.ZodType<
+  Partial<Omit<ObservedNode, 'missingBuilds' | 'engineLostAtMs' | 'publicPortTroubles'>>
+>;
 
 const STATES: Readonly<Record<ReplicaState, true>> = {
   starting: true,
@@ -118,6 +130,8 @@ const replica = z.looseObject({
         hostPort: z.int().min(0).max(65_535),
         serviceId: text(256),
         hostnames: z.array(text(255)).max(1_000),
+        publicPorts: z.array(z.int().min(1).max(65_535)).max(100).optional(),
+        proxyProtocol: z.enum(['v1', 'v2']).optional(),
       }),
     )
     .max(10_000),

@@ -5,6 +5,7 @@ import { X509Certificate } from 'node:crypto';
 import type { CertificateStatus } from '../../contracts/acme';
 import { knownOwnerOf } from '../../contracts/hostname-owners';
 import { KV_PREFIX } from '../../contracts/kv';
+import { isHostnameClaim } from '../../domain/ingress/public-ports';
 import { reliedOn } from '../../domain/certificates/relied-on';
 import { ContainerOsError } from '../../domain/errors';
 import { authorityFor } from '../../domain/ingress/authority-for';
@@ -44,7 +45,7 @@ export const certificateRoutes = (deps: RouteDeps): readonly Route[] => {
     return certificateViews({
       certificates,
       statuses: statuses.map(({ value }) => value),
-      claims: claims.map(({ key }) => key.slice(KV_PREFIX.hostnames.length)),
+      claims: claims.map(({ key }) => key.slice(KV_PREFIX.hostnames.length)).filter(isHostnameClaim),
       isPublic: deps.certificates.isPublic,
       nowMs: nowMs(),
     });

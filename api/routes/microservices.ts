@@ -70,7 +70,7 @@ export const microserviceRoutes = (deps: RouteDeps): readonly Route[] => {
   });
 
   const parseSpec = (document: unknown): ParsedSpec => {
-    const outcome = parseMicroserviceSpec(document, { allowHostAccess: config.allowHostAccess });
+    const outcome = parseMicroserviceSpec(document, config);
     if (outcome.kind === 'ok') return outcome.spec;
     const [first] = outcome.problems;
     const more = outcome.problems.length > 1 ? ` (and ${outcome.problems.length - 1} more)` : '';

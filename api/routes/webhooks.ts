@@ -143,7 +143,7 @@ export const webhookRoutes = (deps: RouteDeps): readonly Route[] => {
   const releaseOf = (current: Microservice, container: string, image: string) => {
     const outcome = parseMicroserviceSpec(
       mergePatch(specificationOf(current), { containers: { [container]: { image } } }),
-      { allowHostAccess: config.allowHostAccess },
+      config,
     );
     if (outcome.kind === 'ok') return outcome.spec.release;
     throw new ContainerOsError(

@@ -7,6 +7,8 @@
 
 import type { MicroserviceKey } from '../model';
 
+import { claimOfPublicPort } from './public-ports';
+
 /** What a release says of requests to one hostname and path. */
 export interface RouteOptions {
   /** Which paths: this one and those below it, in lower case, without a slash at the end. Left out: every one. */
@@ -75,13 +77,19 @@ interface Port {
   /** Of routes without options. */
   readonly hostnames: readonly string[];
   readonly routes?: readonly RouteSpec[];
+  readonly protocol: 'tcp' | 'udp';
+  readonly publicPorts?: readonly number[];
 }
 
-/** Whether the ingress leads to a port. */
-export const isLedTo = ({ hostnames, routes = [] }: Port): boolean =>
+/** Whether hostnames lead to a port. */
+export const isLedTo = ({ hostnames, routes = [] }: Pick<Port, 'hostnames' | 'routes'>): boolean =>
   hostnames.length > 0 || routes.length > 0;
 
-/** What one microservice at most holds: a hostname, or a hostname and a path. */
+/** Whether hostnames or public ports lead to a port: its clients come through other nodes. */
+export const isReachedThroughNodes = (port: Port): boolean =>
+  isLedTo(port) || (port.publicPorts ?? []).length > 0;
+
+/** What one microservice at most holds: a hostname, or a hostname and a path; public-ports.ts has those of ports. */
 export const claimOf = (hostname: string, path = ''): string => `${hostname}${path}`;
 
 export const splitClaim = (claim: string): { readonly hostname: string; readonly path?: string } => {
@@ -96,13 +104,22 @@ export const claimsOfRoute = ({ hostnames, path, redirectFrom = [] }: RouteSpec)
 ];
 
 /** All that a port needs to hold, each once if the specification is one that has been parsed. */
-export const claimsOfPort = ({ hostnames, routes = [] }: Port): readonly string[] => [
+export const claimsOfPort = ({
+  hostnames,
+  routes = [],
+  protocol,
+  publicPorts = [],
+}: Port): readonly string[] => [
   ...hostnames,
   ...routes.flatMap(claimsOfRoute),
+  ...publicPorts.map((port) => claimOfPublicPort({ port, protocol })),
 ];
 
-/** The port without what it is to hold no more; a route that loses its last hostname goes with it. */
-export const withoutClaims = <P extends Port>({ routes, ...port }: P, gone: readonly string[]): P => {
+/** The port without what it is to hold no more; options that are for nothing any more go, too. */
+export const withoutClaims = <P extends Port>(
+  { routes, publicPorts, proxyProtocol, ...port }: P & { readonly proxyProtocol?: unknown },
+  gone: readonly string[],
+): P => {
   const left = (routes ?? []).flatMap(({ redirectFrom = [], ...route }): RouteSpec[] => {
     const hostnames = route.hostnames.filter((hostname) => !gone.includes(claimOf(hostname, route.path)));
     const redirected = redirectFrom.filter((hostname) => !gone.includes(hostname));
@@ -110,7 +127,17 @@ export const withoutClaims = <P extends Port>({ routes, ...port }: P, gone: read
     return [{ ...route, hostnames, ...(redirected.length === 0 ? {} : { redirectFrom: redirected }) }];
   });
   const hostnames = port.hostnames.filter((hostname) => !gone.includes(hostname));
-  return { ...port, hostnames, ...(left.length === 0 ? {} : { routes: left }) } as unknown as P;
+  const publicLeft = (publicPorts ?? []).filter(
+    (one) => !gone.includes(claimOfPublicPort({ port: one, protocol: port.protocol })),
+  );
+  return {
+    ...port,
+    hostnames,
+    ...(left.length === 0 ? {} : { routes: left }),
+    ...(publicLeft.length === 0
+      ? {}
+      : { publicPorts: publicLeft, ...(proxyProtocol === undefined ? {} : { proxyProtocol }) }),
+  } as unknown as P;
 };
 
 /** Options without hostnames: what a place of the proxy goes by. */

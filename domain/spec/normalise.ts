@@ -9,6 +9,7 @@ import type { z } from 'zod';
 import type { JudgeSpec } from '../judgement';
 import { normaliseCapability } from './capabilities';
 import { sameJson } from './diff';
+import { normalisePublicPorts } from './public-ports';
 import { normaliseRoutes } from './routes';
 import {
   type AffinitySpec,
@@ -82,7 +83,12 @@ const normalisePorts = (container: SchemaContainer): readonly PortSpec[] => {
     protocol: 'tcp' as const,
     ...normaliseRoutes(written),
   }));
-  return [...plain, ...http].sort(
+  const published = Object.entries(container.publicPorts ?? {}).map(([port, written]) => ({
+    ...parsePort(port),
+    hostnames: [],
+    ...normalisePublicPorts(written),
+  }));
+  return [...plain, ...http, ...published].sort(
     (left, right) => left.port - right.port || byText(left.protocol, right.protocol),
   );
 };

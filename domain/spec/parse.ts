@@ -9,6 +9,7 @@ import type { ErrorCode, Problem } from '../errors';
 import { jsonBytes } from '../json-bytes';
 import { normaliseRelease } from './normalise';
 import { fromPointer } from './pointer';
+import type { ReservedPort } from './public-ports';
 import { checkRules, lenientSpecSchema, type RuleProblem } from './rules';
 import { sanitise } from './sanitise';
 import { microserviceSpecSchema, type MicroserviceSpec } from './schema';
@@ -17,6 +18,8 @@ import { wordIssue, wordProblems } from './wording';
 export interface ParsePolicy {
   /** Whether containers may have the host: privileged, host paths, the host's network, more capabilities. */
   readonly allowHostAccess: boolean;
+  /** Public ports that nobody may ask for, because ContainerOS itself has them. */
+  readonly reservedPorts?: readonly ReservedPort[];
 }
 
 export interface ParsedSpec extends MicroserviceSpec {
@@ -56,6 +59,7 @@ const partOf = (path: string): readonly string[] => {
 const DEPENDENTS: Readonly<Record<string, string>> = {
   ports: 'check',
   httpPorts: 'check',
+  publicPorts: 'check',
   cpus: 'reserve',
   memLimit: 'reserve',
 };
@@ -100,7 +104,7 @@ export const parseMicroserviceSpec = (input: unknown, policy: ParsePolicy): Pars
   const parsed = microserviceSpecSchema.safeParse(value, { error: wordIssue });
   const malformed = parsed.success ? [] : wordProblems(microserviceSpecSchema, value, parsed.error);
   const wellFormed = lenientSpecSchema.safeParse(withoutMalformed(value, malformed));
-  const broken = wellFormed.success ? checkRules(wellFormed.data, policy.allowHostAccess) : [];
+  const broken = wellFormed.success ? checkRules(wellFormed.data, policy) : [];
   const problems = [...unsafe, ...malformed, ...broken];
   if (!parsed.success || problems.length > 0) return invalid(problems);
 

@@ -11,7 +11,9 @@ import type { Problem } from '../errors';
 import { MAX_EXCLUSIVE_SCALE } from '../exclusive';
 import { CAPABILITIES, DEFAULT_CAPABILITIES, normaliseCapability } from './capabilities';
 import { normaliseCount, normalisePath, parsePort } from './normalise';
+import type { ParsePolicy } from './parse';
 import { toPointer } from './pointer';
+import { checkPublicPorts } from './public-ports';
 import { checkRoutes } from './route-rules';
 import { DEFAULT_CPUS, DEFAULT_MEMORY_LIMIT_BYTES, containerSchema, microserviceSpecSchema } from './schema';
 import { SIGNALS } from './signals';
@@ -65,6 +67,10 @@ const portsOf = (container: LenientContainer) => [
   ...Object.keys(container.httpPorts ?? {}).map((port) => ({
     ...parsePort(port),
     path: ['httpPorts', port] as Path,
+  })),
+  ...Object.keys(container.publicPorts ?? {}).map((port) => ({
+    ...parsePort(port),
+    path: ['publicPorts', port] as Path,
   })),
 ];
 
@@ -332,10 +338,12 @@ const checkAffinities = (spec: LenientSpec): readonly RuleProblem[] => {
 
 /**
  * @param spec the well-formed parts of a specification
- * @param allowHostAccess whether the operator lets containers have the host
+ * @param policy what this cluster allows
  * @returns every rule broken, in the order of the document as far as it has one
  */
-export const checkRules = (spec: LenientSpec, allowHostAccess: boolean): readonly RuleProblem[] => {
+export const checkRules = (spec: LenientSpec, policy: ParsePolicy): readonly RuleProblem[] => {
+  const { allowHostAccess, reservedPorts = [] } = policy;
+  const hostNetwork = spec.hostNetwork === true;
   const containers = spec.containers ?? {};
   const perContainer = Object.entries(containers).flatMap(([name, container]) => {
     const path = ['containers', name];
@@ -357,10 +365,11 @@ export const checkRules = (spec: LenientSpec, allowHostAccess: boolean): readonl
     ...checkNames(containers),
     ...checkPorts(containers),
     ...checkHostnames(containers),
+    ...checkPublicPorts(containers, { reservedPorts, hostNetwork }, toPointer).map(({ place, message }) =>
+      problem(place, message),
+    ),
     ...checkPolicies(spec),
     ...checkAffinities(spec),
-    ...(spec.hostNetwork === true && !allowHostAccess
-      ? [forbidden(['hostNetwork'], 'uses the network of the host')]
-      : []),
+    ...(hostNetwork && !allowHostAccess ? [forbidden(['hostNetwork'], 'uses the network of the host')] : []),
   ];
 };

@@ -9,6 +9,7 @@ import { z } from 'zod';
 
 import type { JudgeSpec } from '../judgement';
 import { whyNoHostname } from './hostname';
+import type { ProxyProtocol } from '../ingress/public-ports';
 import type { RouteSpec } from '../ingress/route-options';
 
 import { createRouteSchema } from './route-schema';
@@ -102,6 +103,28 @@ const httpPortsSchema = z
     example: { '80': 'hello.localhost' },
   });
 
+const publicPortListSchema = z.array(portNumberSchema).min(1).max(10);
+
+const publicPortsSchema = z
+  .record(
+    z.string().regex(/^[1-9][0-9]{0,4}(\/(tcp|udp))?$/, {
+      message: 'must be a port of the container like 5432, 5432/tcp or 53/udp',
+    }),
+    z.union([
+      portNumberSchema,
+      publicPortListSchema,
+      z.strictObject({
+        port: z.union([portNumberSchema, publicPortListSchema]),
+        proxyProtocol: z.enum(['v1', 'v2']).optional(),
+      }),
+    ]),
+  )
+  .meta({
+    description:
+      'TCP and UDP ports of the container, each with the port of every node that leads to it, or with several.',
+    example: { '5432': 5432, '53/udp': 53 },
+  });
+
 const volumeSchema = z.union([
   z.strictObject({
     name: z.string().max(63).regex(CONTAINER_NAME, { message: 'must be a DNS label' }),
@@ -162,6 +185,7 @@ export const containerSchema = z.strictObject({
   env: envSchema.optional(),
   ports: z.array(portSchema).max(100).optional(),
   httpPorts: httpPortsSchema.optional(),
+  publicPorts: publicPortsSchema.optional(),
   volumes: z.array(volumeSchema).max(100).optional(),
   cpus: z.number().min(0.01).max(1024).optional(),
   memLimit: z
@@ -297,6 +321,10 @@ export interface PortSpec {
   readonly hostnames: readonly string[];
   /** What it routes to it with options; left out when there are none. */
   readonly routes?: readonly RouteSpec[];
+  /** Ports of every node that lead to it, sorted; left out when there are none. */
+  readonly publicPorts?: readonly number[];
+  /** How it is told of clients that come by them; left out: it is not. */
+  readonly proxyProtocol?: ProxyProtocol;
 }
 
 export type VolumeSpec =

@@ -22,6 +22,7 @@ import { scaleOf } from '../exclusive';
 import type { JudgeSpec } from '../judgement';
 import { isLedTo } from '../ingress/route-options';
 import { sameJson } from './diff';
+import { publicPortsToUser } from './public-ports';
 import { routesToUser } from './routes';
 import {
   DEFAULT_CPUS,
@@ -91,15 +92,19 @@ const checkToUser = (check: CheckSpec, entry: Entry): NonNullable<RawContainerSp
   }
 };
 
-const portsToUser = ({ ports }: ContainerSpec): Pick<RawContainerSpec, 'ports' | 'httpPorts'> => {
-  const plain = ports.filter((port) => !isLedTo(port));
+const portsToUser = ({
+  ports,
+}: ContainerSpec): Pick<RawContainerSpec, 'ports' | 'httpPorts' | 'publicPorts'> => {
   const http = ports.filter(isLedTo);
+  const published = ports.filter(({ publicPorts }) => publicPorts !== undefined);
+  const plain = ports.filter((port) => !http.includes(port) && !published.includes(port));
   return {
     ...nonEmpty(
       'ports',
       plain.map(({ port, protocol }) => (protocol === 'tcp' ? port : `${port}/${protocol}`)),
     ),
     ...nonEmpty('httpPorts', Object.fromEntries(http.map((port) => [port.port, routesToUser(port)]))),
+    ...nonEmpty('publicPorts', publicPortsToUser(published)),
   };
 };
 

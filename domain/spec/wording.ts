@@ -50,6 +50,12 @@ const EXPECTED: readonly (readonly [pattern: RegExp, expected: string])[] = [
     /\/httpPorts\/[^/]*\/\d+$/,
     'a hostname like "hello.example.com" or an object like { "hostnames": "example.com", "path": "/api" }',
   ],
+  [
+    /\/publicPorts\/[^/]*$/,
+    'a port like 5432, a list of ports, or an object like { "port": 5432, "proxyProtocol": "v2" }',
+  ],
+  [/\/publicPorts\/[^/]*\/port$/, 'a port like 5432, or a list of ports'],
+  [/\/publicPorts\/[^/]*(\/port)?\/\d+$/, 'a port from 1 to 65535'],
   [/\/hostnames$/, 'a hostname like "hello.example.com" or a list of hostnames'],
   [/\/volumes\/\d+$/, 'an object like { "name": "data", "path": "/var/lib/data" }'],
   [/\/check$/, 'an object like { "http": { "port": 80, "path": "/" } }'],

@@ -9,6 +9,7 @@ import type { KvDocument, KvStore, KvWatch } from '../../contracts/kv-store';
 import type { Certificate } from '../../contracts/certificates';
 import { createDocumentReader } from '../../contracts/documents';
 import { KV_PREFIX, microserviceKvKey } from '../../contracts/kv';
+import { isHostnameClaim } from '../../domain/ingress/public-ports';
 import { splitClaim } from '../../domain/ingress/route-options';
 import type { MicroserviceKey } from '../../domain/model';
 
@@ -141,7 +142,7 @@ export const createCertificateKeeper = (deps: CertificateKeeperDeps): Certificat
     const claim = claimIn(document.key);
     const { hostname } = splitClaim(claim);
     const owner = read('hostnames', document);
-    if (owner === undefined || !deps.isPublic(hostname)) return undefined;
+    if (owner === undefined || !isHostnameClaim(claim) || !deps.isPublic(hostname)) return undefined;
     const held = holders.get(hostname) ?? new Map<string, MicroserviceKey>();
     holders.set(hostname, held.set(claim, owner));
     return hostname;

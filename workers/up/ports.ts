@@ -5,6 +5,7 @@ import { createSocket } from 'node:dgram';
 import { createServer } from 'node:net';
 
 import { ContainerOsError } from '../../domain/errors';
+import type { ReservedPort } from '../../domain/spec/public-ports';
 import { consulPorts, isJoinable, type Config } from '../config';
 import { ingressHost, type IngressConfig } from '../ingress-files';
 
@@ -21,10 +22,12 @@ export interface PortNeed {
   readonly protocol?: 'udp';
 }
 
+const CONSUL = 'Consul';
+
 /** What a Consul of this kind listens on; what others use is on the network once there are others. */
 export const consulPortNeeds = (config: Config, kind: ConsulSettingsInput['kind']): readonly PortNeed[] => {
   const { http, dns, server, serfLan } = consulPorts(config);
-  const need = (host: string) => (port: number) => ({ host, port, what: 'Consul', flag: '--consul-port' });
+  const need = (host: string) => (port: number) => ({ host, port, what: CONSUL, flag: '--consul-port' });
   return [
     ...[http, dns].map(need('127.0.0.1')),
     ...[serfLan, ...(kind === 'client' ? [] : [server])].map(
@@ -125,6 +128,24 @@ export const quicPortNeeds = (config: IngressConfig): readonly PortNeed[] =>
   config.httpsPort === undefined
     ? []
     : [{ host: ingressHost(config), port: config.httpsPort, ...HTTPS, protocol: 'udp' }];
+
+/** What ContainerOS has on this machine, and so no microservice on its nodes. */
+export const reservedPorts = (config: Config): readonly ReservedPort[] => {
+  const { httpPort } = config;
+  const needs =
+    !config.ingress || httpPort === undefined
+      ? portNeeds(config)
+      : [
+          ...portNeeds(config),
+          ...ingressPortNeeds({ ...config, httpPort }),
+          ...quicPortNeeds({ ...config, httpPort }),
+        ];
+  return needs.flatMap(({ port, what, protocol }): readonly ReservedPort[] => {
+    if (what !== CONSUL) return [{ port, what, protocol: protocol ?? 'tcp' }];
+    // Its gossip and its DNS are of both.
+    return (['tcp', 'udp'] as const).map((one) => ({ port, what, protocol: one }));
+  });
+};
 
 /** The second one is for people who may not use the first, and beside a program that does. */
 const HTTP_PORTS = [80, 8080] as const;
