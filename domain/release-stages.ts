@@ -6,7 +6,7 @@
  * can have all of them back at once; the new one has replicas for its share before it gets it; shares only grow.
  */
 
-import { isLedTo } from './ingress/route-options';
+import { isLedTo, isReachedThroughNodes } from './ingress/route-options';
 import type { Desired, OperationKind, PlanRequest, Release } from './model';
 import type { ReleaseSpec, UpdateSpec } from './spec/schema';
 import { judgeOf, keepOldMsOf, stepsOf } from './spec/update-defaults';
@@ -25,8 +25,12 @@ export interface Stage {
   readonly isJudged: boolean;
 }
 
-/** Whether the ingress leads requests to replicas of a release. */
+/** Whether the ingress leads requests, or connections to public ports, to replicas of a release. */
 export const reachesIngress = ({ containers }: ReleaseSpec): boolean =>
+  containers.some(({ ports }) => ports.some(isReachedThroughNodes));
+
+/** Only requests for hostnames are counted. */
+const hasHostnames = ({ containers }: ReleaseSpec): boolean =>
   containers.some(({ ports }) => ports.some(isLedTo));
 
 const isGradual = ({ strategy }: UpdateSpec): boolean => strategy === 'blue-green' || strategy === 'canary';
@@ -67,7 +71,7 @@ export const stagesOf = (desired: Desired): readonly Stage[] => {
     ];
   }
   const isSplit = reachesIngress(release.spec);
-  const isJudged = isSplit && judgeOf(update) !== undefined;
+  const isJudged = hasHostnames(release.spec) && judgeOf(update) !== undefined;
   const steps = stepsOf(update);
   const canary = steps.map(({ weight, holdMs }, index): Stage => {
     const newScale = Math.min(scale, Math.max(1, Math.ceil((scale * weight) / 100)));

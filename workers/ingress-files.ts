@@ -14,7 +14,7 @@ import { readIfThere, writePrivateFile } from './installation';
 /** What of the configuration the ingress goes by, once its ports have been chosen. */
 export type IngressConfig = Config & { readonly httpPort: number };
 
-const ingressDirectory = ({ dataDir }: Pick<Config, 'dataDir'>): string => join(dataDir, 'ingress');
+export const ingressDirectory = ({ dataDir }: Pick<Config, 'dataDir'>): string => join(dataDir, 'ingress');
 
 /** What Caddy starts with. */
 export const ingressConfigFile = (config: Pick<Config, 'dataDir'>): string =>

@@ -60,6 +60,7 @@ const ingressOf = (config: Config, membership: Membership | undefined): Pick<Nod
       settings: caddySettings({ ...config, httpPort }),
       configFile: ingressConfigFile(config),
       openSealer: (how) => openSealer(config, membership, how),
+      onPublicPorts: (isWanted) => tellSupervisor({ kind: 'forwarder', isWanted }),
     },
   };
 };

@@ -27,8 +27,14 @@ export interface RoleGossip {
   readonly timing: GossipTiming;
 }
 
+/** Whether a forwarder has to run for public ports. */
+export interface RoleForwarder {
+  readonly kind: 'forwarder';
+  readonly isWanted: boolean;
+}
+
 /** What a role tells its supervisor, beside that it lives. */
-export type RoleMessage = RoleStatus | RoleRefused | RoleGossip;
+export type RoleMessage = RoleStatus | RoleRefused | RoleGossip | RoleForwarder;
 
 /** Sent now and then: whoever goes silent hangs. */
 export interface RoleAlive {

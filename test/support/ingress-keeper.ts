@@ -52,6 +52,7 @@ export interface KeeperOptions {
   readonly documents: Pick<DocumentWriter, 'put'>;
   readonly onState: (reason: string | undefined) => void;
   readonly onSplits?: IngressKeeperDeps['onSplits'];
+  readonly publicPorts?: IngressKeeperDeps['publicPorts'];
   readonly logger: Logger;
   /** Between the keeper and Caddy, and between it and the disk. */
   readonly throughAdmin?: (admin: CaddyAdmin) => CaddyAdmin;
@@ -65,6 +66,7 @@ export const createKeeper = ({
   documents,
   onState,
   onSplits,
+  publicPorts,
   logger,
   throughAdmin = (admin) => admin,
   throughFiles = (files) => files,
@@ -81,6 +83,7 @@ export const createKeeper = ({
     files: throughFiles(openPlaceFiles(settings.directory)),
     laneFiles: openLaneFiles(settings.directory),
     ...(onSplits === undefined ? {} : { onSplits }),
+    ...(publicPorts === undefined ? {} : { publicPorts }),
     onState,
     logger,
   });

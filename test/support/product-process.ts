@@ -9,7 +9,8 @@ import { freezeProcess, projectRoot, runCommand } from './process';
 import { engineVariables } from './programs';
 import { eventually, Hopeless } from './wait';
 
-export const ROLES = ['temporal', 'consul', 'caddy', 'control-plane', 'node', 'api'] as const;
+/** The forwarder runs only while there are public ports. */
+export const ROLES = ['temporal', 'consul', 'caddy', 'forwarder', 'control-plane', 'node', 'api'] as const;
 export type Role = (typeof ROLES)[number] | 'supervisor';
 
 export interface ProductProcess {

@@ -1,5 +1,6 @@
 /**
- * Keeps the ingress of this node at what the cluster says: hostnames in Caddy's configuration, endpoints in the slots.
+ * Keeps the ingress of this node at what the cluster says: hostnames in Caddy's configuration, endpoints in the slots, and
+ * public ports in the forwarder's table.
  *
  * Invariants: endpoints change without a new configuration, and hostnames mostly; one turn at a time, each with what is
  * known then, and what failed is done again; while Consul or Caddy is away, requests go on to where they went; places are
@@ -26,13 +27,16 @@ import type { MembersHandlers, MembersWatch } from '../../contracts/cluster';
 import { createDocumentReader, type Documents } from '../../contracts/documents';
 import { KV_PREFIX, ingressKvKey } from '../../contracts/kv';
 import type { KvStore, KvWatch } from '../../contracts/kv-store';
+import { allOrFirstError } from '../../domain/all-or-first-error';
 import { arrange, keyOfPlace, type Layout, type Place } from '../../domain/ingress/layout';
 import type { MaintenanceState, ReleaseRoutes } from '../../domain/ingress/route-options';
 import { routesOf, type Route } from '../../domain/ingress/routes';
+import { isHostnameClaim, publicPortRoutesOf } from '../../domain/ingress/public-ports';
 import { fillSlots } from '../../domain/ingress/slots';
 import { sameJson } from '../../domain/spec/diff';
 
 import { createPlaceParts } from './place-parts';
+import type { PublicPorts } from './public-ports';
 import type { IngressState, MicroserviceKey, ObservedReplica } from '../../domain/model';
 import type { TrafficSplit } from '../../domain/traffic';
 import { hostPort } from '../config';
@@ -62,6 +66,8 @@ export interface IngressKeeperDeps {
   readonly admin: CaddyAdmin;
   readonly files: PlaceFiles;
   readonly laneFiles: LaneFiles;
+  /** Where public ports lead; left out: nowhere. */
+  readonly publicPorts?: PublicPorts;
   /** Told of every split when requests go as it says. */
   readonly onSplits?: (
     splits: ReadonlyMap<string, TrafficSplit>,
@@ -76,7 +82,8 @@ export const createIngressKeeper = (deps: IngressKeeperDeps): IngressKeeper => {
   const { nodeId, settings, kv, admin, files, logger } = deps;
   const troubles = createTroubles(logger);
   const stopped = new AbortController();
-  const hostnames = new Map<string, MicroserviceKey>();
+  /** Who holds which hostname, path of one, and public port. */
+  const claims = new Map<string, MicroserviceKey>();
   const replicas = new Map<string, ObservedReplica>();
   const splits = new Map<string, TrafficSplit>();
   const lanes = createSplitLanes(deps.laneFiles);
@@ -109,10 +116,10 @@ export const createIngressKeeper = (deps: IngressKeeperDeps): IngressKeeper => {
 
   const watches: { close(): void }[] = [];
 
-  /** What changes often matters to nobody here as long as there is no hostname. */
+  /** What changes often matters to nobody here as long as there is no hostname and no public port. */
   let isFollowingReplicas = false;
   const followReplicas = (): void => {
-    if (isFollowingReplicas || hostnames.size === 0 || stopped.signal.aborted) return;
+    if (isFollowingReplicas || claims.size === 0 || stopped.signal.aborted) return;
     isFollowingReplicas = true;
     unread.add('members').add('replicas').add('traffic');
     watches.push(
@@ -198,15 +205,15 @@ export const createIngressKeeper = (deps: IngressKeeperDeps): IngressKeeper => {
     confirmedOthers = others;
   };
 
-  const turn = async (): Promise<void> => {
-    const index = heardIndex;
-    const others = heardOthers;
+  const isUp = (id: string): boolean => members.get(id) === true;
+
+  const leadHostnames = async (): Promise<void> => {
     const routes = routesOf({
-      hostnames,
+      hostnames: new Map([...claims].filter(([claim]) => isHostnameClaim(claim))),
       replicas: replicas.values(),
       routes: routesOfReleases,
       maintenance,
-      isUp: (id) => members.get(id) === true,
+      isUp,
     });
     const byKey = new Map(routes.map((route) => [keyOfPlace(route), route]));
     const change = arrange(
@@ -236,6 +243,17 @@ export const createIngressKeeper = (deps: IngressKeeperDeps): IngressKeeper => {
     isLoaded = true;
     layout = change.layout;
     deps.onSplits?.(splits, replicas.values());
+  };
+
+  const turn = async (): Promise<void> => {
+    const index = heardIndex;
+    const others = heardOthers;
+    const publicRoutes = publicPortRoutesOf({ claims, replicas: replicas.values(), isUp });
+    // One waits for Caddy, one for the forwarder: neither is held up by what is wrong with the other.
+    await allOrFirstError([
+      leadHostnames(),
+      ...(deps.publicPorts === undefined ? [] : [deps.publicPorts.lead(publicRoutes, splits)]),
+    ]);
     await confirm(index, others);
   };
 
@@ -271,7 +289,7 @@ export const createIngressKeeper = (deps: IngressKeeperDeps): IngressKeeper => {
   return {
     start: () => {
       watches.push(
-        follow('hostnames', hostnames),
+        follow('hostnames', claims),
         follow('routes', routesOfReleases),
         follow('maintenance', maintenance),
       );
@@ -282,6 +300,7 @@ export const createIngressKeeper = (deps: IngressKeeperDeps): IngressKeeper => {
     },
     stop: () => {
       stopped.abort();
+      deps.publicPorts?.stop();
       wake();
     },
   };

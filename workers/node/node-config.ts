@@ -10,6 +10,8 @@ export interface IngressFiles {
   readonly configFile: string;
   /** What certificates of hostnames are opened with. @param isAnew whether what was given before does not fit */
   readonly openSealer: (how: { readonly isAnew: boolean }) => Promise<Sealer>;
+  /** Told whether there are public ports, for which a forwarder has to run beside. */
+  readonly onPublicPorts: (areThere: boolean) => void;
 }
 
 export interface NodeConfig {

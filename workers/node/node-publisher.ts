@@ -23,7 +23,7 @@ import {
   nodeAliveCheckId,
   nodeServiceId,
 } from '../../contracts/services';
-import type { MissingBuild, ObservedNode } from '../../domain/model';
+import type { MissingBuild, ObservedNode, PublicPortTrouble } from '../../domain/model';
 import { createEngineAbsence } from './engine-absence';
 import type { EventLog } from './event-log';
 import { tellableImages } from './known-images';
@@ -63,6 +63,7 @@ export const createNodePublisher = (deps: {
   readonly toldBefore: () => Promise<ObservedNode | undefined>;
   readonly hostStats: HostStatsReader;
   readonly missingBuilds: () => readonly MissingBuild[];
+  readonly publicPortTroubles: () => readonly PublicPortTrouble[];
   readonly eventLog: EventLog;
   readonly logger: Logger;
   /** The node's document has been written. */
@@ -96,6 +97,7 @@ export const createNodePublisher = (deps: {
       diskFreeBytes: stats.diskFreeBytes,
     };
     const missingBuilds = deps.missingBuilds();
+    const publicPortTroubles = deps.publicPortTroubles();
     const engineLostAtMs = absence.lostAtMs();
     const isEngineThere = !absence.isAway() && engineLostAtMs === undefined;
     const now = [...(isEngineThere ? [] : [ENGINE_REASON]), ...healthReasons(measured, reasons)];
@@ -111,6 +113,7 @@ export const createNodePublisher = (deps: {
       images,
       ...(missingBuilds.length === 0 ? {} : { missingBuilds }),
       ...(engineLostAtMs === undefined ? {} : { engineLostAtMs }),
+      ...(publicPortTroubles.length === 0 ? {} : { publicPortTroubles }),
       labels: config.labels ?? {},
       updatedAtMs: Date.now(),
     };

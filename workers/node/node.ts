@@ -28,6 +28,7 @@ import { imageInWords } from '../../domain/release-images';
 import { readImageArchitecture } from '../../adapters/docker/engine-info';
 import { createImagePuller } from '../../adapters/docker/image-puller';
 import { createLimiter } from '../../domain/limiter';
+import type { PublicPortTrouble } from '../../domain/model';
 import { createReplicaContainers } from '../../adapters/docker/replica-containers';
 import { createReplicaLocks } from '../../adapters/docker/replica-locks';
 import { createHostStatsReader } from '../../adapters/host/host-stats';
@@ -55,6 +56,7 @@ import type { NodeConfig } from './node-config';
 import type { NodeMemory } from './node-memory';
 import { createMissingBuilds } from './missing-builds';
 import { createNodePublisher } from './node-publisher';
+import { createPublicPorts } from './public-ports';
 import { createReplicaKeeper } from './replica-keeper';
 import { createReplicaPublisher } from './replica-publisher';
 import { createReplicaRunner } from './replica-runner';
@@ -146,6 +148,7 @@ export const createNode = (config: NodeConfig, logger: Logger, onState: (state: 
     onState(state);
   };
 
+  let publicPortTroubles: readonly PublicPortTrouble[] = [];
   const builds = createMissingBuilds({ nowMs: Date.now, onChange: () => publisher.tell() });
   const publisher = createNodePublisher({
     config,
@@ -159,6 +162,7 @@ export const createNode = (config: NodeConfig, logger: Logger, onState: (state: 
     },
     hostStats: createHostStatsReader(diskPaths),
     missingBuilds: () => builds.all(),
+    publicPortTroubles: () => publicPortTroubles,
     eventLog,
     logger,
     onPublished: () => {
@@ -307,6 +311,17 @@ export const createNode = (config: NodeConfig, logger: Logger, onState: (state: 
           files: openPlaceFiles(config.ingress.settings.directory),
           laneFiles: openLaneFiles(config.ingress.settings.directory),
           ...(counter === undefined ? {} : { onSplits: counter.follow }),
+          publicPorts: createPublicPorts({
+            nodeId,
+            directory: config.ingress.settings.directory,
+            onWanted: config.ingress.onPublicPorts,
+            onTroubles: (troubles) => {
+              publicPortTroubles = troubles;
+              publisher.tell();
+            },
+            eventLog,
+            logger,
+          }),
           onState: (reason) => setState({ ingressTrouble: reason }),
           logger,
         });

@@ -33,7 +33,7 @@ import type { HostStatsReader } from '../../adapters/host/host-stats';
 import type { StartOutcome, StartReplica, StopOutcome, StopReplicas } from '../../contracts/activities';
 import { SERVICE_META } from '../../contracts/docker';
 import { allOrFirstError } from '../../domain/all-or-first-error';
-import { isLedTo } from '../../domain/ingress/route-options';
+import { isReachedThroughNodes } from '../../domain/ingress/route-options';
 import type { NodeCapacity } from '../../domain/model';
 import { missingBuildInWords } from '../../domain/placement/builds';
 import { addReservations, whyRefused, type Reservation } from './admission';
@@ -300,7 +300,7 @@ export const createReplicaRunner = (deps: ReplicaRunnerDeps): ReplicaRunner => {
     say: Progress,
   ): Promise<void> => {
     const { replicaId, release } = replica.spec;
-    const led = release.spec.containers.flatMap(({ ports }) => ports.filter(isLedTo));
+    const led = release.spec.containers.flatMap(({ ports }) => ports.filter(isReachedThroughNodes));
     if (led.length === 0) return;
     const owner = networkOwner(await containers.inspect(replica.spec));
     if (owner?.State.Running !== true) return;

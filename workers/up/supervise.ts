@@ -5,19 +5,23 @@
  * before it knows that every port that it needs is free; those that use an engine stop before it does.
  */
 
+import { existsSync } from 'node:fs';
+
 import type { Logger } from 'pino';
 
 import { ContainerOsError } from '../../domain/errors';
 import type { GossipTiming } from '../../domain/gossip-profile';
 import { readGossipTiming, writeGossipTiming } from '../cluster/gossip-timing';
 import type { Config } from '../config';
-import { writeDoor } from '../ingress-files';
+import { forwarderTableFile } from '../forwarder/files';
+import { ingressDirectory, writeDoor } from '../ingress-files';
 import { runDirectory } from '../installation';
 import type { RoleMessage, RolesStatus } from '../role';
 
 import { lockDataDirectory } from './data-directory-lock';
 import { engineLine } from './engine-lines';
 import { caddyCommand, type EngineCommand } from './engines';
+import { createForwarderProcess } from './forwarder';
 import { openListeningSockets, type ListeningSockets } from './listening-sockets';
 import {
   checkPorts,
@@ -41,7 +45,7 @@ export const ROLES = ['control-plane', 'node', 'api'] as const;
 export type Role = (typeof ROLES)[number];
 
 /** Everything that any installation runs under its supervisor: what an earlier start may have left. */
-const ALL = ['temporal', 'consul', 'caddy', ...ROLES];
+const ALL = ['temporal', 'consul', 'caddy', 'forwarder', ...ROLES];
 
 /** Room for the young: less of it makes collecting a third of what an API under load does, and saves nothing at rest. */
 const NODE_FLAGS = ['--max-semi-space-size=8', '--max-old-space-size=512'];
@@ -112,12 +116,16 @@ export const supervise = async (supervision: Supervision): Promise<number> => {
     engines.find(({ role }) => role === 'consul')?.restart();
   };
 
+  const forwarder = createForwarderProcess(config, NODE_FLAGS, logger);
+
   const hear = (name: Role, message: RoleMessage) => {
     switch (message.kind) {
       case 'refused':
         return refuse(message.words);
       case 'gossip':
         return setGossip(message.timing);
+      case 'forwarder':
+        return forwarder.want(message.isWanted);
       case 'status':
         if (message.ready) notReady.delete(name);
         else notReady.set(name, message.reason ?? `${name} is not ready`);
@@ -205,6 +213,8 @@ export const supervise = async (supervision: Supervision): Promise<number> => {
     await supervision.prepare?.();
     for (const [name, command] of Object.entries(supervision.engines())) startEngine(name, command);
     if (ingress !== undefined) startEngine('caddy', caddyCommand(ingress), ingressSockets);
+    // Those of before, without waiting for the node worker to hear of them.
+    if (ingress !== undefined) forwarder.want(existsSync(forwarderTableFile(ingressDirectory(ingress))));
     for (const name of roles) startRole(name);
 
     const signal = new Promise<NodeJS.Signals>((resolve) => {
@@ -217,7 +227,7 @@ export const supervise = async (supervision: Supervision): Promise<number> => {
     ]);
     if ('name' in ended) logger.info(`stopping (${ended.name}); your containers keep running`);
     await Promise.all(processes.map((one) => one.stop()));
-    await Promise.all(engines.map((one) => one.stop()));
+    await Promise.all([...engines.map((one) => one.stop()), forwarder.stop()]);
     if ('words' in ended) {
       throw new ContainerOsError(
         'forbidden',

@@ -71,6 +71,16 @@ test('routes with options are split like plain hostnames', () => {
   expect(stagesOf(desired).map(({ oldScale }) => oldScale)).toEqual([10, 10, 10]);
 });
 
+test('public ports are split, and not judged, as nobody counts what goes well there', () => {
+  const containers = { app: { image: 'nginx:1.28', publicPorts: { '80': 8080 } } };
+  const stages = stagesOf(desiredOf(7, { strategy: 'canary' }, { containers }));
+  expect(stages.map(({ weight, oldScale, isJudged }) => [weight, oldScale, isJudged])).toEqual([
+    [10, 10, false],
+    [50, 10, false],
+    [100, 10, false],
+  ]);
+});
+
 test('without hostnames a canary is a number of replicas', () => {
   const containers = { app: { image: 'nginx:1.28', ports: [5432] } };
   const desired = desiredOf(7, { strategy: 'canary' }, { containers });

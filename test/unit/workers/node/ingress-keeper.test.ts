@@ -87,8 +87,10 @@ test('what changes often is followed once there is a hostname; splits and mainte
   ]);
   told(KV_PREFIX.replicas, 3);
   told(KV_PREFIX.traffic, 3);
-  await eventually(() => expect(states).toEqual([undefined]));
-  expect(put).toEqual([{ id: 'node-1', index: 3, trafficIndex: 0, maintenanceIndex: 1 }]);
+  await eventually(() =>
+    expect(put).toEqual([{ id: 'node-1', index: 3, trafficIndex: 0, maintenanceIndex: 1 }]),
+  );
+  await eventually(() => expect(states).toHaveLength(1));
   // Consul answers for a prefix with nothing under it with every write, also that of the confirmation.
   told(KV_PREFIX.traffic, 4);
   told(KV_PREFIX.traffic, 5, [documentOf(trafficKvKey(SPLIT), SPLIT, 5)]);

@@ -49,6 +49,7 @@ const publisherWith = (
       remove: async () => ({ index: 1 }),
     },
     toldBefore: async () => toldBefore,
+    publicPortTroubles: () => [],
     missingBuilds: () => [],
     hostStats: { read: async () => stats },
     eventLog: { append: () => undefined, stop: () => undefined },
