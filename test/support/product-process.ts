@@ -9,9 +9,11 @@ import { freezeProcess, projectRoot, runCommand } from './process';
 import { engineVariables } from './programs';
 import { eventually, Hopeless } from './wait';
 
+/** What always runs. */
+export const ROLES = ['temporal', 'consul', 'caddy', 'control-plane', 'node', 'api'] as const;
 /** The forwarder runs only while there are public ports. */
-export const ROLES = ['temporal', 'consul', 'caddy', 'forwarder', 'control-plane', 'node', 'api'] as const;
-export type Role = (typeof ROLES)[number] | 'supervisor';
+export const ALL_ROLES = ['supervisor', ...ROLES, 'forwarder'] as const;
+export type Role = (typeof ALL_ROLES)[number];
 
 export interface ProductProcess {
   readonly dataDir: string;
@@ -134,7 +136,7 @@ export async function prepareProductProcess(options: ProductProcessOptions): Pro
   };
 
   const pidsOf = (): readonly number[] =>
-    (['supervisor', ...ROLES] as const).flatMap((role) => {
+    ALL_ROLES.flatMap((role) => {
       try {
         return [pid(role)];
       } catch {

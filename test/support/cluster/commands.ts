@@ -4,7 +4,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { NodeView } from '../../../openapi/schemas';
 import { read } from '../product';
-import { ROLES, type Role } from '../product-process';
+import { ALL_ROLES, type Role } from '../product-process';
 import type { Cluster } from './cluster';
 import { assertClusterConverged } from './cluster-checker';
 import type { ClusterNode } from './cluster-node';
@@ -20,7 +20,7 @@ interface Command {
 
 /** A process of a node by the word for it: a role of ContainerOS, or its Docker Engine. */
 type Target = Role | 'docker';
-const TARGETS: readonly Target[] = ['supervisor', ...ROLES, 'docker'];
+const TARGETS: readonly Target[] = [...ALL_ROLES, 'docker'];
 
 const nodeOf = (cluster: Cluster, name: string | undefined): ClusterNode => {
   if (name === undefined) throw new CommandError('Which node?');

@@ -4,7 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { LABEL } from '../../../contracts/docker';
 import { httpRequest } from '../http';
 import { endpoints, read, replicas } from '../product';
-import { ROLES } from '../product-process';
+import { ALL_ROLES } from '../product-process';
 import { eventually } from '../wait';
 import type { Cluster } from './cluster';
 import type { ClusterNode } from './cluster-node';
@@ -117,7 +117,7 @@ export async function restoreCluster(cluster: Cluster): Promise<void> {
   await cluster.healNetwork();
   const on = await Promise.allSettled(
     cluster.nodes.map(async (node) => {
-      for (const role of ['supervisor', ...ROLES] as const) {
+      for (const role of ALL_ROLES) {
         try {
           node.thaw(role);
         } catch {
