@@ -13,7 +13,8 @@ import { withDigests } from '../domain/release-images';
 
 import type { IngressAddresses } from './hostname-urls';
 import type { Page } from './page';
-import { TOPIC, type ReadModel } from './read-model';
+import { TOPIC } from './read-documents';
+import type { ReadModel } from './read-model';
 import { microserviceView, type WebUiLink } from './views';
 
 export interface MicroserviceJson {

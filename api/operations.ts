@@ -15,7 +15,8 @@ import { parseOperationId } from '../contracts/workflows';
 import type { MicroserviceKey, Operation } from '../domain/model';
 
 import type { KvStore } from '../contracts/kv-store';
-import { TOPIC, type ReadModel } from './read-model';
+import { TOPIC } from './read-documents';
+import type { ReadModel } from './read-model';
 import { isFinal } from './views';
 
 /** Below Consul's `limits.http_max_conns_per_client` (200), which everything on the machine shares. */

@@ -9,7 +9,6 @@
 
 import type { Logger } from 'pino';
 
-import { createDocumentReader, type DocumentKind, type Documents } from '../contracts/documents';
 import type { MembersHandlers, MembersWatch } from '../contracts/cluster';
 import {
   KV_PREFIX,
@@ -21,59 +20,31 @@ import {
   replicasKvPrefix,
   trafficKvKey,
 } from '../contracts/kv';
+import type { KvStore, KvWatch } from '../contracts/kv-store';
 import { ContainerOsError } from '../domain/errors';
-import { instabilityInWords, isUnstable, returnOf, type NodeStability } from '../domain/flapping';
-import {
-  microserviceId,
-  type Microservice,
-  type MicroserviceKey,
-  type NodeAvailability,
-  type NodeSettings,
-  type ObservedNode,
-  type ObservedReplica,
-  type Release,
-  type Snapshot,
-} from '../domain/model';
+import { instabilityInWords, isUnstable, returnOf } from '../domain/flapping';
 import { publicPortInWords } from '../domain/ingress/public-ports';
-import { wildcardFor } from '../domain/ingress/wildcard';
+import type {
+  Microservice,
+  MicroserviceKey,
+  NodeAvailability,
+  ObservedNode,
+  ObservedReplica,
+  Release,
+  Snapshot,
+} from '../domain/model';
 import { snapshotNodes } from '../domain/placement/snapshot';
-import { sameJson } from '../domain/spec/diff';
 import type { TrafficSplit } from '../domain/traffic';
 
-import { createEventLog, type EventLog } from './event-log';
-import { createGroups, createTable } from './tables';
-import type { KvChange, KvStore, KvWatch } from '../contracts/kv-store';
+import type { EventLog } from './event-log';
+import { FOLLOWED, TOPIC, createReadDocuments, ownerOf, type Followed } from './read-documents';
 import { createVersions, type Versions } from './versions';
 
-const FOLLOWED = [
-  'microservices',
-  'releases',
-  'replicas',
-  'nodes',
-  'nodeSettings',
-  'nodeStability',
-  'events',
-  'traffic',
-  'certificates',
-] as const satisfies DocumentKind[];
-type Followed = (typeof FOLLOWED)[number];
 const SOURCES = [...FOLLOWED, 'members'] as const;
 type Source = (typeof SOURCES)[number];
 
 /** How long a writer's own write is waited for on the way that all changes come, before it is fetched. */
 const OWN_WRITE_PATIENCE_MS = 100;
-
-export const TOPIC = {
-  microservices: 'microservices',
-  replicas: 'replicas',
-  nodes: 'nodes',
-  events: 'events',
-  microservice: (key: MicroserviceKey) => `microservice:${microserviceId(key)}`,
-  replica: (id: string) => `replica:${id}`,
-  node: (id: string) => `node:${id}`,
-  /** What happened on its way. */
-  operation: (id: string) => `operation:${id}`,
-} as const;
 
 /** `lost`: its node does not answer, so nobody knows. */
 export type ShownReplica = Omit<ObservedReplica, 'state'> & {
@@ -138,24 +109,11 @@ export interface ReadModelDeps {
   readonly nowMs: () => number;
 }
 
-/** The microservice that a key below a prefix belongs to. */
-const ownerOf = (prefix: string, key: string): MicroserviceKey | undefined => {
-  const [project, name] = key.slice(prefix.length).split('/');
-  return project === undefined || name === undefined ? undefined : { project, name };
-};
-
 export const createReadModel = ({ kv, watchMembers, log, nowMs }: ReadModelDeps): ReadModel => {
   const versions = createVersions(nowMs());
-  const microservices = createTable<Microservice>();
-  const releases = createGroups<Release>();
-  const replicas = createTable<ObservedReplica>();
-  const replicasByOwner = createGroups<ObservedReplica>();
-  const replicaKeys = new Map<string, string>();
-  const nodes = createTable<ObservedNode>();
-  const nodeSettings = createTable<NodeSettings>();
-  const nodeStability = createTable<NodeStability>();
-  const events = createEventLog();
-  const splits = createTable<TrafficSplit>();
+  const read = createReadDocuments((message) => log.error(message), versions);
+  const { microservices, releases, replicas, replicasByOwner, nodes, nodeSettings, nodeStability, events } =
+    read;
   const indexes: Record<Followed, number> = {
     microservices: 0,
     releases: 0,
@@ -167,158 +125,10 @@ export const createReadModel = ({ kv, watchMembers, log, nowMs }: ReadModelDeps)
     traffic: 0,
     certificates: 0,
   };
-  /** Names of each certificate. */
-  const namesOf = new Map<string, readonly string[]>();
-  let certified: ReadonlySet<string> = new Set();
   let members: ReadonlyMap<string, boolean> = new Map();
   const unread = new Set<Source>(SOURCES);
   const unreachable = new Map<Source, string>();
   let staleSinceMs: number | undefined;
-
-  const read = createDocumentReader((message) => log.error(message));
-
-  /** What a change brings: documents that can be read, and keys under which there is nothing that can. */
-  const unpack = <K extends Followed>(kind: K, { changed, removed }: KvChange) => {
-    const rows: { readonly key: string; readonly index: number; readonly row: Documents[K] }[] = [];
-    const gone = [...removed];
-    for (const document of changed) {
-      const row = read(kind, document);
-      if (row) rows.push({ key: document.key, index: document.index, row });
-      else gone.push(document.key);
-    }
-    return { rows, gone, keys: [...rows.map(({ key }) => key), ...gone] };
-  };
-
-  /** How many replicas a daemon is to have is a matter of the nodes, and whether public ports answer. */
-  const addThoseOfNodes = (topics: Set<string>): Set<string> => {
-    for (const microservice of microservices.all()) {
-      const { daemon, containers } = microservice.release.spec;
-      const isPublic = containers.some(({ ports }) => ports.some((port) => port.publicPorts !== undefined));
-      if (daemon !== true && !isPublic) continue;
-      topics.add(TOPIC.microservices).add(TOPIC.microservice(microservice));
-    }
-    return topics;
-  };
-
-  /** Enters what has changed, and returns the topics that it touches. */
-  const enter: Readonly<Record<Followed, (change: KvChange) => Set<string>>> = {
-    microservices: (change) => {
-      const { rows, gone, keys } = unpack('microservices', change);
-      for (const { key, row } of rows) microservices.set(key, row);
-      for (const key of gone) microservices.delete(key);
-      const topics = new Set<string>();
-      for (const key of keys) {
-        const owner = ownerOf(KV_PREFIX.microservices, key);
-        if (owner) topics.add(TOPIC.microservice(owner)).add(TOPIC.microservices);
-      }
-      return topics;
-    },
-    releases: (change) => {
-      const { rows, gone, keys } = unpack('releases', change);
-      for (const { key, row } of rows) releases.set(key, row);
-      for (const key of gone) releases.delete(key);
-      const topics = new Set<string>();
-      for (const key of keys) {
-        const owner = ownerOf(KV_PREFIX.releases, key);
-        if (owner) topics.add(TOPIC.microservice(owner));
-      }
-      return topics;
-    },
-    replicas: (change) => {
-      const { rows, gone, keys } = unpack('replicas', change);
-      for (const { key, row } of rows) {
-        replicas.set(key, row);
-        replicasByOwner.set(key, row);
-        replicaKeys.set(row.id, key);
-      }
-      for (const key of gone) {
-        const row = replicas.get(key);
-        if (row && replicaKeys.get(row.id) === key) replicaKeys.delete(row.id);
-        replicas.delete(key);
-        replicasByOwner.delete(key);
-      }
-      const topics = new Set<string>();
-      for (const key of keys) {
-        const owner = ownerOf(KV_PREFIX.replicas, key);
-        if (owner) topics.add(TOPIC.microservice(owner));
-        topics.add(TOPIC.replica(key.slice(key.lastIndexOf('/') + 1)));
-        topics.add(TOPIC.replicas).add(TOPIC.microservices);
-      }
-      return topics;
-    },
-    nodes: (change) => {
-      const { rows, gone, keys } = unpack('nodes', change);
-      const isSame = (before: ObservedNode | undefined, after: ObservedNode) =>
-        before?.architecture === after.architecture &&
-        sameJson(before.labels, after.labels) &&
-        sameJson(before.publicPortTroubles, after.publicPortTroubles);
-      const areSame = gone.length === 0 && rows.every(({ key, row }) => isSame(nodes.get(key), row));
-      for (const { key, row } of rows) nodes.set(key, row);
-      for (const key of gone) nodes.delete(key);
-      const topics = new Set<string>();
-      for (const key of keys) topics.add(TOPIC.nodes).add(TOPIC.node(key.slice(KV_PREFIX.nodes.length)));
-      return areSame ? topics : addThoseOfNodes(topics);
-    },
-    nodeSettings: (change) => {
-      const { rows, gone, keys } = unpack('nodeSettings', change);
-      for (const { key, row } of rows) nodeSettings.set(key, row);
-      for (const key of gone) nodeSettings.delete(key);
-      const topics = new Set<string>();
-      for (const key of keys) {
-        topics.add(TOPIC.nodes).add(TOPIC.node(key.slice(KV_PREFIX.nodeSettings.length)));
-      }
-      return addThoseOfNodes(topics);
-    },
-    nodeStability: (change) => {
-      const { rows, gone, keys } = unpack('nodeStability', change);
-      for (const { key, row } of rows) nodeStability.set(key, row);
-      for (const key of gone) nodeStability.delete(key);
-      const topics = new Set<string>();
-      for (const key of keys) {
-        topics.add(TOPIC.nodes).add(TOPIC.node(key.slice(KV_PREFIX.nodeStability.length)));
-      }
-      return topics;
-    },
-    events: (change) => {
-      const { rows, gone } = unpack('events', change);
-      const idOf = (key: string) => key.slice(KV_PREFIX.events.length);
-      const fresh = events.add(rows.map(({ key, index, row }) => ({ id: idOf(key), index, event: row })));
-      for (const { event } of events.remove(gone.map(idOf))) {
-        if (event.operation !== undefined) versions.forget(TOPIC.operation(event.operation));
-      }
-      const topics = new Set<string>(fresh.length > 0 ? [TOPIC.events] : []);
-      // While it runs, what stands in its way is shown with it and with its microservice.
-      for (const { project, microservice: name, operation } of fresh.map(({ event }) => event)) {
-        if (operation === undefined) continue;
-        topics.add(TOPIC.operation(operation)).add(TOPIC.microservices);
-        if (project !== undefined && name !== undefined) topics.add(TOPIC.microservice({ project, name }));
-      }
-      return topics;
-    },
-    traffic: (change) => {
-      const { rows, gone, keys } = unpack('traffic', change);
-      for (const { key, row } of rows) splits.set(key, row);
-      for (const key of gone) splits.delete(key);
-      const topics = new Set<string>();
-      for (const key of keys) {
-        const owner = ownerOf(KV_PREFIX.traffic, key);
-        if (owner) topics.add(TOPIC.microservice(owner)).add(TOPIC.microservices);
-      }
-      return topics;
-    },
-    certificates: (change) => {
-      const { rows, gone, keys } = unpack('certificates', change);
-      const before = keys.map((key) => namesOf.get(key));
-      for (const { key, row } of rows) namesOf.set(key, row.hostnames);
-      for (const key of gone) namesOf.delete(key);
-      const topics = new Set<string>();
-      // A renewal is no news to anybody.
-      if (keys.every((key, index) => sameJson(before[index], namesOf.get(key)))) return topics;
-      certified = new Set([...namesOf.values()].flat());
-      for (const microservice of microservices.all()) topics.add(TOPIC.microservice(microservice));
-      return topics.size === 0 ? topics : topics.add(TOPIC.microservices);
-    },
-  };
 
   const heard = (source: Source, topics: Iterable<string>) => {
     unread.delete(source);
@@ -341,7 +151,7 @@ export const createReadModel = ({ kv, watchMembers, log, nowMs }: ReadModelDeps)
   const follow = (prefix: Followed): KvWatch =>
     kv.watch(KV_PREFIX[prefix], {
       changed: (change) => {
-        const topics = enter[prefix](change);
+        const topics = read.enter(prefix, change);
         indexes[prefix] = change.index;
         heard(prefix, topics);
         // Nobody can ask for what is gone by its number, so its number need not be kept.
@@ -377,7 +187,7 @@ export const createReadModel = ({ kv, watchMembers, log, nowMs }: ReadModelDeps)
         topics.add(TOPIC.replicas).add(TOPIC.replica(replica.id));
         topics.add(TOPIC.microservices).add(TOPIC.microservice(replica));
       }
-      heard('members', turned.size > 0 ? addThoseOfNodes(topics) : topics);
+      heard('members', turned.size > 0 ? read.addThoseOfNodes(topics) : topics);
     },
     unreachable: notHeard('members'),
   });
@@ -467,15 +277,15 @@ export const createReadModel = ({ kv, watchMembers, log, nowMs }: ReadModelDeps)
     replicasOf: (key) => replicasByOwner.of(replicasKvPrefix(key)).map(shownReplica),
     replicas: () => replicas.all().map(shownReplica),
     replica: (id) => {
-      const replica = replicas.get(replicaKeys.get(id) ?? '');
+      const replica = read.replica(id);
       return replica && shownReplica(replica);
     },
     troubleOf: (operation) => {
       const newest = events.all().findLast(({ event }) => event.operation === operation)?.event;
       return newest === undefined || newest.level === 'info' ? undefined : newest.message;
     },
-    splitOf: (key) => splits.get(trafficKvKey(key)),
-    isCertified: (hostname) => certified.has(hostname) || certified.has(wildcardFor(hostname) ?? hostname),
+    splitOf: (key) => read.splits.get(trafficKvKey(key)),
+    isCertified: (hostname) => read.isCertified(hostname),
     nodes: () => nodes.all().map(shownNode),
     node: (id) => {
       const node = nodes.get(nodeKvKey(id));

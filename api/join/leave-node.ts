@@ -7,7 +7,8 @@
 
 import type { LeaveAnswer, LeaveRequest } from '../../contracts/join';
 import type { NodeSettingsWriter } from '../node-settings';
-import { TOPIC, type ReadModel } from '../read-model';
+import { TOPIC } from '../read-documents';
+import type { ReadModel } from '../read-model';
 import type { NodeRemover } from '../remove-node';
 
 export interface LeaveDeps {

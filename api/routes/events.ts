@@ -5,7 +5,7 @@ import { eventListQuery, parseSinceMs } from '../../openapi/parameters';
 import type { RouteDeps } from '../api-deps';
 import type { StoredEvent } from '../event-log';
 import { accepts, beginStream, queryOf, sendJson, type Exchange, type Route } from '../exchange';
-import { TOPIC } from '../read-model';
+import { TOPIC } from '../read-documents';
 import { EVENT_STREAM, keepAlive, sseMessage } from '../server-sent-events';
 import { eventView } from '../views';
 import { versionHeaders, waitAsWatched } from '../watch';

@@ -30,7 +30,8 @@ import { parsedBodyOf, pathParameter, queryOf, sendJson, type Exchange, type Rou
 import { findReplica, notFound } from '../find';
 import { parseJsonText } from '../json-text';
 import { sentence, toProblem } from '../problem';
-import { TOPIC, type ShownReplica } from '../read-model';
+import { TOPIC } from '../read-documents';
+import type { ShownReplica } from '../read-model';
 import {
   acceptWebSocket,
   closeWebSocket,

@@ -6,7 +6,8 @@ import type { RouteDeps } from '../api-deps';
 import { accepts, beginStream, pathParameter, queryOf, type Exchange, type Route } from '../exchange';
 import { findMicroservice, findReplica, notFound } from '../find';
 import { followedLogs, pastLogs, type LogFilter, type LogItem } from '../log-sources';
-import { TOPIC, type ShownReplica } from '../read-model';
+import { TOPIC } from '../read-documents';
+import type { ShownReplica } from '../read-model';
 import { keepAlive } from '../server-sent-events';
 import { logLineView } from '../views';
 

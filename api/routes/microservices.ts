@@ -38,7 +38,7 @@ import { createMicroserviceJson } from '../microservice-json';
 import { pageOf } from '../page';
 import { sentence } from '../problem';
 import { sealPasswords } from '../seal-passwords';
-import { TOPIC } from '../read-model';
+import { TOPIC } from '../read-documents';
 import { specificationOf } from '../views';
 import { versionHeaders, waitAsWatched } from '../watch';
 

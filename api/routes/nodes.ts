@@ -8,7 +8,8 @@ import type { RouteDeps } from '../api-deps';
 import { parsedBodyOf, pathParameter, queryOf, sendJson, type Exchange, type Route } from '../exchange';
 import { findNode, notFound } from '../find';
 import { pageOf } from '../page';
-import { TOPIC, type ShownReplica } from '../read-model';
+import { TOPIC } from '../read-documents';
+import type { ShownReplica } from '../read-model';
 import { nodeView } from '../views';
 import { versionHeaders, waitAsWatched } from '../watch';
 

@@ -17,7 +17,7 @@ import {
 import { assertName, findMicroservice, keyOf, notFound } from '../find';
 import { newestFirst } from '../operations';
 import { pageOf, type PageQuery } from '../page';
-import { TOPIC } from '../read-model';
+import { TOPIC } from '../read-documents';
 import { EVENT_STREAM, keepAlive, sseMessage } from '../server-sent-events';
 import { isFinal, operationView } from '../views';
 import { versionHeaders, waitAsWatched, type WatchQuery } from '../watch';

@@ -5,7 +5,7 @@ import type { RouteDeps } from '../api-deps';
 import { pathParameter, queryOf, sendJson, type Exchange, type Route } from '../exchange';
 import { findMicroservice, notFound } from '../find';
 import { pageOf } from '../page';
-import { TOPIC } from '../read-model';
+import { TOPIC } from '../read-documents';
 import { releaseView } from '../views';
 import { versionHeaders, waitAsWatched } from '../watch';
 

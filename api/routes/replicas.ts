@@ -5,7 +5,8 @@ import type { RouteDeps } from '../api-deps';
 import { pathParameter, queryOf, sendJson, type Exchange, type Route } from '../exchange';
 import { findMicroservice, findReplica } from '../find';
 import { pageOf, type PageQuery } from '../page';
-import { TOPIC, type ShownReplica } from '../read-model';
+import { TOPIC } from '../read-documents';
+import type { ShownReplica } from '../read-model';
 import { replicaView } from '../views';
 import { versionHeaders, waitAsWatched } from '../watch';
 

@@ -6,7 +6,8 @@ import { createConsulClient, kvPath, type ConsulClient } from '../../adapters/co
 import { createKvStore } from '../../adapters/consul/watch-kv';
 import { watchMembers } from '../../adapters/consul/watch-members';
 import { createOperations } from '../../api/operations';
-import { TOPIC, createReadModel, type ReadModel } from '../../api/read-model';
+import { TOPIC } from '../../api/read-documents';
+import { createReadModel, type ReadModel } from '../../api/read-model';
 import { microserviceKvKey, operationKvKey } from '../../contracts/kv';
 import { createConsulServer, type ConsulServer } from '../support/consul';
 import { eventually } from '../support/wait';
