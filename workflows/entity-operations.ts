@@ -3,66 +3,18 @@
  * has come apart.
  */
 
-import {
-  ApplicationFailure,
-  CancellationScope,
-  ChildWorkflowCancellationType,
-  ParentClosePolicy,
-  getExternalWorkflowHandle,
-  isCancellation,
-  log,
-  patched,
-  setCurrentDetails,
-  sleep,
-  startChild,
-  type ChildWorkflowHandle,
-} from '@temporalio/workflow';
+import { log, patched, setCurrentDetails } from '@temporalio/workflow';
 
-import { RETRY, TIMEOUT } from '../contracts/timeouts';
-import {
-  SEARCH_ATTRIBUTE,
-  SIGNAL,
-  WORKFLOW,
-  microserviceWorkflowId,
-  type HostnamesTakenSignal,
-  type NodesLostSignal,
-  type OperationInput,
-  type OperationOutcome,
-} from '../contracts/workflows';
+import { TIMEOUT } from '../contracts/timeouts';
+import type { OperationOutcome } from '../contracts/workflows';
 import { describeDesired } from '../domain/describe-desired';
-import { isErrorCode } from '../domain/errors';
-import { isRolledOut } from '../domain/release-stages';
-import type {
-  ClusterEvent,
-  Desired,
-  Operation,
-  OperationError,
-  OperationKind,
-  Plan,
-  PlanRequest,
-} from '../domain/model';
+import type { ClusterEvent, Desired, Operation, OperationError, OperationKind, Plan } from '../domain/model';
 
 import type { Entity } from './entity';
-import {
-  desiredOf,
-  emptyEntityState,
-  fallbackOf,
-  hostnamesOf,
-  rememberOperation,
-  takenOverInStages,
-} from './entity-state';
+import { createHostnames } from './entity-hostnames';
+import { createOperationRunner, planRequest } from './entity-run';
+import { desiredOf, emptyEntityState, rememberOperation } from './entity-state';
 import { insist } from './publisher';
-
-type OperationWorkflow = (input: OperationInput) => Promise<OperationOutcome>;
-
-const CHILD_OF: Readonly<Record<OperationKind, string>> = {
-  deploy: WORKFLOW.deploy,
-  rollback: WORKFLOW.deploy,
-  restart: WORKFLOW.deploy,
-  scale: WORKFLOW.scale,
-  reschedule: WORKFLOW.reschedule,
-  remove: WORKFLOW.remove,
-};
 
 /** Whether a plan of this kind waits until every replica is healthy, also those that were there before. */
 const provesHealth = (kind: OperationKind): boolean =>
@@ -70,21 +22,6 @@ const provesHealth = (kind: OperationKind): boolean =>
 
 const isMoveForBalance = ({ phases }: Plan): boolean =>
   phases.some(({ steps }) => steps.some((step) => step.kind === 'stop' && step.reason === 'rebalanced'));
-
-/** @temporalio/workflow does not export the class of this error. */
-const isAlreadyStarted = (error: unknown): boolean =>
-  error instanceof Error && error.name === 'WorkflowExecutionAlreadyStartedError';
-
-/** What ended an operation without an outcome, in the words of the innermost failure. */
-const errorOfChild = (error: unknown): OperationError => {
-  if (isCancellation(error)) {
-    return { code: 'conflict', message: 'The operation was cancelled by an operator.', logTail: [] };
-  }
-  let cause: unknown = error;
-  while (cause instanceof Error && cause.cause instanceof Error) cause = cause.cause;
-  const code = cause instanceof ApplicationFailure && isErrorCode(cause.type) ? cause.type : 'internal';
-  return { code, message: cause instanceof Error ? cause.message : String(cause), logTail: [] };
-};
 
 /** An event is one line, so it has the end of the log only. */
 const EVENT_LOG_LINES = 3;
@@ -108,148 +45,8 @@ export interface Operations {
 
 export const createOperations = (entity: Entity): Operations => {
   const { key, local, publisher, announce, inTurn } = entity;
-
-  /** The first plan of an operation. */
-  const planRequest = (
-    operation: string,
-    kind: OperationKind,
-    desired: Desired,
-    seed = operation,
-  ): PlanRequest => ({ operation, kind, desired, refusals: {}, attempt: 1, seed, nowMs: Date.now() });
-
-  const tellLostTo =
-    (child: ChildWorkflowHandle<OperationWorkflow>) =>
-    (nodeIds: readonly string[]): void => {
-      CancellationScope.nonCancellable(() =>
-        child.signal<[NodesLostSignal]>(SIGNAL.nodesLost, { nodeIds }),
-      ).catch((error: unknown) => {
-        // It has ended meanwhile: the look that follows sees what is lost.
-        log.debug('an operation could not be told of lost nodes', { error: String(error) });
-      });
-    };
-
-  const runChild = async (
-    operation: Operation,
-    request: PlanRequest,
-    startsPaused: boolean,
-  ): Promise<OperationOutcome> => {
-    const fallback = fallbackOf(entity.state);
-    const { release } = request.desired;
-    const { splitRelease } = entity.state;
-    const childInput: OperationInput = {
-      operation,
-      request,
-      ...(fallback ? { fallback } : {}),
-      ...(startsPaused ? { startsPaused } : {}),
-      ...(splitRelease === undefined || splitRelease === release.number ? {} : { endsSplit: true }),
-      ...(isRolledOut(release) ? { rolls: true } : {}),
-    };
-    if (takenOverInStages(entity.state, operation.kind) !== undefined) {
-      entity.state = { ...entity.state, splitRelease: release.number };
-    }
-    // Until the release has been healthy once, whatever changes can fail it, and has to be able to go back.
-    const type = operation.kind === 'scale' && fallback ? WORKFLOW.deploy : CHILD_OF[operation.kind];
-    const lostEarly: string[] = [];
-    entity.tellLost = (nodeIds) => void lostEarly.push(...nodeIds);
-    const child = await startChild<OperationWorkflow>(type, {
-      workflowId: operation.id,
-      args: [childInput],
-      cancellationType: ChildWorkflowCancellationType.WAIT_CANCELLATION_COMPLETED,
-      parentClosePolicy: ParentClosePolicy.REQUEST_CANCEL,
-      searchAttributes: {
-        [SEARCH_ATTRIBUTE.project]: [entity.state.project],
-        [SEARCH_ATTRIBUTE.microservice]: [entity.state.name],
-        [SEARCH_ATTRIBUTE.release]: [`v${release.number}`],
-      },
-      staticSummary: `${operation.kind} ${entity.state.name} v${release.number} ${describeDesired(request.desired)}`,
-      staticDetails: release.spec.containers.map(({ name, image }) => `- ${name}: \`${image}\``).join('\n'),
-    });
-    entity.tellLost = tellLostTo(child);
-    entity.signalCurrent = (signal, payload) =>
-      CancellationScope.nonCancellable(() => child.signal<[typeof payload]>(signal, payload));
-    // It may have made its first plan before it could be told.
-    if (lostEarly.length > 0) entity.tellLost(lostEarly);
-    return child.result();
-  };
-
-  /** What an entity that was lost has begun under the same id may still be ending: it comes first. */
-  const runChildInTurn = async (
-    operation: Operation,
-    request: PlanRequest,
-    startsPaused: boolean,
-  ): Promise<OperationOutcome> => {
-    for (let pauseMs: number = RETRY.node.initialIntervalMs; ;) {
-      try {
-        return await runChild(operation, request, startsPaused);
-      } catch (error) {
-        if (!isAlreadyStarted(error) || !patched('wait-for-the-same-operation')) throw error;
-        await sleep(pauseMs);
-        pauseMs = Math.min(2 * pauseMs, TIMEOUT.rescheduleMaxBackoffMs);
-      }
-    }
-  };
-
-  /** Runs an operation to its end, or until a newer change supersedes it. */
-  const runOperation = async (
-    operation: Operation,
-    startsPaused: boolean,
-  ): Promise<OperationOutcome | 'superseded'> => {
-    const desired = desiredOf(entity.state);
-    if (!desired) return { kind: 'succeeded', message: 'there was nothing to do' };
-    const request = planRequest(operation.id, operation.kind, desired);
-    const scope = new CancellationScope();
-    entity.running = scope;
-    entity.current = { operation, ...(startsPaused ? { startsPaused } : {}) };
-    try {
-      return await scope.run(() => runChildInTurn(operation, request, startsPaused));
-    } catch (error) {
-      if (entity.state.queued && isCancellation(error)) return 'superseded';
-      return { kind: 'failed', error: errorOfChild(error) };
-    } finally {
-      entity.running = undefined;
-      entity.tellLost = undefined;
-      entity.current = undefined;
-      entity.signalCurrent = undefined;
-    }
-  };
-
-  /** Takes from others the hostnames that a change has asked to be moved, now that the release serves. */
-  const takeHostnames = (): Promise<void> =>
-    inTurn(async () => {
-      const { movingHostnames = [] } = entity.state;
-      const desired = desiredOf(entity.state);
-      if (movingHostnames.length === 0 || !desired || entity.state.queued) return;
-      const asked = hostnamesOf(desired.release.spec);
-      const moving = movingHostnames.filter(({ hostname }) => asked.includes(hostname));
-      if (moving.length > 0) {
-        const hostnames = moving.map(({ hostname }) => hostname);
-        await insist('take hostnames over', () => local.moveHostnames({ ...key, hostnames }));
-      }
-      const { movingHostnames: _moved, ...rest } = entity.state;
-      entity.state = rest;
-      for (const owner of new Set(moving.map((one) => one.owner))) {
-        const hostnames = moving.filter((one) => one.owner === owner).map(({ hostname }) => hostname);
-        try {
-          await getExternalWorkflowHandle(
-            microserviceWorkflowId({ project: key.project, name: owner }),
-          ).signal<[HostnamesTakenSignal]>(SIGNAL.hostnamesTaken, { hostnames, by: entity.state.name });
-        } catch (error) {
-          if (isCancellation(error)) throw error;
-          // It has been removed meanwhile: there is nothing that it could still ask for.
-          log.debug('who had the hostnames is gone', { error: String(error) });
-        }
-      }
-    });
-
-  /** Gives back the hostnames that only releases before the desired one have asked for. */
-  const giveHostnamesBack = (): Promise<void> =>
-    inTurn(async () => {
-      const desired = desiredOf(entity.state);
-      if (!desired || !entity.state.holdsSpareHostnames || entity.state.queued) return;
-      const keep = hostnamesOf(desired.release.spec);
-      await insist('give hostnames back', () => local.releaseHostnames({ ...key, keep }));
-      entity.state = { ...entity.state, holdsSpareHostnames: false };
-    });
+  const runOperation = createOperationRunner(entity);
+  const hostnames = createHostnames(entity);
 
   const previewOf = (desired: Desired): Promise<Plan> =>
     insist('look at what runs', () =>
@@ -285,7 +82,7 @@ export const createOperations = (entity: Entity): Operations => {
           const isIdle = operation.scale === 0;
           if (!isIdle && (provesHealth(kind) || (await isFirstRun(operation)))) {
             entity.state = { ...entity.state, settledRelease: operation.release };
-            if (isNewest) await takeHostnames();
+            if (isNewest) await hostnames.take();
           }
           if (isNewest && (isIdle || entity.state.settledRelease === operation.release)) {
             entity.state = { ...entity.state, state: 'steady', message };
@@ -297,7 +94,7 @@ export const createOperations = (entity: Entity): Operations => {
             };
             entity.observedChanged = true;
           }
-          await giveHostnamesBack();
+          await hostnames.giveBack();
         }
         publisher.record({ ...ended, state: 'succeeded', message });
         announce('info', 'operation.succeeded', `${kind} of ${entity.state.name}: ${message}`, id);
@@ -343,7 +140,7 @@ export const createOperations = (entity: Entity): Operations => {
           };
           // Going back may not have been finished.
           entity.observedChanged = true;
-          await giveHostnamesBack();
+          await hostnames.giveBack();
         }
         publisher.record({ ...ended, state: 'rolled_back', message, error });
         announce(
@@ -438,7 +235,7 @@ export const createOperations = (entity: Entity): Operations => {
       return;
     }
     if (preview.converged && entity.state.state === 'steady' && entity.state.holdsSpareHostnames) {
-      if (patched('give-back-spare-hostnames')) await giveHostnamesBack();
+      if (patched('give-back-spare-hostnames')) await hostnames.giveBack();
       return;
     }
     if (preview.converged && entity.state.state !== 'steady') {
@@ -449,8 +246,8 @@ export const createOperations = (entity: Entity): Operations => {
         ...(desired.scale > 0 ? { settledRelease: desired.release.number } : {}),
         failedReschedules: 0,
       };
-      if (desired.scale > 0) await takeHostnames();
-      await giveHostnamesBack();
+      if (desired.scale > 0) await hostnames.take();
+      await hostnames.giveBack();
       announce('info', 'microservice.recovered', `${entity.state.name}: ${entity.state.message}`);
     }
   };
