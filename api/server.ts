@@ -10,6 +10,7 @@ import type { AddressInfo } from 'node:net';
 import type { Express } from 'express';
 
 import { ContainerOsError } from '../domain/errors';
+import { hostPort } from '../domain/host-port';
 
 import { ApiRequest, serveUpgrades } from './web-socket';
 
@@ -63,9 +64,8 @@ export const startApiServer = async (app: Express, options: ApiServerOptions): P
   server.requestTimeout = 0;
   await listen(server, options);
   const { port } = server.address() as AddressInfo;
-  const host = options.host.includes(':') ? `[${options.host}]` : options.host;
   return {
-    url: `http://${host}:${port}`,
+    url: `http://${hostPort(options.host, port)}`,
     port,
     close: (graceMs = CLOSE_GRACE_MS) =>
       new Promise((resolve) => {

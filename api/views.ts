@@ -12,6 +12,7 @@ import type { NodeVerdict } from '../domain/placement/explain';
 import { diffReleases } from '../domain/spec/release-diff';
 import { releaseToUser, specToUser } from '../domain/spec/to-user';
 import { weightOf, type TrafficSplit } from '../domain/traffic';
+import { hostPort } from '../domain/host-port';
 import type {
   EventView,
   LogLineView,
@@ -47,9 +48,6 @@ const given = <K extends string, V>(key: K, value: V | undefined): { readonly [P
 export const microservicePath = ({ name }: Pick<MicroserviceKey, 'name'>): string =>
   `/v1/microservices/${name}`;
 export const operationPath = (id: string): string => `/v1/operations/${encodeURIComponent(id)}`;
-
-const hostAndPort = (address: string, port: number): string =>
-  address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`;
 
 export const isFinal = (operation: Operation): boolean => FINAL_OPERATION_STATES.includes(operation.state);
 
@@ -100,7 +98,7 @@ export const replicaView = (replica: ShownReplica): ReplicaView => ({
     container: port.container,
     port: port.port,
     protocol: port.protocol,
-    address: hostAndPort(port.address, port.hostPort),
+    address: hostPort(port.address, port.hostPort),
     hostPort: port.hostPort,
     serviceId: port.serviceId,
     hostnames: [...port.hostnames],
@@ -232,7 +230,7 @@ export const microserviceView = (
           container: port.container,
           port: port.port,
           protocol: port.protocol,
-          address: hostAndPort(port.address, port.hostPort),
+          address: hostPort(port.address, port.hostPort),
           replica: replica.id,
         })),
       ),

@@ -12,6 +12,7 @@ import { parseArgs } from 'node:util';
 
 import { ContainerOsError, type Problem } from '../domain/errors';
 import { isNodeId } from '../domain/identity';
+import { hostPort } from '../domain/host-port';
 
 import { ACME_FLAGS, parseAcmeSettings, type AcmeSettings } from './acme/acme-settings';
 import { ownPrivateAddress } from './own-address';
@@ -426,10 +427,6 @@ export const consulAddressOf = (config: Config): string =>
  */
 export const isJoinable = (config: Config): boolean =>
   !config.dev && config.consulAddress === undefined && !isLoopback(config.advertiseAddress);
-
-/** An address and a port as one text; an IPv6 address is in brackets then. */
-export const hostPort = (address: string, port: number): string =>
-  `${address.includes(':') ? `[${address}]` : address}:${port}`;
 
 /** host:port that nodes dial. */
 export const clusterAddressOf = ({ advertiseAddress, clusterPort }: Config): string =>

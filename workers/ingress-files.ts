@@ -7,8 +7,9 @@ import { join } from 'node:path';
 import { assertPlainPath, type CaddySettings } from '../adapters/ingress/caddy-config';
 import type { CertificateDoor } from '../adapters/ingress/caddy-tls';
 import { ContainerOsError } from '../domain/errors';
+import { hostPort } from '../domain/host-port';
 
-import { hostPort, isLoopback, type Config } from './config';
+import { isLoopback, type Config } from './config';
 import { readIfThere, writePrivateFile } from './installation';
 
 /** What of the configuration the ingress goes by, once its ports have been chosen. */

@@ -8,6 +8,7 @@
 import type { Logger } from 'pino';
 
 import type { ConsulClient } from './consul-client';
+import { hostPort } from '../../domain/host-port';
 
 interface Member {
   readonly Name: string;
@@ -35,11 +36,10 @@ export const createRejoin = (
     // It may have come back under another address.
     const addresses = new Set([address, known.Addr]);
     for (const each of addresses) {
-      const host = each.includes(':') ? `[${each}]` : each;
       await consul
         .request({
           method: 'PUT',
-          path: `/agent/join/${encodeURIComponent(`${host}:${known.Port}`)}`,
+          path: `/agent/join/${encodeURIComponent(hostPort(each, known.Port))}`,
           timeoutMs: ATTEMPT_TIMEOUT_MS,
         })
         .catch((error: unknown) => log.debug({ err: error, node: nodeId }, 'a node could not be joined'));

@@ -13,6 +13,7 @@ import { portServiceId, portServiceNames } from '../../contracts/services';
 import { isLedTo } from '../../domain/ingress/route-options';
 import type { ObservedPort } from '../../domain/model';
 import type { CheckSpec, ContainerSpec, PortSpec } from '../../domain/spec/schema';
+import { hostInUrl } from '../../domain/host-port';
 import type { AgentCheckDefinition, AgentServiceDefinition } from './consul-agent';
 
 /** A check that the node worker feeds; it stays as it is while the node worker is away. */
@@ -111,7 +112,7 @@ export const checksOf = (
 };
 
 const checkDefinition = (checkId: string, check: CheckSpec, address: string): AgentCheckDefinition => {
-  const host = address.includes(':') ? `[${address}]` : address;
+  const host = hostInUrl(address);
   const common = { CheckID: checkId, Status: 'passing' } as const;
   const timing = {
     Interval: `${check.intervalMs}ms`,

@@ -10,6 +10,7 @@ import { Resolver } from 'node:dns/promises';
 import type { TxtCheck } from '../../contracts/acme';
 
 import { pause } from '../pause';
+import { hostInUrl } from '../../domain/host-port';
 
 export interface TxtCheckOptions {
   /** Address and port of a DNS server; left out: those of the machine. */
@@ -66,8 +67,7 @@ export const createTxtCheck = ({
     const own = resolverAt(server === undefined ? undefined : [server]);
     const servers = await serversOf(own, name);
     // IPv6 needs brackets where a port may follow.
-    const asked =
-      servers.length === 0 ? [own] : servers.map((one) => resolverAt([one.includes(':') ? `[${one}]` : one]));
+    const asked = servers.length === 0 ? [own] : servers.map((one) => resolverAt([hostInUrl(one)]));
     const endsAtMs = Date.now() + patienceMs;
     for (;;) {
       const told = await Promise.all(asked.map((one) => tells(one, name, value)));

@@ -13,6 +13,7 @@ import { connect } from 'node:net';
 import type Docker from 'dockerode';
 
 import type { CheckSpec } from '../../domain/spec/schema';
+import { hostPort } from '../../domain/host-port';
 import { demultiplexToText } from './log-demux';
 
 export type ProbeResult =
@@ -37,7 +38,7 @@ export const probe = (target: ProbeTarget, check: CheckSpec, signal: AbortSignal
   switch (check.kind) {
     case 'http':
       return probeHttp(
-        new URL(`http://${hostPart(target.address)}:${check.port}${check.path}`),
+        new URL(`http://${hostPort(target.address, check.port)}${check.path}`),
         check.timeoutMs,
         signal,
       );
@@ -47,8 +48,6 @@ export const probe = (target: ProbeTarget, check: CheckSpec, signal: AbortSignal
       return probeCommand(target, check.command, check.timeoutMs, signal);
   }
 };
-
-const hostPart = (address: string): string => (address.includes(':') ? `[${address}]` : address);
 
 export const probeTcp = (
   address: string,

@@ -24,6 +24,7 @@ import type { TLSSocket } from 'node:tls';
 import type { Logger } from 'pino';
 
 import { ContainerOsError } from '../../domain/errors';
+import { hostPort } from '../../domain/host-port';
 
 import { answerProblem, bodyStreamOf } from './answers';
 import { createConnections, type Connection, type ConnectionLimits } from './connections';
@@ -223,7 +224,7 @@ export const startClusterPort = async (deps: ClusterPortDeps): Promise<ClusterPo
   const { port } = server.address() as AddressInfo;
   return {
     port,
-    address: `${deps.host.includes(':') ? `[${deps.host}]` : deps.host}:${port}`,
+    address: hostPort(deps.host, port),
     renew: (credentials) => server.setSecureContext(context(credentials)),
     close: (graceMs = CLOSE_GRACE_MS) =>
       new Promise((resolve) => {

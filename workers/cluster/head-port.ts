@@ -36,7 +36,8 @@ import { identityKvKey, microserviceKvKey } from '../../contracts/kv';
 import type { KvStore } from '../../contracts/kv-store';
 import type { GossipTiming } from '../../domain/gossip-profile';
 import type { ObservedNode } from '../../domain/model';
-import { consulPorts, hostPort, temporalAddressOf, type Config } from '../config';
+import { hostPort } from '../../domain/host-port';
+import { consulPorts, temporalAddressOf, type Config } from '../config';
 import type { Installation } from '../installation';
 
 import { decideGossipTiming } from './gossip-timing';

@@ -39,7 +39,7 @@ import { createPlaceParts } from './place-parts';
 import type { PublicPorts } from './public-ports';
 import type { IngressState, MicroserviceKey, ObservedReplica } from '../../domain/model';
 import type { TrafficSplit } from '../../domain/traffic';
-import { hostPort } from '../config';
+import { hostPort } from '../../domain/host-port';
 import { readIfThere, writePrivateFile } from '../installation';
 import { createTroubles } from '../troubles';
 

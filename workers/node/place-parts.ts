@@ -13,7 +13,7 @@ import type { Place } from '../../domain/ingress/layout';
 import { chooseOthers } from '../../domain/ingress/others';
 import type { Endpoint } from '../../domain/ingress/routes';
 import { NO_TOKEN, fillSeats, type Seat } from '../../domain/ingress/seats';
-import { hostPort } from '../config';
+import { hostPort } from '../../domain/host-port';
 
 export interface PlaceParts {
   write(place: Place, endpoints: readonly Endpoint[]): void;

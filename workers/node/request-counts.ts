@@ -18,7 +18,7 @@ import {
 } from '../../domain/judgement';
 import { microserviceId, type ObservedReplica } from '../../domain/model';
 import type { TrafficSplit } from '../../domain/traffic';
-import { hostPort } from '../config';
+import { hostPort } from '../../domain/host-port';
 import { createTroubles } from '../troubles';
 
 const READ_EVERY_MS = 1_000;

@@ -12,8 +12,8 @@ import { laneContents, laneSizesFor, type LaneSizes, type SplitRoute } from '../
 import type { Endpoint, Route } from '../../domain/ingress/routes';
 import { isWildcard, wildcardFor } from '../../domain/ingress/wildcard';
 import { servingUnder, splitOf, weightOf, type TrafficSplits } from '../../domain/traffic';
+import { hostPort } from '../../domain/host-port';
 import type { LaneFiles } from '../../adapters/ingress/lane-files';
-import { hostPort } from '../config';
 
 export interface PlaceEndpoint extends Endpoint {
   /** Beside the others. */
