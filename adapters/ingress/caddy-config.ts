@@ -7,7 +7,7 @@
 
 import { join } from 'node:path';
 
-import { NO_LANES, type LaneSizes } from '../../domain/ingress/lanes';
+import { FIRST_LANES, type LaneSizes } from '../../domain/ingress/lanes';
 import type { Layout, Place } from '../../domain/ingress/layout';
 import { isWildcard } from '../../domain/ingress/wildcard';
 
@@ -256,34 +256,28 @@ const routesOf = (directory: string, layout: Layout): readonly object[] => [
 export const caddyConfig = (
   settings: CaddySettings,
   layout: Layout,
-  lanes: LaneSizes = NO_LANES,
+  lanes: LaneSizes = FIRST_LANES,
   turn: Turn = 0,
 ): object => {
   const { directory, listen, https } = settings;
   const routes = routesOf(directory, layout);
-  const hasLanes = lanes.count > 0;
   const serving = (before: readonly object[]): object => ({
     automatic_https: { disable: true },
     read_header_timeout: HEADERS_WITHIN,
     max_header_bytes: MAX_HEADER_BYTES,
     read_idle_timeout: NEVER,
     ...serverOptions(layout, settings.trustedProxies),
-    ...(hasLanes ? { logs: {} } : {}),
+    logs: {},
     routes: [
-      { handle: [...(hasLanes ? [logNothing] : []), slowBodiesCut] },
+      { handle: [logNothing, slowBodiesCut] },
       methodsOfIts(directory, answer(405, 'The ingress is no proxy for CONNECT.')),
       ...plainRequests,
       {
         match: [isMarkedAtAll(directory)],
-        handle: [
-          {
-            handler: 'subroute',
-            routes: [endConnections(directory, turn), ...(hasLanes ? [useLanes(directory)] : [])],
-          },
-        ],
+        handle: [{ handler: 'subroute', routes: [endConnections(directory, turn), useLanes(directory)] }],
       },
       ...before,
-      ...(hasLanes ? [laneRoutes(directory, lanes, (addresses) => proxyTo(addresses, 'random'))] : []),
+      laneRoutes(directory, lanes, (addresses) => proxyTo(addresses, 'random')),
       ...routes,
       { handle: [UNKNOWN] },
     ],
@@ -293,7 +287,7 @@ export const caddyConfig = (
   return {
     admin: { listen: `unix/${adminSocket(directory)}|0600`, config: askItself(settings.port) },
     storage: { module: 'file_system', root: join(directory, 'caddy') },
-    logging: logging(directory, hasLanes),
+    logging: logging(directory),
     apps: {
       ...(https === undefined ? {} : { tls: tlsApp(https) }),
       http: {

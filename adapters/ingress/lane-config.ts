@@ -36,20 +36,8 @@ const LOGGER = 'http.log.access';
 /** Every second it is read; so much is kept of what the file before had. */
 const ROLL_MEGABYTES = 16;
 
-const judgedLogger = (directory: string): object => ({
-  writer: {
-    output: 'file',
-    filename: judgedLog(directory),
-    roll_size_mb: ROLL_MEGABYTES,
-    roll_keep: 1,
-    roll_compression: 'none',
-  },
-  include: [LOGGER],
-  encoder: WITHOUT_REQUEST,
-});
-
-/** Loggers of the configuration: what is wrong, and where there are lanes, requests under judgement. */
-export const logging = (directory: string, hasLanes: boolean): object => ({
+/** Loggers of the configuration: what is wrong, and requests under judgement. */
+export const logging = (directory: string): object => ({
   logs: {
     default: {
       writer: { output: 'stderr' },
@@ -57,7 +45,17 @@ export const logging = (directory: string, hasLanes: boolean): object => ({
       level: 'WARN',
       exclude: [LOGGER, HANDOVER_LOGGER],
     },
-    ...(hasLanes ? { judged: judgedLogger(directory) } : {}),
+    judged: {
+      writer: {
+        output: 'file',
+        filename: judgedLog(directory),
+        roll_size_mb: ROLL_MEGABYTES,
+        roll_keep: 1,
+        roll_compression: 'none',
+      },
+      include: [LOGGER],
+      encoder: WITHOUT_REQUEST,
+    },
   },
 });
 

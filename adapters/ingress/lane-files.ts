@@ -20,7 +20,7 @@ import { join } from 'node:path';
 
 import { z } from 'zod';
 
-import { LANE_HOSTNAMES, NO_LANES, type LaneContent, type LaneSizes } from '../../domain/ingress/lanes';
+import { FIRST_LANES, LANE_HOSTNAMES, type LaneContent, type LaneSizes } from '../../domain/ingress/lanes';
 
 import { JUDGED, NO_HOSTNAME, laneDirectory, laneLink } from './lane-config';
 import { LANES_IN_USE, putMark, removeMark } from './marks';
@@ -33,7 +33,7 @@ export interface LaneFiles {
   writeLanes(sizes: LaneSizes, contents: readonly LaneContent[]): void;
 }
 
-const SIZES = z.object({ count: z.int().min(0), slots: z.int().min(1) });
+const SIZES = z.object({ count: z.int().min(1), slots: z.int().min(1) });
 
 const sizesIn = (text: string): LaneSizes | undefined => {
   try {
@@ -52,9 +52,9 @@ export const openLaneFiles = (directory: string): LaneFiles => {
 
   const readSizes = (): LaneSizes => {
     try {
-      return sizesIn(readFileSync(sizesFile, 'utf8')) ?? NO_LANES;
+      return sizesIn(readFileSync(sizesFile, 'utf8')) ?? FIRST_LANES;
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return NO_LANES;
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return FIRST_LANES;
       throw error;
     }
   };

@@ -20,9 +20,7 @@ export interface LaneSizes {
   readonly slots: number;
 }
 
-/** Before the first split: most clusters never have one, and lanes cost each request and each configuration something. */
-export const NO_LANES: LaneSizes = { count: 0, slots: 120 };
-/** With the first split. Before a new configuration is due: so many at a time, and shares in steps of 1/120. */
+/** Before a new configuration is due: so many splits at a time, and shares in steps of 1/120. */
 export const FIRST_LANES: LaneSizes = { count: 4, slots: 120 };
 /** Hostnames of one port of a microservice; where it has more, it takes several lanes. */
 export const LANE_HOSTNAMES = 4;
@@ -56,7 +54,7 @@ export interface SplitRoute {
 export const laneSizesFor = (before: LaneSizes, routes: readonly SplitRoute[]): LaneSizes => {
   const needed = routes.reduce((sum, { hostnames }) => sum + Math.ceil(hostnames.length / LANE_HOSTNAMES), 0);
   const endpoints = Math.max(0, ...routes.map((route) => route.endpoints.length));
-  let count = needed === 0 ? before.count : Math.max(before.count, FIRST_LANES.count);
+  let { count } = before;
   while (count < needed) count *= 2;
   const slots = SLOT_COUNTS.find((size) => size >= 2 * endpoints) ?? 2 * endpoints;
   return { count, slots: Math.max(before.slots, slots) };

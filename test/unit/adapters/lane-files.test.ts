@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { laneDirectory, laneLink } from '../../../adapters/ingress/lane-config';
 import { LANES_IN_USE } from '../../../adapters/ingress/marks';
 import { openLaneFiles } from '../../../adapters/ingress/lane-files';
-import { NO_LANES } from '../../../domain/ingress/lanes';
+import { FIRST_LANES } from '../../../domain/ingress/lanes';
 
 let directory: string;
 beforeEach(() => {
@@ -54,13 +54,13 @@ test('another process goes on with what it finds', () => {
   expect(readdirSync(laneDirectory(directory, 0))).toHaveLength(2);
 });
 
-test('sizes are kept, and there are no lanes where nothing can be read', () => {
+test('sizes are kept, and are the first ones where nothing can be read', () => {
   const files = openLaneFiles(directory);
-  expect(files.readSizes()).toEqual(NO_LANES);
+  expect(files.readSizes()).toEqual(FIRST_LANES);
   files.writeSizes({ count: 16, slots: 1_200 });
   expect(openLaneFiles(directory).readSizes()).toEqual({ count: 16, slots: 1_200 });
-  for (const text of ['', '{', '{"count":-1,"slots":1}', 'null']) {
+  for (const text of ['', '{', '{"count":0,"slots":1}', 'null']) {
     writeFileSync(join(directory, 'lanes.json'), text);
-    expect(openLaneFiles(directory).readSizes()).toEqual(NO_LANES);
+    expect(openLaneFiles(directory).readSizes()).toEqual(FIRST_LANES);
   }
 });
