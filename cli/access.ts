@@ -10,6 +10,7 @@ import { isIPv4 } from 'node:net';
 import { join } from 'node:path';
 
 import { CommandError, type Flag } from './command';
+import { whyUnreadable } from './unreadable';
 
 const DEFAULT_API_URL = 'http://127.0.0.1:8000';
 const API_VARIABLE = 'CONTAINEROS_API_URL';
@@ -71,27 +72,19 @@ const parseApiUrl = (text: string, source: string): URL => {
 const isThisMachine = ({ hostname }: URL): boolean =>
   hostname === 'localhost' || hostname === '[::1]' || (isIPv4(hostname) && hostname.startsWith('127.'));
 
-const WHY: Readonly<Record<string, string>> = {
-  ENOENT: 'it does not exist',
-  EACCES: 'this user may not read it',
-  EISDIR: 'it is a directory',
-  ENOTDIR: 'a part of its path is no directory',
-};
-
 /** @throws {CommandError} `unauthenticated` */
 const readPassword = (file: string): string => {
   let text: string;
   try {
     text = readFileSync(file, 'utf8').trim();
   } catch (error) {
-    const { code = '', message } = error as NodeJS.ErrnoException;
     const hint =
-      code === 'EACCES'
+      (error as NodeJS.ErrnoException).code === 'EACCES'
         ? 'Run the command as the user that runs ContainerOS, or give the password'
         : 'ContainerOS makes it when it starts without a password of your own. Otherwise give the password';
     throw new CommandError(
       'unauthenticated',
-      `The password cannot be read from ${file}: ${WHY[code] ?? message}. ${hint} with --password-file FILE or ${PASSWORD_VARIABLE}.`,
+      `The password cannot be read from ${file}: ${whyUnreadable(error)}. ${hint} with --password-file FILE or ${PASSWORD_VARIABLE}; with containeros up --dev it is ${PASSWORD_VARIABLE}=dev.`,
       { cause: error },
     );
   }

@@ -6,6 +6,7 @@ import type { CertificateView } from '../openapi/schemas';
 
 import { segment } from './api-client';
 import { CommandError, type Command } from './command';
+import { whyUnreadable } from './unreadable';
 import { pairs, table, timeInWords } from './words';
 
 const PATH = '/v1/certificates';
@@ -102,7 +103,7 @@ const readPem = (flag: string, file: string | undefined): string => {
   try {
     return readFileSync(file, 'utf8');
   } catch (error) {
-    throw new CommandError('invalid', `--${flag} ${file} cannot be read: ${(error as Error).message}.`, {
+    throw new CommandError('invalid', `--${flag} ${file} cannot be read: ${whyUnreadable(error)}.`, {
       cause: error,
     });
   }

@@ -13,6 +13,7 @@ import type { OperationView, ReleaseView } from '../openapi/schemas';
 
 import { segment, type ApiAnswer } from './api-client';
 import { CommandError, type Command, type Flag, type Invocation, type Outcome } from './command';
+import { whyUnreadable } from './unreadable';
 import { count, fromNowInWords, listInWords, table } from './words';
 
 const WAIT_MS = 10 * 60_000;
@@ -89,7 +90,7 @@ const readSpecification = async (file: string): Promise<object> => {
   try {
     text = file === '-' ? await readText(process.stdin) : await readFile(file, 'utf8');
   } catch (error) {
-    throw new CommandError('not_found', `${file} cannot be read: ${(error as Error).message}.`, {
+    throw new CommandError('not_found', `${file} cannot be read: ${whyUnreadable(error)}.`, {
       cause: error,
     });
   }

@@ -113,7 +113,7 @@ describe('the password', () => {
     const file = join(folder, 'default', 'password');
     expect(failure()).toEqual([
       'unauthenticated',
-      `The password cannot be read from ${file}: it does not exist. ContainerOS makes it when it starts without a password of your own. Otherwise give the password with --password-file FILE or CONTAINEROS_PASSWORD.`,
+      `The password cannot be read from ${file}: it does not exist. ContainerOS makes it when it starts without a password of your own. Otherwise give the password with --password-file FILE or CONTAINEROS_PASSWORD; with containeros up --dev it is CONTAINEROS_PASSWORD=dev.`,
     ]);
     expect(failure({ 'password-file': folder })[1]).toContain(`${folder}: it is a directory.`);
     expect(failure({ 'password-file': write('empty', '\n') })[1]).toContain('is empty');

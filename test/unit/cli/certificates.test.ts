@@ -83,7 +83,7 @@ test('what is wrong is said, with its exit code', async () => {
     join(folder, 'none'),
     ...files().slice(2),
   );
-  expect(missing.err).toMatch(/--certificate .*none cannot be read: ENOENT/);
+  expect(missing.err).toMatch(/--certificate .*none cannot be read: it does not exist\./);
   expect(use.api.store.peek('')).toEqual([]);
 });
 
