@@ -161,8 +161,11 @@ const rollback: Command = {
 const stateOf = ({ current, settled, weight = 0 }: ReleaseView): string =>
   [
     ...(current ? ['current'] : []),
-    ...(current === settled ? [] : [current ? 'not healthy yet' : 'healthy before']),
-    ...(weight > 0 ? [`${weight} % of requests`] : []),
+    ...(weight > 0
+      ? [`${weight} % of requests`]
+      : current === settled
+        ? []
+        : [current ? 'not healthy yet' : 'healthy before']),
   ].join(', ');
 
 const originOf = ({ rollbackOf, redeployOf, diff }: ReleaseView): string => {

@@ -175,7 +175,9 @@ test('releases tells which part of the requests each gets while one takes over',
   ];
   const key = { project: 'default', name: 'web' };
   const split = { ...key, operation: ID, release: 2, stage: 1, isJudged: true, shares, writtenAtMs: 0 };
-  api.kv.put({ [trafficKvKey(key)]: split });
+  const second = buildRelease(2, { containers: { app: { image: 'nginx:1.28' } } });
+  const web = buildMicroservice('web', { release: second, releaseNumbers: [1, 2], settledRelease: 1 });
+  api.kv.put({ ...microserviceDocuments(web), [trafficKvKey(key)]: split });
   await eventually(async () => {
     const { out } = await run('releases', 'web');
     expect(out).toMatch(/^v2 +current, 5 % of requests /m);
