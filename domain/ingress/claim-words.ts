@@ -15,5 +15,5 @@ export const claimTakenInWords = (claim: string, owner: string): string => {
     port === undefined
       ? [`hostname ${claim}`, 'hostname']
       : [`public ${publicPortInWords(port)}`, 'public port'];
-  return `The ${what} belongs to the microservice ${owner}. Use another ${kind}, take it from there first, or take it over with ?moveHostnames=true.`;
+  return `The ${what} belongs to the microservice ${owner}. Use another ${kind}, take it from there first, or take it over with ?moveHostnames=true (containeros deploy --move-hostnames).`;
 };

@@ -21,7 +21,7 @@ test('of two that ask for one hostname at the same time, one gets it and the oth
   const [refused] = ended.filter((one) => one.status === 'rejected');
   expect(refused?.reason).toMatchObject({
     code: 'conflict',
-    message: `The hostname ${A} belongs to the microservice ${winner?.name}. Use another hostname, take it from there first, or take it over with ?moveHostnames=true.`,
+    message: `The hostname ${A} belongs to the microservice ${winner?.name}. Use another hostname, take it from there first, or take it over with ?moveHostnames=true (containeros deploy --move-hostnames).`,
   });
   expect(use.project.cluster.hostnames()).toEqual({ [A]: winner?.name });
 });

@@ -77,7 +77,7 @@ test('claims of ports are no hostnames, and are called by their names', () => {
   expect(['tcp:80', 'a.example.com', 'a.example.com/api'].map(isHostnameClaim)).toEqual([false, true, true]);
   expect(['udp:53', 'a.example.com/api'].map(claimInWords)).toEqual(['port 53/udp', 'a.example.com/api']);
   expect(claimTakenInWords('udp:53', 'dns')).toBe(
-    'The public port 53/udp belongs to the microservice dns. Use another public port, take it from there first, or take it over with ?moveHostnames=true.',
+    'The public port 53/udp belongs to the microservice dns. Use another public port, take it from there first, or take it over with ?moveHostnames=true (containeros deploy --move-hostnames).',
   );
 });
 
