@@ -83,7 +83,8 @@ const wrongWith = (asked: Asked, { reservedPorts, hostNetwork }: PublicPortPolic
   const { port, protocol, containerPort } = asked;
   const words = publicPortInWords(asked);
   const reserved = reservedPorts.find((one) => one.port === port && one.protocol === protocol);
-  if (reserved !== undefined) return `is ${words}, which ${reserved.what} has; choose another one`;
+  if (reserved !== undefined)
+    return `is ${words}, which ContainerOS uses for ${reserved.what}; choose another one`;
   return hostNetwork && port === containerPort
     ? `is ${words}, on which the container itself listens with "hostNetwork"; choose another one`
     : undefined;

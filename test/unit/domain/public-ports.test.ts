@@ -80,7 +80,7 @@ test.each([
     { 25: 2525, 26: [2526, 2525] },
     ['publicPorts/26/1 is port 2525/tcp again: /containers/app/publicPorts/25 has it already'],
   ],
-  [{ 80: 8000 }, ['publicPorts/80 is port 8000/tcp, which the API has; choose another one']],
+  [{ 80: 8000 }, ['publicPorts/80 is port 8000/tcp, which ContainerOS uses for the API; choose another one']],
   [
     { '53/udp': { port: 53, proxyProtocol: 'v2' } },
     ['publicPorts/53~1udp/proxyProtocol must be given with a TCP port only'],
