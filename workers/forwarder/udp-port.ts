@@ -124,11 +124,13 @@ export const openUdpPort = (options: UdpPortOptions): OpenPort => {
       socket?.send(data, client.port, client.address, () => undefined);
     });
     upstream.on('error', () => refused(session));
-    // Only a connected socket is told that nobody listens there, and hears nobody else.
-    upstream.connect(endpoint.port, endpoint.address, () => {
+    upstream.once('connect', () => {
       session.isConnected = true;
       for (const { data } of session.unanswered) send(session, data);
     });
+    // Only a connected socket is told that nobody listens there, and hears nobody else. Without a callback, which would be
+    // told of failures, too, they are errors of the socket: of a machine that is cut off from its network, mostly.
+    upstream.connect(endpoint.port, endpoint.address);
     sweeper ??= setInterval(sweep, SWEEP_EVERY_MS).unref();
     return session;
   };
@@ -147,6 +149,8 @@ export const openUdpPort = (options: UdpPortOptions): OpenPort => {
   };
 
   const take = (data: Buffer, client: RemoteInfo): void => {
+    // Whoever says so wants no answer, and nobody can send one there.
+    if (client.port === 0) return;
     const key = clientKey(client);
     const known = sessions.get(key);
     if (known !== undefined && !served.has(known.key)) leave(known);

@@ -1,5 +1,6 @@
 /** Ports of the forwarder in this process: UDP clients, limits, and replicas whose node is lost. */
 
+import { execFileSync } from 'node:child_process';
 import { createSocket, type Socket as UdpSocket } from 'node:dgram';
 import { once } from 'node:events';
 
@@ -203,4 +204,35 @@ test('beyond the limit, the UDP client that was heard of longest ago is forgotte
   if (second === undefined) throw new Error('there are three');
   expect(await ask(second, port, 'b')).toBe('one: b');
   expect(turnedAway()).toBe(1);
+});
+
+test('a UDP client whose replica cannot be reached at all is answered by another one', async () => {
+  const two = await startUdp('two');
+  // The kernel refuses to connect to what is for everybody, as to where no route leads.
+  const unreachable = { address: '255.255.255.255', port: 9, isLocal: true };
+  const [group] = groupOf(two.port);
+  const { port, open } = await openUdp([
+    { weight: 1, endpoints: [unreachable, ...(group?.endpoints ?? [])] },
+  ]);
+  expect(await ask(udpClient(), port, 'a')).toBe('two: a');
+  await open.lead({ groups: [{ weight: 1, endpoints: [unreachable] }], lost: [] });
+  udpClient().send('b', port, HOST);
+  await open.lead({ groups: groupOf(two.port), lost: [] });
+  expect(await ask(udpClient(), port, 'c')).toBe('two: c');
+});
+
+const FROM_PORT_0 = `
+import socket, struct, sys
+raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_UDP)
+raw.sendto(struct.pack('!HHHH', 0, int(sys.argv[1]), 9, 0) + b'a', ('127.0.0.1', 0))
+`;
+
+/** Only root may say that it has port 0. */
+const testAsRoot = process.getuid?.() === 0 ? test : test.skip;
+
+testAsRoot('what comes from UDP port 0, where no answer can go, is led to nobody', async () => {
+  const one = await startUdp('one');
+  const { port } = await openUdp(groupOf(one.port));
+  execFileSync('python3', ['-c', FROM_PORT_0, String(port)]);
+  expect(await ask(udpClient(), port, 'b')).toBe('one: b');
 });
