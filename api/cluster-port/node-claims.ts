@@ -85,22 +85,26 @@ const STATES: Readonly<Record<ReplicaState, true>> = {
   broken: true,
 };
 
-/** What is another machine's for each that goes there: the ingress of every node leads to the addresses of replicas. */
-const OF_EACH_MACHINE = new BlockList();
+/** What is of another machine for each that goes there, or of many: every node leads to the addresses of replicas. */
+const OF_NO_ONE_MACHINE = new BlockList();
 for (const [network, prefix] of [
   ['0.0.0.0', 8],
   ['127.0.0.0', 8],
   ['169.254.0.0', 16],
+  // Of many, and of all: what a public UDP port leads there would go to each of them.
+  ['224.0.0.0', 4],
+  ['255.255.255.255', 32],
 ] as const) {
-  OF_EACH_MACHINE.addSubnet(network, prefix, 'ipv4');
+  OF_NO_ONE_MACHINE.addSubnet(network, prefix, 'ipv4');
 }
-OF_EACH_MACHINE.addSubnet('::', 127, 'ipv6');
-OF_EACH_MACHINE.addSubnet('fe80::', 10, 'ipv6');
+OF_NO_ONE_MACHINE.addSubnet('::', 127, 'ipv6');
+OF_NO_ONE_MACHINE.addSubnet('fe80::', 10, 'ipv6');
+OF_NO_ONE_MACHINE.addSubnet('ff00::', 8, 'ipv6');
 
 const reachableAddress = text(255)
   .refine((address) => isIP(address) !== 0, { message: 'is not an IP address' })
-  .refine((address) => !OF_EACH_MACHINE.check(address, isIP(address) === 6 ? 'ipv6' : 'ipv4'), {
-    message: 'is another machine for each that goes there',
+  .refine((address) => !OF_NO_ONE_MACHINE.check(address, isIP(address) === 6 ? 'ipv6' : 'ipv4'), {
+    message: 'is not the address of one machine',
   });
 
 const replica = z.looseObject({
@@ -127,7 +131,7 @@ const replica = z.looseObject({
         port: z.int().min(1).max(65_535),
         protocol: z.enum(['tcp', 'udp']),
         address: reachableAddress,
-        hostPort: z.int().min(0).max(65_535),
+        hostPort: z.int().min(1).max(65_535),
         serviceId: text(256),
         hostnames: z.array(text(255)).max(1_000),
         publicPorts: z.array(z.int().min(1).max(65_535)).max(100).optional(),

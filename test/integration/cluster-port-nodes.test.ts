@@ -211,9 +211,13 @@ test.each<readonly [string, Partial<Record<keyof ObservedReplica, unknown>>, Reg
   ['more room than there is', { memoryReservedBytes: -1e12 }, /memoryReservedBytes/],
   ['half a release', { release: 1.5 }, /release/],
   ['a port that is none', { ports: [portAt('10.0.0.2', { port: 1e9 })] }, /ports\/0\/port/],
-  ...['127.0.0.1', '::ffff:127.0.0.1', '::1', '0.0.0.0', '169.254.169.254', 'fe80::1'].map(
+  ['port 0 of the machine', { ports: [portAt('10.0.0.2', { hostPort: 0 })] }, /ports\/0\/hostPort/],
+  ...[
+    ...['127.0.0.1', '::ffff:127.0.0.1', '::1', '0.0.0.0', '169.254.169.254', 'fe80::1'],
+    ...['224.0.0.251', '255.255.255.255', 'ff02::1'],
+  ].map(
     (address) =>
-      [`the address ${address}`, { ports: [portAt(address)] }, /ports\/0\/address: is another/] as const,
+      [`the address ${address}`, { ports: [portAt(address)] }, /ports\/0\/address: is not the/] as const,
   ),
   ['a socket', { ports: [portAt('unix//run/docker.sock')] }, /ports\/0\/address: is not an IP/],
   ['a reason without end', { reason: 'x'.repeat(100_000) }, /reason/],
