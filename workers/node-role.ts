@@ -14,6 +14,7 @@ import { localApiUrl } from './local-api';
 import type { NodeConfig } from './node/node-config';
 import { startNodeWorker } from './node/start-node-worker';
 import { endWithSupervisor, tellSupervisor } from './role';
+import { reservedPorts, reservedPortsOfMember } from './up/ports';
 
 type Connections = Pick<
   NodeConfig,
@@ -60,6 +61,7 @@ const ingressOf = (config: Config, membership: Membership | undefined): Pick<Nod
       settings: caddySettings({ ...config, httpPort }),
       configFile: ingressConfigFile(config),
       openSealer: (how) => openSealer(config, membership, how),
+      reservedPorts: membership === undefined ? reservedPorts(config) : reservedPortsOfMember(config),
       onPublicPorts: (isWanted) => tellSupervisor({ kind: 'forwarder', isWanted }),
     },
   };

@@ -20,6 +20,7 @@ import type { DocumentWriter } from '../../adapters/document-writer';
 import { hostnameKvKey, KV_PREFIX, replicaKvKey } from '../../contracts/kv';
 import { claimOfPublicPort, type ProxyProtocol } from '../../domain/ingress/public-ports';
 import type { ClusterEvent, ObservedReplica, PublicPortTrouble } from '../../domain/model';
+import type { ReservedPort } from '../../domain/spec/public-ports';
 import { forwarderTableFile } from '../../workers/forwarder/files';
 import { caddySettings } from '../../workers/ingress-files';
 import type { IngressKeeper } from '../../workers/node/ingress-keeper';
@@ -56,6 +57,7 @@ let forwarder: ForwarderProcess;
 let keeper: IngressKeeper | undefined;
 let state: string | undefined | null = null;
 let troubles: readonly PublicPortTrouble[] = [];
+const reservedPorts: ReservedPort[] = [];
 const wanted: boolean[] = [];
 const events: Omit<ClusterEvent, 'atMs'>[] = [];
 const servers: StreamServer[] = [];
@@ -73,6 +75,7 @@ const startKeeper = (): void => {
     publicPorts: createPublicPorts({
       nodeId,
       directory: directory(),
+      reservedPorts,
       onWanted: (isWanted) => wanted.push(isWanted),
       onTroubles: (now) => (troubles = now),
       eventLog: { append: (event) => events.push(event) },
@@ -338,6 +341,20 @@ test('a port that another program has is told of, others do not suffer, and it i
   await answers(port, 'mine');
   await eventually(() => expect(troubles).toEqual([]));
   expect(events.at(-1)).toMatchObject({ type: 'public_port.recovered', microservice: 'taken' });
+}, 20_000);
+
+test('a port that this machine needs itself is told of, and not opened while nobody has it; others are', async () => {
+  const [own = 0] = await freePorts(1);
+  reservedPorts.push({ port: own, protocol: 'tcp', what: 'Consul' });
+  await claim('greedy', own);
+  await publish(replicaOf('greedy', 'greedy-1', own, (await named('greedy')).port));
+  const trouble = { port: own, protocol: 'tcp', reason: 'belongs to Consul on this machine' };
+  await eventually(() => expect(troubles).toEqual([trouble]));
+  expect(events.at(-1)).toMatchObject({ type: 'public_port.troubled', microservice: 'greedy' });
+  await answers(await lead('modest', [await named('modest')]), 'modest');
+  await expect(dialPort(own)).rejects.toThrow('ECONNREFUSED');
+  await documents.remove(claimKey(own));
+  await eventually(() => expect(troubles).toEqual([]));
 }, 20_000);
 
 test('when the last public port is given up, ports are closed and the forwarder is wanted no more', async () => {

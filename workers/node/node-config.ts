@@ -1,5 +1,6 @@
 /** What a node worker has to know. */
 
+import type { ReservedPort } from '../../domain/spec/public-ports';
 import type { Sealer } from '../../adapters/certificates/seal';
 import type { NodeCredentials } from '../../adapters/cluster-port/port-client';
 import type { CaddySettings } from '../../adapters/ingress/caddy-config';
@@ -10,6 +11,8 @@ export interface IngressFiles {
   readonly configFile: string;
   /** What certificates of hostnames are opened with. @param isAnew whether what was given before does not fit */
   readonly openSealer: (how: { readonly isAnew: boolean }) => Promise<Sealer>;
+  /** Public ports that this machine does not open. */
+  readonly reservedPorts: readonly ReservedPort[];
   /** Told whether there are public ports, for which a forwarder has to run beside. */
   readonly onPublicPorts: (areThere: boolean) => void;
 }

@@ -314,6 +314,7 @@ export const createNode = (config: NodeConfig, logger: Logger, onState: (state: 
           publicPorts: createPublicPorts({
             nodeId,
             directory: config.ingress.settings.directory,
+            reservedPorts: config.ingress.reservedPorts,
             onWanted: config.ingress.onPublicPorts,
             onTroubles: (troubles) => {
               publicPortTroubles = troubles;

@@ -3,7 +3,7 @@
  *
  * Invariants: the table is on the disk before the forwarder is told, so that one that starts goes by it; what is led is
  * only said to be so when the forwarder has confirmed it; without public ports there is no table, no forwarder and
- * nothing to wait for.
+ * nothing to wait for; what this machine needs itself is in no table, also while nobody has it.
  */
 
 import { rmSync } from 'node:fs';
@@ -21,6 +21,7 @@ import {
   type PublicPortRoute,
 } from '../../domain/ingress/public-ports';
 import type { MicroserviceKey, PublicPortTrouble } from '../../domain/model';
+import type { ReservedPort } from '../../domain/spec/public-ports';
 import { servingUnder, splitOf, weightOf, type TrafficSplits } from '../../domain/traffic';
 import { forwarderSocket, forwarderTableFile } from '../forwarder/files';
 import { readIfThere, writePrivateFile } from '../installation';
@@ -74,6 +75,18 @@ export const forwardedPorts = (
     };
   });
 
+/** @returns a reason for each port that is reserved on this machine, in the order of the routes */
+const withheldOf = (
+  routes: readonly PublicPortRoute[],
+  reserved: readonly ReservedPort[],
+): readonly PublicPortTrouble[] =>
+  routes.flatMap(({ port, protocol }) => {
+    const owner = reserved.find((one) => one.port === port && one.protocol === protocol);
+    return owner === undefined
+      ? []
+      : [{ port, protocol, reason: `belongs to ${owner.what} on this machine` }];
+  });
+
 export interface PublicPorts {
   /** @throws {Error} when the forwarder has not confirmed in time */
   lead(routes: readonly PublicPortRoute[], splits: TrafficSplits): Promise<void>;
@@ -84,6 +97,8 @@ export interface PublicPortsDeps {
   readonly nodeId: string;
   /** Of the ingress. */
   readonly directory: string;
+  /** What no microservice gets on this machine, whatever the API has allowed. */
+  readonly reservedPorts: readonly ReservedPort[];
   /** Whether a forwarder has to run; told when that changes, and at the first table. */
   readonly onWanted: (isWanted: boolean) => void;
   readonly onTroubles: (troubles: readonly PublicPortTrouble[]) => void;
@@ -111,6 +126,7 @@ export const createPublicPorts = (deps: PublicPortsDeps): PublicPorts => {
   let socket: Socket | undefined;
   let state: ForwarderState = { serial: 0, troubles: [] };
   let owners: ReadonlyMap<string, MicroserviceKey> = new Map();
+  let withheld: readonly PublicPortTrouble[] = [];
   let told: readonly PublicPortTrouble[] = [];
   let heard: () => void = () => undefined;
 
@@ -158,7 +174,7 @@ export const createPublicPorts = (deps: PublicPortsDeps): PublicPorts => {
   const hear = (line: string): void => {
     state = JSON.parse(line) as ForwarderState;
     // Before its first table it knows nothing of ports.
-    if (state.serial > 0) tell(state.troubles);
+    if (state.serial > 0) tell([...withheld, ...state.troubles]);
     heard();
   };
 
@@ -202,6 +218,7 @@ export const createPublicPorts = (deps: PublicPortsDeps): PublicPorts => {
     want(false);
     socket?.destroy();
     owners = new Map();
+    withheld = [];
     tell([]);
   };
 
@@ -212,7 +229,10 @@ export const createPublicPorts = (deps: PublicPortsDeps): PublicPorts => {
         return;
       }
       owners = new Map(routes.map((route) => [claimOfPublicPort(route), route]));
-      const ports = forwardedPorts(routes, splits, nodeId);
+      withheld = withheldOf(routes, deps.reservedPorts);
+      const isWithheld = new Set(withheld.map(claimOfPublicPort));
+      const open = routes.filter((route) => !isWithheld.has(claimOfPublicPort(route)));
+      const ports = forwardedPorts(open, splits, nodeId);
       if (table === undefined || !isDeepStrictEqual(table.ports, ports)) {
         // Another one than a forwarder goes by that has not ended yet.
         table = { serial: (table?.serial ?? Date.now()) + 1, ports };
@@ -223,6 +243,7 @@ export const createPublicPorts = (deps: PublicPortsDeps): PublicPorts => {
       follow();
       try {
         await confirmed(table.serial);
+        tell([...withheld, ...state.troubles]);
         troubleLog.over('forwarder', 'public ports lead where they should again');
       } catch (error) {
         troubleLog.note('forwarder', error, 'public ports do not lead where they should');

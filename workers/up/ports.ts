@@ -129,23 +129,30 @@ export const quicPortNeeds = (config: IngressConfig): readonly PortNeed[] =>
     ? []
     : [{ host: ingressHost(config), port: config.httpsPort, ...HTTPS, protocol: 'udp' }];
 
-/** What ContainerOS has on this machine, and so no microservice on its nodes. */
-export const reservedPorts = (config: Config): readonly ReservedPort[] => {
+/** As long as somebody else has it, nobody gets it; but whoever waits for it gets it while that one starts again. */
+const SSH: ReservedPort = { port: 22, protocol: 'tcp', what: 'SSH' };
+
+const reservedFor = (config: Config, needs: readonly PortNeed[]): readonly ReservedPort[] => {
   const { httpPort } = config;
-  const needs =
+  const ofIngress =
     !config.ingress || httpPort === undefined
-      ? portNeeds(config)
-      : [
-          ...portNeeds(config),
-          ...ingressPortNeeds({ ...config, httpPort }),
-          ...quicPortNeeds({ ...config, httpPort }),
-        ];
-  return needs.flatMap(({ port, what, protocol }): readonly ReservedPort[] => {
+      ? []
+      : [...ingressPortNeeds({ ...config, httpPort }), ...quicPortNeeds({ ...config, httpPort })];
+  const own = [...needs, ...ofIngress].flatMap(({ port, what, protocol }): readonly ReservedPort[] => {
     if (what !== CONSUL) return [{ port, what, protocol: protocol ?? 'tcp' }];
     // Its gossip and its DNS are of both.
     return (['tcp', 'udp'] as const).map((one) => ({ port, what, protocol: one }));
   });
+  return [SSH, ...own];
 };
+
+/** What no microservice gets on the head node, and so on none. */
+export const reservedPorts = (config: Config): readonly ReservedPort[] =>
+  reservedFor(config, portNeeds(config));
+
+/** What no microservice gets on a machine that has joined: its Consul and its ingress may have other ports. */
+export const reservedPortsOfMember = (config: Config): readonly ReservedPort[] =>
+  reservedFor(config, consulPortNeeds(config, 'client'));
 
 /** The second one is for people who may not use the first, and beside a program that does. */
 const HTTP_PORTS = [80, 8080] as const;

@@ -1,14 +1,16 @@
 /** Which public ports no microservice gets, because ContainerOS has them. */
 
 import { parseConfig } from '../../../../workers/config';
-import { reservedPorts } from '../../../../workers/up/ports';
+import { reservedPorts, reservedPortsOfMember } from '../../../../workers/up/ports';
 
-const reserved = (...flags: readonly string[]) =>
+const reservedBy = (of: typeof reservedPorts, flags: readonly string[]) =>
   new Map(
-    reservedPorts(parseConfig(['--data-dir', '/tmp/unused', ...flags], {}, true)).map(
-      ({ port, protocol, what }) => [`${port}/${protocol}`, what],
-    ),
+    of(parseConfig(['--data-dir', '/tmp/unused', ...flags], {}, true)).map(({ port, protocol, what }) => [
+      `${port}/${protocol}`,
+      what,
+    ]),
   );
+const reserved = (...flags: readonly string[]) => reservedBy(reservedPorts, flags);
 
 const JOINABLE = ['--advertise-address', '192.0.2.1'];
 
@@ -31,5 +33,19 @@ test('where something is not, its port can be had', () => {
   const all = reserved('--dev', '--no-ingress', '--http-port', '80', '--temporal-address', '192.0.2.2:7233');
   expect([...all.keys()]).toEqual(expect.arrayContaining(['8000/tcp', '8500/tcp']));
   for (const port of ['80/tcp', '443/tcp', '7443/tcp', '7233/tcp'])
+    expect([...all.keys()]).not.toContain(port);
+});
+
+test('that of SSH, which a public port would take from it when it starts again', () => {
+  expect(reserved('--dev').get('22/tcp')).toBe('SSH');
+});
+
+test('those of a machine that has joined are of its own Consul and its own ingress', () => {
+  const ports = ['--http-port', '8080', '--https-port', '8443', '--consul-port', '9500'];
+  const all = reservedBy(reservedPortsOfMember, [...JOINABLE, ...ports]);
+  expect([...all.keys()]).toEqual(
+    expect.arrayContaining(['22/tcp', '8080/tcp', '8443/tcp', '8443/udp', '9500/tcp']),
+  );
+  for (const port of ['80/tcp', '8000/tcp', '7233/tcp', '7443/tcp'])
     expect([...all.keys()]).not.toContain(port);
 });
