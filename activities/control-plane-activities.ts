@@ -26,7 +26,14 @@ import {
   routesKvKey,
 } from '../contracts/kv';
 import type { ReleaseRoutes } from '../domain/ingress/route-options';
-import type { ClusterEvent, Microservice, MicroserviceKey, Operation, Snapshot } from '../domain/model';
+import {
+  isSameMicroservice,
+  type ClusterEvent,
+  type Microservice,
+  type MicroserviceKey,
+  type Operation,
+  type Snapshot,
+} from '../domain/model';
 import { findImageSources } from '../domain/release-images';
 import type { Webhook } from '../domain/webhook';
 import { countsOf, judgeRelease, type RequestCounts } from '../domain/judgement';
@@ -72,11 +79,10 @@ export const createControlPlaneActivities = (deps: ControlPlaneDependencies): Co
     return { index: result.index };
   };
 
-  const owns = (owner: MicroserviceKey, key: MicroserviceKey) =>
-    owner.project === key.project && owner.name.toLowerCase() === key.name.toLowerCase();
-
   const hostnamesOfOwner = async (key: MicroserviceKey) =>
-    (await store.list<MicroserviceKey>(KV_PREFIX.hostnames)).filter(({ value }) => owns(value, key));
+    (await store.list<MicroserviceKey>(KV_PREFIX.hostnames)).filter(({ value }) =>
+      isSameMicroservice(value, key),
+    );
 
   /** With the microservice itself, so before anything of the release runs. */
   const routesWrites = async (microservice: Microservice): Promise<KvOperation[]> => {
@@ -172,7 +178,7 @@ export const createControlPlaneActivities = (deps: ControlPlaneDependencies): Co
     forgetMicroservice: async ({ operation, events, ...key }) => {
       // Who may have known a secret of it has nothing to do with what is made under its name later.
       const webhooks = (await store.list<Webhook>(KV_PREFIX.webhooks)).filter(({ value }) =>
-        owns(value.microservice, key),
+        isSameMicroservice(value.microservice, key),
       );
       await deleteAll(
         store,
@@ -209,7 +215,7 @@ export const createControlPlaneActivities = (deps: ControlPlaneDependencies): Co
       );
       const writes = found.flatMap(({ entryKey, entry }): KvOperation[] => {
         if (!entry) return [{ kind: 'create', key: entryKey, value: owner }];
-        if (entry.value && owns(entry.value, key)) return [];
+        if (entry.value && isSameMicroservice(entry.value, key)) return [];
         return [{ kind: 'replace', key: entryKey, value: owner, ifIndex: entry.index }];
       });
       if (writes.length === 0) return;
@@ -219,12 +225,16 @@ export const createControlPlaneActivities = (deps: ControlPlaneDependencies): Co
 
     claimHostnames: async ({ hostnames, moves = false, ...key }): Promise<HostnameClaim> => {
       const entries = await store.list<MicroserviceKey>(KV_PREFIX.hostnames);
-      const held = new Set(entries.filter(({ value }) => owns(value, key)).map((entry) => entry.key));
+      const held = new Set(
+        entries.filter(({ value }) => isSameMicroservice(value, key)).map((entry) => entry.key),
+      );
       const owners = new Map(entries.map((entry) => [entry.key, entry.value]));
       const moving = moves
         ? hostnames.flatMap((hostname): HeldHostname[] => {
             const other = owners.get(hostnameKvKey(hostname));
-            return other === undefined || owns(other, key) ? [] : [{ hostname, owner: other.name }];
+            return other === undefined || isSameMicroservice(other, key)
+              ? []
+              : [{ hostname, owner: other.name }];
           })
         : [];
       const claimed: HostnameClaim = { kind: 'claimed', ...(moving.length === 0 ? {} : { moving }) };
@@ -243,7 +253,8 @@ export const createControlPlaneActivities = (deps: ControlPlaneDependencies): Co
         // Nobody can tell whose it was, so it is whoever asks for it next.
         await store.transact([{ kind: 'replace', key: all.key, value: owner, ifIndex: other.index }]);
       }
-      if (!other?.value || owns(other.value, key)) throw new Error(`${hostname} changed hands; look again`);
+      if (!other?.value || isSameMicroservice(other.value, key))
+        throw new Error(`${hostname} changed hands; look again`);
       return { kind: 'conflict', hostname, owner: other.value.name };
     },
 

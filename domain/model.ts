@@ -21,6 +21,11 @@ export interface MicroserviceKey {
 export const microserviceId = ({ project, name }: MicroserviceKey): string =>
   `${project}/${name.toLowerCase()}`;
 
+/** Whether both are of one microservice, however its name was written at the time. */
+export const isSameMicroservice = (one: MicroserviceKey, other: MicroserviceKey): boolean =>
+  one.project === other.project &&
+  (one.name === other.name || one.name.toLowerCase() === other.name.toLowerCase());
+
 /**
  * Who asked for something. `system`: nobody did, ContainerOS keeps what was asked for before. Where they asked from is
  * not kept.

@@ -5,7 +5,7 @@
  * returned has a stable order, whatever the order of what is observed.
  */
 
-import type { MicroserviceKey, ObservedReplica } from '../model';
+import { isSameMicroservice, type MicroserviceKey, type ObservedReplica } from '../model';
 
 /** What a replica is told of its client before the client's bytes. */
 export type ProxyProtocol = 'v1' | 'v2';
@@ -81,7 +81,7 @@ export const publicPortRoutesOf = ({
       for (const port of publicPorts) {
         const route = routes.get(claimOfPublicPort({ port, protocol }));
         // It may have changed hands since the replica was started.
-        if (route?.project !== replica.project || route.name !== replica.name) continue;
+        if (route === undefined || !isSameMicroservice(route, replica)) continue;
         route[isThere ? 'endpoints' : 'lost'].push({
           replicaId: replica.id,
           nodeId: replica.nodeId,

@@ -6,7 +6,7 @@
  * options is never led to without them; both lists have a stable order, whatever the order of what is observed.
  */
 
-import { microserviceId, type MicroserviceKey, type ObservedReplica } from '../model';
+import { isSameMicroservice, microserviceId, type MicroserviceKey, type ObservedReplica } from '../model';
 
 import {
   claimsOfRoute,
@@ -167,7 +167,7 @@ export const routesOf = (observed: ObservedRoutes): readonly Route[] => {
     )) {
       const owner = hostnames.get(claim);
       // It may have changed hands since the replica was started.
-      if (owner?.project !== replica.project || owner.name !== replica.name) continue;
+      if (owner === undefined || !isSameMicroservice(owner, replica)) continue;
       offers.get(claim)?.push(offer);
     }
   }

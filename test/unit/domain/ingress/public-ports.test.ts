@@ -73,6 +73,11 @@ test('a port leads to nobody but whoever holds it, and is known without replicas
   expect(routes([])).toHaveLength(1);
 });
 
+test('a microservice that came back under its name in other capitals, while the old one was removed, is led to', () => {
+  const [route] = routes([replica('a', '1', 20_000, { name: 'Gate' })]);
+  expect(route?.endpoints).toHaveLength(1);
+});
+
 test('claims of ports are no hostnames, and are called by their names', () => {
   expect(['tcp:80', 'a.example.com', 'a.example.com/api'].map(isHostnameClaim)).toEqual([false, true, true]);
   expect(['udp:53', 'a.example.com/api'].map(claimInWords)).toEqual(['port 53/udp', 'a.example.com/api']);

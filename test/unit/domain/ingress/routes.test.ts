@@ -72,6 +72,11 @@ test('a hostname without options leads to all replicas that serve', () => {
   expect(shown(routes(['a.b'], all))).toEqual([['a.b', undefined, ['r1', 'r2']]]);
 });
 
+test('a microservice that came back under its name in other capitals, while the old one was removed, is led to', () => {
+  const [route] = routes(['a.b'], [replica('one', 1, ['a.b'], { name: 'Web' })]);
+  expect(route?.endpoints).toHaveLength(1);
+});
+
 test('options are those of the newest release that serves, for the replicas of older ones too', () => {
   const known = released({ 2: [{ allow: ['10.0.0.0/8'] }] });
   const old = replica('r1', 1, ['a.b']);
