@@ -24,4 +24,6 @@ export interface ForwarderState {
   /** Of the table that it goes by; 0 before there was one. */
   readonly serial: number;
   readonly troubles: readonly PublicPortTrouble[];
+  /** Whether nothing is open: no port, and no connection of one that was. */
+  readonly isIdle: boolean;
 }

@@ -357,9 +357,16 @@ test('a port that this machine needs itself is told of, and not opened while nob
   await eventually(() => expect(troubles).toEqual([]));
 }, 20_000);
 
-test('when the last public port is given up, ports are closed and the forwarder is wanted no more', async () => {
+test('when the last public port is given up, ports are closed, and the forwarder is wanted as long as one is connected', async () => {
+  const port = await lead('lasting', [await named('lasting')]);
+  const socket = await dialPort(port);
+  expect(await say(socket, 'before')).toBe('lasting: before');
   const claimed = await createKvStore(consulClient).list(KV_PREFIX.hostnames);
   for (const { key } of claimed.documents) await documents.remove(key);
+  await eventually(async () => expect(dialPort(port)).rejects.toThrow('ECONNREFUSED'));
+  expect(await say(socket, 'after')).toBe('lasting: after');
+  expect(wanted.at(-1)).toBe(true);
+  socket.destroy();
   await eventually(() => expect(wanted.at(-1)).toBe(false));
   expect(existsSync(forwarderTableFile(directory()))).toBe(false);
 }, 20_000);

@@ -43,6 +43,8 @@ interface Served extends PublicPort {
 
 export const createForwarder = ({ host, maxOpen, random, onChange }: ForwarderOptions): Forwarder => {
   const ports = new Map<string, Served>();
+  /** Ports that are given up, until their last connection has ended. */
+  const closing = new Set<Promise<void>>();
   let serial = 0;
 
   const share = (): number => Math.max(1, Math.floor(maxOpen / Math.max(1, ports.size)));
@@ -88,7 +90,11 @@ export const createForwarder = ({ host, maxOpen, random, onChange }: ForwarderOp
 
   const closePort = ({ open, limitTimer }: Served): void => {
     clearTimeout(limitTimer);
-    open.close();
+    const closed = open.close().then(() => {
+      closing.delete(closed);
+      if (closing.size === 0) onChange();
+    });
+    closing.add(closed);
   };
 
   return {
@@ -117,6 +123,7 @@ export const createForwarder = ({ host, maxOpen, random, onChange }: ForwarderOp
           return reason === undefined ? [] : [{ port, protocol, reason }];
         },
       ),
+      isIdle: ports.size === 0 && closing.size === 0,
     }),
     close: () => {
       for (const served of ports.values()) closePort(served);

@@ -28,6 +28,10 @@ export interface OpenPort {
    * @returns resolves when none is on its way any more to where they went before, and go no more
    */
   lead(port: Pick<ForwardedPort, 'groups' | 'lost'>): Promise<void>;
-  /** Takes nothing new; connections that are open go on, and clients of UDP are forgotten. */
-  close(): void;
+  /**
+   * Takes nothing new; connections that are open go on, and clients of UDP are forgotten.
+   *
+   * @returns resolves when nothing is open any more
+   */
+  close(): Promise<void>;
 }

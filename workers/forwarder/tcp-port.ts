@@ -173,7 +173,10 @@ export const openTcpPort = ({ host, port, limit, random, onTrouble }: OpenPortOp
     close: () => {
       isClosed = true;
       opening.close();
-      server?.close();
+      return new Promise((resolve) => {
+        if (server === undefined) resolve();
+        else server.close(() => resolve());
+      });
     },
   };
 };

@@ -195,7 +195,7 @@ export const openUdpPort = (options: UdpPortOptions): OpenPort => {
       const isLost = new Set(lost.map(endpointKey));
       for (const session of [...sessions.values(), ...leaving]) if (isLost.has(session.key)) end(session);
     },
-    close: () => {
+    close: async () => {
       isClosed = true;
       opening.close();
       for (const session of [...sessions.values(), ...leaving]) end(session);

@@ -2,8 +2,8 @@
  * Has the forwarder of this machine lead public ports where the cluster says, and tells what it cannot.
  *
  * Invariants: the table is on the disk before the forwarder is told, so that one that starts goes by it; what is led is
- * only said to be so when the forwarder has confirmed it; without public ports there is no table, no forwarder and
- * nothing to wait for; what this machine needs itself is in no table, also while nobody has it.
+ * only said to be so when the forwarder has confirmed it; without public ports there is nothing to wait for, and no table
+ * and no forwarder once the last connection has ended; what this machine needs itself is in no table, also while nobody has it.
  */
 
 import { rmSync } from 'node:fs';
@@ -32,6 +32,9 @@ import type { EventLog } from './event-log';
 /** A forwarder that has just been asked for has to start. */
 const CONFIRM_WITHIN_MS = 2_000;
 const RECONNECT_MS = 100;
+
+/** Of a forwarder that has not said anything yet. */
+const UNKNOWN: ForwarderState = { serial: 0, troubles: [], isIdle: false };
 
 const groupsOf = (
   route: PublicPortRoute,
@@ -124,7 +127,7 @@ export const createPublicPorts = (deps: PublicPortsDeps): PublicPorts => {
   let table = readTable(file);
   let wanted: boolean | undefined;
   let socket: Socket | undefined;
-  let state: ForwarderState = { serial: 0, troubles: [] };
+  let state = UNKNOWN;
   let owners: ReadonlyMap<string, MicroserviceKey> = new Map();
   let withheld: readonly PublicPortTrouble[] = [];
   let told: readonly PublicPortTrouble[] = [];
@@ -171,11 +174,21 @@ export const createPublicPorts = (deps: PublicPortsDeps): PublicPorts => {
     }
   };
 
+  const clear = (): void => {
+    rmSync(file, { force: true });
+    table = undefined;
+    want(false);
+    socket?.destroy();
+  };
+
   const hear = (line: string): void => {
     state = JSON.parse(line) as ForwarderState;
     // Before its first table it knows nothing of ports.
     if (state.serial > 0) tell([...withheld, ...state.troubles]);
     heard();
+    if (owners.size === 0 && table?.ports.length === 0 && state.serial === table.serial && state.isIdle) {
+      clear();
+    }
   };
 
   /** As long as there is a table. */
@@ -194,7 +207,7 @@ export const createPublicPorts = (deps: PublicPortsDeps): PublicPorts => {
     next.on('error', (error) => logger.debug({ err: error }, 'the forwarder does not answer'));
     next.on('close', () => {
       if (socket === next) socket = undefined;
-      state = { serial: 0, troubles: [] };
+      state = UNKNOWN;
       setTimeout(follow, RECONNECT_MS).unref();
     });
   };
@@ -212,20 +225,28 @@ export const createPublicPorts = (deps: PublicPortsDeps): PublicPorts => {
     }
   };
 
-  const clear = (): void => {
-    rmSync(file, { force: true });
-    table = undefined;
-    want(false);
-    socket?.destroy();
+  /** Another one than a forwarder goes by that has not ended yet. */
+  const write = (ports: readonly ForwardedPort[]): ForwarderTable => {
+    const next = { serial: (table?.serial ?? Date.now()) + 1, ports };
+    table = next;
+    writePrivateFile(file, JSON.stringify(next));
+    socket?.write('\n');
+    return next;
+  };
+
+  /** Ports are closed at once; what is open goes on, and when it has ended, so does the forwarder. */
+  const giveUp = ({ ports }: ForwarderTable): void => {
     owners = new Map();
     withheld = [];
-    tell([]);
+    if (ports.length > 0) write([]);
+    want(true);
+    follow();
   };
 
   return {
     lead: async (routes, splits) => {
       if (routes.length === 0) {
-        if (table !== undefined) clear();
+        if (table !== undefined) giveUp(table);
         return;
       }
       owners = new Map(routes.map((route) => [claimOfPublicPort(route), route]));
@@ -233,16 +254,12 @@ export const createPublicPorts = (deps: PublicPortsDeps): PublicPorts => {
       const isWithheld = new Set(withheld.map(claimOfPublicPort));
       const open = routes.filter((route) => !isWithheld.has(claimOfPublicPort(route)));
       const ports = forwardedPorts(open, splits, nodeId);
-      if (table === undefined || !isDeepStrictEqual(table.ports, ports)) {
-        // Another one than a forwarder goes by that has not ended yet.
-        table = { serial: (table?.serial ?? Date.now()) + 1, ports };
-        writePrivateFile(file, JSON.stringify(table));
-        socket?.write('\n');
-      }
+      const isNews = !isDeepStrictEqual(table?.ports, ports);
+      const { serial } = isNews || table === undefined ? write(ports) : table;
       want(true);
       follow();
       try {
-        await confirmed(table.serial);
+        await confirmed(serial);
         tell([...withheld, ...state.troubles]);
         troubleLog.over('forwarder', 'public ports lead where they should again');
       } catch (error) {

@@ -98,6 +98,7 @@ test('a port with as many connections as it may have closes further ones, says s
         reason: 'has as many as 2 connections, and closes further ones',
       },
     ],
+    isIdle: false,
   });
   expect(await askPort(second, 'hello')).toBe('one: hello');
   open[0]?.destroy();
@@ -134,7 +135,9 @@ test('a port that is given up is closed, and what is open on it goes on', async 
   await forwarder.apply({ serial: 2, ports: [] });
   await expect(dialPort(port)).rejects.toThrow('ECONNREFUSED');
   expect(await say(socket, 'again')).toBe('one: again');
+  expect(forwarder.state().isIdle).toBe(false);
   socket.destroy();
+  await eventually(() => expect(forwarder.state().isIdle).toBe(true));
 });
 
 const openUdp = async (
@@ -155,7 +158,7 @@ const openUdp = async (
     });
   });
   const open = await opened;
-  clean.push(() => open.close());
+  clean.push(() => void open.close());
   await open.lead({ groups, lost: [] });
   return { port, open, turnedAway: () => turnedAway };
 };
