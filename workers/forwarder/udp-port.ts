@@ -30,6 +30,12 @@ interface Sent {
   readonly atMs: number;
 }
 
+/** Those that may still be sent to another replica. Kept for longer, those of clients that nobody answers fill the memory. */
+const notTooOld = (sent: Sent[]): Sent[] => {
+  const sinceMs = performance.now() - RESEND_WITHIN_MS;
+  return sent.filter(({ atMs }) => atMs >= sinceMs);
+};
+
 interface Session {
   readonly client: RemoteInfo;
   readonly upstream: Socket;
@@ -78,7 +84,10 @@ export const openUdpPort = (options: UdpPortOptions): OpenPort => {
 
   const sweep = (): void => {
     const now = performance.now();
-    for (const session of [...sessions.values(), ...leaving]) if (session.endsAtMs <= now) end(session);
+    for (const session of [...sessions.values(), ...leaving]) {
+      if (session.endsAtMs <= now) end(session);
+      else session.unanswered = notTooOld(session.unanswered);
+    }
     if (sessions.size + leaving.size > 0) return;
     clearInterval(sweeper);
     sweeper = undefined;
@@ -90,8 +99,7 @@ export const openUdpPort = (options: UdpPortOptions): OpenPort => {
   const refused = (session: Session): void => {
     const { client, unanswered, tried, key } = session;
     end(session);
-    const sinceMs = performance.now() - RESEND_WITHIN_MS;
-    const again = unanswered.filter(({ atMs }) => atMs >= sinceMs);
+    const again = notTooOld(unanswered);
     if (again.length === 0) return;
     const next = sessions.get(clientKey(client)) ?? begin(client, new Set([...tried, key]));
     for (const { data } of again) if (next !== undefined) pass(next, data);

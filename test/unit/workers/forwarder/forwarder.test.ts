@@ -3,6 +3,8 @@
 import { execFileSync } from 'node:child_process';
 import { createSocket, type Socket as UdpSocket } from 'node:dgram';
 import { once } from 'node:events';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 
 import type { ForwardedPort } from '../../../../contracts/forwarder';
 import type { ForwardEndpoint } from '../../../../domain/ingress/balancing';
@@ -238,4 +240,29 @@ testAsRoot('what comes from UDP port 0, where no answer can go, is led to nobody
   const { port } = await openUdp(groupOf(one.port));
   execFileSync('python3', ['-c', FROM_PORT_0, String(port)]);
   expect(await ask(udpClient(), port, 'b')).toBe('one: b');
+});
+
+/** What datagrams and other bytes take that somebody still holds. */
+const heldBytes = (): number => {
+  setFlagsFromString('--expose-gc');
+  (runInNewContext('gc') as () => void)();
+  return process.memoryUsage().arrayBuffers;
+};
+
+test('what a replica does not answer, as one that only listens, is not kept for longer than it could be sent again', async () => {
+  const listening = createSocket('udp4');
+  clean.push(() => listening.close());
+  listening.bind(0, HOST);
+  await once(listening, 'listening');
+  const { port } = await openUdp(groupOf(listening.address().port));
+  const megabyte = 1_048_576;
+  const before = heldBytes();
+  const data = Buffer.alloc(60_000);
+  for (let count = 0; count < 90; count += 1) {
+    const heard = once(listening, 'message', { signal: AbortSignal.timeout(2_000) });
+    udpClient().send(data, port, HOST);
+    await heard;
+  }
+  expect(heldBytes() - before).toBeGreaterThan(4 * megabyte);
+  await eventually(() => expect(heldBytes() - before).toBeLessThan(megabyte), { intervalMs: 200 });
 });
