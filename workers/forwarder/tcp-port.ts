@@ -107,10 +107,14 @@ export const openTcpPort = ({ host, port, limit, random, onTrouble }: OpenPortOp
       open.remove(connection.key);
       connections.delete(connection);
     });
-    if (client.destroyed) return void upstream.destroy();
+    // One that has broken off meanwhile is not read yet, so it is known by having no address any more.
+    if (client.remoteAddress === undefined) {
+      upstream.destroy();
+      return refuse(client);
+    }
     if (endpoint.proxyProtocol !== undefined) {
       const header = proxyHeader(endpoint.proxyProtocol, {
-        clientAddress: client.remoteAddress ?? '',
+        clientAddress: client.remoteAddress,
         clientPort: client.remotePort ?? 0,
         ownAddress: client.localAddress ?? '',
         ownPort: client.localPort ?? port,

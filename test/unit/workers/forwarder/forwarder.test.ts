@@ -18,6 +18,7 @@ import {
   hasClosed,
   say,
   startNamed,
+  startStreamServer,
   type StreamServer,
 } from '../../../support/stream-servers';
 import { eventually } from '../../../support/wait';
@@ -140,6 +141,24 @@ test('a port that is given up is closed, and what is open on it goes on', async 
   expect(forwarder.state().isIdle).toBe(false);
   socket.destroy();
   await eventually(() => expect(forwarder.state().isIdle).toBe(true));
+});
+
+test('a replica is told nothing of a client that has gone before it could be asked who it is', async () => {
+  const [port = 0, replica = 0] = await freePorts(2);
+  const forwarder = start();
+  const endpoint: ForwardEndpoint = { address: HOST, port: replica, isLocal: true, proxyProtocol: 'v1' };
+  await forwarder.apply({ serial: 1, ports: [tcp(port, [{ weight: 1, endpoints: [endpoint] }])] });
+  (await dialPort(port)).resetAndDestroy();
+  const told = new Promise<string>((resolve) => {
+    const server = startStreamServer((socket) => {
+      let heard = '';
+      socket.on('data', (data) => (heard += data.toString()));
+      socket.once('close', () => resolve(heard));
+      socket.once('end', () => socket.end());
+    }, replica);
+    clean.push(() => void server.then((one) => one.kill()));
+  });
+  expect(await told).toBe('');
 });
 
 const openUdp = async (
