@@ -7,6 +7,7 @@
  */
 
 import type { ProxyProtocol } from './public-ports';
+import { LOCAL_WEIGHT } from './slots';
 
 export interface ForwardEndpoint {
   readonly address: string;
@@ -21,9 +22,6 @@ export interface EndpointGroup {
   readonly weight: number;
   readonly endpoints: readonly ForwardEndpoint[];
 }
-
-/** As for requests: a replica on the same node saves a way through the network. */
-const LOCAL_WEIGHT = 3;
 
 /** What tells endpoints apart. */
 export const endpointKey = ({ address, port }: Pick<ForwardEndpoint, 'address' | 'port'>): string =>

@@ -13,7 +13,7 @@
 const SLOT_COUNTS: readonly number[] = [12, 60, 240, 1_260, 5_040];
 
 /** A replica on the same node saves a way through the network, as long as it is no busier than the others. */
-const LOCAL_WEIGHT = 3;
+export const LOCAL_WEIGHT = 3;
 
 export interface SlotUser {
   /** Where it is, like 10.0.0.1:20000. */
