@@ -86,6 +86,8 @@ export const SIGNAL = {
   steer: 'steer',
   /** From an operation to its entity: how far the release is. */
   releaseProgress: 'releaseProgress',
+  /** From an operation to its entity: whether the release has all requests. */
+  releaseSwitched: 'releaseSwitched',
 } as const;
 
 /** What every change carries. */
@@ -139,6 +141,12 @@ export interface ReleaseProgress {
   /** Somebody has paused it; otherwise it may be paused until it is promoted. */
   readonly isHalted: boolean;
   readonly canPromote: boolean;
+}
+
+export interface ReleaseSwitchedSignal {
+  readonly operation: string;
+  /** It has passed all of its stages; false: it goes back to the old release. */
+  readonly isSwitched: boolean;
 }
 
 export type RestartRequest = ChangeRequest;

@@ -54,7 +54,10 @@ export async function deployWorkflow(input: OperationInput): Promise<OperationOu
   }
   if (!fallback) return { kind: 'failed', error: result.error };
 
-  if (old !== undefined) await (isOldWhole ? splitter.split(0, old, false) : splitter.clear());
+  if (old !== undefined) {
+    await run.reporter.tellSwitched(false);
+    await (isOldWhole ? splitter.split(0, old, false) : splitter.clear());
+  }
   const undone = await run.undo(fallback);
   if (undone.kind === 'done') return { kind: 'rolled_back', error: result.error };
   return {

@@ -53,6 +53,7 @@ import {
   withoutHostnames,
   withoutReleases,
 } from './entity-state';
+import { settleSwitched } from './switched-release';
 
 const applyUpdate = defineUpdate<ChangeAccepted, [ApplyRequest]>(UPDATE.apply);
 const scaleUpdate = defineUpdate<ChangeAccepted, [ScaleRequest]>(UPDATE.scale);
@@ -72,6 +73,8 @@ export const acceptChanges = (entity: Entity): void => {
     { by }: ChangeRequest,
     origin: Pick<Release, 'rollbackOf' | 'redeployOf' | 'hostnamesTaken' | 'images' | 'localImages'> = {},
   ) => {
+    // A rollback leads back to what was before it.
+    if (origin.rollbackOf === undefined) entity.state = settleSwitched(entity.state);
     const added = addRelease(entity.state, release, Date.now(), {
       ...(by === undefined ? {} : { by }),
       ...origin,
@@ -258,7 +261,7 @@ export const acceptChanges = (entity: Entity): void => {
         const request: ChangeRequest = { by: { kind: 'system' } };
         // Nobody looks after a release that nobody has asked for, and there is nothing new to try. One that is under
         // way in stages is as new as it was.
-        const isProven = takenOverInStages(entity.state, 'deploy') === undefined;
+        const isProven = takenOverInStages(settleSwitched(entity.state), 'deploy') === undefined;
         enterRelease(left, request, {
           ...(isProven ? { hostnamesTaken: taken.hostnames } : {}),
           ...(images === undefined ? {} : { images }),

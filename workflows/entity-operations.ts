@@ -15,6 +15,7 @@ import { createHostnames } from './entity-hostnames';
 import { createOperationRunner, planRequest } from './entity-run';
 import { desiredOf, emptyEntityState, rememberOperation } from './entity-state';
 import { insist } from './publisher';
+import { withSwitched } from './switched-release';
 
 /** Whether a plan of this kind waits until every replica is healthy, also those that were there before. */
 const provesHealth = (kind: OperationKind): boolean =>
@@ -70,7 +71,7 @@ export const createOperations = (entity: Entity): Operations => {
     // Whatever is published of what is not changing ends the split.
     if (isNewest) {
       const { splitRelease: _ended, ...rest } = entity.state;
-      entity.state = rest;
+      entity.state = withSwitched(rest, undefined);
     }
     const { id, kind } = operation;
     switch (outcome.kind) {
@@ -126,8 +127,6 @@ export const createOperations = (entity: Entity): Operations => {
       }
       case 'rolled_back': {
         const { error } = outcome;
-        const { movingHostnames: _untouched, ...unmoved } = entity.state;
-        if (isNewest) entity.state = unmoved;
         const message = `v${operation.release} was rolled back to v${entity.state.settledRelease}: ${error.message}`;
         if (isNewest && entity.state.settledRelease !== undefined) {
           const generation = entity.state.generation + 1;
@@ -140,6 +139,8 @@ export const createOperations = (entity: Entity): Operations => {
           };
           // Going back may not have been finished.
           entity.observedChanged = true;
+          // What it goes back to may have been about to take some.
+          await hostnames.take();
           await hostnames.giveBack();
         }
         publisher.record({ ...ended, state: 'rolled_back', message, error });

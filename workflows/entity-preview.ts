@@ -25,6 +25,7 @@ import {
   withoutReleases,
   type EntityState,
 } from './entity-state';
+import { settleSwitched } from './switched-release';
 
 const previewQuery = defineQuery<Preview, [PreviewRequest]>(QUERY.preview);
 
@@ -44,7 +45,7 @@ const previewOf = (state: EntityState, request: PreviewRequest, nowMs: number): 
     };
   };
   const withRelease = (spec: Release['spec'], origin: Parameters<typeof addRelease>[3] = {}) =>
-    addRelease(state, spec, nowMs, origin).state;
+    addRelease(origin.rollbackOf === undefined ? settleSwitched(state) : state, spec, nowMs, origin).state;
 
   switch (request.kind) {
     case 'apply': {
@@ -56,7 +57,7 @@ const previewOf = (state: EntityState, request: PreviewRequest, nowMs: number): 
       if (before !== undefined && sameRelease(before.spec, change.release)) {
         return answer(named, scale === state.scale ? 'deploy' : 'scale');
       }
-      return answer(addRelease(named, change.release, nowMs).state, 'deploy');
+      return answer(addRelease(settleSwitched(named), change.release, nowMs).state, 'deploy');
     }
     case 'scale':
       checkChange(state, request.change);

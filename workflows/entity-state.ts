@@ -60,6 +60,8 @@ export interface EntityState extends MicroserviceKey {
   readonly hasFailedForGood?: boolean;
   /** The release that requests are split for, by an operation that may have been superseded. */
   readonly splitRelease?: number;
+  /** The release that all requests have been switched to, by an operation that has not settled it yet. */
+  readonly switchedRelease?: number;
   /** Failed attempts at healing in a row: the exponent of the back-off. */
   readonly failedReschedules: number;
 }

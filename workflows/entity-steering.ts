@@ -21,6 +21,7 @@ import {
   type ChangeAccepted,
   type ChangeRequest,
   type ReleaseProgress,
+  type ReleaseSwitchedSignal,
   type SteerRequest,
   type SteerSignal,
 } from '../contracts/workflows';
@@ -28,9 +29,11 @@ import { ContainerOsError } from '../domain/errors';
 
 import { atTheEdge, isHalted, type Entity } from './entity';
 import { checkChange, desiredOf, fallbackOf, rememberRequest, takenOverInStages } from './entity-state';
+import { withSwitched } from './switched-release';
 
 const steerUpdate = defineUpdate<ChangeAccepted, [SteerRequest]>(UPDATE.steer);
 const releaseProgressSignal = defineSignal<[ReleaseProgress]>(SIGNAL.releaseProgress);
+const releaseSwitchedSignal = defineSignal<[ReleaseSwitchedSignal]>(SIGNAL.releaseSwitched);
 
 const RELEASING = new Set(['deploy', 'rollback', 'restart']);
 
@@ -125,6 +128,8 @@ export const steerReleases = (
           ...entity.state,
           remembered: rememberRequest(entity.state, operation, request),
         };
+        // Whoever gives it up does not go on from it.
+        if (command === 'abort') entity.state = withSwitched(entity.state, undefined);
         announce(
           'info',
           `release.${command}`,
@@ -151,5 +156,11 @@ export const steerReleases = (
       const words = `${entity.state.name} v${operation.release}: ${progress.message}`;
       announce('info', 'release.progress', words, operation.id);
     }
+  });
+
+  setHandler(releaseSwitchedSignal, ({ operation, isSwitched }) => {
+    const { current } = entity;
+    if (current === undefined || current.operation.id !== operation) return;
+    entity.state = withSwitched(entity.state, isSwitched ? current.operation.release : undefined);
   });
 };

@@ -10,12 +10,19 @@ import {
   defineSignal,
   getExternalWorkflowHandle,
   log,
+  patched,
   setCurrentDetails,
   setHandler,
   workflowInfo,
 } from '@temporalio/workflow';
 
-import { SIGNAL, type OperationInput, type ReleaseProgress, type SteerSignal } from '../contracts/workflows';
+import {
+  SIGNAL,
+  type OperationInput,
+  type ReleaseProgress,
+  type ReleaseSwitchedSignal,
+  type SteerSignal,
+} from '../contracts/workflows';
 
 const steerSignal = defineSignal<[SteerSignal]>(SIGNAL.steer);
 const observedChangedSignal = defineSignal(SIGNAL.observedChanged);
@@ -84,6 +91,8 @@ export const followReleaseCommands = (startsPaused: boolean): ReleaseCommands =>
 export interface ReleaseReporter {
   /** Tells the entity how far it is; what has been told already is not told again. */
   tell(progress: Omit<ReleaseProgress, 'operation'>): Promise<void>;
+  /** Tells the entity whether the release has all requests, so that another one would take over from it. */
+  tellSwitched(isSwitched: boolean): Promise<void>;
   /** The operation's record as it was told last. */
   record(): OperationInput['operation'];
 }
@@ -91,6 +100,16 @@ export interface ReleaseReporter {
 export const createReleaseReporter = ({ operation }: OperationInput): ReleaseReporter => {
   let record = operation;
   let told = '';
+  const signalEntity = async <T>(signal: string, message: T): Promise<void> => {
+    const parent = workflowInfo().parent?.workflowId;
+    if (parent === undefined) return;
+    try {
+      await getExternalWorkflowHandle(parent).signal<[T]>(signal, message);
+    } catch (error) {
+      // It is begun again by then: it hears of what follows.
+      log.debug('the entity could not be told how far its release is', { error: String(error) });
+    }
+  };
   return {
     record: () => record,
     tell: async (progress) => {
@@ -99,15 +118,15 @@ export const createReleaseReporter = ({ operation }: OperationInput): ReleaseRep
       told = text;
       record = { ...record, state: progress.state, message: progress.message };
       setCurrentDetails(progress.message);
-      const parent = workflowInfo().parent?.workflowId;
-      if (parent === undefined) return;
-      try {
-        const message: ReleaseProgress = { ...progress, operation: operation.id };
-        await getExternalWorkflowHandle(parent).signal<[ReleaseProgress]>(SIGNAL.releaseProgress, message);
-      } catch (error) {
-        // It is begun again by then: it hears of what follows.
-        log.debug('the entity could not be told how far its release is', { error: String(error) });
-      }
+      await signalEntity<ReleaseProgress>(SIGNAL.releaseProgress, { ...progress, operation: operation.id });
+    },
+    tellSwitched: async (isSwitched) => {
+      // Histories from before it tell nothing of it.
+      if (!patched('tell-of-the-switch')) return;
+      await signalEntity<ReleaseSwitchedSignal>(SIGNAL.releaseSwitched, {
+        operation: operation.id,
+        isSwitched,
+      });
     },
   };
 };

@@ -209,8 +209,11 @@ export const releaseInStages = async (run: ReleaseRun, old: Desired, splitter: S
     outline = undefined;
     if (started.kind === 'failed') return { result: withRoomHint(started, desired, old) };
     const behind = stage.weight === 0 ? [] : await splitter.split(stage.weight, old, stage.isJudged);
+    if (stage.weight === 100) await reporter.tellSwitched(true);
     const held = await hold(stage, index, behind);
     if (held.kind === 'failed') return { result: held };
   }
+  // Where no requests are split, its last step is what it takes over with.
+  if (stages.at(-1)?.weight !== 100) await reporter.tellSwitched(true);
   return { result: { kind: 'done' }, ...(verdict === undefined ? {} : { verdict }) };
 };
