@@ -277,10 +277,14 @@ export const parseConfig = (
     });
   }
   const password = text('password');
-  if (dev && password !== undefined)
-    problems.push({ path: '--dev', message: 'sets the password; leave --password out' });
-  if (password !== undefined && password.length < 8)
-    problems.push({ path: '--password', message: 'must have 8 characters at least' });
+  // The commands of a cluster started with --dev have CONTAINEROS_PASSWORD=dev, often in the same shell.
+  if (dev && password !== undefined && password !== 'dev')
+    problems.push({
+      path: '--dev',
+      message: 'sets the password; leave --password and CONTAINEROS_PASSWORD out',
+    });
+  if (!dev && password !== undefined && password.length < 8)
+    problems.push({ path: '--password', message: 'or CONTAINEROS_PASSWORD must have 8 characters at least' });
 
   const nodeId = (text('node-name') ?? hostname()).toLowerCase();
   if (!isNodeId(nodeId)) {

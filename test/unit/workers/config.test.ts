@@ -82,7 +82,13 @@ describe('parseConfig', () => {
     expect(parse([], { CONTAINEROS_DEV: '1' }).password).toBe('dev');
     expect(parse([], { CONTAINEROS_DEV: '0' }).dev).toBe(false);
     expect(problemsOf(['--dev', '--api-host', '0.0.0.0'])).toContain('127.0.0.1 only');
-    expect(problemsOf(['--dev', '--password', 'long enough'])).toContain('leave --password out');
+    expect(problemsOf(['--dev', '--password', 'long enough'])).toContain(
+      'leave --password and CONTAINEROS_PASSWORD',
+    );
+    expect(parse(['--dev'], { CONTAINEROS_PASSWORD: 'dev' }).password).toBe('dev');
+    expect(problemsOf([], { CONTAINEROS_PASSWORD: 'dev' })).toContain(
+      'CONTAINEROS_PASSWORD must have 8 characters',
+    );
   });
 
   test('names every problem at once', () => {
