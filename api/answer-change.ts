@@ -7,7 +7,7 @@
 
 import { createHash } from 'node:crypto';
 
-import type { ChangeAccepted, ChangeRequest } from '../contracts/workflows';
+import { parseOperationId, type ChangeAccepted, type ChangeRequest } from '../contracts/workflows';
 import { ContainerOsError } from '../domain/errors';
 import type { Operation } from '../domain/model';
 import { MAX_WAIT_MS, parseDurationMs } from '../openapi/parameters';
@@ -104,7 +104,10 @@ export const waitMsOf = (wait: string | undefined): number => {
   return waitMs;
 };
 
-/** The operation when it has ended, or as it is when the time is over or the client has gone. */
+/**
+ * The operation when it has ended, and what it has set up can be asked for, or as it is when the time is over or the
+ * client has gone.
+ */
 export const waitForEnd = async (
   deps: RouteDeps,
   exchange: Exchange,
@@ -113,14 +116,12 @@ export const waitForEnd = async (
 ): Promise<Operation | undefined> => {
   const limit = new AbortController();
   const timer = setTimeout(() => limit.abort(), waitMs);
+  const signal = AbortSignal.any([limit.signal, exchange.signal]);
   let last: Operation | undefined;
   try {
-    for await (const operation of deps.operations.follow(
-      id,
-      AbortSignal.any([limit.signal, exchange.signal]),
-    )) {
-      last = operation;
-    }
+    for await (const operation of deps.operations.follow(id, signal)) last = operation;
+    const owner = parseOperationId(id);
+    if (owner !== undefined && last?.state === 'succeeded') await deps.routesConfirmed(owner, signal);
     return last;
   } finally {
     clearTimeout(timer);

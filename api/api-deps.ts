@@ -17,6 +17,7 @@ import type { NodeRemover } from './remove-node';
 import type { NodeStreams } from './node-streams';
 import type { Operations } from './operations';
 import type { ReadModel } from './read-model';
+import type { RouteConfirmation } from './route-confirmation';
 import type { WebUiLink } from './views';
 
 export interface ApiConfig {
@@ -70,6 +71,7 @@ export interface ApiDeps {
   readonly joining: Omit<JoinTokensDeps, 'nowMs'>;
   readonly nodeSettings: NodeSettingsWriter;
   readonly maintenance: MaintenanceWriter;
+  readonly routesConfirmed: RouteConfirmation;
   readonly nodeRemover: NodeRemover;
   readonly certificates: ApiCertificates;
   /** What keeps ContainerOS from working, for people; empty when nothing does. Called for each /readyz. */

@@ -293,6 +293,8 @@ const SHAPES: { readonly [K in DocumentKind]: Shape<Documents[K]> } = {
     index: 'number',
     trafficIndex: ['optional', 'number'],
     maintenanceIndex: ['optional', 'number'],
+    hostnamesIndex: ['optional', 'number'],
+    routesIndex: ['optional', 'number'],
   },
   traffic: {
     project: 'text',

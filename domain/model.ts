@@ -172,6 +172,10 @@ export interface IngressState {
   readonly trafficIndex?: number;
   /** The same of who is under maintenance. */
   readonly maintenanceIndex?: number;
+  /** The same of who holds which hostname. Left out by nodes of before they said so, like the next one. */
+  readonly hostnamesIndex?: number;
+  /** The same of what releases say of their routes. */
+  readonly routesIndex?: number;
 }
 
 /** What a node says of itself; published by its node worker when it changes. */

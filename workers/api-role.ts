@@ -20,9 +20,11 @@ import { createNodeStreams } from '../api/node-streams';
 import { createOperations } from '../api/operations';
 import { createReadModel } from '../api/read-model';
 import { createNodeRemover } from '../api/remove-node';
+import { createRouteConfirmation } from '../api/route-confirmation';
 import { startApiServer } from '../api/server';
 import { createTemporalChanges } from '../api/temporal-changes';
 import { KV_ROOT } from '../contracts/kv';
+import type { IngressState } from '../domain/model';
 
 import { apiCertificates } from './cluster/api-certificates';
 import { consulOf } from './cluster/head-files';
@@ -94,6 +96,12 @@ export const runApiRole = async (config: Config, logger: Logger): Promise<void> 
     randomSuffix,
     nowMs: Date.now,
   });
+  const confirmedBy = (indexOf: (state: IngressState) => number) =>
+    createIngressConfirmation(
+      { kv, readMembers: () => readMembers(consul), logger },
+      indexOf,
+      CONFIRM_CONFIGURATION_WITHIN_MS,
+    );
   // Loaded only where machines can join: it holds the libraries of the authority.
   const head = isJoinable(config)
     ? await (
@@ -137,13 +145,19 @@ export const runApiRole = async (config: Config, logger: Logger): Promise<void> 
     nodeSettings,
     maintenance: createMaintenanceWriter({
       store,
-      confirmed: createIngressConfirmation(
-        { kv, readMembers: () => readMembers(consul), logger },
-        ({ maintenanceIndex = 0 }) => maintenanceIndex,
-        CONFIRM_CONFIGURATION_WITHIN_MS,
-      ),
+      confirmed: confirmedBy(({ maintenanceIndex = 0 }) => maintenanceIndex),
       randomSuffix,
       nowMs: Date.now,
+    }),
+    routesConfirmed: createRouteConfirmation({
+      readModel,
+      store,
+      confirmed: {
+        // A node of before this was said never says it.
+        hostnames: confirmedBy(({ hostnamesIndex = Infinity }) => hostnamesIndex),
+        routes: confirmedBy(({ routesIndex = Infinity }) => routesIndex),
+      },
+      log: logger,
     }),
     nodeRemover,
     certificates: apiCertificates(config, store, client, (message) => logger.error(message)),

@@ -163,7 +163,9 @@ const ingress = z.looseObject({
   index: z.int().min(0),
   trafficIndex: z.int().min(0).nullish(),
   maintenanceIndex: z.int().min(0).nullish(),
-}) satisfies z.ZodType<Partial<Omit<IngressState, 'trafficIndex' | 'maintenanceIndex'>>>;
+  hostnamesIndex: z.int().min(0).nullish(),
+  routesIndex: z.int().min(0).nullish(),
+}) satisfies z.ZodType<Pick<IngressState, 'index'>>;
 
 /** Of releases that take over at the same time: more than anybody has, and few enough for one document. */
 const MAX_SPLITS = 500;

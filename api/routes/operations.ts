@@ -19,7 +19,7 @@ import { newestFirst } from '../operations';
 import { pageOf, type PageQuery } from '../page';
 import { TOPIC } from '../read-documents';
 import { EVENT_STREAM, keepAlive, sseMessage } from '../server-sent-events';
-import { isFinal, operationView } from '../views';
+import { operationView } from '../views';
 import { versionHeaders, waitAsWatched, type WatchQuery } from '../watch';
 
 const DEFAULT_LIMIT = '100';
@@ -98,7 +98,7 @@ export const operationRoutes = (deps: RouteDeps): readonly Route[] => {
       sendJson(exchange, 200, { value: operationView(operation, webUi) });
       return;
     }
-    const last = isFinal(operation) ? operation : await waitForEnd(deps, exchange, id, waitMs);
+    const last = await waitForEnd(deps, exchange, id, waitMs);
     answerOperation(deps, exchange, last ?? operation);
   };
 

@@ -32,6 +32,7 @@ import {
   trafficKvKey,
 } from '../../contracts/kv';
 import { countsOf, judgeRelease, type RequestCounts } from '../../domain/judgement';
+import type { IngressState } from '../../domain/model';
 import type { TrafficShare, TrafficSplit } from '../../domain/traffic';
 import { caddySettings } from '../../workers/ingress-files';
 import {
@@ -416,6 +417,48 @@ test('requests of routes with options are counted too, by who answers, and those
   await documents.remove(trafficKvKey(made));
   await eventually(async () => expect(await readCounts()).toEqual([]));
 });
+
+test('routes that need a new configuration answer when they are confirmed', async () => {
+  const confirmedBy = (indexOf: (state: IngressState) => number) =>
+    createIngressConfirmation(
+      { kv: createKvStore(consulClient), readMembers: () => readMembers(consulClient), logger },
+      indexOf,
+      CONFIRM_CONFIGURATION_WITHIN_MS,
+    );
+  const hostnamesConfirmed = confirmedBy(({ hostnamesIndex = 0 }) => hostnamesIndex);
+  const routesConfirmed = confirmedBy(({ routesIndex = 0 }) => routesIndex);
+  const { signal } = new AbortController();
+  const routes = [
+    { hostnames: ['limited.localhost'], maxBodyBytes: 1_000 },
+    { hostnames: ['paths.localhost'], path: '/api' },
+    { hostnames: ['*.wild.localhost'] },
+    { hostnames: ['new.localhost'], redirectFrom: ['old.localhost'] },
+  ];
+  for (const [turn, route] of routes.entries()) {
+    const name = `routed${turn}`;
+    const key = { project: 'default', name };
+    const [hostname = ''] = route.hostnames;
+    const asked = route.redirectFrom?.[0] ?? hostname.replace('*', 'any');
+    const port = await startBackend(name);
+    const before = loads;
+    const claims = [...(route.redirectFrom ?? []), `${hostname}${route.path ?? ''}`];
+    const claimed = await Promise.all(claims.map((one) => claim(one, name)));
+    const releases = [
+      { number: 1, createdAtMs: NOW_MS, routes: [{ ...route, container: 'main', port: 80 }] },
+    ];
+    const { index } = await documents.put(routesKvKey(key), { ...key, releases });
+    // Of plain ones, which need no configuration, replicas tell themselves.
+    await publish(name, 1, port, hostname.startsWith('*') ? [hostname] : []);
+    expect(await hostnamesConfirmed(Math.max(...claimed.map((one) => one.index)), signal)).toEqual([]);
+    expect(await routesConfirmed(index, signal)).toEqual([]);
+    expect(loads).toBeGreaterThan(before);
+    const { status } = await httpRequest(`http://127.0.0.1:${httpPort}${route.path ?? '/'}`, {
+      headers: { host: asked },
+    });
+    // A replica may be heard of a moment after its route, which is there by then.
+    expect(status).not.toBe(404);
+  }
+}, 60_000);
 
 test('maintenance is in force, and over, when it is confirmed', async () => {
   await claim('working.localhost', 'working');

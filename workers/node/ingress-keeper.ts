@@ -48,7 +48,8 @@ import { createSplitLanes, placeEndpoints, type LanePlan } from './split-lanes';
 const FIRST_RETRY_MS = 100;
 const LAST_RETRY_MS = 2_000;
 
-type HeardOthers = Required<Pick<IngressState, 'trafficIndex' | 'maintenanceIndex'>>;
+/** What is confirmed one by one. */
+type HeardOthers = Required<Omit<IngressState, 'id' | 'index'>>;
 
 export interface IngressKeeper {
   start(): void;
@@ -96,8 +97,7 @@ export const createIngressKeeper = (deps: IngressKeeperDeps): IngressKeeper => {
   let wake: () => void = () => undefined;
   let isStale = false;
   let heardIndex = 0;
-  /** How far what is confirmed one by one was heard: splits, and who is under maintenance. */
-  let heardOthers: HeardOthers = { trafficIndex: 0, maintenanceIndex: 0 };
+  let heardOthers: HeardOthers = { trafficIndex: 0, maintenanceIndex: 0, hostnamesIndex: 0, routesIndex: 0 };
   let confirmedIndex: number | undefined;
   let confirmedOthers = heardOthers;
   /** As Caddy has it. */
@@ -151,8 +151,9 @@ export const createIngressKeeper = (deps: IngressKeeperDeps): IngressKeeper => {
         if (kind === 'replicas') heardIndex = index;
         // Of a prefix with nothing under it, no folder either, every write has a new index, also that of the confirmation.
         else if (changed.length + removed.length === 0 && !unread.has(kind)) return;
-        if (kind === 'traffic' && changed.length > 0) heardOthers = { ...heardOthers, trafficIndex: index };
-        if (kind === 'maintenance') heardOthers = { ...heardOthers, maintenanceIndex: index };
+        // Nobody waits for a split to be over.
+        if (kind !== 'replicas' && (kind !== 'traffic' || changed.length > 0))
+          heardOthers = { ...heardOthers, [`${kind}Index`]: index };
         followReplicas();
         heard(kind);
       },
@@ -194,7 +195,7 @@ export const createIngressKeeper = (deps: IngressKeeperDeps): IngressKeeper => {
     files.keepOnly(next);
   };
 
-  /** Whoever stops a replica, splits requests or begins maintenance waits for it (ingress-confirmation.ts). */
+  /** Waited for by who stops a replica, splits requests, begins maintenance or has new routes (ingress-confirmation.ts). */
   const confirm = async (index: number, others: HeardOthers): Promise<void> => {
     const isAwaited = [...replicas.values()].some(({ state }) => state === 'stopping');
     const isNews = index !== confirmedIndex && (confirmedIndex === undefined || isAwaited);

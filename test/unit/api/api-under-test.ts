@@ -21,6 +21,7 @@ import { createNodeStreams, type NodeStreams } from '../../../api/node-streams';
 import { createOperations } from '../../../api/operations';
 import { createReadModel, type ReadModel, type ReadModelDeps } from '../../../api/read-model';
 import { createNodeRemover } from '../../../api/remove-node';
+import { createRouteConfirmation, type RouteConfirmationDeps } from '../../../api/route-confirmation';
 import { startApiServer } from '../../../api/server';
 import type { KeyValueStore } from '../../../contracts/key-value-store';
 import type { HostnameAuthority } from '../../../contracts/hostname-authority';
@@ -147,6 +148,8 @@ export interface ApiUnderTestOptions {
   readonly retryCertificate?: RetryCertificate;
   /** Which nodes do not go by maintenance in time; left out: all do. */
   readonly confirmed?: MaintenanceDeps['confirmed'];
+  /** The same of routes. */
+  readonly confirmedRoutes?: RouteConfirmationDeps['confirmed'];
   readonly port?: number;
   /** Undefined: no other machine can reach this one. */
   readonly clusterAddress?: string;
@@ -192,6 +195,12 @@ export const startApi = async (options: ApiUnderTestOptions = {}): Promise<ApiUn
       confirmed: options.confirmed ?? (async () => []),
       randomSuffix: randomUUID,
       nowMs,
+    }),
+    routesConfirmed: createRouteConfirmation({
+      readModel,
+      store: storeOf(kv),
+      confirmed: options.confirmedRoutes ?? { hostnames: async () => [], routes: async () => [] },
+      log,
     }),
     nodeRemover: createNodeRemover({
       store: storeOf(kv),

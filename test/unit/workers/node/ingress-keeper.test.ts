@@ -9,7 +9,13 @@ import pino from 'pino';
 import { openLaneFiles } from '../../../../adapters/ingress/lane-files';
 import { openPlaceFiles } from '../../../../adapters/ingress/place-files';
 import type { KvDocument, KvWatchHandlers } from '../../../../contracts/kv-store';
-import { KV_PREFIX, hostnameKvKey, maintenanceKvKey, trafficKvKey } from '../../../../contracts/kv';
+import {
+  KV_PREFIX,
+  hostnameKvKey,
+  maintenanceKvKey,
+  routesKvKey,
+  trafficKvKey,
+} from '../../../../contracts/kv';
 import type { TrafficSplit } from '../../../../domain/traffic';
 import { createIngressKeeper, type IngressKeeper } from '../../../../workers/node/ingress-keeper';
 import { eventually } from '../../../support/wait';
@@ -38,7 +44,7 @@ const documentOf = (key: string, value: unknown, index: number): KvDocument => (
   index,
 });
 
-test('what changes often is followed once there is a hostname; splits and maintenance are confirmed, other writes to nobody', async () => {
+test('what changes often is followed once there is a hostname; splits, maintenance and routes are confirmed, other writes to nobody', async () => {
   let isFollowingMembers = false;
   const watches = new Map<string, KvWatchHandlers>();
   const put: unknown[] = [];
@@ -88,7 +94,9 @@ test('what changes often is followed once there is a hostname; splits and mainte
   told(KV_PREFIX.replicas, 3);
   told(KV_PREFIX.traffic, 3);
   await eventually(() =>
-    expect(put).toEqual([{ id: 'node-1', index: 3, trafficIndex: 0, maintenanceIndex: 1 }]),
+    expect(put).toEqual([
+      { id: 'node-1', index: 3, trafficIndex: 0, maintenanceIndex: 1, hostnamesIndex: 2, routesIndex: 1 },
+    ]),
   );
   await eventually(() => expect(states).toHaveLength(1));
   // Consul answers for a prefix with nothing under it with every write, also that of the confirmation.
@@ -112,4 +120,17 @@ test('what changes often is followed once there is a hostname; splits and mainte
   watches.get(KV_PREFIX.maintenance)?.changed({ index: 11, changed: [], removed: [key] });
   await eventually(() => expect(put).toHaveLength(5));
   expect(put.slice(3)).toMatchObject([{ maintenanceIndex: 10 }, { maintenanceIndex: 11 }]);
+  // Routes are confirmed as they come, each with what it is known by.
+  told(KV_PREFIX.routes, 12);
+  const routes = { project: 'default', name: 'web', releases: [] };
+  told(KV_PREFIX.routes, 13, [documentOf(routesKvKey(SPLIT), routes, 13)]);
+  await eventually(() => expect(put).toHaveLength(6));
+  told(KV_PREFIX.hostnames, 14, [
+    documentOf(hostnameKvKey('b.example.com'), { project: 'default', name: 'web' }, 14),
+  ]);
+  await eventually(() => expect(put).toHaveLength(7));
+  expect(put.slice(5)).toMatchObject([
+    { hostnamesIndex: 2, routesIndex: 13 },
+    { hostnamesIndex: 14, routesIndex: 13 },
+  ]);
 });
