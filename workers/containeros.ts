@@ -180,6 +180,8 @@ const main = async (argv: readonly string[]): Promise<number | undefined> => {
   const start = START[command ?? ''];
   if (start === undefined) return runClient(argv);
   if (process.stdout.isTTY) process.env['CONTAINEROS_LOG_TTY'] = '1';
+  // A node has no API; a shell often has the password for the commands, which need not be good enough for one.
+  if (command === 'join' || command === 'leave') delete process.env['CONTAINEROS_PASSWORD'];
   return start(rest);
 };
 

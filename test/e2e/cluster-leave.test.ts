@@ -17,6 +17,8 @@ afterAll(() => cluster.dispose(), 60_000);
 const runOn = ({ engine }: ClusterNode, ...args: readonly string[]) =>
   engine.exec(
     [
+      // As in a shell that has it for the commands of a cluster that was started with --dev.
+      ...['env', 'CONTAINEROS_PASSWORD=dev'],
       process.execPath,
       join(projectRoot(), 'dist', 'workers', 'containeros.js'),
       ...args,
