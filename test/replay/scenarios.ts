@@ -308,6 +308,26 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
       await watch.terminate();
     },
   },
+  /** A deploy while the release before the last one is kept, and back to the last one. */
+  switched: {
+    run: async (subject) => {
+      const kept = (image: string) => ({
+        spec: {
+          ...specOf(image, ['a.example.com']),
+          update: { strategy: 'blue-green' as const, keepOldSeconds: 600 },
+        },
+      });
+      const isSwitched = ({ message }: { readonly message: string }) =>
+        message.startsWith('stage 2 of 2: switch all requests');
+      await subject.applied({ scale: 2, hostnames: ['a.example.com'] });
+      await subject.recorded(await subject.apply(kept('shop:2')), isSwitched);
+      const third = await subject.apply(kept('shop:3'));
+      await subject.recorded(third, isSwitched);
+      await subject.steer('abort');
+      expect(await subject.ended(third)).toMatchObject({ state: 'rolled_back' });
+      await subject.steady(2, 2);
+    },
+  },
   'in-stages': {
     run: async (subject) => {
       const inStages = (update: NonNullable<RawMicroserviceSpec['update']>, image: string) => ({
