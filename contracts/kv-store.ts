@@ -29,11 +29,7 @@ export interface KvWatch {
 }
 
 export interface KvStore {
-  /**
-   * @param pace `calm`: under changes without end the prefix is read at most about four times a second; left out: as
-   *   often as its size allows. What comes after a calm is told at once either way.
-   */
-  watch(prefix: string, handlers: KvWatchHandlers, pace?: 'calm'): KvWatch;
+  watch(prefix: string, handlers: KvWatchHandlers): KvWatch;
   list(prefix: string): Promise<{ readonly index: number; readonly documents: readonly KvDocument[] }>;
   /** Resolves at once, or when the document's index is beyond `afterIndex`, or after `waitMs`. */
   get(

@@ -58,26 +58,21 @@ export const createClusterView = (
     kind: K,
     onSet: (key: string, document: Documents[K]) => void,
     onGone: (key: string) => void,
-    pace?: 'calm',
   ) => {
     let watch: KvWatch | undefined;
     const first = new Promise<void>((resolve) => {
-      watch = kv.watch(
-        KV_PREFIX[kind],
-        {
-          changed: ({ changed, removed }) => {
-            for (const stored of changed) {
-              const document = read(kind, stored);
-              if (document) onSet(stored.key, document);
-              else onGone(stored.key);
-            }
-            for (const key of removed) onGone(key);
-            resolve();
-          },
-          unreachable: onUnreachable,
+      watch = kv.watch(KV_PREFIX[kind], {
+        changed: ({ changed, removed }) => {
+          for (const stored of changed) {
+            const document = read(kind, stored);
+            if (document) onSet(stored.key, document);
+            else onGone(stored.key);
+          }
+          for (const key of removed) onGone(key);
+          resolve();
         },
-        pace,
-      );
+        unreachable: onUnreachable,
+      });
     });
     return { first, close: () => watch?.close() };
   };
@@ -137,8 +132,6 @@ export const createClusterView = (
       replicas.delete(key);
       if (before) tell({ kind: 'replica', before });
     },
-    // Every start and stop writes them, and a plan reads those of its microservice anew.
-    'calm',
   );
 
   let membersFollowed: MembersWatch | undefined;

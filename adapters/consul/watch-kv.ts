@@ -24,8 +24,6 @@ const RETRY_MAX_MS = 2_000;
  * it then).
  */
 const EMPTY_PAUSE_MS = 150;
-/** The whole pause of who need not know at once what belongs to a burst of changes. */
-const CALM_PAUSE_MS = 250;
 
 /** Otherwise a Consul that has just started answers with what it had some writes ago, as if those had never been. */
 const CONSISTENT = { consistent: true } as const;
@@ -66,12 +64,7 @@ const difference = (
   return { index, changed, removed };
 };
 
-const watchPrefix = (
-  client: ConsulClient,
-  prefix: string,
-  handlers: KvWatchHandlers,
-  leastWholeMs: number,
-): KvWatch => {
+const watchPrefix = (client: ConsulClient, prefix: string, handlers: KvWatchHandlers): KvWatch => {
   const told = new Map<string, number>();
   let closed = false;
   let interruption = new AbortController();
@@ -107,8 +100,7 @@ const watchPrefix = (
       lastIndex = Math.max(1, response.index);
       for (const one of refreshing) one.resolve();
       if (entries.length === 0) return EMPTY_PAUSE_MS;
-      const wholeMs = Math.max(leastWholeMs, wholePauseMs(entries.length));
-      strideMs = nextPauseMs(strideMs, wholeMs, performance.now() - askedMs);
+      strideMs = nextPauseMs(strideMs, wholePauseMs(entries.length), performance.now() - askedMs);
       return strideMs;
     } catch (error) {
       if (interruption.signal.aborted) {
@@ -157,8 +149,7 @@ const watchPrefix = (
 };
 
 export const createKvStore = (client: ConsulClient): KvStore => ({
-  watch: (prefix, handlers, pace) =>
-    watchPrefix(client, prefix, handlers, pace === 'calm' ? CALM_PAUSE_MS : 0),
+  watch: (prefix, handlers) => watchPrefix(client, prefix, handlers),
   list: async (prefix) => {
     const response = await client.request<readonly ConsulKvEntry[] | undefined>({
       path: kvPath(prefix),
