@@ -131,10 +131,11 @@ const lead = async (
   proxyProtocol?: ProxyProtocol,
 ): Promise<number> => {
   const [port = 0] = await freePorts(1);
-  await claim(name, port);
+  // First, so that a port that is open leads somewhere.
   for (const [index, server] of led.entries()) {
     await publish(replicaOf(name, `${name}-${index + 1}`, port, server.port, {}, proxyProtocol));
   }
+  await claim(name, port);
   await eventually(async () => void (await dialPort(port)).destroy(), { describe: `port ${port} is open` });
   return port;
 };
