@@ -1,6 +1,6 @@
 /** Tables of the read model, in memory. Pure but for what they hold. */
 
-const byText = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0);
+import { byText } from '../domain/by-text';
 
 /** One kind of documents, by key, in the order of the keys. */
 export const createTable = <T>() => {

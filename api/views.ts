@@ -12,6 +12,7 @@ import type { NodeVerdict } from '../domain/placement/explain';
 import { diffReleases } from '../domain/spec/release-diff';
 import { releaseToUser, specToUser } from '../domain/spec/to-user';
 import { weightOf, type TrafficSplit } from '../domain/traffic';
+import { byText } from '../domain/by-text';
 import { hostPort } from '../domain/host-port';
 import type {
   EventView,
@@ -176,7 +177,7 @@ const publicPortViews = (
         })),
       ),
     )
-    .sort((a, b) => a.port - b.port || (a.protocol < b.protocol ? -1 : 1));
+    .sort((a, b) => a.port - b.port || byText(a.protocol, b.protocol));
 
 /** The specification as one would write it. */
 export const specificationOf = (microservice: Microservice): MicroserviceView['specification'] =>

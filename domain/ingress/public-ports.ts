@@ -5,6 +5,7 @@
  * returned has a stable order, whatever the order of what is observed.
  */
 
+import { byText } from '../by-text';
 import { isSameMicroservice, type MicroserviceKey, type ObservedReplica } from '../model';
 
 /** What a replica is told of its client before the client's bytes. */
@@ -56,8 +57,6 @@ export interface ObservedPublicPorts {
   /** Whether the membership holds a node for alive. */
   readonly isUp: (nodeId: string) => boolean;
 }
-
-const byText = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0);
 
 /** @returns routes by protocol, and then by port */
 export const publicPortRoutesOf = ({

@@ -6,6 +6,7 @@
  * options is never led to without them; both lists have a stable order, whatever the order of what is observed.
  */
 
+import { byText } from '../by-text';
 import { isSameMicroservice, microserviceId, type MicroserviceKey, type ObservedReplica } from '../model';
 
 import {
@@ -57,8 +58,6 @@ interface Offer {
 }
 
 type Released = ReleaseRoutes['releases'][number];
-
-const byText = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0);
 
 const hasAny = (options: PlaceOptions): PlaceOptions | undefined =>
   Object.keys(options).length === 0 ? undefined : options;

@@ -5,6 +5,7 @@
  * whose order means nothing are sorted, so that equal specifications are equal documents.
  */
 
+import { byText } from '../by-text';
 import type { z } from 'zod';
 import type { JudgeSpec } from '../judgement';
 import { normaliseCapability } from './capabilities';
@@ -46,8 +47,6 @@ const toMs = (seconds: number): number => Math.round(seconds * 1_000);
 
 /** JSON knows -0; nothing else does. */
 const withoutNegativeZero = (value: number): number => value + 0;
-
-const byText = (left: string, right: string): number => (left < right ? -1 : left > right ? 1 : 0);
 
 /** `always` where the reference may point at another image tomorrow. */
 export const defaultPull = (image: string): 'always' | 'missing' => {

@@ -4,6 +4,7 @@
  * Invariant: hostnames without options stay a plain list, as in releases from before there were options.
  */
 
+import { byText } from '../by-text';
 import type { RouteSpec } from '../ingress/route-options';
 import type { PortSpec, RawContainerSpec } from './schema';
 import type { SchemaContainer } from './normalise';
@@ -29,8 +30,6 @@ export const listOf = (hostnames: string | readonly string[]): readonly string[]
 
 /** Without the slash at the end; undefined: every path. */
 export const routePathOf = (path: string | undefined): string | undefined => path?.replace(/\/$/, '');
-
-const byText = (left: string, right: string): number => (left < right ? -1 : left > right ? 1 : 0);
 
 const sorted = (texts: readonly string[]): readonly string[] => [...new Set(texts)].sort(byText);
 
