@@ -23,20 +23,21 @@ export const createSnapshotReader =
   ({ store, view }: SnapshotDependencies) =>
   async (key: MicroserviceKey): Promise<Snapshot> => {
     await view.ready;
+    const [replicas, settings] = await Promise.all([
+      store.list<ObservedReplica>(replicasKvPrefix(key)),
+      store.list<NodeSettings>(KV_PREFIX.nodeSettings),
+    ]);
+    const nodes = view.nodes();
     // Not a lack of room but of everything: it passes, and a plan without nodes would only fail.
-    if (!view.nodes().some(({ up }) => up)) {
+    if (!nodes.some(({ up }) => up)) {
       throw new ContainerOsError(
         'unavailable',
         'No node is up. Look at GET /v1/nodes and at the nodes themselves.',
       );
     }
-    const [replicas, settings] = await Promise.all([
-      store.list<ObservedReplica>(replicasKvPrefix(key)),
-      store.list<NodeSettings>(KV_PREFIX.nodeSettings),
-    ]);
     const availability = new Map(settings.map(({ value }) => [value.id, value.availability]));
     return {
-      nodes: view.nodes().map((node) => ({ ...node, availability: availability.get(node.id) ?? 'active' })),
+      nodes: nodes.map((node) => ({ ...node, availability: availability.get(node.id) ?? 'active' })),
       replicas: replicas.map(({ value }) => value),
     };
   };
