@@ -10,8 +10,8 @@ import type { Logger } from 'pino';
 
 import type { KeyValueStore } from '../contracts/key-value-store';
 import { KV_PREFIX, routesKvKey } from '../contracts/kv';
-import { claimsOfPort } from '../domain/ingress/route-options';
-import { microserviceId, type MicroserviceKey } from '../domain/model';
+import { isSameMicroservice, type MicroserviceKey } from '../domain/model';
+import { reachesIngress } from '../domain/release-stages';
 
 import type { ReadModel } from './read-model';
 
@@ -36,14 +36,14 @@ export type RouteConfirmation = (key: MicroserviceKey, signal: AbortSignal) => P
 export const createRouteConfirmation =
   ({ readModel, store, confirmed, log }: RouteConfirmationDeps): RouteConfirmation =>
   async (key, signal) => {
-    const containers = readModel.microservice(key)?.release.spec.containers ?? [];
-    if (!containers.some(({ ports }) => ports.some((port) => claimsOfPort(port).length > 0))) return;
+    const microservice = readModel.microservice(key);
+    if (microservice === undefined || !reachesIngress(microservice.release.spec)) return;
     try {
       const [claims, routes] = await Promise.all([
         store.list<MicroserviceKey>(KV_PREFIX.hostnames),
         store.get(routesKvKey(key)),
       ]);
-      const held = claims.filter(({ value }) => value && microserviceId(value) === microserviceId(key));
+      const held = claims.filter(({ value }) => isSameMicroservice(value, key));
       if (held.length === 0) return;
       const behind = await Promise.all([
         confirmed.hostnames(Math.max(...held.map(({ index }) => index)), signal),
