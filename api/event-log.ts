@@ -6,6 +6,7 @@
  * not of the writers' clocks, so that a reader who resumes misses nothing that came in late with an older time.
  */
 
+import { byText } from '../domain/by-text';
 import type { ClusterEvent } from '../domain/model';
 
 export interface StoredEvent {
@@ -30,8 +31,7 @@ export interface EventLog {
   after(id: string): EventsAfter;
 }
 
-const inOrder = (a: StoredEvent, b: StoredEvent): number =>
-  a.index - b.index || (a.id < b.id ? -1 : a.id > b.id ? 1 : 0);
+const inOrder = (a: StoredEvent, b: StoredEvent): number => a.index - b.index || byText(a.id, b.id);
 
 export const createEventLog = (): EventLog => {
   let events: StoredEvent[] = [];

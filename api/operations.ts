@@ -12,6 +12,7 @@ import type { Logger } from 'pino';
 import { createDocumentReader } from '../contracts/documents';
 import { KV_PREFIX, operationKvKey, operationsKvPrefix } from '../contracts/kv';
 import { parseOperationId } from '../contracts/workflows';
+import { byText } from '../domain/by-text';
 import type { MicroserviceKey, Operation } from '../domain/model';
 
 import type { KvStore } from '../contracts/kv-store';
@@ -44,7 +45,7 @@ export interface OperationsDeps {
 
 /** The order of lists of operations. */
 export const newestFirst = (a: Operation, b: Operation): number =>
-  b.createdAtMs - a.createdAtMs || (a.id < b.id ? -1 : a.id > b.id ? 1 : 0);
+  b.createdAtMs - a.createdAtMs || byText(a.id, b.id);
 
 interface SharedWait {
   readonly changed: Promise<void>;
