@@ -17,11 +17,17 @@ import { ENDING, isMarked } from './marks';
 /** Configurations take turns, so that each can be told from the one before. */
 export type Turn = 0 | 1;
 
-/** @returns the turn of a configuration, as it was written */
-export const turnOf = (config: string | undefined): Turn =>
-  config?.includes(`"try_files":["${ENDING[1]}"]`) === true ? 1 : 0;
+/** As it stands in a written configuration, in which nothing that a user says can look like it: quotes are escaped there. */
+const written = (turn: Turn): string => `"try_files":["${ENDING[turn]}"]`;
 
-export const turnAfter = (turn: Turn): Turn => (turn === 0 ? 1 : 0);
+/** @returns the turn of a configuration, as it was written */
+export const turnOf = (config: string | undefined): Turn => (config?.includes(written(1)) === true ? 1 : 0);
+
+/** @returns the same configuration, written for the other turn */
+export const inOtherTurn = (config: string): string => {
+  const turn = turnOf(config);
+  return config.replaceAll(written(turn), written(turn === 0 ? 1 : 0));
+};
 
 /** How long both serve. Within this time a busy client has some answers on each of its connections. */
 const BOTH_SERVE = '1s';

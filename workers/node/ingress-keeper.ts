@@ -17,7 +17,7 @@ import {
   type CaddySettings,
 } from '../../adapters/ingress/caddy-config';
 import type { CaddyAdmin } from '../../adapters/ingress/caddy-admin';
-import { turnAfter, turnOf, type Turn } from '../../adapters/ingress/handover';
+import { inOtherTurn, turnOf } from '../../adapters/ingress/handover';
 import type { LaneFiles } from '../../adapters/ingress/lane-files';
 import { ENDING, putMark, removeMark } from '../../adapters/ingress/marks';
 import type { PlaceFiles } from '../../adapters/ingress/place-files';
@@ -178,9 +178,9 @@ export const createIngressKeeper = (deps: IngressKeeperDeps): IngressKeeper => {
   const load = async (next: Layout, lanePlan: LanePlan): Promise<void> => {
     const inForce = readIfThere(deps.configFile);
     const turn = turnOf(inForce);
-    const configFor = (of: Turn): string => JSON.stringify(caddyConfig(settings, next, lanePlan.sizes, of));
-    const isOther = configFor(turn) !== inForce;
-    const config = configFor(isOther ? turnAfter(turn) : turn);
+    const inSameTurn = JSON.stringify(caddyConfig(settings, next, lanePlan.sizes, turn));
+    const isOther = inSameTurn !== inForce;
+    const config = isOther ? inOtherTurn(inSameTurn) : inSameTurn;
     try {
       if (isOther && layout.some(({ hostname }) => hostname !== undefined))
         putMark(settings.directory, ENDING[turn]);
