@@ -39,6 +39,7 @@ import { buildReplica } from '../support/builders';
 import { createTestAuthority } from '../support/certificates';
 import { createConsulServer, firstMember, type ConsulServer } from '../support/consul';
 import { httpRequest, type HttpAnswer } from '../support/http';
+import { countLoads, type CountedLoads } from '../support/ingress-keeper';
 import { engineVariables } from '../support/programs';
 import { eventually } from '../support/wait';
 
@@ -48,7 +49,7 @@ interface Node {
   readonly id: string;
   readonly httpPort: number;
   readonly stop: () => Promise<void>;
-  readonly loads: () => number;
+  readonly loads: CountedLoads;
 }
 
 let consul: ConsulServer;
@@ -92,7 +93,7 @@ const startNode = async (trustedProxies?: TrustedProxies): Promise<Node> => {
   });
   const admin = createCaddyAdmin(adminSocket(settings.directory));
   let trouble: string | undefined = 'not started';
-  let loads = 0;
+  const loads = countLoads();
   const keeper: IngressKeeper = createIngressKeeper({
     nodeId,
     settings,
@@ -100,12 +101,7 @@ const startNode = async (trustedProxies?: TrustedProxies): Promise<Node> => {
     kv: createKvStore(consulClient),
     watchMembers: (handlers) => watchMembers(consulClient, handlers),
     documents,
-    admin: {
-      load: async (text) => {
-        loads += 1;
-        await admin.load(text);
-      },
-    },
+    admin: loads.through(admin),
     files: openPlaceFiles(settings.directory),
     laneFiles: openLaneFiles(settings.directory),
     onState: (reason) => (trouble = reason),
@@ -116,7 +112,7 @@ const startNode = async (trustedProxies?: TrustedProxies): Promise<Node> => {
   return {
     id: dataDir,
     httpPort,
-    loads: () => loads,
+    loads,
     stop: async () => {
       keeper.stop();
       const gone = once(caddy, 'exit');
@@ -192,10 +188,12 @@ const ask = (
   });
 };
 
-const answers = (url: string, text: string, options: Parameters<typeof ask>[1] = {}): Promise<void> =>
-  eventually(async () => expect((await ask(url, options)).text).toBe(text), {
+const answers = async (url: string, text: string, options: Parameters<typeof ask>[1] = {}): Promise<void> => {
+  await eventually(async () => expect((await ask(url, options)).text).toBe(text), {
     describe: `${url} answers ${text}`,
   });
+  for (const node of nodes) await node.loads.settled();
+};
 
 const basic = (user: string, password: string) => ({
   authorization: `Basic ${Buffer.from(`${user}:${password}`).toString('base64')}`,
@@ -423,7 +421,7 @@ test('a sticky client stays with its replica: on every node, and while others co
   };
   for (const cookie of clients.values()) expect(cookie).toMatch(/^containeros_[0-9a-f]{8}=[0-9a-f]{24}$/);
   await eventually(stays);
-  const loads = nodes.map((node) => node.loads());
+  const loads = nodes.map((node) => node.loads.count());
   for (const index of [3, 4]) await one(index);
   await eventually(async () => {
     const answer = await ask('sticky.localhost', { node: nodes[1] as Node });
@@ -447,7 +445,7 @@ test('a sticky client stays with its replica: on every node, and while others co
     const answer = await ask('sticky.localhost', { headers: { cookie: cookie.replace(/=.*/, '=-') } });
     expect(cookieOf(answer)).toMatch(/=[0-9a-f]{24}$/);
   }
-  expect(nodes.map((node) => node.loads())).toEqual(loads);
+  expect(nodes.map((node) => node.loads.count())).toEqual(loads);
 });
 
 test('also with options another replica is asked when one fails, but not for a client that sticks to it', async () => {

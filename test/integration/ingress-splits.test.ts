@@ -46,7 +46,7 @@ import { ingressPortNeeds } from '../../workers/up/ports';
 import { NOW_MS, buildReplica } from '../support/builders';
 import { createConsulServer, firstMember, type ConsulServer } from '../support/consul';
 import { httpRequest } from '../support/http';
-import { createKeeper, ingressConfigOf, spawnCaddy } from '../support/ingress-keeper';
+import { countLoads, createKeeper, ingressConfigOf, spawnCaddy } from '../support/ingress-keeper';
 import { startLoad } from '../support/load';
 import { eventually } from '../support/wait';
 
@@ -63,7 +63,7 @@ let caddy: ChildProcess | undefined;
 let keeper: IngressKeeper | undefined;
 let counter: RequestCounter | undefined;
 let trouble: string | undefined = 'not started';
-let loads = 0;
+const loads = countLoads();
 let stage = 0;
 const backends: Server[] = [];
 
@@ -90,12 +90,7 @@ const startKeeper = (): void => {
     nodeId,
     consul: consulClient,
     documents,
-    throughAdmin: (admin) => ({
-      load: async (config) => {
-        loads += 1;
-        await admin.load(config);
-      },
-    }),
+    throughAdmin: loads.through,
     onSplits: counter.follow,
     onState: (reason) => (trouble = reason),
     logger,
@@ -154,8 +149,12 @@ const split = async (
 const ask = async (hostname: string) =>
   (await httpRequest(`http://127.0.0.1:${httpPort}/`, { headers: { host: hostname } })).text;
 
-const answers = (hostname: string, text: string): Promise<void> =>
-  eventually(async () => expect(await ask(hostname)).toBe(text), { describe: `${hostname} answers ${text}` });
+const answers = async (hostname: string, text: string): Promise<void> => {
+  await eventually(async () => expect(await ask(hostname)).toBe(text), {
+    describe: `${hostname} answers ${text}`,
+  });
+  await loads.settled();
+};
 
 /** Who answers so many requests, of clients that ask at the same time. */
 const tally = async (hostname: string, requests: number, clients = 16): Promise<Map<string, number>> => {
@@ -216,7 +215,7 @@ test('a release gets its share, also when it answers much faster than the other'
     { release: 2, weight: 0 },
   ]);
   await publish('shared', 2, fresh);
-  const before = loads;
+  const before = loads.count();
   expect([...(await tally('shared.localhost', 300)).keys()]).toEqual(['v1']);
   for (const weight of [5, 25, 60]) {
     await split('shared', [
@@ -228,7 +227,7 @@ test('a release gets its share, also when it answers much faster than the other'
     const tolerance = 4 * Math.sqrt(((weight / 100) * (1 - weight / 100)) / 1_500) + 1 / 120;
     expect(Math.abs(share - weight / 100)).toBeLessThan(tolerance);
   }
-  expect(loads).toBe(before);
+  expect(loads.count()).toBe(before);
 }, 60_000);
 
 test('a switch there and back under load costs no request, and holds once it is confirmed', async () => {
@@ -440,7 +439,7 @@ test('routes that need a new configuration answer when they are confirmed', asyn
     const [hostname = ''] = route.hostnames;
     const asked = route.redirectFrom?.[0] ?? hostname.replace('*', 'any');
     const port = await startBackend(name);
-    const before = loads;
+    const before = loads.count();
     const claims = [...(route.redirectFrom ?? []), `${hostname}${route.path ?? ''}`];
     const claimed = await Promise.all(claims.map((one) => claim(one, name)));
     const releases = [
@@ -451,7 +450,7 @@ test('routes that need a new configuration answer when they are confirmed', asyn
     await publish(name, 1, port, hostname.startsWith('*') ? [hostname] : []);
     expect(await hostnamesConfirmed(Math.max(...claimed.map((one) => one.index)), signal)).toEqual([]);
     expect(await routesConfirmed(index, signal)).toEqual([]);
-    expect(loads).toBeGreaterThan(before);
+    expect(loads.count()).toBeGreaterThan(before);
     const { status } = await httpRequest(`http://127.0.0.1:${httpPort}${route.path ?? '/'}`, {
       headers: { host: asked },
     });

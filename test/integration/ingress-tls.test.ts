@@ -47,6 +47,7 @@ import { buildReplica } from '../support/builders';
 import { createTestAuthority, type TestAuthority } from '../support/certificates';
 import { createConsulServer, firstMember, type ConsulServer } from '../support/consul';
 import { httpRequest, type HttpAnswer } from '../support/http';
+import { countLoads } from '../support/ingress-keeper';
 import { engineVariables } from '../support/programs';
 import { eventually } from '../support/wait';
 
@@ -68,7 +69,6 @@ let caddyLog = '';
 let keeper: IngressKeeper | undefined;
 let certificateKeeper: CertificateKeeper | undefined;
 let trouble: string | undefined = 'not started';
-let loads = 0;
 let authority: AuthorityMaterial;
 let publicAuthority: TestAuthority;
 let backend: Server;
@@ -107,6 +107,8 @@ const directory = (): string => caddySettings(configOf()).directory;
 const trapIn = (config: string): string =>
   config.replaceAll('127.0.0.1:1/', `127.0.0.1:${(trap.address() as AddressInfo).port}/`);
 
+const loads = countLoads(trapIn);
+
 const startCaddy = (): void => {
   const { command, args, env } = caddyCommand(configOf());
   const file = ingressConfigFile(configOf());
@@ -135,12 +137,7 @@ const startKeepers = (): void => {
     kv: createKvStore(consulClient),
     watchMembers: (handlers) => watchMembers(consulClient, handlers),
     documents,
-    admin: {
-      load: async (config) => {
-        loads += 1;
-        await admin.load(trapIn(config));
-      },
-    },
+    admin: loads.through(admin),
     files: openPlaceFiles(settings.directory),
     laneFiles: openLaneFiles(settings.directory),
     onState: (reason) => (trouble = reason),
@@ -189,6 +186,7 @@ const serve = async (...hostnames: readonly string[]): Promise<void> => {
       ).not.toBe(404),
     { describe: `${last} is routed` },
   );
+  await loads.settled();
 };
 
 const internal = (hostname: string): Promise<CertificateMaterial> =>
@@ -360,7 +358,7 @@ test('HTTP/2 answers, and HTTP/3 is offered and listened for', async () => {
 });
 
 test('a name without a certificate, none at all, and one that leads elsewhere, are refused, and nobody is asked', async () => {
-  const before = loads;
+  const before = loads.count();
   for (const name of [
     'unknown.example.com',
     'nobody.localhost',
@@ -374,7 +372,7 @@ test('a name without a certificate, none at all, and one that leads elsewhere, a
   }
   await expect(shown(undefined)).rejects.toThrow(/internal error|alert/);
   expect(trapped).toBe(0);
-  expect(loads).toBe(before);
+  expect(loads.count()).toBe(before);
   expect(caddyLog).not.toContain(caddySettings(configOf()).https?.door.password);
 });
 
@@ -480,10 +478,10 @@ test('a wildcard leads every name below it, one label deep, but those that other
     await isOthers('any.wild.localhost', false);
     await isOthers('ANY-other.Wild.localhost', false);
     await isOthers('early.wild.localhost', true);
-    const before = loads;
+    const before = loads.count();
     await lead('late.wild.localhost', 'late', (other.address() as AddressInfo).port);
     await isOthers('late.wild.localhost', true);
-    expect(loads).toBe(before);
+    expect(loads.count()).toBe(before);
     await isOthers('any.wild.localhost', false);
     for (const none of ['wild.localhost', 'a.b.wild.localhost', 'wild.localhost.any'])
       expect((await askPlainly(none)).status).toBe(404);
@@ -627,7 +625,7 @@ test('what cannot be opened takes nothing from others, and the key is asked for 
 
 test('handshakes under load notice nothing of 1,000 changes of certificates', async () => {
   await shows('hello.localhost', await give('hello.localhost', await internal('hello.localhost')));
-  const before = loads;
+  const before = loads.count();
   const failures: string[] = [];
   const seen = new Set<string>();
   let isDone = false;
@@ -660,7 +658,7 @@ test('handshakes under load notice nothing of 1,000 changes of certificates', as
   expect(failures).toEqual([]);
   expect(handshakes).toBeGreaterThan(100);
   expect(seen.size).toBeGreaterThanOrEqual(2);
-  expect(loads).toBe(before);
+  expect(loads.count()).toBe(before);
 }, 120_000);
 
 test('a Caddy that is killed comes back with all certificates while the keepers and Consul are away', async () => {

@@ -22,6 +22,7 @@ import { caddyCommand } from '../../workers/up/engines';
 import type { ListeningSockets } from '../../workers/up/listening-sockets';
 import { buildReplica } from './builders';
 import { engineVariables } from './programs';
+import { eventually } from './wait';
 
 /** On this machine's loopback. @param httpsPort left out: plain HTTP only; with one, Caddy needs its door (writeDoor) */
 export const ingressConfigOf = (dataDir: string, httpPort: number, httpsPort?: number): IngressConfig => ({
@@ -43,6 +44,35 @@ export const spawnCaddy = (config: IngressConfig, sockets: ListeningSockets): Ch
     stdio: ['ignore', 'ignore', 'ignore', ...sockets.fileDescriptors],
     env: { ...process.env, ...env },
   });
+};
+
+/** How often Caddy was given a configuration. */
+export interface CountedLoads {
+  readonly count: () => number;
+  /** While one takes over, the one before still answers on some connections: whoever looks at both waits for this. */
+  readonly settled: () => Promise<void>;
+  readonly through: (admin: CaddyAdmin) => CaddyAdmin;
+}
+
+/** @param change made to each configuration on its way */
+export const countLoads = (change: (config: string) => string = (config) => config): CountedLoads => {
+  let begun = 0;
+  let ended = 0;
+  return {
+    count: () => begun,
+    settled: () =>
+      eventually(() => expect(ended).toBe(begun), { describe: 'the last configuration has taken over' }),
+    through: (admin) => ({
+      load: async (config) => {
+        begun += 1;
+        try {
+          await admin.load(change(config));
+        } finally {
+          ended += 1;
+        }
+      },
+    }),
+  };
 };
 
 export interface KeeperOptions {
