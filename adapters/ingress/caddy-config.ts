@@ -20,9 +20,9 @@ import {
   tlsApp,
   type CaddyHttps,
 } from './caddy-tls';
-import { askItself, endConnections, methodsOfIts, type Turn } from './handover';
+import { HANDOVER_LOGGER, askItself, endConnections, methodsOfIts, type Turn } from './handover';
 import { hostTree } from './host-tree';
-import { laneRoutes, logNothing, logging, useLanes } from './lane-config';
+import { laneRoutes, useLanes } from './lane-config';
 import { isMarkedAtAll } from './marks';
 import { SENT_AGAIN, otherReplica, otherReplicaRoutes } from './other-replica';
 import {
@@ -197,6 +197,18 @@ const UNSERVED = answer(503, 'No replica serves {http.request.host} at this time
   ...UNSERVED_MARK,
 });
 
+/** Requests are not logged. Caddy writes each down for its loggers before it knows whether there is anything to say. */
+const LOGGING = {
+  logs: {
+    default: {
+      writer: { output: 'stderr' },
+      encoder: { format: 'filter', wrap: { format: 'json' }, fields: { request: { filter: 'delete' } } },
+      level: 'WARN',
+      exclude: [HANDOVER_LOGGER],
+    },
+  },
+};
+
 /** For slots to lead to: it gives everybody the same answer. */
 const serverOf = (address: string, same: object): object => ({
   listen: [`${address}|0600`],
@@ -267,9 +279,8 @@ export const caddyConfig = (
     max_header_bytes: MAX_HEADER_BYTES,
     read_idle_timeout: NEVER,
     ...serverOptions(layout, settings.trustedProxies),
-    logs: {},
     routes: [
-      { handle: [logNothing, slowBodiesCut] },
+      { handle: [slowBodiesCut] },
       methodsOfIts(directory, answer(405, 'The ingress is no proxy for CONNECT.')),
       ...plainRequests,
       {
@@ -287,7 +298,7 @@ export const caddyConfig = (
   return {
     admin: { listen: `unix/${adminSocket(directory)}|0600`, config: askItself(settings.port) },
     storage: { module: 'file_system', root: join(directory, 'caddy') },
-    logging: logging(directory),
+    logging: LOGGING,
     apps: {
       ...(https === undefined ? {} : { tls: tlsApp(https) }),
       http: {

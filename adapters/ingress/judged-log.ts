@@ -1,23 +1,32 @@
 /**
- * Reads what Caddy logs of requests to releases under judgement (lane-config.ts), as it comes.
+ * Requests to releases under judgement on their way from the supervisor, which hears of them from Caddy, to the node
+ * worker, which counts them.
  *
- * Invariants: a line is read once; what was written before the reading began is not read; a file that Caddy has put
- * aside is read to its end before the next one.
+ * Invariants: the writer never waits for the reader, and two files are all that it takes; a line is read once; what was
+ * written before the reading began is not read; a file that was put aside is read to its end before the next one.
  */
 
-import { closeSync, fstatSync, openSync, readSync, statSync } from 'node:fs';
+import {
+  closeSync,
+  fstatSync,
+  mkdirSync,
+  openSync,
+  readSync,
+  renameSync,
+  statSync,
+  writeSync,
+} from 'node:fs';
+import { dirname, join } from 'node:path';
 import { StringDecoder } from 'node:string_decoder';
 
-import { judgedLog } from './lane-config';
+import { requestOfSpan, type JudgedRequest } from './request-spans';
 
-export interface JudgedRequest {
-  /** Where it was led to, like 10.0.0.1:20000. */
-  readonly address: string;
-  /** From 500 on, or no answer at all. */
-  readonly isError: boolean;
-  /** Until the replica began to answer; left out when it did not. */
-  readonly latencyMs?: number;
-}
+/** Every second it is read, so in such a file there is room for 100,000 requests a second. */
+const PUT_ASIDE_BYTES = 16 * 1024 * 1024;
+
+export const judgedLog = (directory: string): string => join(directory, 'judged', 'requests.log');
+/** The one before; its reader has it open. */
+const putAside = (directory: string): string => `${judgedLog(directory)}.1`;
 
 export interface JudgedLog {
   /** What has come since the last call; of the first call: nothing. */
@@ -25,24 +34,53 @@ export interface JudgedLog {
   close(): void;
 }
 
-const CHUNK_BYTES = 256 * 1024;
+export interface JudgedLogWriter {
+  /** @param line of Caddy's output; what is no request under judgement is left out */
+  write(line: string): void;
+  close(): void;
+}
+
+/**
+ * @param limitBytes with more than that a file is put aside, in place of the one before
+ * @throws the file system's errors, in what it returns
+ */
+export const openJudgedLogWriter = (directory: string, limitBytes = PUT_ASIDE_BYTES): JudgedLogWriter => {
+  const path = judgedLog(directory);
+  let file: { readonly fd: number; size: number } | undefined;
+
+  const open = () => {
+    mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+    const fd = openSync(path, 'a', 0o600);
+    return { fd, size: fstatSync(fd).size };
+  };
+  const close = (): void => {
+    if (file !== undefined) closeSync(file.fd);
+    file = undefined;
+  };
+
+  return {
+    write: (line) => {
+      const request = requestOfSpan(line);
+      if (request === undefined) return;
+      file ??= open();
+      file.size += writeSync(file.fd, `${JSON.stringify(request)}\n`);
+      if (file.size < limitBytes) return;
+      close();
+      renameSync(path, putAside(directory));
+    },
+    close,
+  };
+};
 
 const requestIn = (line: string): JudgedRequest | undefined => {
-  let value: unknown;
   try {
-    value = JSON.parse(line);
+    return JSON.parse(line) as JudgedRequest;
   } catch {
     return undefined; // a disk that is full cuts lines short
   }
-  if (typeof value !== 'object' || value === null) return undefined;
-  const { upstream, status, took } = value as Readonly<Record<string, unknown>>;
-  if (typeof upstream !== 'string' || upstream === '' || typeof status !== 'number') return undefined;
-  return {
-    address: upstream,
-    isError: status === 0 || status >= 500,
-    ...(typeof took === 'number' ? { latencyMs: took } : {}),
-  };
 };
+
+const CHUNK_BYTES = 256 * 1024;
 
 const isGone = (error: unknown): boolean => (error as NodeJS.ErrnoException).code === 'ENOENT';
 

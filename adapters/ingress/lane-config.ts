@@ -1,19 +1,19 @@
 /**
- * What Caddy is told of lanes, and of the log from which requests to releases under judgement are counted. Pure.
+ * What Caddy is told of lanes, and of what it says of requests to releases under judgement. Pure.
  *
- * Invariant: nothing is logged but requests of lanes that are under judgement, and of those no more than what is counted.
+ * Invariant: other requests are not traced, and cost nothing for it (docs/decisions/releases.md).
  */
 
 import { join } from 'node:path';
 
 import { LANE_HOSTNAMES, type LaneSizes } from '../../domain/ingress/lanes';
 
-import { HANDOVER_LOGGER } from './handover';
 import { LANES_IN_USE, isMarked } from './marks';
+import { JUDGED_REQUEST } from './request-spans';
 
 /** No request has such a host. */
 export const NO_HOSTNAME = '-';
-/** While a lane has such a file, its requests are logged. */
+/** While a lane has such a file, its requests are traced. */
 export const JUDGED = 'judged';
 const NOW = 'now';
 
@@ -22,45 +22,6 @@ export const laneDirectory = (directory: string, lane: number): string =>
 /** Leads to what the lane is now. */
 export const laneLink = (directory: string, lane: number): string =>
   join(laneDirectory(directory, lane), NOW);
-
-export const judgedLog = (directory: string): string => join(directory, 'judged', 'requests.log');
-
-/** Caddy writes the request down for each logger before it knows whether there is anything to say. */
-const WITHOUT_REQUEST = {
-  format: 'filter',
-  wrap: { format: 'json' },
-  fields: { request: { filter: 'delete' }, resp_headers: { filter: 'delete' } },
-};
-
-const LOGGER = 'http.log.access';
-/** Every second it is read; so much is kept of what the file before had. */
-const ROLL_MEGABYTES = 16;
-
-/** Loggers of the configuration: what is wrong, and requests under judgement. */
-export const logging = (directory: string): object => ({
-  logs: {
-    default: {
-      writer: { output: 'stderr' },
-      encoder: WITHOUT_REQUEST,
-      level: 'WARN',
-      exclude: [LOGGER, HANDOVER_LOGGER],
-    },
-    judged: {
-      writer: {
-        output: 'file',
-        filename: judgedLog(directory),
-        roll_size_mb: ROLL_MEGABYTES,
-        roll_keep: 1,
-        roll_compression: 'none',
-      },
-      include: [LOGGER],
-      encoder: WITHOUT_REQUEST,
-    },
-  },
-});
-
-/** Nothing is logged unless a lane says otherwise. */
-export const logNothing = { handler: 'vars', log_skip: true };
 
 const laneRoute = (
   directory: string,
@@ -81,12 +42,7 @@ const laneRoute = (
         routes: [
           {
             match: [{ file: { root: now, try_files: [JUDGED] } }],
-            handle: [
-              { handler: 'vars', log_skip: false },
-              { handler: 'log_append', key: 'upstream', value: '{http.reverse_proxy.upstream.hostport}' },
-              { handler: 'log_append', key: 'took', value: '{http.reverse_proxy.upstream.latency_ms}' },
-              { handler: 'log_append', key: 'host', value: '{http.request.host}' },
-            ],
+            handle: [JUDGED_REQUEST],
           },
           {
             // One without slots only counts.

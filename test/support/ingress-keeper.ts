@@ -1,7 +1,7 @@
 // The ingress without the rest of the product: Caddy and the keeper, put together as the node worker and the supervisor
 // put them together.
 import { spawn, type ChildProcess } from 'node:child_process';
-import type { Logger } from 'pino';
+import pino, { type Logger } from 'pino';
 import type { ConsulClient } from '../../adapters/consul/consul-client';
 import { createKvStore } from '../../adapters/consul/watch-kv';
 import { watchMembers } from '../../adapters/consul/watch-members';
@@ -12,14 +12,21 @@ import { openLaneFiles } from '../../adapters/ingress/lane-files';
 import { openPlaceFiles, type PlaceFiles } from '../../adapters/ingress/place-files';
 import type { ObservedReplica } from '../../domain/model';
 import { parseConfig } from '../../workers/config';
-import { caddySettings, ingressConfigFile, type IngressConfig } from '../../workers/ingress-files';
+import {
+  caddySettings,
+  ingressConfigFile,
+  ingressDirectory,
+  type IngressConfig,
+} from '../../workers/ingress-files';
 import {
   createIngressKeeper,
   type IngressKeeper,
   type IngressKeeperDeps,
 } from '../../workers/node/ingress-keeper';
+import { judgedRequestLine } from '../../workers/up/engine-lines';
 import { caddyCommand } from '../../workers/up/engines';
 import type { ListeningSockets } from '../../workers/up/listening-sockets';
+import { forwardLines } from '../../workers/up/supervised-process';
 import { buildReplica } from './builders';
 import { engineVariables } from './programs';
 import { eventually } from './wait';
@@ -37,13 +44,17 @@ export const ingressConfigOf = (dataDir: string, httpPort: number, httpsPort?: n
   httpPort,
 });
 
+const silent = pino({ level: 'silent' });
+
 /** @param sockets for what `ingressPortNeeds` names (workers/up/ports) */
 export const spawnCaddy = (config: IngressConfig, sockets: ListeningSockets): ChildProcess => {
   const { command, args, env } = caddyCommand(config);
-  return spawn(command, args, {
-    stdio: ['ignore', 'ignore', 'ignore', ...sockets.fileDescriptors],
+  const caddy = spawn(command, args, {
+    stdio: ['ignore', 'pipe', 'ignore', ...sockets.fileDescriptors],
     env: { ...process.env, ...env },
   });
+  forwardLines(caddy.stdout, judgedRequestLine(silent, ingressDirectory(config)));
+  return caddy;
 };
 
 /** How often Caddy was given a configuration. */

@@ -31,6 +31,7 @@ interface Counted {
 
 interface Stage {
   readonly split: TrafficSplit;
+  readonly sinceMs: number;
   readonly releases: Map<number, Counted>;
 }
 
@@ -67,10 +68,11 @@ export const createRequestCounter = (deps: {
 
   const read = (): void => {
     try {
-      for (const { address, isError, latencyMs } of deps.log.read()) {
+      for (const { address, isError, latencyMs, endedAtMs } of deps.log.read()) {
         const owner = owners.get(address);
         const stage = owner && stages.get(owner.id);
-        if (!stage) continue;
+        // Of the stage before: what is told comes a little later.
+        if (!stage || endedAtMs < stage.sinceMs) continue;
         const counted = countIn(stage, owner.release);
         counted.requests += 1;
         if (isError) counted.errors += 1;
@@ -136,7 +138,7 @@ export const createRequestCounter = (deps: {
         judged.map(([id, split]): [string, Stage] => {
           const known = stages.get(id);
           const isSame = known?.split.operation === split.operation && known.split.stage === split.stage;
-          return [id, isSame ? known : { split, releases: new Map() }];
+          return [id, isSame ? known : { split, sinceMs: Date.now(), releases: new Map() }];
         }),
       );
       if ([...next, ...stages].some(([id]) => next.get(id) !== stages.get(id))) isStale = true;

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { caddyConfig } from '../../adapters/ingress/caddy-config';
 import { openLaneFiles } from '../../adapters/ingress/lane-files';
 import { openPlaceFiles } from '../../adapters/ingress/place-files';
+import { SPAN_SETTINGS } from '../../adapters/ingress/request-spans';
 import { readGossipTiming } from '../cluster/gossip-timing';
 import { gossipKeyOf, managementTokenOf, serverTlsFiles } from '../cluster/head-files';
 import { memberTlsFiles, type Membership } from '../cluster/membership';
@@ -144,6 +145,12 @@ export const caddyCommand = (config: IngressConfig): EngineCommand => {
   return {
     command: config.caddyBinary,
     args: ['run', '--config', file],
-    env: { HOME: home, XDG_CONFIG_HOME: home, XDG_DATA_HOME: home, ...proxyHeap(layout.length) },
+    env: {
+      HOME: home,
+      XDG_CONFIG_HOME: home,
+      XDG_DATA_HOME: home,
+      ...proxyHeap(layout.length),
+      ...SPAN_SETTINGS,
+    },
   };
 };

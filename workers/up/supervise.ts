@@ -19,7 +19,7 @@ import { runDirectory } from '../installation';
 import type { RoleMessage, RolesStatus } from '../role';
 
 import { lockDataDirectory } from './data-directory-lock';
-import { engineLine } from './engine-lines';
+import { engineLine, judgedRequestLine } from './engine-lines';
 import { caddyCommand, type EngineCommand } from './engines';
 import { createForwarderProcess } from './forwarder';
 import { openListeningSockets, type ListeningSockets } from './listening-sockets';
@@ -32,7 +32,7 @@ import {
   ingressPortNeeds,
   type PortNeed,
 } from './ports';
-import { endOrphan, superviseProcess, type SupervisedProcess } from './supervised-process';
+import { endOrphan, superviseProcess, type ProcessSpec, type SupervisedProcess } from './supervised-process';
 
 /** Where hostnames answer on this machine. */
 export interface IngressPorts {
@@ -136,7 +136,7 @@ export const supervise = async (supervision: Supervision): Promise<number> => {
   const startEngine = (
     role: string,
     { command, args, env }: EngineCommand,
-    { fileDescriptors }: Pick<ListeningSockets, 'fileDescriptors'> = { fileDescriptors: [] },
+    more: Pick<ProcessSpec, 'sockets' | 'onOutput'> = {},
   ) =>
     engines.push(
       superviseProcess(
@@ -147,8 +147,8 @@ export const supervise = async (supervision: Supervision): Promise<number> => {
           env: { ...process.env, ...env },
           runDirectory: runDirectory(config),
           ipc: false,
-          sockets: fileDescriptors,
           onLine: engineLine(logger, role),
+          ...more,
         },
         logger,
       ),
@@ -212,7 +212,11 @@ export const supervise = async (supervision: Supervision): Promise<number> => {
     if (ingress !== undefined) writeDoor(ingress, await chooseDoorPort());
     await supervision.prepare?.();
     for (const [name, command] of Object.entries(supervision.engines())) startEngine(name, command);
-    if (ingress !== undefined) startEngine('caddy', caddyCommand(ingress), ingressSockets);
+    if (ingress !== undefined)
+      startEngine('caddy', caddyCommand(ingress), {
+        sockets: ingressSockets.fileDescriptors,
+        onOutput: judgedRequestLine(logger, ingressDirectory(ingress)),
+      });
     // Those of before, without waiting for the node worker to hear of them.
     if (ingress !== undefined) forwarder.want(existsSync(forwarderTableFile(ingressDirectory(ingress))));
     for (const name of roles) startRole(name);

@@ -9,6 +9,7 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import type { Readable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 
 import type { Logger } from 'pino';
@@ -35,6 +36,8 @@ export interface ProcessSpec {
   readonly sockets?: readonly number[];
   /** Gets each line that an engine writes; without it the output goes where the supervisor's goes. */
   readonly onLine?: (line: string) => void;
+  /** Gets instead what it writes to its standard output, of an engine whose output is no log. */
+  readonly onOutput?: (line: string) => void;
   readonly onMessage?: (message: unknown) => void;
   readonly onExit?: (how: string) => void;
   /** How long a process of ours may be silent before it counts as hanging, in milliseconds. */
@@ -163,15 +166,14 @@ export const endOrphan = async (
   }
 };
 
-const forwardLines = (child: ChildProcess, onLine: (line: string) => void) => {
-  for (const stream of [child.stdout, child.stderr]) {
-    let rest = '';
-    stream?.setEncoding('utf8').on('data', (chunk: string) => {
-      const lines = (rest + chunk).split('\n');
-      rest = lines.pop() ?? '';
-      for (const line of lines) onLine(line);
-    });
-  }
+/** @param stream nothing when the process was not started, or writes where this one does */
+export const forwardLines = (stream: Readable | null, onLine: (line: string) => void): void => {
+  let rest = '';
+  stream?.setEncoding('utf8').on('data', (chunk: string) => {
+    const lines = (rest + chunk).split('\n');
+    rest = lines.pop() ?? '';
+    for (const line of lines) onLine(line);
+  });
 };
 
 export const superviseProcess = (spec: ProcessSpec, logger: Logger): SupervisedProcess => {
@@ -209,10 +211,12 @@ export const superviseProcess = (spec: ProcessSpec, logger: Logger): SupervisedP
       notePid(started.pid);
       const { onLine } = spec;
       if (onLine) {
-        forwardLines(started, (line) => {
+        const log = (line: string) => {
           lastWords = [...lastWords, line].slice(-LAST_WORDS);
           onLine(line);
-        });
+        };
+        forwardLines(started.stderr, log);
+        forwardLines(started.stdout, spec.onOutput ?? log);
       }
       const heard = watchLife(started, spec.silenceMs ?? SILENCE_MS, () =>
         logger.error(`${spec.role} (process ${started.pid ?? ''}) hangs; ending it`),

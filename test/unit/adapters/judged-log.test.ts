@@ -1,78 +1,133 @@
-/** What Caddy logs of requests under judgement, read as it comes, over files that it puts aside. */
+/** Requests under judgement: what Caddy says of them, written and read as it comes, over files that are put aside. */
 
-import { appendFileSync, mkdirSync, mkdtempSync, renameSync, rmSync } from 'node:fs';
+import { appendFileSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 
-import { openJudgedLog, type JudgedLog } from '../../../adapters/ingress/judged-log';
-import { judgedLog } from '../../../adapters/ingress/lane-config';
+import {
+  judgedLog,
+  openJudgedLog,
+  openJudgedLogWriter,
+  type JudgedLog,
+  type JudgedLogWriter,
+} from '../../../adapters/ingress/judged-log';
+
+const LIMIT_BYTES = 4_000;
 
 let directory: string;
 let log: JudgedLog;
+let writer: JudgedLogWriter;
 
 beforeEach(() => {
   directory = mkdtempSync(join(tmpdir(), 'containeros-judged-'));
-  mkdirSync(dirname(judgedLog(directory)));
   log = openJudgedLog(directory);
+  writer = openJudgedLogWriter(directory, LIMIT_BYTES);
 });
 afterEach(() => {
   log.close();
+  writer.close();
   rmSync(directory, { recursive: true });
 });
 
-const line = (upstream: string, status: number, took?: number): string =>
-  `${JSON.stringify({ level: 'info', status, upstream, ...(took === undefined ? {} : { took }) })}\n`;
+/** As Caddy 2.11 writes it; a request that was not answered has empty texts. */
+const span = (upstream: string, status: number | '', took: number | '' = '', more: object = {}): string => {
+  const attributes = { 'url.path': '/', 'containeros.status': `${status}`, 'containeros.took': `${took}` };
+  return JSON.stringify({
+    Name: 'containeros.judged',
+    StartTime: '2026-11-30T14:57:25.401520815Z',
+    EndTime: '2026-11-30T14:57:25.407443263Z',
+    Attributes: Object.entries({ ...attributes, 'containeros.upstream': upstream }).map(([key, value]) => ({
+      Key: key,
+      Value: { Type: 'STRING', Value: value },
+    })),
+    ...more,
+  });
+};
+const ENDED_AT_MS = Date.UTC(2026, 10, 30, 14, 57, 25, 407);
 
-const write = (text: string): void => appendFileSync(judgedLog(directory), text);
-const putAside = (): void => renameSync(judgedLog(directory), `${judgedLog(directory)}.1`);
+const write = (upstream: string, status: number | '' = 200): void => writer.write(span(upstream, status));
+const append = (bytes: string | Buffer): void => appendFileSync(judgedLog(directory), bytes);
 
 const addresses = () => log.read().map(({ address }) => address);
 
 test('what was there before is not read, and what comes is read once', () => {
-  write(line('a:1', 200));
+  write('a:1');
   expect(log.read()).toEqual([]);
-  write(line('b:1', 200, 1.5) + line('c:1', 503) + line('d:1', 0) + line('e:1', 404, 2));
+  writer.write(span('b:1', 200, 1.5));
+  writer.write(span('c:1', 503));
+  writer.write(span('d:1', ''));
+  writer.write(span('e:1', 404, 2));
   expect(log.read()).toEqual([
-    { address: 'b:1', isError: false, latencyMs: 1.5 },
-    { address: 'c:1', isError: true },
-    { address: 'd:1', isError: true },
-    { address: 'e:1', isError: false, latencyMs: 2 },
+    { address: 'b:1', isError: false, latencyMs: 1.5, endedAtMs: ENDED_AT_MS },
+    { address: 'c:1', isError: true, endedAtMs: ENDED_AT_MS },
+    { address: 'd:1', isError: true, endedAtMs: ENDED_AT_MS },
+    { address: 'e:1', isError: false, latencyMs: 2, endedAtMs: ENDED_AT_MS },
   ]);
   expect(log.read()).toEqual([]);
 });
 
 test('a file that is not there yet is read from its beginning when it comes', () => {
   expect(log.read()).toEqual([]);
-  write(line('a:1', 200));
+  write('a:1');
   expect(addresses()).toEqual(['a:1']);
 });
 
-test('a line that is not whole is read when it is, also within a letter', () => {
+test('a line that is not whole is read when it is, also within a letter; one that was cut short is left out', () => {
+  write('first:1');
   expect(log.read()).toEqual([]);
-  const bytes = Buffer.from(line('ä:1', 200));
+  const bytes = Buffer.from('{"address":"ä:1"}\n');
   const half = bytes.indexOf(Buffer.from('ä')) + 1;
-  appendFileSync(judgedLog(directory), bytes.subarray(0, half));
+  append(bytes.subarray(0, half));
   expect(addresses()).toEqual([]);
-  appendFileSync(judgedLog(directory), bytes.subarray(half));
+  append(bytes.subarray(half));
   expect(addresses()).toEqual(['ä:1']);
-});
-
-test('a file that was put aside is read to its end, and then the next one', () => {
-  expect(log.read()).toEqual([]);
-  write(line('a:1', 200));
-  expect(addresses()).toEqual(['a:1']);
-  write(line('b:1', 200));
-  putAside();
+  append('{"address":"cut\n{"address":"b:1"}\n');
   expect(addresses()).toEqual(['b:1']);
-  write(line('c:1', 200));
-  expect(addresses()).toEqual(['c:1']);
-  putAside();
-  write(line('d:1', 200));
-  expect(addresses()).toEqual(['d:1']);
 });
 
-test('what is no request is left out', () => {
+test('a full file is put aside and read to its end, then the next one; two files are all that it takes', () => {
   expect(log.read()).toEqual([]);
-  write(`{"status":200}\nnull\n{"upst\n[]\n${line('', 200)}${line('a:1', 200)}`);
-  expect(addresses()).toEqual(['a:1']);
+  const folder = dirname(judgedLog(directory));
+  let written = 0;
+  for (let round = 0; round < 5; round += 1) {
+    const before = written;
+    while (written < before + 60) {
+      write(`r${written}:1`);
+      written += 1;
+    }
+    expect(addresses()).toEqual(Array.from({ length: 60 }, (_, index) => `r${before + index}:1`));
+  }
+  expect(readdirSync(folder).sort()).toEqual(['requests.log', 'requests.log.1']);
+  for (const name of readdirSync(folder)) {
+    expect(statSync(join(folder, name)).size).toBeLessThan(LIMIT_BYTES + 100);
+    expect(statSync(join(folder, name)).mode & 0o777).toBe(0o600);
+  }
+});
+
+test('a new writer goes on in the file that is there', () => {
+  write('a:1');
+  writer.close();
+  expect(log.read()).toEqual([]);
+  const next = openJudgedLogWriter(directory);
+  next.write(span('b:1', 200));
+  next.close();
+  expect(addresses()).toEqual(['b:1']);
+});
+
+test('what is no request, or was led to nobody, is left out', () => {
+  write('first:1');
+  expect(log.read()).toEqual([]);
+  const lines = [
+    '',
+    'null',
+    '[]',
+    '"text"',
+    '{"Name":"conta',
+    '{"Name":"containeros.judged","Attributes":[null,1]}',
+  ];
+  for (const line of lines) writer.write(line);
+  writer.write(span('', ''));
+  writer.write(span('a:1', 200, 1, { Name: 'other' }));
+  writer.write(span('a:1', 200, 1, { EndTime: 'never' }));
+  expect(addresses()).toEqual([]);
 });
