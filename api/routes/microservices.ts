@@ -3,7 +3,7 @@
 import type { z } from 'zod';
 
 import type { ApplyRequest, ChangeAccepted, ChangeRequest, PreviewRequest } from '../../contracts/workflows';
-import { ContainerOsError } from '../../domain/errors';
+import { ContainerOsError, type Problem } from '../../domain/errors';
 import { scaleOf } from '../../domain/exclusive';
 import type { Microservice, MicroserviceKey } from '../../domain/model';
 import { parseMicroserviceSpec, type ParsedSpec } from '../../domain/spec/parse';
@@ -61,6 +61,8 @@ const askedOf = (exchange: Exchange, query: typeof applyQuery | typeof microserv
   };
 };
 
+const misnamed = (name: string): Problem => ({ path: '/name', message: `must be ${name}, as in the path` });
+
 export const microserviceRoutes = (deps: RouteDeps): readonly Route[] => {
   const { readModel, changes, config } = deps;
   const json = createMicroserviceJson(readModel, deps.webUi, {
@@ -69,18 +71,23 @@ export const microserviceRoutes = (deps: RouteDeps): readonly Route[] => {
     hasCertificate: (hostname) => readModel.isCertified(hostname) || deps.certificates.willBeIssued(hostname),
   });
 
-  const parseSpec = (document: unknown): ParsedSpec => {
+  /** @param name the one in the path, which a document that is refused anyway must not contradict either */
+  const parseSpec = (document: unknown, name?: string): ParsedSpec => {
     const outcome = parseMicroserviceSpec(document, config);
     if (outcome.kind === 'ok') return outcome.spec;
-    const [first] = outcome.problems;
-    const more = outcome.problems.length > 1 ? ` (and ${outcome.problems.length - 1} more)` : '';
+    const written = (document as { readonly name?: unknown } | null)?.name;
+    const isOther =
+      name !== undefined && typeof written === 'string' && written.toLowerCase() !== name.toLowerCase();
+    const problems = [...(isOther ? [misnamed(name)] : []), ...outcome.problems];
+    const [first] = problems;
+    const more = problems.length > 1 ? ` (and ${problems.length - 1} more)` : '';
     const place = first === undefined || first.path === '' ? 'it' : first.path;
     throw new ContainerOsError(
       outcome.code,
       sentence(
         `The specification is not ${outcome.code === 'forbidden' ? 'allowed' : 'valid'}: ${place} ${first?.message ?? ''}${more}`,
       ),
-      outcome.problems,
+      problems,
     );
   };
 
@@ -205,12 +212,13 @@ export const microserviceRoutes = (deps: RouteDeps): readonly Route[] => {
       typeof body === 'object' && body !== null && !Array.isArray(body) && !Object.hasOwn(body, 'name')
         ? { ...body, name }
         : body,
+      name,
     );
     if (spec.name.toLowerCase() !== name.toLowerCase()) {
       throw new ContainerOsError(
         'invalid',
         `The body is of ${spec.name}, the path is of ${name}. A name cannot be changed.`,
-        [{ path: '/name', message: `must be ${name}, as in the path` }],
+        [misnamed(name)],
       );
     }
     const conditions = changeConditions(exchange, body, exists(name));
@@ -255,10 +263,10 @@ export const microserviceRoutes = (deps: RouteDeps): readonly Route[] => {
   ): Promise<void> => {
     for (let attempt = 1; ; attempt += 1) {
       const current = findMicroservice(readModel, name);
-      const spec = parseSpec(merged(current, patch));
+      const spec = parseSpec(merged(current, patch), current.name);
       if (spec.name !== current.name) {
         throw new ContainerOsError('invalid', 'The name of a microservice cannot be changed.', [
-          { path: '/name', message: `must be ${current.name}` },
+          misnamed(current.name),
         ]);
       }
       try {

@@ -8,11 +8,11 @@
 import type { ErrorCode, Problem } from '../errors';
 import { jsonBytes } from '../json-bytes';
 import { normaliseRelease } from './normalise';
-import { fromPointer } from './pointer';
 import type { ReservedPort } from './public-ports';
-import { checkRules, lenientSpecSchema, type RuleProblem } from './rules';
+import { checkRules, type RuleProblem } from './rules';
 import { sanitise } from './sanitise';
 import { microserviceSpecSchema, type MicroserviceSpec } from './schema';
+import { wellFormedPartsOf } from './well-formed';
 import { wordIssue, wordProblems } from './wording';
 
 export interface ParsePolicy {
@@ -46,44 +46,6 @@ const MAX_PROBLEMS = 100;
  */
 export const MAX_RELEASE_BYTES = 131_072;
 
-const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>
-  typeof value === 'object' && value !== null && !Array.isArray(value);
-
-/** How deep into the document a malformed part is cut out: a key of a container, or else a key of the whole. */
-const partOf = (path: string): readonly string[] => {
-  const keys = fromPointer(path);
-  return keys.slice(0, keys[0] === 'containers' ? 3 : 1);
-};
-
-/** What cannot be judged once another key of the container is cut out. */
-const DEPENDENTS: Readonly<Record<string, string>> = {
-  ports: 'check',
-  httpPorts: 'check',
-  publicPorts: 'check',
-  cpus: 'reserve',
-  memLimit: 'reserve',
-};
-
-/** The document without the parts that have problems, for the rules to look at. */
-const withoutMalformed = (value: unknown, problems: readonly Problem[]): unknown => {
-  if (!isObject(value)) return {};
-  const parts = problems.map(({ path }) => partOf(path));
-  const dependents = parts.flatMap(([, container, key]) => {
-    const dependent = key !== undefined && Object.hasOwn(DEPENDENTS, key) ? DEPENDENTS[key] : undefined;
-    return container === undefined || dependent === undefined ? [] : [['containers', container, dependent]];
-  });
-  const malformed = new Set([...parts, ...dependents].map((part) => JSON.stringify(part)));
-  const keep = (value: unknown, path: readonly string[], levels: number): unknown =>
-    !isObject(value) || levels === 0
-      ? value
-      : Object.fromEntries(
-          Object.entries(value)
-            .filter(([key]) => !malformed.has(JSON.stringify([...path, key])))
-            .map(([key, item]) => [key, keep(item, [...path, key], key === 'containers' ? 2 : levels - 1)]),
-        );
-  return keep(value, [], 1);
-};
-
 const invalid = (problems: readonly RuleProblem[]): ParseOutcome => {
   const code = problems.every((problem) => problem.forbidden === true) ? 'forbidden' : 'invalid';
   const kept = problems.slice(0, MAX_PROBLEMS).map(({ path, message }) => ({ path, message }));
@@ -103,8 +65,7 @@ export const parseMicroserviceSpec = (input: unknown, policy: ParsePolicy): Pars
 
   const parsed = microserviceSpecSchema.safeParse(value, { error: wordIssue });
   const malformed = parsed.success ? [] : wordProblems(microserviceSpecSchema, value, parsed.error);
-  const wellFormed = lenientSpecSchema.safeParse(withoutMalformed(value, malformed));
-  const broken = wellFormed.success ? checkRules(wellFormed.data, policy) : [];
+  const broken = checkRules(wellFormedPartsOf(value), policy);
   const problems = [...unsafe, ...malformed, ...broken];
   if (!parsed.success || problems.length > 0) return invalid(problems);
 

@@ -3,10 +3,10 @@
 import { publicPortInWords, type ProxyProtocol } from '../ingress/public-ports';
 import { parsePort, type SchemaContainer } from './normalise';
 import type { PortSpec, RawContainerSpec } from './schema';
+import type { LenientContainer, Path, Places } from './well-formed';
 
 type Written = NonNullable<SchemaContainer['publicPorts']>[string];
 type Raw = NonNullable<RawContainerSpec['publicPorts']>[string];
-type Path = readonly PropertyKey[];
 
 /** Claimed in one transaction of Consul (64 operations) together with 50 hostnames. */
 const MAX_PUBLIC_PORTS = 10;
@@ -26,7 +26,7 @@ interface WrittenPorts {
   readonly proxyProtocol?: ProxyProtocol;
 }
 
-const readWritten = (written: Written): WrittenPorts => {
+const readWritten = (written: Written | []): WrittenPorts => {
   if (typeof written === 'number') return { ports: [written], placeOf: () => [] };
   if (Array.isArray(written)) return { ports: written, placeOf: (index) => [index] };
   const { port, proxyProtocol } = written;
@@ -92,12 +92,12 @@ const wrongWith = (asked: Asked, { reservedPorts, hostNetwork }: PublicPortPolic
 
 /**
  * @param containers the well-formed parts of containers, by name
- * @param toPointer how a place is named to users
+ * @param places where they stand in the document
  */
 export const checkPublicPorts = (
-  containers: Readonly<Record<string, { readonly publicPorts?: SchemaContainer['publicPorts'] }>>,
+  containers: Readonly<Record<string, Pick<LenientContainer, 'publicPorts'>>>,
   policy: PublicPortPolicy,
-  toPointer: (path: Path) => string,
+  places: Places,
 ): readonly PlacedProblem[] => {
   const all = Object.entries(containers).flatMap(([container, { publicPorts = {} }]) =>
     Object.entries(publicPorts).map(([key, written]) => ({
@@ -121,7 +121,7 @@ export const checkPublicPorts = (
     const words = publicPortInWords(one);
     const first = seen.get(words);
     if (first !== undefined) {
-      return [{ place: one.place, message: `is ${words} again: ${toPointer(first)} has it already` }];
+      return [{ place: one.place, message: `is ${words} again: ${places.pointer(first)} has it already` }];
     }
     seen.set(words, one.place);
     const message = wrongWith(one, policy);

@@ -3,9 +3,7 @@
 import { claimOf } from '../ingress/route-options';
 import { isWildcard } from '../ingress/wildcard';
 import { listOf, routeItemsOf, routePathOf, type RouteItem } from './routes';
-import type { SchemaContainer } from './normalise';
-
-type Path = readonly PropertyKey[];
+import type { LenientContainer, Path, Places } from './well-formed';
 
 /** A problem and where it is, before the path is written as a pointer. */
 export interface PlacedProblem {
@@ -25,7 +23,7 @@ const MAX_HOSTNAMES = 50;
 /** Each password is hashed, which takes its time on purpose. */
 const MAX_USERS = 100;
 
-type HttpPorts = SchemaContainer['httpPorts'];
+type HttpPorts = LenientContainer['httpPorts'];
 
 const itemsOf = (container: string, httpPorts: HttpPorts): readonly RouteItem[] =>
   Object.entries(httpPorts ?? {}).flatMap(([port, written]) =>
@@ -51,8 +49,9 @@ const askedBy = ({ place, route }: RouteItem): readonly Asked[] => {
   ];
 };
 
-const wrongIn = ({ place, route }: RouteItem): readonly PlacedProblem[] => {
-  if (typeof route !== 'string' && route.redirectFrom !== undefined) {
+const wrongIn = ({ place, route }: RouteItem, places: Places): readonly PlacedProblem[] => {
+  const isRedirect = typeof route !== 'string' && route.redirectFrom !== undefined;
+  if (isRedirect && places.isWhole([...place, 'hostnames'])) {
     const [target = ''] = listOf(route.hostnames);
     if (isWildcard(target)) {
       return [
@@ -81,11 +80,11 @@ const wrongIn = ({ place, route }: RouteItem): readonly PlacedProblem[] => {
 
 /**
  * @param containers the well-formed parts of containers, by name
- * @param toPointer how a place is named to users
+ * @param places where they stand in the document
  */
 export const checkRoutes = (
   containers: Readonly<Record<string, { readonly httpPorts?: HttpPorts }>>,
-  toPointer: (path: Path) => string,
+  places: Places,
 ): readonly PlacedProblem[] => {
   const items = Object.entries(containers).flatMap(([name, { httpPorts }]) => itemsOf(name, httpPorts));
   const asked = items.flatMap(askedBy);
@@ -97,7 +96,7 @@ export const checkRoutes = (
       return [];
     }
     const what = claim.includes('/') ? 'hostname and path' : 'hostname';
-    return [{ place, message: `is the ${what} "${claim}" again: ${toPointer(first)} has it already` }];
+    return [{ place, message: `is the ${what} "${claim}" again: ${places.pointer(first)} has it already` }];
   });
   const tooMany =
     asked.length > MAX_HOSTNAMES
@@ -121,5 +120,5 @@ export const checkRoutes = (
           },
         ]
       : [];
-  return [...tooMany, ...tooManyUsers, ...repeated, ...items.flatMap(wrongIn)];
+  return [...tooMany, ...tooManyUsers, ...repeated, ...items.flatMap((item) => wrongIn(item, places))];
 };

@@ -6,39 +6,35 @@
  * they change nothing and stop at nothing.
  */
 
-import { z } from 'zod';
 import type { Problem } from '../errors';
 import { MAX_EXCLUSIVE_SCALE } from '../exclusive';
 import { CAPABILITIES, DEFAULT_CAPABILITIES, normaliseCapability } from './capabilities';
 import { normaliseCount, normalisePath, parsePort } from './normalise';
 import type { ParsePolicy } from './parse';
-import { toPointer } from './pointer';
 import { checkPublicPorts } from './public-ports';
 import { checkRoutes } from './route-rules';
-import { DEFAULT_CPUS, DEFAULT_MEMORY_LIMIT_BYTES, containerSchema, microserviceSpecSchema } from './schema';
+import { DEFAULT_CPUS, DEFAULT_MEMORY_LIMIT_BYTES } from './schema';
 import { SIGNALS } from './signals';
 import { suggestKey } from './suggest';
-
-/** The schema without "must be there": what remains of a specification once its malformed parts are taken out. */
-export const lenientSpecSchema = microserviceSpecSchema.partial().extend({
-  containers: z.record(z.string(), containerSchema.partial()).optional(),
-});
-
-type LenientSpec = z.output<typeof lenientSpecSchema>;
-type LenientContainer = NonNullable<LenientSpec['containers']>[string];
+import type { LenientContainer, LenientSpec, Path, Places, WellFormed } from './well-formed';
 
 export interface RuleProblem extends Problem {
   /** Well-formed, but not allowed on this cluster. */
   readonly forbidden?: true;
 }
 
-type Path = readonly PropertyKey[];
+/** A problem and its place in what is left of the document. */
+interface Broken {
+  readonly place: Path;
+  readonly message: string;
+  readonly forbidden?: true;
+}
 
-const problem = (path: Path, message: string): RuleProblem => ({ path: toPointer(path), message });
+const problem = (place: Path, message: string): Broken => ({ place, message });
 
 const HOST_ACCESS = 'start ContainerOS with --allow-host-access to allow it';
-const forbidden = (path: Path, what: string): RuleProblem => ({
-  path: toPointer(path),
+const forbidden = (place: Path, what: string): Broken => ({
+  place,
   message: `${what}, which gives the container the machine; ${HOST_ACCESS}`,
   forbidden: true,
 });
@@ -75,18 +71,21 @@ const portsOf = (container: LenientContainer) => [
 ];
 
 /** The containers of a replica share one network namespace: a port belongs to one of them. */
-const checkPorts = (containers: Readonly<Record<string, LenientContainer>>): readonly RuleProblem[] => {
+const checkPorts = (
+  containers: Readonly<Record<string, LenientContainer>>,
+  places: Places,
+): readonly Broken[] => {
   const register = createRegister();
   return Object.entries(containers).flatMap(([name, container]) => {
     const ports = portsOf(container);
-    const problems = ports.flatMap(({ port, protocol, path }): readonly RuleProblem[] => {
+    const problems = ports.flatMap(({ port, protocol, path }): readonly Broken[] => {
       const place = ['containers', name, ...path];
       if (port > 65_535) return [problem(place, `must be a port from 1 to 65535, not ${port}`)];
       const first = register(`${port}/${protocol}`, { path: place, label: name });
       if (first === undefined) return [];
       const message =
         first.label === name
-          ? `is port ${port}/${protocol} again: ${toPointer(first.path)} has it already`
+          ? `is port ${port}/${protocol} again: ${places.pointer(first.path)} has it already`
           : `is port ${port}/${protocol}, which container "${first.label}" has too; the containers of a microservice share one network, so each needs ports of its own`;
       return [problem(place, message)];
     });
@@ -96,7 +95,7 @@ const checkPorts = (containers: Readonly<Record<string, LenientContainer>>): rea
 };
 
 /** Containers are found by name in the DNS, which knows no upper case. */
-const checkNames = (containers: Readonly<Record<string, LenientContainer>>): readonly RuleProblem[] => {
+const checkNames = (containers: Readonly<Record<string, LenientContainer>>): readonly Broken[] => {
   const register = createRegister();
   return Object.keys(containers).flatMap((name) => {
     const first = register(name.toLowerCase(), { path: ['containers', name], label: name });
@@ -106,10 +105,7 @@ const checkNames = (containers: Readonly<Record<string, LenientContainer>>): rea
   });
 };
 
-const checkHostnames = (containers: Readonly<Record<string, LenientContainer>>): readonly RuleProblem[] =>
-  checkRoutes(containers, toPointer).map(({ place, message }) => problem(place, message));
-
-const checkEnv = (path: Path, container: LenientContainer): readonly RuleProblem[] => {
+const checkEnv = (path: Path, container: LenientContainer, places: Places): readonly Broken[] => {
   if (!Array.isArray(container.env)) return [];
   const register = createRegister();
   return container.env.flatMap((entry, index) => {
@@ -118,7 +114,7 @@ const checkEnv = (path: Path, container: LenientContainer): readonly RuleProblem
     const first = register(key, { path: place, label: key });
     return first === undefined
       ? []
-      : [problem(place, `sets ${key} again: ${toPointer(first.path)} sets it already`)];
+      : [problem(place, `sets ${key} again: ${places.pointer(first.path)} sets it already`)];
   });
 };
 
@@ -126,11 +122,12 @@ const checkVolumes = (
   path: Path,
   container: LenientContainer,
   allowHostAccess: boolean,
-): readonly RuleProblem[] => {
+  places: Places,
+): readonly Broken[] => {
   const register = createRegister();
   return (container.volumes ?? []).flatMap((volume, index) => {
     const place = [...path, 'volumes', index];
-    const problems: RuleProblem[] = [];
+    const problems: Broken[] = [];
     const target = normalisePath(volume.path);
     const first = register(target, { path: place, label: target });
     if (target === '/')
@@ -138,7 +135,7 @@ const checkVolumes = (
     if (target.split('/').includes('..')) problems.push(problem([...place, 'path'], 'must not contain ..'));
     if (first !== undefined) {
       problems.push(
-        problem([...place, 'path'], `is ${target} again: ${toPointer(first.path)} is there already`),
+        problem([...place, 'path'], `is ${target} again: ${places.pointer(first.path)} is there already`),
       );
     }
     if ('hostPath' in volume && !allowHostAccess) {
@@ -151,9 +148,10 @@ const checkVolumes = (
   });
 };
 
-const checkCheck = (path: Path, container: LenientContainer): readonly RuleProblem[] => {
+const checkCheck = (path: Path, container: LenientContainer, places: Places): readonly Broken[] => {
   const { check } = container;
   if (check === undefined || 'command' in check) return [];
+  if (!['ports', 'httpPorts', 'publicPorts'].every((key) => places.isWhole([...path, key]))) return [];
   const [kind, { port }] = 'http' in check ? (['http', check.http] as const) : (['tcp', check.tcp] as const);
   if (portsOf(container).some((one) => one.port === port && one.protocol === 'tcp')) return [];
   return [
@@ -164,17 +162,17 @@ const checkCheck = (path: Path, container: LenientContainer): readonly RuleProbl
   ];
 };
 
-const checkResources = (path: Path, container: LenientContainer): readonly RuleProblem[] => {
-  const problems: RuleProblem[] = [];
+const checkResources = (path: Path, container: LenientContainer, places: Places): readonly Broken[] => {
+  const problems: Broken[] = [];
   const cpus = container.cpus ?? DEFAULT_CPUS;
   const memory = container.memLimit ?? DEFAULT_MEMORY_LIMIT_BYTES;
   const { reserve } = container;
   const above = (unit: string, limit: number, key: string) =>
     `must not be above the limit, which is ${limit} ${unit} ("${key}"${key in container ? '' : ', by default'})`;
-  if (reserve?.cpus !== undefined && reserve.cpus > cpus) {
+  if (reserve?.cpus !== undefined && reserve.cpus > cpus && places.isWhole([...path, 'cpus'])) {
     problems.push(problem([...path, 'reserve', 'cpus'], above('CPUs', cpus, 'cpus')));
   }
-  if (reserve?.memory !== undefined && reserve.memory > memory) {
+  if (reserve?.memory !== undefined && reserve.memory > memory && places.isWhole([...path, 'memLimit'])) {
     problems.push(problem([...path, 'reserve', 'memory'], above('bytes', memory, 'memLimit')));
   }
   return problems;
@@ -184,10 +182,10 @@ const checkCapabilities = (
   path: Path,
   container: LenientContainer,
   allowHostAccess: boolean,
-): readonly RuleProblem[] => {
+): readonly Broken[] => {
   const dropped = new Set((container.dropCapabilities ?? []).map(normaliseCapability));
   return (['dropCapabilities', 'addCapabilities'] as const).flatMap((key) =>
-    (container[key] ?? []).flatMap((written, index): readonly RuleProblem[] => {
+    (container[key] ?? []).flatMap((written, index): readonly Broken[] => {
       const place = [...path, key, index];
       const name = normaliseCapability(written);
       if (!CAPABILITIES.has(name)) {
@@ -204,7 +202,7 @@ const checkCapabilities = (
 };
 
 /** Docker would refuse to make the container, only after the images are pulled. */
-const checkStopSignal = (path: Path, { stopSignal }: LenientContainer): readonly RuleProblem[] => {
+const checkStopSignal = (path: Path, { stopSignal }: LenientContainer): readonly Broken[] => {
   const name = stopSignal?.replace(/^SIG/, '');
   if (name === undefined || SIGNALS.has(name)) return [];
   const meant = suggestKey(name, [...SIGNALS]);
@@ -212,7 +210,7 @@ const checkStopSignal = (path: Path, { stopSignal }: LenientContainer): readonly
   return [problem([...path, 'stopSignal'], `must be a Linux signal${hint}`)];
 };
 
-const checkLabels = (path: Path, container: LenientContainer): readonly RuleProblem[] =>
+const checkLabels = (path: Path, container: LenientContainer): readonly Broken[] =>
   Object.keys(container.labels ?? {})
     .filter((label) => label.toLowerCase().startsWith(RESERVED_LABELS))
     .map((label) =>
@@ -226,8 +224,8 @@ const isZero = (count: number | string | undefined, whenMissing: boolean): boole
 };
 
 /** What must never run twice has one replica, and its old one stops before the new one starts. */
-const checkExclusive = ({ scale, daemon, update }: LenientSpec): readonly RuleProblem[] => {
-  const problems: RuleProblem[] = [];
+const checkExclusive = ({ scale, daemon, update }: LenientSpec): readonly Broken[] => {
+  const problems: Broken[] = [];
   if (daemon === true) {
     const message =
       'must not be given with "exclusive": a daemon runs on every node, what is exclusive on one';
@@ -253,12 +251,13 @@ const STRATEGIES_WITH: Readonly<Record<'keepOldSeconds' | 'steps' | 'judge' | 'p
     promote: ['blue-green', 'canary'],
   };
 
-const checkStrategy = ({ update, daemon, exclusive }: LenientSpec): readonly RuleProblem[] => {
-  const problems: RuleProblem[] = [];
+const checkStrategy = ({ update, daemon, exclusive }: LenientSpec, places: Places): readonly Broken[] => {
+  const problems: Broken[] = [];
   const strategy = update?.strategy ?? (exclusive === true ? 'recreate' : 'rolling');
+  const isKnown = places.isWhole(['update', 'strategy']);
   for (const [key, strategies] of Object.entries(STRATEGIES_WITH)) {
-    if (update?.[key as keyof typeof STRATEGIES_WITH] === undefined || strategies.includes(strategy))
-      continue;
+    const isGiven = update?.[key as keyof typeof STRATEGIES_WITH] !== undefined;
+    if (!isGiven || !isKnown || strategies.includes(strategy)) continue;
     const wanted = strategies.map((one) => `"${one}"`).join(' or ');
     problems.push(
       problem(['update', key], `must be given with "strategy" ${wanted} only, not "${strategy}"`),
@@ -278,10 +277,14 @@ const checkStrategy = ({ update, daemon, exclusive }: LenientSpec): readonly Rul
   return problems;
 };
 
-const checkPolicies = (spec: LenientSpec): readonly RuleProblem[] => {
-  const problems: RuleProblem[] = [];
+/** What says how much may change at once, or that it does not matter. */
+const ROOM = [['exclusive'], ['update', 'strategy'], ['update', 'maxSurge'], ['update', 'maxUnavailable']];
+
+const checkPolicies = (spec: LenientSpec, places: Places): readonly Broken[] => {
+  const problems: Broken[] = [];
   const { update, restart } = spec;
   if (
+    ROOM.every(places.isWhole) &&
     update?.strategy !== 'recreate' &&
     spec.exclusive !== true &&
     isZero(update?.maxSurge, false) &&
@@ -300,7 +303,7 @@ const checkPolicies = (spec: LenientSpec): readonly RuleProblem[] => {
     );
   }
   if (spec.exclusive === true) problems.push(...checkExclusive(spec));
-  problems.push(...checkStrategy(spec));
+  problems.push(...checkStrategy(spec, places));
   const { backoffSeconds, maxBackoffSeconds } = restart ?? {};
   if (backoffSeconds !== undefined && maxBackoffSeconds !== undefined && backoffSeconds > maxBackoffSeconds) {
     problems.push(
@@ -313,10 +316,10 @@ const checkPolicies = (spec: LenientSpec): readonly RuleProblem[] => {
   return problems;
 };
 
-const checkAffinities = (spec: LenientSpec): readonly RuleProblem[] => {
+const checkAffinities = (spec: LenientSpec, places: Places): readonly Broken[] => {
   const register = createRegister();
   return (['near', 'apart'] as const).flatMap((key) =>
-    (spec[key] ?? []).flatMap((one, index): readonly RuleProblem[] => {
+    (spec[key] ?? []).flatMap((one, index): readonly Broken[] => {
       const name = typeof one === 'string' ? one : one.microservice;
       const place = typeof one === 'string' ? [key, index] : [key, index, 'microservice'];
       if (name.toLowerCase() === spec.name?.toLowerCase()) {
@@ -331,27 +334,27 @@ const checkAffinities = (spec: LenientSpec): readonly RuleProblem[] => {
       const first = register(name.toLowerCase(), { path: place, label: name });
       return first === undefined
         ? []
-        : [problem(place, `names ${name} again: ${toPointer(first.path)} names it already`)];
+        : [problem(place, `names ${name} again: ${places.pointer(first.path)} names it already`)];
     }),
   );
 };
 
 /**
- * @param spec the well-formed parts of a specification
+ * @param wellFormed what can be judged of a specification
  * @param policy what this cluster allows
  * @returns every rule broken, in the order of the document as far as it has one
  */
-export const checkRules = (spec: LenientSpec, policy: ParsePolicy): readonly RuleProblem[] => {
+export const checkRules = ({ spec, places }: WellFormed, policy: ParsePolicy): readonly RuleProblem[] => {
   const { allowHostAccess, reservedPorts = [] } = policy;
   const hostNetwork = spec.hostNetwork === true;
   const containers = spec.containers ?? {};
   const perContainer = Object.entries(containers).flatMap(([name, container]) => {
     const path = ['containers', name];
     return [
-      ...checkEnv(path, container),
-      ...checkVolumes(path, container, allowHostAccess),
-      ...checkResources(path, container),
-      ...checkCheck(path, container),
+      ...checkEnv(path, container, places),
+      ...checkVolumes(path, container, allowHostAccess, places),
+      ...checkResources(path, container, places),
+      ...checkCheck(path, container, places),
       ...checkCapabilities(path, container, allowHostAccess),
       ...checkStopSignal(path, container),
       ...checkLabels(path, container),
@@ -360,16 +363,15 @@ export const checkRules = (spec: LenientSpec, policy: ParsePolicy): readonly Rul
         : []),
     ];
   });
-  return [
+  const broken: readonly Broken[] = [
     ...perContainer,
     ...checkNames(containers),
-    ...checkPorts(containers),
-    ...checkHostnames(containers),
-    ...checkPublicPorts(containers, { reservedPorts, hostNetwork }, toPointer).map(({ place, message }) =>
-      problem(place, message),
-    ),
-    ...checkPolicies(spec),
-    ...checkAffinities(spec),
+    ...checkPorts(containers, places),
+    ...checkRoutes(containers, places),
+    ...checkPublicPorts(containers, { reservedPorts, hostNetwork }, places),
+    ...checkPolicies(spec, places),
+    ...checkAffinities(spec, places),
     ...(hostNetwork && !allowHostAccess ? [forbidden(['hostNetwork'], 'uses the network of the host')] : []),
   ];
+  return broken.map(({ place, ...rest }) => ({ path: places.pointer(place), ...rest }));
 };

@@ -186,6 +186,8 @@ describe('a specification', () => {
     const answer = await world.api.call('PUT', '/v1/microservices/other', { body: good });
     expect(answer.status).toBe(400);
     expect(answer.body).toMatchObject({ problems: [{ path: '/name' }] });
+    const worse = await world.api.call('PUT', '/v1/microservices/other', { body: { ...good, scale: -1 } });
+    expect(worse.body).toMatchObject({ problems: [{ path: '/name' }, { path: '/scale' }] });
   });
 });
 

@@ -263,6 +263,70 @@ describe('problems', () => {
     ]);
   });
 
+  test('are told at once of a rule that is broken beside what is malformed in the same part', () => {
+    const outcome = parseMicroserviceSpec(
+      {
+        name: 'web',
+        containers: {
+          a: {
+            image: 'nginx:1.27',
+            env: ['no-equals-sign', 'A=1', 'A=2'],
+            volumes: [{ name: 'data' }, { name: 'a', path: '/' }, { tmpfs: true, path: '/d/../e' }],
+            httpPorts: {
+              80: [
+                '-bad',
+                'ok.example.com',
+                { hostnames: ['x_y', 'ok.example.com'], sticky: 1, stripPath: true },
+                { hostnames: 'ok.example.com', path: 'no slash' },
+              ],
+            },
+            publicPorts: { 25: 'smtp', 26: { port: [0, 8000], proxyProtocol: 'v3' } },
+            check: { http: { port: 8080 }, failures: 0 },
+            reserve: { cpus: 2, memory: 'lots' },
+            addCapabilities: ['net raw', 'NET_RAWE'],
+          },
+        },
+        near: [{ microservice: 'a_b' }, 'web'],
+        update: { maxSurge: 0, maxUnavailable: '0%', minHealthySeconds: -1, steps: [{ weight: 5 }] },
+      },
+      { allowHostAccess: true, reservedPorts: [{ port: 8000, protocol: 'tcp', what: 'the API' }] },
+    );
+    if (outcome.kind === 'ok') throw new Error('was taken');
+    const told = outcome.problems.map(
+      ({ path, message }) => `${path.replace('/containers/a/', '')} ${message}`,
+    );
+    expect(told.slice(0, 15).map((problem) => problem.split(' ')[0])).toEqual([
+      'env/0',
+      'httpPorts/80/0',
+      'httpPorts/80/2/hostnames/0',
+      'httpPorts/80/2/sticky',
+      'httpPorts/80/3/path',
+      'publicPorts/25',
+      'publicPorts/26/port/0',
+      'publicPorts/26/proxyProtocol',
+      'volumes/0/path',
+      'reserve/memory',
+      'addCapabilities/0',
+      'check/failures',
+      '/update/minHealthySeconds',
+      '/update/steps/0/seconds',
+      '/near/0/microservice',
+    ]);
+    expect(told.slice(15)).toEqual([
+      'env/2 sets A again: /containers/a/env/1 sets it already',
+      'volumes/1/path must not be /, which would hide the image',
+      'volumes/2/path must not contain ..',
+      'reserve/cpus must not be above the limit, which is 1 CPUs ("cpus", by default)',
+      'check/http/port is 8080, which is no TCP port of this container; add it to "ports"',
+      'addCapabilities/1 must be a Linux capability; did you mean NET_RAW?',
+      'httpPorts/80/2/hostnames/1 is the hostname "ok.example.com" again: /containers/a/httpPorts/80/1 has it already',
+      'httpPorts/80/2/stripPath must be given with "path", which says what is stripped',
+      'publicPorts/26/port/1 is port 8000/tcp, which ContainerOS uses for the API; choose another one',
+      '/update must leave room for a change: "maxSurge" and "maxUnavailable" must not both be 0',
+      '/near/1 must name another microservice; replicas of one are spread anyway',
+    ]);
+  });
+
   test('are cut after a hundred', () => {
     const outcome = parse(web({ env: Array.from({ length: 5_000 }, () => 'no-equals-sign') }));
     if (outcome.kind === 'ok') throw new Error('was taken');
@@ -271,6 +335,17 @@ describe('problems', () => {
   });
 
   test('of a key that is cut out cause no other problems', () => {
+    expect(problemsOf(web({ httpPorts: { '80': '-bad' }, check: { tcp: { port: 80 } } }))).toHaveLength(1);
+    expect(problemsOf(web({ publicPorts: { http: 80 }, check: { tcp: { port: 80 } } }))).toHaveLength(1);
+    const room = { maxSurge: 0, maxUnavailable: 0 };
+    expect(problemsOf(web({}, { update: { ...room, strategy: 'recreat' } }))).toHaveLength(1);
+    expect(problemsOf(web({}, { update: { ...room, maxUnavailable: -1 } }))).toHaveLength(1);
+    expect(problemsOf(web({}, { update: room, exclusive: 'yes' }))).toHaveLength(1);
+    expect(problemsOf(web({}, { update: { strategy: 'canari', judge: false } }))).toHaveLength(1);
+    const redirect = { hostnames: ['-bad', '*.a.example.com'], redirectFrom: ['b.example.com'] };
+    expect(problemsOf(web({ httpPorts: { '80': redirect } }))).toHaveLength(1);
+    const routes = [{ hostnames: 'a.example.com', path: '-' }, 'a.example.com'];
+    expect(problemsOf(web({ httpPorts: { '80': routes } }))).toHaveLength(1);
     expect(problemsOf(web({ ports: ['http'], check: { tcp: { port: 80 } } }))).toEqual([
       '/containers/app/ports/0 must be a port like 5432, 5432/tcp or 53/udp',
     ]);
