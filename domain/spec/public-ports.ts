@@ -95,17 +95,17 @@ const wrongWith = (asked: Asked, { reservedPorts, hostNetwork }: PublicPortPolic
  * @param places where they stand in the document
  */
 export const checkPublicPorts = (
-  containers: Readonly<Record<string, Pick<LenientContainer, 'publicPorts'>>>,
+  containers: Readonly<Record<string, Pick<LenientContainer, 'publicPorts' | 'httpPorts'>>>,
   policy: PublicPortPolicy,
   places: Places,
 ): readonly PlacedProblem[] => {
-  const all = Object.entries(containers).flatMap(([container, { publicPorts = {} }]) =>
-    Object.entries(publicPorts).map(([key, written]) => ({
-      container,
-      place: ['containers', container, 'publicPorts', key] as Path,
-      written: readWritten(written),
-      target: parsePort(key),
-    })),
+  const all = Object.entries(containers).flatMap(([container, { publicPorts = {}, httpPorts = {} }]) =>
+    Object.entries(publicPorts).map(([key, written]) => {
+      const target = parsePort(key);
+      const speaksHttp = target.protocol === 'tcp' && Object.hasOwn(httpPorts, String(target.port));
+      const place: Path = ['containers', container, 'publicPorts', key];
+      return { container, place, written: readWritten(written), target, speaksHttp };
+    }),
   );
   const asked = all.flatMap(({ container, place, written, target }) =>
     written.ports.map((port, index): Asked => ({
@@ -127,11 +127,14 @@ export const checkPublicPorts = (
     const message = wrongWith(one, policy);
     return message === undefined ? [] : [{ place: one.place, message }];
   });
-  const withoutStream = all.flatMap(({ place, written, target }) =>
-    target.protocol === 'udp' && written.proxyProtocol !== undefined
-      ? [{ place: [...place, 'proxyProtocol'], message: 'must be given with a TCP port only' }]
-      : [],
-  );
+  const unheard = all.flatMap(({ place, written, target, speaksHttp }): readonly PlacedProblem[] => {
+    if (written.proxyProtocol === undefined) return [];
+    const here = [...place, 'proxyProtocol'];
+    if (target.protocol === 'udp') return [{ place: here, message: 'must be given with a TCP port only' }];
+    const message =
+      'must not be given with a port that stands in "httpPorts": what comes by a hostname has the client\'s address in X-Forwarded-For';
+    return speaksHttp ? [{ place: here, message }] : [];
+  });
   const tooMany =
     asked.length > MAX_PUBLIC_PORTS
       ? [
@@ -141,5 +144,5 @@ export const checkPublicPorts = (
           },
         ]
       : [];
-  return [...tooMany, ...wrong, ...withoutStream];
+  return [...tooMany, ...wrong, ...unheard];
 };

@@ -70,6 +70,12 @@ const portsOf = (container: LenientContainer) => [
   })),
 ];
 
+/** Why a port of one container does not stand in two places, where it would be led to by both. */
+const ledToTwice = (...places: readonly Path[]): string =>
+  ['httpPorts', 'publicPorts'].every((key) => places.some((place) => place[2] === key))
+    ? '; a port is either for hostnames ("httpPorts") or for connections as they are ("publicPorts")'
+    : '';
+
 /** The containers of a replica share one network namespace: a port belongs to one of them. */
 const checkPorts = (
   containers: Readonly<Record<string, LenientContainer>>,
@@ -85,7 +91,7 @@ const checkPorts = (
       if (first === undefined) return [];
       const message =
         first.label === name
-          ? `is port ${port}/${protocol} again: ${places.pointer(first.path)} has it already`
+          ? `is port ${port}/${protocol} again: ${places.pointer(first.path)} has it already${ledToTwice(first.path, place)}`
           : `is port ${port}/${protocol}, which container "${first.label}" has too; the containers of a microservice share one network, so each needs ports of its own`;
       return [problem(place, message)];
     });

@@ -111,6 +111,18 @@ test('a container port is asked for once, whatever it is for', () => {
   ]);
 });
 
+test('what hostnames lead to is no public port, and is told of its clients otherwise', () => {
+  const app = { image: 'a', httpPorts: { 80: 'a.localhost' } };
+  const twice =
+    'publicPorts/80 is port 80/tcp again: /containers/app/httpPorts/80 has it already; a port is either for hostnames ("httpPorts") or for connections as they are ("publicPorts")';
+  expect(problemsOf({}, { containers: { app: { ...app, publicPorts: { 80: 8080 } } } })).toEqual([twice]);
+  const publicPorts = { 80: { port: 8080, proxyProtocol: 'v2' }, 81: { port: 8081, proxyProtocol: 'v2' } };
+  expect(problemsOf({}, { containers: { app: { ...app, publicPorts } } })).toEqual([
+    twice,
+    'publicPorts/80/proxyProtocol must not be given with a port that stands in "httpPorts": what comes by a hostname has the client\'s address in X-Forwarded-For',
+  ]);
+});
+
 test('with the network of the machine, the container has its port itself', () => {
   expect(problemsOf({ 5432: 5432 }, { hostNetwork: true }, true)).toEqual([
     'publicPorts/5432 is port 5432/tcp, on which the container itself listens with "hostNetwork"; choose another one',
