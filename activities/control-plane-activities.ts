@@ -229,14 +229,14 @@ export const createControlPlaneActivities = (deps: ControlPlaneDependencies): Co
         entries.filter(({ value }) => isSameMicroservice(value, key)).map((entry) => entry.key),
       );
       const owners = new Map(entries.map((entry) => [entry.key, entry.value]));
-      const moving = moves
-        ? hostnames.flatMap((hostname): HeldHostname[] => {
-            const other = owners.get(hostnameKvKey(hostname));
-            return other === undefined || isSameMicroservice(other, key)
-              ? []
-              : [{ hostname, owner: other.name }];
-          })
-        : [];
+      const heldByOthers = (asked: readonly string[]): readonly HeldHostname[] =>
+        asked.flatMap((hostname) => {
+          const other = owners.get(hostnameKvKey(hostname));
+          return other === undefined || isSameMicroservice(other, key)
+            ? []
+            : [{ hostname, owner: other.name }];
+        });
+      const moving = moves ? heldByOthers(hostnames) : [];
       const claimed: HostnameClaim = { kind: 'claimed', ...(moving.length === 0 ? {} : { moving }) };
       const missing = hostnames.filter(
         (hostname) => !held.has(hostnameKvKey(hostname)) && !moving.some((one) => one.hostname === hostname),
@@ -255,7 +255,13 @@ export const createControlPlaneActivities = (deps: ControlPlaneDependencies): Co
       }
       if (!other?.value || isSameMicroservice(other.value, key))
         throw new Error(`${hostname} changed hands; look again`);
-      return { kind: 'conflict', hostname, owner: other.value.name };
+      const others = heldByOthers(missing.filter((one) => one !== hostname));
+      return {
+        kind: 'conflict',
+        hostname,
+        owner: other.value.name,
+        ...(others.length === 0 ? {} : { others }),
+      };
     },
 
     releaseHostnames: async ({ keep, ...key }) => {

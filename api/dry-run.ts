@@ -8,7 +8,7 @@
 import { KV_PREFIX, hostnameKvKey } from '../contracts/kv';
 import type { Preview, PreviewRequest } from '../contracts/workflows';
 import { ContainerOsError } from '../domain/errors';
-import { claimTakenInWords } from '../domain/ingress/claim-words';
+import { claimsTakenInWords } from '../domain/ingress/claim-words';
 import { isHostnameClaim, publicPortOfClaim } from '../domain/ingress/public-ports';
 import { claimsOfPort } from '../domain/ingress/route-options';
 import { microserviceId, type MicroserviceKey, type Plan, type Release } from '../domain/model';
@@ -35,7 +35,7 @@ interface ClaimChange {
   readonly from?: string;
 }
 
-/** @throws {ContainerOsError} `conflict` when somebody else has one of them, and it is not to be moved */
+/** @throws {ContainerOsError} `conflict` when somebody else has some of them, and they are not to be moved */
 const claimChanges = async (
   { store }: RouteDeps,
   key: MicroserviceKey,
@@ -51,10 +51,13 @@ const claimChanges = async (
   for (const claim of wanted) {
     const owner = owners.get(hostnameKvKey(claim));
     const isOthers = owner !== undefined && microserviceId(owner) !== microserviceId(key);
-    if (isOthers && !moves) throw new ContainerOsError('conflict', claimTakenInWords(claim, owner.name));
     if (isOthers) changes.push({ claim, change: 'moved', from: owner.name });
     else if (!held.includes(claim)) changes.push({ claim, change: 'added' });
   }
+  const taken = changes.flatMap(({ claim, from }) =>
+    from === undefined ? [] : [{ hostname: claim, owner: from }],
+  );
+  if (taken.length > 0 && !moves) throw new ContainerOsError('conflict', claimsTakenInWords(taken));
   const gone = held.filter((claim) => !wanted.includes(claim));
   return [...changes, ...gone.map((claim) => ({ claim, change: 'removed' as const }))];
 };

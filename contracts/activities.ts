@@ -176,7 +176,11 @@ export interface JudgeTraffic extends MicroserviceKey {
 export type HostnameClaim =
   /** `moving`: others have these still, and it may take them from them. */
   | { readonly kind: 'claimed'; readonly moving?: readonly HeldHostname[] }
-  | { readonly kind: 'conflict'; readonly hostname: string; readonly owner: string };
+  | (HeldHostname & {
+      readonly kind: 'conflict';
+      /** What else is asked for that others have. */
+      readonly others?: readonly HeldHostname[];
+    });
 
 /** Run by the control-plane worker, as local activities. */
 export interface ControlPlaneActivities {

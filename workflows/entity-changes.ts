@@ -29,7 +29,7 @@ import {
   type RollbackRequest,
   type ScaleRequest,
 } from '../contracts/workflows';
-import { claimInWords, claimTakenInWords } from '../domain/ingress/claim-words';
+import { claimInWords, claimsTakenInWords } from '../domain/ingress/claim-words';
 import type { Operation, OperationKind, Release } from '../domain/model';
 import { sameRelease } from '../domain/spec/diff';
 
@@ -135,7 +135,8 @@ export const acceptChanges = (entity: Entity): void => {
       };
       return;
     }
-    throw ApplicationFailure.nonRetryable(claimTakenInWords(claimed.hostname, claimed.owner), 'conflict');
+    const { hostname, owner, others = [] } = claimed;
+    throw ApplicationFailure.nonRetryable(claimsTakenInWords([{ hostname, owner }, ...others]), 'conflict');
   };
 
   /** Handlers run outside the scope of the main function, and are not to be cancelled either. */

@@ -1,6 +1,6 @@
 /** What claims are called: hostnames, paths of hostnames, and public ports. Pure. */
 
-import { publicPortInWords, publicPortOfClaim } from './public-ports';
+import { isHostnameClaim, publicPortInWords, publicPortOfClaim } from './public-ports';
 
 /** "shop.example.com/api", "port 5432/tcp". */
 export const claimInWords = (claim: string): string => {
@@ -8,12 +8,28 @@ export const claimInWords = (claim: string): string => {
   return port === undefined ? claim : publicPortInWords(port);
 };
 
-/** Why a change is refused that asks for what another microservice has. @param owner its name */
-export const claimTakenInWords = (claim: string, owner: string): string => {
-  const port = publicPortOfClaim(claim);
-  const [what, kind] =
-    port === undefined
-      ? [`hostname ${claim}`, 'hostname']
-      : [`public ${publicPortInWords(port)}`, 'public port'];
-  return `The ${what} belongs to the microservice ${owner}. Use another ${kind}, take it from there first, or take it over with ?moveHostnames=true (containeros deploy --move-hostnames).`;
+interface Taken {
+  /** The claim, be it of a hostname or of a public port. */
+  readonly hostname: string;
+  /** The name of the microservice that has it. */
+  readonly owner: string;
+}
+
+const kindOf = (claim: string): string => (isHostnameClaim(claim) ? 'hostname' : 'public port');
+
+const withKind = (claim: string): string =>
+  isHostnameClaim(claim) ? `hostname ${claim}` : `public ${claimInWords(claim)}`;
+
+/** Why a change is refused that asks for what other microservices have. @param taken all of that; one at least */
+export const claimsTakenInWords = (taken: readonly Taken[]): string => {
+  const owned = taken.map(({ hostname, owner }, index) =>
+    index === 0
+      ? `The ${withKind(hostname)} belongs to the microservice ${owner}`
+      : `${withKind(hostname)} to ${owner}`,
+  );
+  const said =
+    owned.length === 1 ? owned.join('') : `${owned.slice(0, -1).join(', ')}, and ${owned.at(-1) ?? ''}`;
+  const [another, them] =
+    taken.length === 1 ? [`another ${kindOf(taken[0]?.hostname ?? '')}`, 'it'] : ['others', 'them'];
+  return `${said}. Use ${another}, take ${them} from there first, or take ${them} over with ?moveHostnames=true (containeros deploy --move-hostnames).`;
 };

@@ -125,6 +125,13 @@ test('a hostname of another microservice is refused, and free again when it was 
   // All or none: c is not claimed either.
   const wanted = ['a.example.com', 'c.example.com'];
   await expect(second.apply({ hostnames: wanted })).rejects.toMatchObject(words);
+  // Whatever else is somebody's is told with it.
+  await expect(second.apply({ hostnames: [...wanted, 'b.example.com'] })).rejects.toMatchObject(
+    refused(
+      'conflict',
+      new RegExp(`${first.name}, and hostname b.example.com to ${first.name}\\. Use others`),
+    ),
+  );
   expect(Object.keys(use.project.cluster.hostnames())).toEqual(['a.example.com', 'b.example.com']);
   expect(second.document()).toBeUndefined();
 

@@ -50,6 +50,14 @@ test('a public port is claimed together with hostnames, held by one, moved in on
     hostname: 'tcp:5432',
     owner: 'first',
   });
+  expect(
+    await activities.claimHostnames({ ...second, hostnames: ['b.example.com', ...claims.hostnames] }),
+  ).toEqual({
+    kind: 'conflict',
+    hostname: 'a.example.com',
+    owner: 'first',
+    others: [{ hostname: 'tcp:5432', owner: 'first' }],
+  });
   expect(await ownerOf('udp:5432')).toBeUndefined();
   expect(
     await activities.claimHostnames({ ...second, hostnames: ['tcp:5432', 'udp:5432'], moves: true }),

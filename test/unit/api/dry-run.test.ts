@@ -163,8 +163,17 @@ test('what a rollback changes is told as it was written', async () => {
 });
 
 test('a hostname of another one is a conflict, unless it is to be moved', async () => {
-  api.kv.put({ [hostnameKvKey('theirs.example.com')]: { project: 'default', name: 'other' } });
+  const other = { project: 'default', name: 'other' };
+  const theirs = 'theirs.example.com';
+  api.kv.put({ [hostnameKvKey(theirs)]: other, [hostnameKvKey('new.example.com')]: other });
   const body = { name: 'web', containers: { app: { image: 'a' } } };
+  const all = await api.call('POST', '/v1/microservices?dryRun=true', { body });
+  expect(all.body).toMatchObject({
+    detail: expect.stringMatching(
+      /new.* belongs to the microservice other, and hostname theirs.* to other\./,
+    ) as string,
+  });
+  api.kv.delete(hostnameKvKey('new.example.com'));
   const refused = await api.call('POST', '/v1/microservices?dryRun=true', { body });
   expect(refused.status).toBe(409);
   expect(refused.body).toMatchObject({

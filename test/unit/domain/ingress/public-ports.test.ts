@@ -6,7 +6,7 @@ import {
   type EndpointGroup,
   type ForwardEndpoint,
 } from '../../../../domain/ingress/balancing';
-import { claimInWords, claimTakenInWords } from '../../../../domain/ingress/claim-words';
+import { claimInWords, claimsTakenInWords } from '../../../../domain/ingress/claim-words';
 import { proxyHeader } from '../../../../domain/ingress/proxy-header';
 import { isHostnameClaim, publicPortRoutesOf } from '../../../../domain/ingress/public-ports';
 import type { ObservedReplica } from '../../../../domain/model';
@@ -81,8 +81,15 @@ test('a microservice that came back under its name in other capitals, while the 
 test('claims of ports are no hostnames, and are called by their names', () => {
   expect(['tcp:80', 'a.example.com', 'a.example.com/api'].map(isHostnameClaim)).toEqual([false, true, true]);
   expect(['udp:53', 'a.example.com/api'].map(claimInWords)).toEqual(['port 53/udp', 'a.example.com/api']);
-  expect(claimTakenInWords('udp:53', 'dns')).toBe(
+  expect(claimsTakenInWords([{ hostname: 'udp:53', owner: 'dns' }])).toBe(
     'The public port 53/udp belongs to the microservice dns. Use another public port, take it from there first, or take it over with ?moveHostnames=true (containeros deploy --move-hostnames).',
+  );
+  const taken = ['a.example.com', 'a.example.com/api', 'tcp:53'].map((hostname) => ({
+    hostname,
+    owner: 'dns',
+  }));
+  expect(claimsTakenInWords(taken)).toBe(
+    'The hostname a.example.com belongs to the microservice dns, hostname a.example.com/api to dns, and public port 53/tcp to dns. Use others, take them from there first, or take them over with ?moveHostnames=true (containeros deploy --move-hostnames).',
   );
 });
 
