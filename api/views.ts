@@ -252,17 +252,27 @@ export const microserviceView = (
   };
 };
 
-/** @param before the kept release before it, for the difference */
+/** What of a release is not in its own document. */
+export interface ReleaseShown {
+  /** The kept release before it, for the difference. */
+  readonly before?: Release | undefined;
+  readonly split?: TrafficSplit | undefined;
+  /** What brings the release that is wanted, until that has been healthy. */
+  readonly operation?: Operation | undefined;
+}
+
 export const releaseView = (
   microservice: Microservice,
   release: Release,
-  before: Release | undefined,
-  split?: TrafficSplit,
+  { before, split, operation }: ReleaseShown,
 ): ReleaseView => ({
   number: release.number,
   current: release.number === microservice.release.number,
   settled: release.number === microservice.settledRelease,
   ...(split === undefined ? {} : { weight: weightOf(split, release.number) }),
+  ...(operation?.release !== release.number
+    ? {}
+    : { operation: { id: operation.id, state: operation.state, message: operation.message } }),
   ...given('rollbackOf', release.rollbackOf),
   ...given('redeployOf', release.redeployOf),
   specification: { ...releaseToUser(release.spec) },

@@ -158,15 +158,38 @@ const rollback: Command = {
   },
 };
 
-const stateOf = ({ current, settled, weight = 0 }: ReleaseView): string =>
+/** How far the release is that is wanted, for a column. */
+const STAGE: Readonly<Record<OperationView['state'], string>> = {
+  queued: 'not begun yet',
+  running: 'under way',
+  paused: 'waiting',
+  succeeded: 'not healthy yet',
+  failed: 'failed',
+  rolled_back: 'failed',
+  superseded: 'not healthy yet',
+};
+
+const stateOf = ({ current, settled, weight = 0, operation }: ReleaseView): string =>
   [
     ...(current ? ['current'] : []),
-    ...(weight > 0
-      ? [`${weight} % of requests`]
-      : current === settled
-        ? []
-        : [current ? 'not healthy yet' : 'healthy before']),
+    ...(weight > 0 ? [`${weight} % of requests`] : []),
+    ...(current && !settled && (weight === 0 || operation?.state === 'paused')
+      ? [operation === undefined ? 'not healthy yet' : STAGE[operation.state]]
+      : []),
+    ...(!current && settled && weight === 0 ? ['healthy before'] : []),
   ].join(', ');
+
+/** What the release that is wanted waits for, or why it failed, and who can do something about it. */
+const progressOf = (name: string, { number, weight, operation }: ReleaseView): readonly string[] => {
+  if (operation === undefined || operation.message === '') return [];
+  // Only one that takes over in stages can be led to its end.
+  const next =
+    weight !== undefined && operation.state === 'paused'
+      ? ` containeros promote ${name} has it take over now, containeros abort ${name} takes it back.`
+      : '';
+  const message = /[.!?]$/.test(operation.message) ? operation.message : `${operation.message}.`;
+  return ['', `v${number}: ${message}${next}`];
+};
 
 const originOf = ({ rollbackOf, redeployOf, diff }: ReleaseView): string => {
   const origin =
@@ -183,28 +206,33 @@ const releases: Command = {
   name: 'releases',
   arguments: ['NAME'],
   flags: [],
-  summary: 'Show the releases: when, by whom, and what each changed.',
+  summary: 'Show the releases: when, by whom, what each changed, and what a new one waits for.',
   run: async ({ api, argument, nowMs }) => {
-    const answer = await api.list<ReleaseView>(`${pathOf(argument('NAME'))}/releases`);
+    const name = argument('NAME');
+    const answer = await api.list<ReleaseView>(`${pathOf(name)}/releases`);
+    const { items } = answer.value;
     return {
       answer,
       words: () =>
-        table(
-          [
-            { title: 'RELEASE' },
-            { title: 'STATE' },
-            { title: 'MADE' },
-            { title: 'BY' },
-            { title: 'CHANGES' },
-          ],
-          answer.value.items.map((release) => [
-            `v${release.number}`,
-            stateOf(release),
-            fromNowInWords(Date.parse(release.createdAt), nowMs()),
-            [release.by?.kind ?? '-', release.by?.name].filter((one) => one !== undefined).join(' '),
-            originOf(release),
-          ]),
-        ),
+        [
+          table(
+            [
+              { title: 'RELEASE' },
+              { title: 'STATE' },
+              { title: 'MADE' },
+              { title: 'BY' },
+              { title: 'CHANGES' },
+            ],
+            items.map((release) => [
+              `v${release.number}`,
+              stateOf(release),
+              fromNowInWords(Date.parse(release.createdAt), nowMs()),
+              [release.by?.kind ?? '-', release.by?.name].filter((one) => one !== undefined).join(' '),
+              originOf(release),
+            ]),
+          ),
+          ...items.flatMap((release) => progressOf(name, release)),
+        ].join('\n'),
     };
   },
 };

@@ -287,6 +287,13 @@ export const releaseSchema = z
     weight: z.number().optional().meta({
       description: 'Parts of 100 of the requests that it gets, while one release takes over from another.',
     }),
+    operation: z
+      .strictObject({ id: z.string(), state: operationStateSchema, message: z.string() })
+      .optional()
+      .meta({
+        description:
+          'Of the release that is wanted and has not been healthy: the operation that brings it, and how far that is, what it waits for, or why it failed.',
+      }),
     rollbackOf: count().optional().meta({ description: 'The release that was gone back to.' }),
     redeployOf: count()
       .optional()

@@ -10,13 +10,18 @@ import { releaseView } from '../views';
 import { versionHeaders, waitAsWatched } from '../watch';
 
 export const releaseRoutes = (deps: RouteDeps): readonly Route[] => {
-  const { readModel } = deps;
+  const { readModel, operations } = deps;
 
-  const viewsOf = (name: string) => {
+  const viewsOf = async (name: string) => {
     const microservice = findMicroservice(readModel, name);
+    const { release: wanted, settledRelease } = microservice;
     const releases = readModel.releases(microservice);
     const split = readModel.splitOf(microservice);
-    return releases.map((release, index) => releaseView(microservice, release, releases[index + 1], split));
+    const operation =
+      settledRelease === wanted.number ? undefined : await operations.find(microservice.operation);
+    return releases.map((release, index) =>
+      releaseView(microservice, release, { before: releases[index + 1], split, operation }),
+    );
   };
 
   const list = async (exchange: Exchange): Promise<void> => {
@@ -25,7 +30,7 @@ export const releaseRoutes = (deps: RouteDeps): readonly Route[] => {
     const microservice = findMicroservice(readModel, name);
     await waitAsWatched(deps, exchange, query, TOPIC.microservice(microservice));
     const page = pageOf(
-      viewsOf(name),
+      await viewsOf(name),
       query,
       ({ number }) => String(number),
       ({ number }, cursor) => number < Number(cursor),
@@ -34,11 +39,11 @@ export const releaseRoutes = (deps: RouteDeps): readonly Route[] => {
     sendJson(exchange, 200, { value: { index, ...page } }, versionHeaders(deps, index));
   };
 
-  const read = (exchange: Exchange): void => {
+  const read = async (exchange: Exchange): Promise<void> => {
     const name = pathParameter(exchange, 'name');
     queryOf(exchange, emptyQuery);
     const wanted = pathParameter(exchange, 'release').replace(/^v/, '');
-    const views = viewsOf(name);
+    const views = await viewsOf(name);
     const view = views.find(({ number }) => String(number) === wanted);
     if (!view) {
       throw notFound(

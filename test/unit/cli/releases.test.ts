@@ -185,6 +185,39 @@ test('releases tells which part of the requests each gets while one takes over',
   });
 });
 
+test('releases tells what a release waits for, and who can have it go on', async () => {
+  const key = { project: 'default', name: 'web' };
+  const shares = [
+    { release: 1, weight: 100 },
+    { release: 2, weight: 0 },
+  ];
+  const split = { ...key, operation: ID, release: 2, stage: 1, isJudged: false, shares, writtenAtMs: 0 };
+  const web = buildMicroservice('web', {
+    release: buildRelease(2),
+    releaseNumbers: [1, 2],
+    settledRelease: 1,
+    operation: ID,
+  });
+  const message = 'stage 1 of 2: have v2 ready beside v1 until it is promoted';
+  const is = (state: 'paused' | 'running' | 'failed') =>
+    operationDocument(buildOperation(ID, { release: 2, state, message }));
+  api.kv.put({ ...microserviceDocuments(web), [trafficKvKey(key)]: split, ...is('paused') });
+  await eventually(async () => {
+    const { out } = await run('releases', 'web');
+    expect(out).toMatch(/^v2 +current, waiting /m);
+    expect(out).toMatch(/^v1 +100 % of requests /m);
+    expect(out).toMatch(
+      /^\nv2: stage 1 of 2: have v2 ready .* until it is promoted\. containeros promote web has it take over now, /m,
+    );
+  });
+  api.kv.put(is('running'));
+  const { out } = await run('releases', 'web');
+  expect(out).toMatch(/^v2 +current, under way /m);
+  expect(out).not.toMatch(/containeros promote/);
+  api.kv.put(is('failed'));
+  expect((await run('releases', 'web')).out).toMatch(/^v2 +current, failed /m);
+});
+
 test('webhooks are made with their secret, listed without it, rotated and revoked', async () => {
   expect((await run('webhooks', 'list', 'web')).out).toMatch(/has no webhooks/);
   const made = await run('webhooks', 'create', 'web', 'ci');
