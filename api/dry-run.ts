@@ -12,7 +12,7 @@ import { claimsTakenInWords } from '../domain/ingress/claim-words';
 import { isHostnameClaim, publicPortOfClaim } from '../domain/ingress/public-ports';
 import { claimsOfPort } from '../domain/ingress/route-options';
 import { microserviceId, type MicroserviceKey, type Plan, type Release } from '../domain/model';
-import { describePlan } from '../domain/plan';
+import { describePreview } from '../domain/plan';
 import { planFor } from '../domain/plan-beside';
 import { imageInWords, withoutDigests } from '../domain/release-images';
 import { outlineOf, widestStageOf } from '../domain/release-stages';
@@ -128,7 +128,7 @@ export const answerDryRun = async (
     scale: operation === 'remove' ? 0 : desired.scale,
     changesNothing: plan.converged && !isNewRelease && operation !== 'remove',
     stages: takesOverFrom === undefined ? [] : [...outlineOf(desired, takesOverFrom)],
-    plan: [...describePlan(plan, snapshot)],
+    plan: [...describePreview(plan, snapshot)],
     diff:
       before === undefined || !isNewRelease ? [] : [...diffReleases(before, withoutDigests(desired.release))],
     pulls: pullsOf(plan),

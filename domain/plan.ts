@@ -6,6 +6,7 @@
  * that does not answer, or whose Docker Engine does not.
  */
 
+import { groupBy } from './group-by';
 import type { ObservedReplica, Plan, PlanRequest, Snapshot, SnapshotNode, Step, StopReason } from './model';
 import { withMissingBuilds } from './placement/builds';
 import { needsOf } from './placement/needs';
@@ -199,6 +200,33 @@ const describeUnplaced = ({ unplaced, rejections }: Plan): readonly string[] => 
     : [found, ...rejections.map(({ nodeId, reason }) => `node ${nodeId}: ${reason}`)];
 };
 
+/** Starts of new replicas are counted, by node and where the first of them stands: nobody knows their ids yet. */
+const describeUnnamed = (steps: readonly Step[], existing: ReadonlySet<string>): readonly string[] => {
+  const isNew = (step: Step) => step.kind === 'start' && !existing.has(step.replicaId);
+  const counted = groupBy(steps.filter(isNew), ({ nodeId }) => nodeId);
+  return steps.flatMap((step) => {
+    if (!isNew(step)) return [describeStep(step, existing)];
+    const together = counted.get(step.nodeId) ?? [];
+    return together[0] === step ? describeByNode(together) : [];
+  });
+};
+
+const describePhases = (
+  plan: Plan,
+  describeSteps: (steps: readonly Step[]) => readonly string[],
+): readonly string[] => {
+  const isLarge = plan.phases.flatMap(({ steps }) => steps).length > MAX_SINGLE_STEPS;
+  const lines = plan.phases.flatMap(({ kind, steps }) =>
+    isLarge && kind !== 'pull' ? describeByNode(steps) : describeSteps(steps),
+  );
+  const all = [...lines, ...describeUnplaced(plan)];
+  return all.length <= MAX_LINES
+    ? all
+    : [...all.slice(0, MAX_LINES), `… and ${all.length - MAX_LINES} more lines`];
+};
+
+const idsIn = ({ replicas }: Snapshot): ReadonlySet<string> => new Set(replicas.map(({ id }) => id));
+
 /**
  * @param plan what is to be done
  * @param snapshot what it was planned for
@@ -206,15 +234,12 @@ const describeUnplaced = ({ unplaced, rejections }: Plan): readonly string[] => 
  *   unplaced, how many and why each node would not take them
  */
 export const describePlan = (plan: Plan, snapshot: Snapshot): readonly string[] => {
-  const existing = new Set(snapshot.replicas.map(({ id }) => id));
-  const steps = plan.phases.flatMap((phase) => phase.steps);
-  const lines = plan.phases.flatMap((phase) =>
-    steps.length > MAX_SINGLE_STEPS && phase.kind !== 'pull'
-      ? describeByNode(phase.steps)
-      : phase.steps.map((step) => describeStep(step, existing)),
-  );
-  const all = [...lines, ...describeUnplaced(plan)];
-  return all.length <= MAX_LINES
-    ? all
-    : [...all.slice(0, MAX_LINES), `… and ${all.length - MAX_LINES} more lines`];
+  const existing = idsIn(snapshot);
+  return describePhases(plan, (steps) => steps.map((step) => describeStep(step, existing)));
+};
+
+/** @returns the same of a plan that is only to be looked at: what it would start has other ids when it is done */
+export const describePreview = (plan: Plan, snapshot: Snapshot): readonly string[] => {
+  const existing = idsIn(snapshot);
+  return describePhases(plan, (steps) => describeUnnamed(steps, existing));
 };

@@ -1,5 +1,5 @@
 import type { ObservedReplica, OperationKind, Plan, Snapshot, Step } from '../../../domain/model';
-import { computePlan, describePlan } from '../../../domain/plan';
+import { computePlan, describePlan, describePreview } from '../../../domain/plan';
 import { limitsOf } from '../../../domain/rollout';
 import type { RawMicroserviceSpec } from '../../../domain/spec/schema';
 import {
@@ -418,6 +418,28 @@ describe('a plan in words', () => {
     const snapshot = buildSnapshot([buildNode('a'), buildNode('b')]);
     const lines = describePlan(computePlan(buildRequest({ scale: 500 }), snapshot), snapshot);
     expect(lines).toEqual(['node a: start 250 replicas (v1)', 'node b: start 250 replicas (v1)']);
+  });
+
+  test('that is only to be looked at counts what it would start, and names what is there', () => {
+    const snapshot = buildSnapshot(
+      [buildNode('a'), buildNode('b')],
+      [buildReplica('web-1', 'a'), buildReplica('web-2', 'b', { release: 2, state: 'starting' })],
+    );
+    const release = buildRelease(2, {
+      containers: { app: { image: 'nginx:1.28' } },
+      update: { maxSurge: '100%' },
+    });
+    const plan = computePlan(buildRequest({ release, scale: 4 }), snapshot);
+    expect(describePreview(plan, snapshot)).toEqual([
+      'node a: pull nginx:1.28',
+      'node b: pull nginx:1.28',
+      'node a: start 2 replicas (v2)',
+      'node b: wait for web-2 (v2)',
+      'node b: start 1 replica (v2)',
+      'node a: stop web-1 (outdated)',
+    ]);
+    const lines = describePreview(computePlan(buildRequest({ scale: 500 }), snapshot), snapshot);
+    expect(lines).toContain('node a: start 249 replicas (v1)');
   });
 
   test('says when there is no node at all', () => {
