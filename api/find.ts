@@ -26,6 +26,15 @@ const quote = (name: string): string => (name.length > MAX_NAME ? `${name.slice(
 export const notFound = (what: string, name: string, candidates: readonly string[] = []): ContainerOsError =>
   new ContainerOsError('not_found', `There is no ${what} ${quote(name)}.${meant(name, candidates)}`);
 
+/** Of what a replica has few enough to name all of them. */
+export const containerNotFound = (name: string, containers: readonly string[]): ContainerOsError => {
+  const there = `there ${containers.length === 1 ? 'is' : 'are'} ${containers.join(', ')}`;
+  return new ContainerOsError(
+    'not_found',
+    `There is no container ${quote(name)}; ${there}.${meant(name, containers)}`,
+  );
+};
+
 export const keyOf = (name: string): MicroserviceKey => ({ project: DEFAULT_PROJECT, name });
 
 /** Names are compared without case and stand in a path of the store, so nothing else may be in one. */

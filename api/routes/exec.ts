@@ -27,7 +27,7 @@ import { emptyQuery } from '../../openapi/parameters';
 import type { RouteDeps } from '../api-deps';
 import { openExecSession, type ExecSession } from '../exec-session';
 import { parsedBodyOf, pathParameter, queryOf, sendJson, type Exchange, type Route } from '../exchange';
-import { findReplica, notFound } from '../find';
+import { containerNotFound, findReplica } from '../find';
 import { parseJsonText } from '../json-text';
 import { sentence, toProblem } from '../problem';
 import { TOPIC } from '../read-documents';
@@ -96,7 +96,7 @@ export const execRoutes = (deps: RouteDeps): readonly Route[] => {
       );
     }
     if (names.length === 0) return; // it is being made: its node knows
-    if (container !== undefined && !names.includes(container)) throw notFound('container', container, names);
+    if (container !== undefined && !names.includes(container)) throw containerNotFound(container, names);
     if (container === undefined && names.length > 1) {
       throw new ContainerOsError(
         'invalid',

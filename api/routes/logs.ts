@@ -4,7 +4,7 @@ import { ContainerOsError } from '../../domain/errors';
 import { isSet, logsQuery, microserviceLogsQuery, parseSinceMs } from '../../openapi/parameters';
 import type { RouteDeps } from '../api-deps';
 import { accepts, beginStream, pathParameter, queryOf, type Exchange, type Route } from '../exchange';
-import { findMicroservice, findReplica, notFound } from '../find';
+import { containerNotFound, findMicroservice, findReplica, notFound } from '../find';
 import { followedLogs, pastLogs, type LogFilter, type LogItem } from '../log-sources';
 import { TOPIC } from '../read-documents';
 import type { ShownReplica } from '../read-model';
@@ -54,7 +54,7 @@ const asNdjson = (item: LogItem): string =>
 const assertContainer = (replicas: readonly ShownReplica[], container: string | undefined) => {
   const names = [...new Set(replicas.flatMap((replica) => replica.containers.map(({ name }) => name)))];
   if (container !== undefined && replicas.length > 0 && !names.includes(container)) {
-    throw notFound('container', container, names);
+    throw containerNotFound(container, names);
   }
 };
 

@@ -212,7 +212,7 @@ describe('once', () => {
     ]);
     expect(await detail(post({ command: ['ls'], container: 'ap' }))).toEqual([
       404,
-      'There is no container ap. Did you mean app?',
+      'There is no container ap; there are app, db. Did you mean app?',
     ]);
     expect(await detail(post({ command: ['ls'] }))).toEqual([
       400,

@@ -242,6 +242,10 @@ test('what is wrong is told before anything runs', async () => {
     'not_found',
     'containeros: web has no replica web-9; it has web-1 and web-2.\n',
   ]);
+  await publish(execReplica('web-1', ['app', 'db']));
+  expect((await fails('web', '--replica', 'web-1', '--container', 'nope', '--', 'ls'))[1]).toBe(
+    'containeros: There is no container nope; there are app, db.\n',
+  );
   expect(await fails('web', 'ls', '-l')).toEqual([
     'invalid',
     'containeros: What is to be run comes after --: containeros exec web -- ls -l. See containeros exec --help.\n',
