@@ -4,8 +4,10 @@
  *
  * Invariants: every check of a service that is registered anew begins as passing, because the container has just been
  * seen to serve; Consul would give a check that it knows by its id the state that it had, so ids hold an epoch that
- * changes with each return of the agent. Only differences are written, as far as this process knows what is there; `forgetWhatIsKnown` makes
- * everything be written again. Service calls for one id never overlap, and the last one asked for wins.
+ * changes with each return of the agent. An agent that starts holds the checks of before for critical until it has run
+ * them, so only those of the epoch say anything. Only differences are written, as far as this process knows what is
+ * there; `forgetWhatIsKnown` makes everything be written again. Service calls for one id never overlap, and the last
+ * one asked for wins.
  */
 
 import type { ObservedReplica } from '../../domain/model';
@@ -31,6 +33,10 @@ export interface ReplicaRegistry {
   /** Tells the agent the result of a check that it does not run itself. */
   report(serviceId: string, check: number, status: HealthStatus, output: string): Promise<void>;
   isRegistered(serviceId: string): boolean;
+  /** Registered since the agent is back, rather than before. */
+  isRegisteredAnew(serviceId: string): boolean;
+  /** Whether the check is one of a service that is registered anew. */
+  isOwnCheck(serviceId: string, checkId: string): boolean;
   /** The catalogue has services with these ids, and no others. @returns those that were lost */
   noteCatalogue(serviceIds: ReadonlySet<string>): string[];
   /** These services are at the agent, whatever they look like. */
@@ -45,7 +51,12 @@ export interface ReplicaRegistry {
   /** This is what is in KV. */
   assumePublished(replica: ObservedReplica): void;
   published(replicaId: string): ObservedReplica | undefined;
+  /** Until `assumeAllPublished`, nobody knows what KV says. */
   forgetWhatIsKnown(): void;
+  /** Every document of before has been assumed. */
+  assumeAllPublished(): void;
+  /** Whether a document that is not known is not there. */
+  knowsDocuments(): boolean;
 }
 
 interface Published {
@@ -56,9 +67,17 @@ interface Published {
   index?: number;
 }
 
+interface Registered {
+  readonly text: string;
+  readonly at: number;
+  /** Left out when it was registered before. */
+  readonly epoch?: number;
+}
+
 export const createReplicaRegistry = (agent: ConsulAgent, documents: DocumentWriter): ReplicaRegistry => {
   let epoch = Date.now();
-  const registered = new Map<string, { readonly text: string; readonly at: number }>();
+  let knowsDocuments = false;
+  const registered = new Map<string, Registered>();
   const published = new Map<string, Published>();
   const queues = new Map<string, Promise<unknown>>();
 
@@ -77,18 +96,21 @@ export const createReplicaRegistry = (agent: ConsulAgent, documents: DocumentWri
     ...service,
     Checks: service.Checks.map((check) => ({ ...check, CheckID: checkIdIn(check.CheckID) })),
   });
-  const checkIdIn = (id: string): string => `${id}:${epoch.toString(36)}`;
+  const epochSuffix = (): string => `:${epoch.toString(36)}`;
+  const checkIdIn = (id: string): string => `${id}${epochSuffix()}`;
+  const isRegisteredAnew = (serviceId: string): boolean => registered.get(serviceId)?.epoch === epoch;
 
   return {
     register: async (services) => {
       await Promise.all(
         services.map((described) =>
           inTurn(described.ID, async () => {
+            const begunIn = epoch;
             const service = inEpoch(described);
             const text = JSON.stringify(service);
             if (registered.get(service.ID)?.text === text) return;
             await agent.register(service);
-            registered.set(service.ID, { text, at: performance.now() });
+            registered.set(service.ID, { text, at: performance.now(), epoch: begunIn });
           }),
         ),
       );
@@ -126,6 +148,8 @@ export const createReplicaRegistry = (agent: ConsulAgent, documents: DocumentWri
     report: (serviceId, check, status, output) =>
       agent.report(checkIdIn(serviceCheckId(serviceId, check)), status, output),
     isRegistered: (id) => registered.has(id),
+    isRegisteredAnew,
+    isOwnCheck: (serviceId, checkId) => isRegisteredAnew(serviceId) && checkId.endsWith(epochSuffix()),
     noteCatalogue: (ids) => {
       const now = performance.now();
       const lost = [...registered].filter(([id, { at }]) => !ids.has(id) && now - at > SYNC_TIME_MS);
@@ -150,8 +174,13 @@ export const createReplicaRegistry = (agent: ConsulAgent, documents: DocumentWri
     published: (replicaId) => published.get(replicaId)?.replica,
     forgetWhatIsKnown: () => {
       epoch += 1;
+      knowsDocuments = false;
       registered.clear();
       published.clear();
     },
+    assumeAllPublished: () => {
+      knowsDocuments = true;
+    },
+    knowsDocuments: () => knowsDocuments,
   };
 };

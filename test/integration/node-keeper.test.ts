@@ -1,4 +1,6 @@
 // What the node keeps running by itself, with nobody telling it to.
+import { createKvStore } from '../../adapters/consul/watch-kv';
+import { KV_PREFIX } from '../../contracts/kv';
 import type { ObservedReplica } from '../../domain/model';
 import type { StartReplica } from '../../contracts/activities';
 import { httpRequest } from '../support/http';
@@ -44,6 +46,9 @@ const begin = async (raw: Parameters<typeof buildStart>[0] = { containers: { app
 const withdrawn = async (): Promise<void> => {
   expect(await machine.services()).toEqual([]);
 };
+
+const failuresTold = async (): Promise<readonly string[]> =>
+  (await machine.events()).flatMap(({ type, message }) => (type === 'replica.unhealthy' ? [message] : []));
 
 test('a killed container serves again at once, on the same port', async () => {
   await begin();
@@ -252,6 +257,48 @@ test('what serves is told to do so all the time while Consul is away and while t
   await eventually(serves);
   expect(await machine.document(replica)).toMatchObject({ state: 'running', updatedAtMs });
 }, 60_000);
+
+test('what serves is told to do so all the time while everything is started anew', async () => {
+  const raw = { containers: { app: { ...app, check: { tcp: { port: 80 }, intervalSeconds: 10 } } } };
+  await begin(raw);
+  const others = Array.from({ length: 4 }, () => buildStart(raw));
+  const told = new Map<string, ObservedReplica['state']>();
+  const otherThanRunning: ObservedReplica['state'][] = [];
+  const watch = createKvStore(machine.consul).watch(KV_PREFIX.replicas, {
+    changed: ({ changed }) => {
+      for (const { key, text } of changed) {
+        const { state } = JSON.parse(text) as ObservedReplica;
+        told.set(key, state);
+        if (state !== 'running') otherThanRunning.push(state);
+      }
+    },
+    unreachable: () => undefined,
+  });
+  try {
+    for (const other of others) expect(await startOne(machine, other)).toMatchObject({ kind: 'ready' });
+    const failuresBefore = await failuresTold();
+    const toldAsRunning = () => expect([...told.values()]).toEqual(Array(5).fill('running'));
+    await eventually(toldAsRunning);
+    otherThanRunning.length = 0;
+    for (let start = 0; start < 5; start += 1) {
+      const known = new Set((await machine.checks()).map(({ CheckID }) => CheckID));
+      await machine.restartNode({ between: () => machine.consulProcess.stop() });
+      await machine.consulProcess.start();
+      await eventually(async () => {
+        const anew = (await machine.checks()).filter(
+          ({ ServiceID, CheckID }) => ServiceID !== '' && !known.has(CheckID),
+        );
+        expect(anew.map(({ Status }) => Status)).toEqual([replica, ...others].map(() => 'passing'));
+      });
+    }
+    toldAsRunning();
+    expect(otherThanRunning).toEqual([]);
+    expect(await failuresTold()).toEqual(failuresBefore);
+  } finally {
+    watch.close();
+    for (const other of others) await stopOne(machine, other);
+  }
+}, 120_000);
 
 test('a new node worker takes over what runs, without a gap', async () => {
   await begin();

@@ -4,7 +4,7 @@
  *
  * Invariants: one blocking query; after each absence everything is compared and written again, and now and then what
  * was written is looked for in KV; nothing is removed before the engine has said what runs, and only what belongs to
- * this cluster and node.
+ * this cluster and node; what checks said before the services were registered anew counts for nothing.
  */
 
 import type { Logger } from 'pino';
@@ -91,6 +91,7 @@ export const createConsulKeeper = (deps: {
       const replica = memory.get(document.id);
       if (replica !== undefined) {
         publisher.registry.assumePublished(document);
+        replica.createdAtMs = document.createdAtMs;
         replica.restartCount = Math.max(replica.restartCount, document.restartCount);
       } else if (!known.has(document.id)) gone.push(document); // else its stop has ended meanwhile
     }
@@ -118,6 +119,7 @@ export const createConsulKeeper = (deps: {
     await deps.adopted();
     publisher.registry.forgetWhatIsKnown();
     await Promise.all([sweepServices(), compareDocuments()]);
+    publisher.registry.assumeAllPublished();
     sweptAt = performance.now();
     deps.onReturn();
   };
@@ -129,7 +131,9 @@ export const createConsulKeeper = (deps: {
       services.add(ServiceID);
       // An operator has taken its traffic away; the container is well.
       if (CheckID.startsWith(MAINTENANCE)) continue;
-      if (Status === 'critical') critical.set(ServiceID, describeOutput(Name, Output));
+      if (Status === 'critical' && publisher.registry.isOwnCheck(ServiceID, CheckID)) {
+        critical.set(ServiceID, describeOutput(Name, Output));
+      }
     }
     deps.onCritical(critical);
     const withoutChecks = new Set(servicesWithoutChecks(memory, publisher));

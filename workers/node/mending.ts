@@ -37,6 +37,8 @@ export interface ContainerFacts {
   readonly isDoubted: boolean;
   /** How long it has been probed in vain. */
   readonly probedForMs: number;
+  /** How often in a row. */
+  readonly probes: number;
   /** How long Consul has held one of its checks for critical; undefined: it does not. */
   readonly criticalForMs: number | undefined;
   /** The words of the failing check. */
@@ -185,8 +187,13 @@ const judgeRunning = (
   if (isLooping && facts.runningForMs < STABLE_RUN_MS) {
     return { ...loopOrRestart(facts, true), lookAgainInMs: STABLE_RUN_MS - facts.runningForMs };
   }
-  // The doubt comes to all replicas at the same time: were it told, nobody would get any request until they have been seen.
-  if (!facts.serves && facts.isDoubted && facts.failure === '' && toldState === 'running') {
+  // The doubt comes to all replicas at the same time, on a machine that has much to do then: were it told, or a single
+  // probe believed, nobody would get any request. Checks are given as long as they are at any other time.
+  const isInTime =
+    facts.failure === '' ||
+    facts.probedForMs < checkPatienceMs(facts.spec) ||
+    facts.probes < Math.max(0, ...facts.spec.checks.map(({ failures }) => failures));
+  if (!facts.serves && facts.isDoubted && isInTime && toldState === 'running') {
     return { state: 'running', step: { kind: 'probe', container: name } };
   }
   if (!facts.serves) {

@@ -20,6 +20,8 @@ export type ReplicaPhase =
   | 'stopping';
 
 export interface NodeReplica extends KnownReplica {
+  /** As its document says, once that is known; before, when its first container was made. */
+  createdAtMs: number;
   phase: ReplicaPhase;
   /** Why it failed. */
   failure?: string;

@@ -40,6 +40,7 @@ import {
   noteKill,
   noteSeen,
   noteServing,
+  noteTold,
   type ContainerUpkeep,
 } from './upkeep';
 
@@ -146,8 +147,15 @@ export const createReplicaKeeper = (deps: ReplicaKeeperDeps): ReplicaKeeper => {
     const owner = networkOwner(inspected);
     replica.networkOwnerId = owner?.Id;
     const now = performance.now();
+    const told = publisher.registry.published(spec.replicaId);
     for (const [name, seen] of inspected.containers) {
-      if (noteSeen(upkeepOf(replica, name), seen, now)) replica.restartCount += 1;
+      const upkeep = upkeepOf(replica, name);
+      if (noteSeen(upkeep, seen, now)) replica.restartCount += 1;
+      noteTold(
+        upkeep,
+        seen,
+        told?.containers.find((one) => one.name === name),
+      );
     }
     if (replica.phase === 'stopping') {
       await publisher.deregister(replica);
@@ -179,7 +187,7 @@ export const createReplicaKeeper = (deps: ReplicaKeeperDeps): ReplicaKeeper => {
           ? containerStatus(inspected.sandbox)
           : undefined,
       wasEngineStopped: wasEndedByEngine(inspected) || replica.isHalted === true,
-      toldState: publisher.registry.published(spec.replicaId)?.state,
+      toldState: told?.state,
     });
     await tellConsul(replica, traffic.withdraw(replica, inspected));
     await tellConsul(replica, traffic.registerMissing(replica, inspected));
@@ -296,8 +304,9 @@ export const createReplicaKeeper = (deps: ReplicaKeeperDeps): ReplicaKeeper => {
     if (failure !== undefined) return probeAgain(replica, upkeep, failure);
     // The end of the run may have been told while the registration was under way: it withdraws after us, in turn.
     noteServing(upkeep);
-    await publisher.register(replica, inspected, [name]);
+    // Before the registration, which may fail and is done again then: nobody else runs these checks.
     deps.feeder.feed(replica, spec, seen.Id, address);
+    await publisher.register(replica, inspected, [name]);
     return true;
   };
 
@@ -316,6 +325,8 @@ export const createReplicaKeeper = (deps: ReplicaKeeperDeps): ReplicaKeeper => {
     inspected: InspectedReplica | undefined,
     reason: string | undefined,
   ): Promise<void> => {
+    // What was told last is not known yet: it holds until it is compared with what is so.
+    if (!publisher.registry.knowsDocuments()) return;
     const before = publisher.registry.published(replica.spec.replicaId)?.state;
     await publisher.publish(replica, state, inspected, reason);
     const change = describeChange(replica.spec, before, state, reason);

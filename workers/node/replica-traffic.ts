@@ -12,7 +12,7 @@ import type { ReplicaPublisher } from './replica-publisher';
 export interface ReplicaTraffic {
   /** Takes what does not serve out of Consul. */
   withdraw(replica: NodeReplica, inspected: InspectedReplica): Promise<void>;
-  /** Puts back what Consul has lost of containers that serve. */
+  /** Puts back what Consul has lost of containers that serve, or has only from before it was away. */
   registerMissing(replica: NodeReplica, inspected: InspectedReplica): Promise<void>;
 }
 
@@ -41,7 +41,9 @@ export const createReplicaTraffic = (publisher: ReplicaPublisher, feeder: CheckF
     const missing = publisher.ports(replica).filter(({ container, serviceId }) => {
       const upkeep = upkeepOf(replica, container);
       return (
-        upkeep.servingRun === upkeep.run && upkeep.run !== '' && !publisher.registry.isRegistered(serviceId)
+        upkeep.servingRun === upkeep.run &&
+        upkeep.run !== '' &&
+        !publisher.registry.isRegisteredAnew(serviceId)
       );
     });
     if (missing.length === 0) return;

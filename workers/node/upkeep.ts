@@ -17,6 +17,7 @@ import {
   type ContainerFacts,
   type ContainerStatus,
 } from './mending';
+import type { ObservedContainer } from '../../domain/model';
 import type { NodeReplica } from './node-memory';
 
 export interface ContainerUpkeep {
@@ -150,6 +151,17 @@ export const noteSeen = (
   return isAnother;
 };
 
+/** What was told of it was told of an earlier run: nobody has seen this one to serve. */
+export const noteTold = (
+  upkeep: ContainerUpkeep,
+  seen: ContainerInspectInfo | undefined,
+  told: ObservedContainer | undefined,
+): void => {
+  if (seen === undefined || told?.startedAtMs === undefined) return;
+  const isSameRun = told.containerId === seen.Id && told.startedAtMs === Date.parse(seen.State.StartedAt);
+  if (!isSameRun) upkeep.isDoubted = false;
+};
+
 /** Its network was taken away: it has to show again that it serves, perhaps at another address. */
 export const noteCutOff = (upkeep: ContainerUpkeep): void => {
   upkeep.servingRun = undefined;
@@ -188,6 +200,7 @@ export const containerFacts = (
       serves: upkeep.servingRun !== undefined && upkeep.servingRun === upkeep.run,
       isDoubted: upkeep.isDoubted,
       probedForMs: since(upkeep.probingSince),
+      probes: upkeep.probes,
       criticalForMs: upkeep.criticalSince === undefined ? undefined : now - upkeep.criticalSince,
       failure: upkeep.failure,
       restartInMs: Math.max(0, upkeep.checkRestartAt - now),

@@ -2,7 +2,11 @@
 
 import { pino } from 'pino';
 
-import type { ConsulAgent, NodeCheck } from '../../../../adapters/consul/consul-agent';
+import type {
+  AgentServiceDefinition,
+  ConsulAgent,
+  NodeCheck,
+} from '../../../../adapters/consul/consul-agent';
 import type { ConsulClient, ConsulRequest } from '../../../../adapters/consul/consul-client';
 import { createReplicaRegistry } from '../../../../adapters/consul/replica-registry';
 import { replicaKvKey } from '../../../../contracts/kv';
@@ -31,25 +35,27 @@ interface Course {
   readonly onQuery?: (query: Query, memory: NodeMemory) => Promise<void>;
   /** Before a document is written. */
   readonly onPut?: () => Promise<void>;
-  readonly checks?: readonly NodeCheck[];
+  /** @param own the id of a check as the service was registered with it */
+  readonly checks?: (own: (serviceId: string) => string) => readonly NodeCheck[];
 }
 type Query = NonNullable<ConsulRequest['query']>;
 
 /** A node a with one replica in its memory, which it publishes whenever it looks. */
 const startKeeper = (
   replica: ObservedReplica,
-  { documents = [], onQuery, onPut, checks = [] }: Course = {},
+  { documents = [], onQuery, onPut, checks = () => [] }: Course = {},
 ) => {
   const kv = new Map(documents.map((document) => [keyOf(document), JSON.stringify(document)]));
   const broken: string[] = [];
   const queries: Query[] = [];
   const criticals: (readonly [string, string])[][] = [];
+  const checkIds = new Map<string, string>();
   let looks = 0;
   const agent: ConsulAgent = {
     nodeName: async () => 'a',
     services: async () => [],
-    nodeChecks: async () => ({ status: 200, index: 1, body: checks }),
-    register: notMadeUp('register'),
+    nodeChecks: async () => ({ status: 200, index: 1, body: checks((id) => checkIds.get(id) ?? '') }),
+    register: async ({ ID, Checks: [check] }) => void checkIds.set(ID, check?.CheckID ?? ''),
     deregister: notMadeUp('deregister'),
     report: notMadeUp('report'),
   };
@@ -116,21 +122,38 @@ const startKeeper = (
   });
   keepers.push(keeper);
   keeper.start();
-  return { kv, broken, queries, criticals, looks: () => looks };
+  return { kv, broken, queries, criticals, registry, looks: () => looks };
 };
 
 const web = buildReplica('web-1', 'a');
 const isSweep = (query: Query) => query['keys'] === true;
 
+const critical = { Name: 'web', Status: 'critical', Output: 'refused' } as const;
+const registered = (ID: string) =>
+  ({ ID, Checks: [{ CheckID: `${ID}:0` }] }) as unknown as AgentServiceDefinition;
+
 test('maintenance of a service says nothing of its container', async () => {
-  const check = { Name: 'web', Status: 'critical', Output: 'refused', ServiceID: 'web-1-main-80' } as const;
-  const { criticals } = startKeeper(web, {
-    checks: [
-      { ...check, CheckID: 'web-1-main-80:0' },
-      { ...check, CheckID: '_service_maintenance:web-2-main-80', ServiceID: 'web-2-main-80' },
+  const { criticals, registry } = startKeeper(web, {
+    checks: (own) => [
+      { ...critical, CheckID: own('web-1-main-80'), ServiceID: 'web-1-main-80' },
+      { ...critical, CheckID: '_service_maintenance:web-2-main-80', ServiceID: 'web-2-main-80' },
     ],
   });
-  await eventually(() => expect(criticals[0]).toEqual([['web-1-main-80', 'check web fails: refused']]));
+  await eventually(() => expect(criticals.length).toBeGreaterThan(0));
+  await registry.register([registered('web-1-main-80'), registered('web-2-main-80')]);
+  await eventually(() => expect(criticals.at(-1)).toEqual([['web-1-main-80', 'check web fails: refused']]));
+});
+
+test('checks of before Consul was away say nothing', async () => {
+  // An agent that starts holds them for critical until it has run them.
+  const { criticals, registry } = startKeeper(web, {
+    checks: () => [{ ...critical, CheckID: 'web-1-main-80:0:before', ServiceID: 'web-1-main-80' }],
+  });
+  await eventually(() => expect(criticals.length).toBeGreaterThan(0));
+  await registry.register([registered('web-1-main-80')]);
+  const heard = criticals.length;
+  await eventually(() => expect(criticals.length).toBeGreaterThan(heard + 1));
+  expect(criticals.flat()).toEqual([]);
 });
 
 test('a document that somebody has deleted is written again', async () => {

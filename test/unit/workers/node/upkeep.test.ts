@@ -1,6 +1,6 @@
 import type { ContainerInspectInfo } from 'dockerode';
 
-import { createUpkeep, noteEnd, noteKill, noteSeen } from '../../../../workers/node/upkeep';
+import { createUpkeep, noteEnd, noteKill, noteSeen, noteTold } from '../../../../workers/node/upkeep';
 import { rememberReplica } from '../../../../workers/node/node-memory';
 import { buildRelease } from '../../../support/builders';
 
@@ -52,4 +52,20 @@ test('one that is killed from outside has not failed', () => {
   noteSeen(upkeep, running(), 200_000);
   noteEnd(upkeep, replica, 200_500);
   expect(upkeep.ends).toEqual([200_500]);
+});
+
+test('what was told of another run says nothing of this one', () => {
+  const seen = running();
+  const startedAtMs = Date.parse(seen.State.StartedAt);
+  const told = { name: 'main', containerId: 'c', image: 'web', imageId: 'i', running: true, restartCount: 0 };
+  const isDoubtedAfter = (changed: object | undefined): boolean => {
+    const upkeep = createUpkeep();
+    noteSeen(upkeep, seen, 100_000);
+    noteTold(upkeep, seen, changed === undefined ? undefined : { ...told, startedAtMs, ...changed });
+    return upkeep.isDoubted;
+  };
+  expect(isDoubtedAfter({})).toBe(true);
+  expect(isDoubtedAfter(undefined)).toBe(true);
+  expect(isDoubtedAfter({ startedAtMs: startedAtMs - 1 })).toBe(false);
+  expect(isDoubtedAfter({ containerId: 'b' })).toBe(false);
 });
