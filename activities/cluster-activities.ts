@@ -11,10 +11,11 @@ import { CancelledFailure, Context } from '@temporalio/activity';
 import type { ClusterActivities } from '../contracts/activities';
 import type { ClusterChange } from '../contracts/cluster';
 import type { KeyValueStore } from '../contracts/key-value-store';
-import { KV_PREFIX, operationKvKey, releasesKvPrefix, trafficKvKey } from '../contracts/kv';
+import { KV_PREFIX, operationsKvPrefix, releasesKvPrefix, trafficKvKey } from '../contracts/kv';
 import type { LeaseKeys } from '../contracts/leases';
 import { RETRY, TIMEOUT } from '../contracts/timeouts';
 import type { ObservedChangedSignal } from '../contracts/workflows';
+import { byText } from '../domain/by-text';
 import {
   microserviceId,
   type Microservice,
@@ -54,11 +55,15 @@ export interface ClusterDependencies {
     operatingOn(nodeId: string): Promise<readonly MicroserviceKey[]>;
     /** Ids of the microservices whose entities run, as `project/name` in lower case. */
     running(): Promise<ReadonlySet<string>>;
-    /** Starts the entity from what was published, unless it runs. */
+    /**
+     * Starts the entity from what was published, unless it runs.
+     *
+     * @param operations the records that are kept of it, oldest first
+     */
     recover(
       microservice: Microservice,
       releases: readonly Release[],
-      newest: Operation | undefined,
+      operations: readonly Operation[],
       split: TrafficSplit | undefined,
     ): Promise<void>;
   };
@@ -75,12 +80,14 @@ const WATCH_FOR_MS = 12 * 3_600_000;
 export const createClusterActivities = (deps: ClusterDependencies): ClusterActivities => {
   const recoverOne = async (microservice: Microservice) => {
     const releases = await deps.store.list<Release>(releasesKvPrefix(microservice));
-    const newest = await deps.store.get<Operation>(operationKvKey(microservice, microservice.operation));
+    const operations = await deps.store.list<Operation>(operationsKvPrefix(microservice));
     const split = await deps.store.get<TrafficSplit>(trafficKvKey(microservice));
     await deps.entities.recover(
       microservice,
       releases.map(({ value }) => value).sort((a, b) => a.number - b.number),
-      newest?.value,
+      operations
+        .map(({ value }) => value)
+        .sort((a, b) => a.createdAtMs - b.createdAtMs || byText(a.id, b.id)),
       split?.value,
     );
   };
@@ -89,7 +96,7 @@ export const createClusterActivities = (deps: ClusterDependencies): ClusterActiv
     store: deps.store,
     leases: deps.leases,
     view: deps.view,
-    removeAgain: (microservice) => deps.entities.recover(microservice, [], undefined, undefined),
+    removeAgain: (microservice) => deps.entities.recover(microservice, [], [], undefined),
   });
 
   /** To the very end of what it waits for: without a heartbeat, another watch would begin beside it. */

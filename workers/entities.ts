@@ -13,7 +13,7 @@ import {
   parseOperationId,
   pullAheadWorkflowId,
 } from '../contracts/workflows';
-import type { MicroserviceKey } from '../domain/model';
+import { FINAL_OPERATION_STATES, type MicroserviceKey } from '../domain/model';
 import type { MicroserviceInput } from '../workflows/entity';
 import { stateFromDocument } from '../workflows/entity-state';
 
@@ -44,11 +44,16 @@ export const entitiesOf = (client: Client): ClusterDependencies['entities'] => (
     }
     return running;
   },
-  recover: async (microservice, releases, newest, split) => {
+  recover: async (microservice, releases, operations, split) => {
+    const lost = operations.filter(
+      ({ id, state }) => id !== microservice.operation && !FINAL_OPERATION_STATES.includes(state),
+    );
     const input: MicroserviceInput = {
       project: microservice.project,
       name: microservice.name,
-      carried: stateFromDocument(microservice, releases, newest, split),
+      carried: stateFromDocument(microservice, releases, operations, split),
+      // Their plans are where they are, and are long.
+      ...(lost.length === 0 ? {} : { lost: lost.map((operation) => ({ ...operation, plan: [] })) }),
     };
     await client.workflow.start(WORKFLOW.microservice, {
       workflowId: microserviceWorkflowId(microservice),

@@ -292,34 +292,44 @@ export const documentOf = (state: EntityState, nowMs: number): Microservice | un
   };
 };
 
-/** Rebuilds the state from what was published, for an entity whose history is lost. */
+/**
+ * Rebuilds the state from what was published, for an entity whose history is lost.
+ *
+ * @param operations the records that are kept, oldest first
+ */
 export const stateFromDocument = (
   document: Microservice,
   releases: readonly Release[],
-  newest?: Operation,
+  operations: readonly Operation[] = [],
   split?: Pick<TrafficSplit, 'release'>,
-): EntityState => ({
-  ...emptyEntityState(document, document.createdAtMs),
-  generation: document.generation,
-  scale: document.scale,
-  releases: releases.some(({ number }) => number === document.release.number)
-    ? releases
-    : [...releases, document.release],
-  desiredRelease: document.release.number,
-  lastReleaseNumber: Math.max(document.release.number, ...document.releaseNumbers),
-  ...(document.settledRelease === undefined ? {} : { settledRelease: document.settledRelease }),
-  state: document.state,
-  message: document.message,
-  removing: document.state === 'removing',
-  newestOperation: document.operation,
-  operations: [document.operation],
-  // What was under way begins again, under the id that its users know.
-  ...(newest && !FINAL_OPERATION_STATES.includes(newest.state)
-    ? { queued: { ...newest, state: newest.state === 'paused' ? ('paused' as const) : ('queued' as const) } }
-    : {}),
-  ...(split === undefined ? {} : { splitRelease: split.release }),
-  holdsSpareHostnames: true,
-});
+): EntityState => {
+  const newest = operations.find(({ id }) => id === document.operation);
+  const older = operations.filter((one) => one !== newest).map(({ id }) => id);
+  return {
+    ...emptyEntityState(document, document.createdAtMs),
+    generation: document.generation,
+    scale: document.scale,
+    releases: releases.some(({ number }) => number === document.release.number)
+      ? releases
+      : [...releases, document.release],
+    desiredRelease: document.release.number,
+    lastReleaseNumber: Math.max(document.release.number, ...document.releaseNumbers),
+    ...(document.settledRelease === undefined ? {} : { settledRelease: document.settledRelease }),
+    state: document.state,
+    message: document.message,
+    removing: document.state === 'removing',
+    newestOperation: document.operation,
+    operations: [...older.slice(1 - KEPT_OPERATIONS), document.operation],
+    // What was under way begins again, under the id that its users know.
+    ...(newest && !FINAL_OPERATION_STATES.includes(newest.state)
+      ? {
+          queued: { ...newest, state: newest.state === 'paused' ? ('paused' as const) : ('queued' as const) },
+        }
+      : {}),
+    ...(split === undefined ? {} : { splitRelease: split.release }),
+    holdsSpareHostnames: true,
+  };
+};
 
 /** @throws ContainerOsError `not_found` */
 export const mustExist = (state: EntityState): void => {

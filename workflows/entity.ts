@@ -23,6 +23,8 @@ import { createPublisher, type Publisher } from './publisher';
 export interface MicroserviceInput extends MicroserviceKey {
   /** The state of the run before, or the one rebuilt from what was published. */
   readonly carried?: EntityState;
+  /** Records of operations that had given way to newer ones and never ended, as their entity was lost. */
+  readonly lost?: readonly Operation[];
 }
 
 export interface UnderWay {
@@ -56,8 +58,12 @@ export interface Entity {
   readonly publisher: Publisher;
   readonly announce: (level: EventLevel, type: string, message: string, operation?: string) => void;
   newOperation(kind: OperationKind, by: Actor | undefined): Operation;
-  /** Records that an operation has given way to a newer one. */
-  supersede(operation: Operation, by: string): void;
+  /**
+   * Records that an operation has given way to a newer one.
+   *
+   * @param more for people
+   */
+  supersede(operation: Operation, by: string, more?: string): void;
   /**
    * What waits for Consul between looking at the state and changing it takes turns: changes, so that they take effect
    * in the order they came, and the entity's own dealings with hostnames.
@@ -126,11 +132,11 @@ export const createEntity = (input: MicroserviceInput): Entity => {
       ...(by === undefined ? {} : { by }),
       createdAtMs: Date.now(),
     }),
-    supersede: (operation, by) =>
+    supersede: (operation, by, more = '') =>
       publisher.record({
         ...operation,
         state: 'superseded',
-        message: `superseded by ${by}`,
+        message: `superseded by ${by}${more}`,
         endedAtMs: Date.now(),
       }),
     inTurn: async (body) => {

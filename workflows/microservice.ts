@@ -38,6 +38,13 @@ async function ownMicroservice(input: MicroserviceInput): Promise<void> {
     [SEARCH_ATTRIBUTE.project]: [key.project],
     [SEARCH_ATTRIBUTE.microservice]: [key.name],
   });
+  for (const operation of input.lost ?? []) {
+    entity.supersede(
+      operation,
+      entity.state.newestOperation,
+      ', and lost before it had ended: Temporal did not know of it any more',
+    );
+  }
   const publishing = publisher.run();
   for (;;) {
     if (workflowInfo().continueAsNewSuggested) {

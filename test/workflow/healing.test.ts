@@ -306,7 +306,7 @@ describe('an entity that Temporal has lost', () => {
     const input: MicroserviceInput = {
       project: document.project,
       name: document.name,
-      carried: stateFromDocument(document, releases, operation),
+      carried: stateFromDocument(document, releases, operation === undefined ? [] : [operation]),
     };
     await use.project.client.workflow.start(WORKFLOW.microservice, {
       workflowId: microserviceWorkflowId(document),

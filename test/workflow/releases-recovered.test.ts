@@ -139,4 +139,11 @@ test('a split whose release was superseded ends before the newer release begins'
   hold.release();
   expect(await subject.ended(rolled)).toMatchObject({ state: 'succeeded' });
   await eventually(() => expect(subject.running().map(({ release }) => release)).toEqual([3, 3]));
+  // Nobody else would tell that it has ended.
+  expect(await subject.ended(canary)).toMatchObject({
+    state: 'superseded',
+    message: expect.stringMatching(
+      new RegExp(`^superseded by ${rolled.operation.id}, and lost before it had ended`),
+    ) as string,
+  });
 });
