@@ -109,7 +109,8 @@ export const createForwarder = ({ host, maxOpen, random, onChange }: ForwarderOp
         const claim = claimOfPublicPort(port);
         const served = ports.get(claim) ?? openPort(port);
         ports.set(claim, served);
-        await Promise.all([served.open.lead(port), served.settled]);
+        served.open.lead(port);
+        await served.settled;
       });
       await Promise.all(led);
       serial = table.serial;

@@ -22,12 +22,8 @@ export interface OpenPortOptions {
 }
 
 export interface OpenPort {
-  /**
-   * From now on new connections go there.
-   *
-   * @returns resolves when none is on its way any more to where they went before, and go no more
-   */
-  lead(port: Pick<ForwardedPort, 'groups' | 'lost'>): Promise<void>;
+  /** From now on new connections go there, also those that are not made yet. */
+  lead(port: Pick<ForwardedPort, 'groups' | 'lost'>): void;
   /**
    * Takes nothing new; connections that are open go on, and clients of UDP are forgotten.
    *

@@ -3,7 +3,8 @@
  *
  * Invariants: of a client nothing is read before a replica has taken the connection, so nothing is lost by trying
  * another; a connection stays with its replica until one of the two ends it, or the replica's node is lost; without a
- * replica, and beyond the limit, a client is told at once.
+ * replica, and beyond the limit, a client is told at once; whoever is being connected to where nobody is led any more is
+ * connected elsewhere, at once.
  */
 
 import { connect, createServer, type Server, type Socket } from 'node:net';
@@ -34,17 +35,25 @@ interface Connection {
   readonly key: string;
 }
 
-const dial = ({ address, port }: ForwardEndpoint): Promise<Socket> =>
-  new Promise((resolve, reject) => {
-    const socket = connect({
-      host: address,
-      port,
-      allowHalfOpen: true,
-      noDelay: true,
-      keepAlive: true,
-      keepAliveInitialDelay: KEEP_ALIVE_MS,
-    });
-    const timer = setTimeout(() => socket.destroy(new Error('it does not answer')), CONNECT_MS);
+/** A connection to a replica that has not been made yet. */
+interface Dialled {
+  readonly key: string;
+  /** Rejects when it is refused, or called off. */
+  readonly connected: Promise<Socket>;
+  callOff(): void;
+}
+
+const dial = (endpoint: ForwardEndpoint): Dialled => {
+  const socket = connect({
+    host: endpoint.address,
+    port: endpoint.port,
+    allowHalfOpen: true,
+    noDelay: true,
+    keepAlive: true,
+    keepAliveInitialDelay: KEEP_ALIVE_MS,
+  });
+  const timer = setTimeout(() => socket.destroy(new Error('it does not answer')), CONNECT_MS);
+  const connected = new Promise<Socket>((resolve, reject) => {
     // For good: an error that nobody hears of would end the process.
     socket.on('error', (error) => {
       clearTimeout(timer);
@@ -55,6 +64,9 @@ const dial = ({ address, port }: ForwardEndpoint): Promise<Socket> =>
       resolve(socket);
     });
   });
+  const callOff = () => void socket.destroy(new Error('nobody is led there any more'));
+  return { key: endpointKey(endpoint), connected, callOff };
+};
 
 const refuse = (client: Socket): void => {
   if (!client.destroyed) client.resetAndDestroy();
@@ -63,7 +75,7 @@ const refuse = (client: Socket): void => {
 export const openTcpPort = ({ host, port, limit, random, onTrouble }: OpenPortOptions): OpenPort => {
   let route: Pick<ForwardedPort, 'groups'> = { groups: [] };
   const connections = new Set<Connection>();
-  const dialling = new Map<Promise<unknown>, string>();
+  const dialling = new Set<Dialled>();
   const open = createOpenCounts();
   let accepted = 0;
   let server: Server | undefined;
@@ -82,12 +94,12 @@ export const openTcpPort = ({ host, port, limit, random, onTrouble }: OpenPortOp
         await delay(TRY_AGAIN_MS);
         continue;
       }
-      const key = endpointKey(endpoint);
-      open.add(key);
       const dialled = dial(endpoint);
-      dialling.set(dialled, key);
+      const { key } = dialled;
+      open.add(key);
+      dialling.add(dialled);
       try {
-        return { endpoint, upstream: await dialled };
+        return { endpoint, upstream: await dialled.connected };
       } catch {
         open.remove(key);
         tried.add(key);
@@ -163,7 +175,7 @@ export const openTcpPort = ({ host, port, limit, random, onTrouble }: OpenPortOp
   const opening = keepOpening(listen, onTrouble);
 
   return {
-    lead: async ({ groups, lost }) => {
+    lead: ({ groups, lost }) => {
       route = { groups };
       const isLost = new Set(lost.map(endpointKey));
       for (const { client, upstream, key } of connections) {
@@ -172,7 +184,7 @@ export const openTcpPort = ({ host, port, limit, random, onTrouble }: OpenPortOp
         refuse(client);
       }
       const served = new Set(groups.flatMap(({ endpoints }) => endpoints.map(endpointKey)));
-      await Promise.allSettled([...dialling].flatMap(([dialled, key]) => (served.has(key) ? [] : [dialled])));
+      for (const dialled of dialling) if (!served.has(dialled.key)) dialled.callOff();
     },
     close: () => {
       isClosed = true;

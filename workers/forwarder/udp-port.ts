@@ -197,7 +197,7 @@ export const openUdpPort = (options: UdpPortOptions): OpenPort => {
   const opening = keepOpening(bind, onTrouble);
 
   return {
-    lead: async ({ groups: next, lost }) => {
+    lead: ({ groups: next, lost }) => {
       groups = next;
       served = new Set(next.flatMap(({ endpoints }) => endpoints.map(endpointKey)));
       const isLost = new Set(lost.map(endpointKey));

@@ -1,8 +1,9 @@
 /** Ports of the forwarder in this process: UDP clients, limits, and replicas whose node is lost. */
 
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { createSocket, type Socket as UdpSocket } from 'node:dgram';
 import { once } from 'node:events';
+import { setTimeout as delay } from 'node:timers/promises';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 
@@ -129,6 +130,45 @@ test('connections to a replica whose node is lost are ended, and no others', asy
   toOther.destroy();
 });
 
+/** Its queue is full, so that who connects waits, as of a machine that is gone. */
+const HANGING = `
+import socket, sys, time
+server = socket.socket()
+server.bind(('127.0.0.1', 0))
+server.listen(0)
+clients = []
+for _ in range(3):
+    client = socket.socket()
+    client.setblocking(False)
+    client.connect_ex(server.getsockname())
+    clients.append(client)
+print(server.getsockname()[1], flush=True)
+time.sleep(60)
+`;
+
+const startHanging = async (): Promise<number> => {
+  const child = spawn('python3', ['-c', HANGING], { stdio: ['ignore', 'pipe', 'inherit'] });
+  clean.push(() => child.kill('SIGKILL'));
+  const [port] = (await once(child.stdout, 'data')) as [Buffer];
+  return Number(port.toString());
+};
+
+test('a table is followed at once, and who is being connected under the one before is connected elsewhere', async () => {
+  const [port = 0] = await freePorts(1);
+  const [hanging, one] = [await startHanging(), await named('one')];
+  const forwarder = start();
+  await forwarder.apply({ serial: 1, ports: [tcp(port, groupOf(hanging))] });
+  const client = await dialPort(port);
+  const answer = say(client, 'hello');
+  await expect(Promise.race([answer, delay(200, 'it waits')])).resolves.toBe('it waits');
+  const beginMs = performance.now();
+  await forwarder.apply({ serial: 2, ports: [tcp(port, groupOf(one.port))] });
+  expect(await answer).toBe('one: hello');
+  // To give up by itself takes two seconds.
+  expect(performance.now() - beginMs).toBeLessThan(1_000);
+  client.destroy();
+});
+
 test('a port that is given up is closed, and what is open on it goes on', async () => {
   const [port = 0] = await freePorts(1);
   const forwarder = start();
@@ -180,7 +220,7 @@ const openUdp = async (
   });
   const open = await opened;
   clean.push(() => void open.close());
-  await open.lead({ groups, lost: [] });
+  open.lead({ groups, lost: [] });
   return { port, open, turnedAway: () => turnedAway };
 };
 
@@ -199,9 +239,9 @@ test('a UDP client whose replica is withdrawn, or gone, is answered by another o
   const { port, open } = await openUdp(groupOf(one.port));
   const client = udpClient();
   expect(await ask(client, port, 'a')).toBe('one: a');
-  await open.lead({ groups: groupOf(two.port), lost: [] });
+  open.lead({ groups: groupOf(two.port), lost: [] });
   expect(await ask(client, port, 'b')).toBe('two: b');
-  await open.lead({ groups: groupOf(two.port, three.port), lost: [] });
+  open.lead({ groups: groupOf(two.port, three.port), lost: [] });
   two.stop();
   expect(await ask(client, port, 'c')).toBe('three: c');
 });
@@ -239,9 +279,9 @@ test('a UDP client whose replica cannot be reached at all is answered by another
     { weight: 1, endpoints: [unreachable, ...(group?.endpoints ?? [])] },
   ]);
   expect(await ask(udpClient(), port, 'a')).toBe('two: a');
-  await open.lead({ groups: [{ weight: 1, endpoints: [unreachable] }], lost: [] });
+  open.lead({ groups: [{ weight: 1, endpoints: [unreachable] }], lost: [] });
   udpClient().send('b', port, HOST);
-  await open.lead({ groups: groupOf(two.port), lost: [] });
+  open.lead({ groups: groupOf(two.port), lost: [] });
   expect(await ask(udpClient(), port, 'c')).toBe('two: c');
 });
 
