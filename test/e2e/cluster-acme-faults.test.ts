@@ -11,7 +11,7 @@ import { restoreCluster, untilHealth } from '../support/cluster/faults';
 import { clusterScenario } from '../support/cluster/scenario';
 import { startPebble, type GateAnswerer, type Pebble } from '../support/pebble';
 import { apply, webSpec } from '../support/product';
-import { askStrictly } from '../support/strict-https';
+import { askStrictly, startHandshakes } from '../support/strict-https';
 import { eventually } from '../support/wait';
 import { useWorld } from '../support/world';
 
@@ -183,18 +183,10 @@ clusterScenario(
   async () => {
     const hostname = 'shop.example.org';
     const before = await certifiedOn(NODES, hostname);
-    const failures: string[] = [];
-    const seen = new Map<string, Set<string>>(NODES.map((node) => [node, new Set()]));
-    let isDone = false;
-    const clients = NODES.map(async (node) => {
-      while (!isDone) {
-        try {
-          seen.get(node)?.add((await ask(node, hostname)).serial);
-        } catch (error) {
-          failures.push(`${node}: ${(error as Error).message}`);
-        }
-      }
-    });
+    const load = startHandshakes(
+      new Map(NODES.map((node) => [node, { host: cluster.node(node).address, hostname, root }])),
+    );
+    let failures: readonly string[] = [];
     try {
       const shown = readFileSync(
         join(cluster.head.product.dataDir, 'ingress', 'certificates', 'exact', hostname),
@@ -206,11 +198,11 @@ clusterScenario(
       await eventually(async () => expect(await certifiedOn(NODES, hostname)).not.toBe(before), PATIENCE);
       const after = await certifiedOn(NODES, hostname);
       await eventually(() => {
-        for (const serials of seen.values()) expect([...serials]).toEqual([before, after]);
+        for (const certificates of load.seen().values())
+          expect(certificates.map(({ serial }) => serial)).toEqual([before, after]);
       });
     } finally {
-      isDone = true;
-      await Promise.all(clients);
+      failures = await load.stop();
     }
     expect(failures).toEqual([]);
     await assertNothingLeft();

@@ -1,5 +1,5 @@
 // A public hostname on a cluster of two real nodes, with a real ACME server (Pebble) for the internet: it gets a
-// certificate by itself, whichever node the authority asks, and every node shows it.
+// certificate by itself, whichever node the authority asks, every node shows it, and it is renewed in time.
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -7,13 +7,16 @@ import { join } from 'node:path';
 import { startCluster, type Cluster } from '../support/cluster/cluster';
 import { startPebble, type Pebble } from '../support/pebble';
 import { apply, removeMicroservice, webSpec } from '../support/product';
-import { askStrictly } from '../support/strict-https';
+import { askStrictly, startHandshakes } from '../support/strict-https';
 import { eventually } from '../support/wait';
 import { useWorld } from '../support/world';
 
 const TIMEOUT_MS = 240_000;
 const PATIENCE = { timeoutMs: 90_000, intervalMs: 250 };
 const HOSTNAME = 'shop.example.org';
+const NODES = ['node-1', 'node-2'];
+/** Of certificates: two thirds are soon over, and the last third is enough for a renewal on a busy machine. */
+const LIFETIME_SECONDS = 40;
 
 let folder: string;
 let pebble: Pebble;
@@ -22,7 +25,11 @@ let cluster: Cluster;
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'containeros-acme-'));
   const world = await useWorld();
-  pebble = await startPebble({ host: world.ownerAddress, httpPort: 80 });
+  pebble = await startPebble({
+    host: world.ownerAddress,
+    httpPort: 80,
+    validitySeconds: LIFETIME_SECONDS,
+  });
   const caFile = join(folder, 'ca.pem');
   writeFileSync(caFile, pebble.caPem);
   cluster = await startCluster({
@@ -79,9 +86,7 @@ test(
     const serials = await eventually(
       async () => {
         const seen = await Promise.all(
-          ['node-1', 'node-2'].map((name) =>
-            askStrictly({ host: cluster.node(name).address, hostname: HOSTNAME, root }),
-          ),
+          NODES.map((name) => askStrictly({ host: cluster.node(name).address, hostname: HOSTNAME, root })),
         );
         for (const { text } of seen) expect(text).toContain('web v1');
         return seen.map(({ serial }) => serial);
@@ -102,6 +107,40 @@ test(
     const keys = await instance.askConsul('/v1/kv/containeros/?recurse=true&keys');
     expect(keys.text).not.toMatch(/http-challenges\/[^"]/); // beside the folder
     expect(keys.text).not.toMatch(/acme-orders\/[^"]/);
+  },
+  TIMEOUT_MS,
+);
+
+test(
+  'a certificate is renewed when two thirds of its lifetime are over, on every node, and no handshake fails over it',
+  async () => {
+    const root = await pebble.rootPem();
+    const load = startHandshakes(
+      new Map(NODES.map((name) => [name, { host: cluster.node(name).address, hostname: HOSTNAME, root }])),
+    );
+    let failures: readonly string[] = [];
+    try {
+      await eventually(
+        () => {
+          for (const shown of load.seen().values()) expect(shown).toHaveLength(2);
+        },
+        { ...PATIENCE, describe: 'both nodes have shown a new certificate' },
+      );
+    } finally {
+      failures = await load.stop();
+    }
+    expect(failures).toEqual([]);
+    expect(load.answered()).toBeGreaterThan(200);
+    const [one = [], other = []] = [...load.seen().values()];
+    expect(other.map(({ serial }) => serial)).toEqual(one.map(({ serial }) => serial));
+    const [before, after] = one;
+    if (before === undefined || after === undefined) throw new Error('none was shown');
+    // It is counted in whole seconds, and may be a second old when it comes.
+    const dueMs = before.notBeforeMs + (before.notAfterMs - before.notBeforeMs) * (2 / 3);
+    expect(after.notBeforeMs).toBeGreaterThanOrEqual(dueMs - 1_000);
+    const sinceMs = [after, ...other.slice(1)].map((shown) => shown.sinceMs);
+    expect(Math.max(...sinceMs)).toBeLessThan(before.notAfterMs);
+    expect(Math.max(...sinceMs) - Math.min(...sinceMs)).toBeLessThan(3_000);
   },
   TIMEOUT_MS,
 );
