@@ -301,6 +301,39 @@ clusterScenario(
     });
     assertNoneLost(load);
     await assertClusterConverged(cluster);
+  },
+);
+
+/** kill -9 of all that ContainerOS runs on the head at one moment, and a new start; its containers run on. */
+const killHead = async (): Promise<void> => {
+  await cluster.head.product.killAll();
+  await cluster.head.product.start();
+};
+
+clusterScenario(
+  'a release is switched blue-green to its end, and loses nothing, although the head is killed before, in and after it',
+  () => cluster,
+  async ({ instance }) => {
+    const load = await underLoad(['node-2', 'node-3'], async (running) => {
+      const manual = { update: { strategy: 'blue-green', promote: 'manual', keepOldSeconds: 5 } };
+      const { id } = await applyAsync(instance, await shop('v1', manual));
+      await untilRecorded(instance, id, ({ state }) => state === 'paused');
+      await killHead();
+      await running.goesOn();
+      expect(running.count('web v1')).toBe(0);
+
+      expect((await steer(instance, 'shop', 'promote')).status).toBe(202);
+      await killHead();
+      await Promise.all(['node-2', 'node-3'].map((name) => answersOn(name, HOSTNAME, 'web v1')));
+      await killHead();
+      expect(await ended(id)).toMatchObject({ state: 'succeeded' });
+      await answersEverywhere('web v1');
+      const old = running.count('web v2');
+      await running.goesOn();
+      expect(running.count('web v2')).toBe(old);
+    });
+    assertNoneLost(load);
+    await assertClusterConverged(cluster);
     await removeMicroservice(instance, 'shop');
   },
 );
