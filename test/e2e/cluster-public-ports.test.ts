@@ -1,13 +1,15 @@
 // Public ports on a cluster of two real nodes: each node answers on them, over TCP and UDP, clients lose no connection
-// over deploys, and no two microservices have the same one.
+// over deploys, and none but what was under way over the loss of a node, and no two microservices have the same one.
 import type { ChildProcess } from 'node:child_process';
 import { createSocket } from 'node:dgram';
+import { once } from 'node:events';
+import { connect, type Socket } from 'node:net';
 
 import type { NodeView, MicroserviceView } from '../../openapi/schemas';
 import { assertClusterConverged } from '../support/cluster/cluster-checker';
 import { startCluster, type Cluster } from '../support/cluster/cluster';
 import type { ClusterNode } from '../support/cluster/cluster-node';
-import { containersOn } from '../support/cluster/faults';
+import { containersOn, restoreCluster, untilHealth } from '../support/cluster/faults';
 import { httpRequest } from '../support/http';
 import { startLoad } from '../support/load';
 import { apply, change, microservice, read, removeMicroservice, webSpec } from '../support/product';
@@ -22,6 +24,7 @@ const helpers: ChildProcess[] = [];
 beforeAll(async () => {
   cluster = await startCluster({ nodes: 2 });
 }, 120_000);
+afterEach(() => restoreCluster(cluster), 60_000); // what a failed test has left
 afterAll(async () => {
   for (const helper of helpers) helper.stdin?.end();
   await cluster?.dispose();
@@ -107,6 +110,108 @@ test(
       { port: PORT, protocol: 'tcp', container: 'main', containerPort: 80, troubles: [] },
       { port: PORT, protocol: 'udp', container: 'main', containerPort: 53, troubles: [] },
     ]);
+  },
+  TIMEOUT_MS,
+);
+
+interface Datagrams {
+  /** The longest time without an answer, until now. */
+  longestSilenceMs(): number;
+  /** Whether there was an answer since it was asked last. */
+  takeHeard(): boolean;
+  stop(): void;
+}
+
+/** From one address, again and again. */
+const startDatagrams = (address: string): Datagrams => {
+  const socket = createSocket('udp4');
+  let heardAtMs = performance.now();
+  let longestMs = 0;
+  let hasHeard = false;
+  const silenceMs = () => Math.max(longestMs, performance.now() - heardAtMs);
+  socket.on('message', () => {
+    longestMs = silenceMs();
+    heardAtMs = performance.now();
+    hasHeard = true;
+  });
+  const timer = setInterval(() => socket.send('hello', PORT, address), 50);
+  return {
+    longestSilenceMs: silenceMs,
+    takeHeard: () => {
+      const taken = hasHeard;
+      hasHeard = false;
+      return taken;
+    },
+    stop: () => {
+      clearInterval(timer);
+      socket.close();
+    },
+  };
+};
+
+/** A connection on which nobody says anything. */
+const openIdle = async (address: string): Promise<Socket> => {
+  const socket = connect(PORT, address);
+  await once(socket, 'connect');
+  socket.on('error', () => undefined); // that it is reset is what is waited for
+  return socket;
+};
+
+/** What is led to a lost node gets no answer for so long: two to three seconds, and more on a busy machine. */
+const LOSS_FOUND_MS = 10_000;
+
+test(
+  'when a node loses its power, the other one answers on and ends what it led there; when it is back, it answers again',
+  async () => {
+    const [one, two] = cluster.nodes;
+    if (one === undefined || two === undefined) throw new Error('there are no two nodes');
+    const idle = await Promise.all(Array.from({ length: 6 }, () => openIdle(one.address)));
+    const datagrams = Array.from({ length: 6 }, () => startDatagrams(one.address));
+    const clients = 4;
+    const load = startLoad({
+      address: `${one.address}:${PORT}`,
+      hostname: 'gate',
+      clients,
+      pauseMs: 10,
+      timeoutMs: LOSS_FOUND_MS,
+    });
+    const hear = (): Promise<void> =>
+      eventually(() => expect(datagrams.filter((each) => !each.takeHeard())).toEqual([]), {
+        intervalMs: 500,
+        describe: 'all who send datagrams are answered',
+      });
+    try {
+      await hear();
+      // What has no power says nothing any more, also not that connections end.
+      await two.cut();
+      await two.powerOff();
+      const offAtMs = performance.now();
+      await eventually(() => expect(idle.filter(({ destroyed }) => destroyed)).not.toEqual([]), {
+        describe: 'connections that were led to the lost node are ended',
+      });
+      expect(performance.now() - offAtMs).toBeLessThan(LOSS_FOUND_MS);
+      await hear();
+      await untilHealth(cluster, two.name, 'lost');
+      expect(idle.filter(({ destroyed }) => !destroyed)).not.toEqual([]);
+      await two.heal();
+      await two.powerOn();
+      await assertClusterConverged(cluster);
+      await answersOn(two.name, 'web v1');
+      for (const node of cluster.nodes) await answerUdpIn(node);
+      await eventually(async () => expect(await askUdp(two.address, 'again')).toBe('again'), {
+        describe: `${two.name} answers over UDP again`,
+      });
+      await hear();
+    } finally {
+      for (const each of datagrams) each.stop();
+      for (const socket of idle) socket.destroy();
+      await load.stop();
+    }
+    expect(Math.max(...datagrams.map((each) => each.longestSilenceMs()))).toBeLessThan(LOSS_FOUND_MS);
+    // What was under way there: a client has one request at a time.
+    const { answered, failures } = load.report();
+    expect(failures.length).toBeLessThanOrEqual(clients);
+    expect(answered).toBeGreaterThan(100);
   },
   TIMEOUT_MS,
 );
