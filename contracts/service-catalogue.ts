@@ -40,6 +40,13 @@ export type CatalogueOperation =
       readonly service: CatalogueService;
       readonly checks: readonly Pick<CatalogueCheck, 'id' | 'name' | 'status' | 'output' | 'notes'>[];
     }
+  /** Only when the node has none of this id. */
+  | {
+      readonly kind: 'createService';
+      readonly node: string;
+      readonly service: CatalogueService;
+      readonly checks: readonly Pick<CatalogueCheck, 'id' | 'name' | 'status' | 'output' | 'notes'>[];
+    }
   /** And its checks; nothing happens when there is none. */
   | {
       readonly kind: 'removeService';
@@ -64,8 +71,9 @@ export interface ServiceCatalogue {
   /** Of all instances of it, on whatever node. */
   checksOfService(serviceName: string): Promise<readonly CatalogueCheck[]>;
   /**
-   * All or nothing; at most 64 operations, of which putting a service takes two and one for each check. A service of a
-   * node that the catalogue does not have is a conflict. A conflict of an operation without a key has the key ''.
+   * All or nothing; at most 64 operations, of which putting a service takes two and one for each check, and creating one
+   * takes one less. A service of a node that the catalogue does not have is a conflict. A conflict of an operation without
+   * a key has the key ''.
    */
   transact(operations: readonly (KvOperation | CatalogueOperation)[]): Promise<TransactionResult>;
 }

@@ -79,7 +79,8 @@ const checkOnWire = (verb: 'set' | 'cas', check: CatalogueCheck): object => ({
 
 const onWire = (operation: KvOperation | CatalogueOperation): readonly object[] => {
   switch (operation.kind) {
-    case 'putService': {
+    case 'putService':
+    case 'createService': {
       const { node, service, checks } = operation;
       const wire = {
         ID: service.id,
@@ -89,10 +90,16 @@ const onWire = (operation: KvOperation | CatalogueOperation): readonly object[] 
         Address: service.address,
         Port: service.port,
       };
+      const written =
+        operation.kind === 'createService'
+          ? [{ Service: { Verb: 'cas', Node: node, Service: { ...wire, ModifyIndex: 0 } } }]
+          : [
+              // Its checks go with it, those that are not among the new ones.
+              { Service: { Verb: 'delete', Node: node, Service: wire } },
+              { Service: { Verb: 'set', Node: node, Service: wire } },
+            ];
       return [
-        // Its checks go with it, those that are not among the new ones.
-        { Service: { Verb: 'delete', Node: node, Service: wire } },
-        { Service: { Verb: 'set', Node: node, Service: wire } },
+        ...written,
         ...checks.map((check) =>
           checkOnWire('set', {
             ...check,

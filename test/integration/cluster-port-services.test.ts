@@ -256,6 +256,31 @@ test('many come at once, each with its document', async () => {
   expect(await seen()).toEqual([]);
 });
 
+test('who starts replicas has nothing read, and is judged by what stands there all the same', async () => {
+  const start = async (id: string) => {
+    await Promise.all([a.writer.put(keyOf(id), buildReplica(id, 'a')), a.agent.register(definition(a, id))]);
+  };
+  await start('web-s1');
+  const asked = [jest.spyOn(catalogue, 'services'), jest.spyOn(store, 'get')];
+  await Promise.all([start('web-s2'), start('web-s3')]);
+  await start('web-s4');
+  for (const spy of asked) expect(spy).not.toHaveBeenCalled();
+  for (const spy of asked) spy.mockRestore();
+  expect(await seen()).toHaveLength(4);
+
+  // Nobody else writes this document; an operator might.
+  const key = nodeKvKey('a');
+  await store.transact([{ kind: 'set', key, value: { ...documentOf(a), address: '10.9.9.9' } }]);
+  await expect(start('web-s5')).rejects.toMatchObject({ code: 'forbidden' });
+  await store.transact([{ kind: 'delete', key }]);
+  await expect(start('web-s5')).rejects.toMatchObject({ code: 'unavailable' });
+  expect(await seen()).toHaveLength(4);
+  expect(await store.get(keyOf('web-s5'))).toBeUndefined();
+  await a.writer.put(key, documentOf(a));
+  await start('web-s5');
+  expect(await seen()).toHaveLength(5);
+});
+
 test('the keeper of a node finds what is left, what is lost and what fails', async () => {
   const spec = {
     project: 'default',
