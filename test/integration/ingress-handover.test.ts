@@ -12,16 +12,13 @@ import { join } from 'node:path';
 
 import pino from 'pino';
 
-import { createConsulClient, type ConsulClient } from '../../adapters/consul/consul-client';
-import { createDocumentWriter } from '../../adapters/consul/document-writer';
 import { turnOf } from '../../adapters/ingress/handover';
-import type { DocumentWriter } from '../../adapters/document-writer';
 import { hostnameKvKey, replicaKvKey, routesKvKey } from '../../contracts/kv';
 import { ingressConfigFile, type IngressConfig } from '../../workers/ingress-files';
 import type { IngressKeeper } from '../../workers/node/ingress-keeper';
 import { openListeningSockets, type ListeningSockets } from '../../workers/up/listening-sockets';
 import { ingressPortNeeds } from '../../workers/up/ports';
-import { createConsulServer, firstMember, type ConsulServer } from '../support/consul';
+import { startConsul, type RunningConsul } from '../support/consul';
 import { httpRequest } from '../support/http';
 import { freePort, listenOn } from '../support/ingress';
 import { buildServing, createKeeper, ingressConfigOf, spawnCaddy } from '../support/ingress-keeper';
@@ -33,9 +30,7 @@ const RELOADS = 50;
 const CLIENTS = 8;
 
 const backend = createServer((_, response) => response.end('steady'));
-let consul: ConsulServer;
-let consulClient: ConsulClient;
-let documents: DocumentWriter;
+let consul: RunningConsul;
 let dataDir: string;
 let config: IngressConfig;
 let sockets: ListeningSockets | undefined;
@@ -54,25 +49,21 @@ const changeOptions = async (): Promise<void> => {
   limit += 1;
   const key = { project: 'default', name: 'changing' };
   const routes = [{ container: 'main', port: 80, hostnames: ['changing.localhost'], maxBodyBytes: limit }];
-  await documents.put(routesKvKey(key), { ...key, releases: [{ number: 1, createdAtMs: 0, routes }] });
+  await consul.documents.put(routesKvKey(key), { ...key, releases: [{ number: 1, createdAtMs: 0, routes }] });
 };
 
 const inForce = (): string => readFileSync(ingressConfigFile(config), 'utf8');
 
 beforeAll(async () => {
-  consul = await createConsulServer();
-  consul.start();
-  consulClient = createConsulClient({ address: consul.address });
-  documents = createDocumentWriter(consulClient);
-  const nodeId = await firstMember(consulClient);
+  consul = await startConsul();
   dataDir = mkdtempSync(join(tmpdir(), 'containeros-handover-'));
   config = ingressConfigOf(dataDir, await freePort());
   await start();
   keeper = createKeeper({
     config,
-    nodeId,
-    consul: consulClient,
-    documents,
+    nodeId: consul.nodeId,
+    consul: consul.client,
+    documents: consul.documents,
     onState: () => undefined,
     throughAdmin: (admin) => ({
       load: async (text) => {
@@ -88,11 +79,11 @@ beforeAll(async () => {
     ['steady-1', HOSTNAME],
     ['changing-1', 'changing.localhost'],
   ] as const) {
-    const replica = buildServing(id, nodeId, hostname, { port }, { release: 1, releasedAtMs: 0 });
+    const replica = buildServing(id, consul.nodeId, hostname, { port }, { release: 1, releasedAtMs: 0 });
     // Of a route with options, replicas do not tell the hostname.
     const ports = replica.ports.map((one) => (hostname === HOSTNAME ? one : { ...one, hostnames: [] }));
-    await documents.put(replicaKvKey(replica, id), { ...replica, ports });
-    await documents.put(hostnameKvKey(hostname), { project: 'default', name: hostname.split('.')[0] });
+    await consul.documents.put(replicaKvKey(replica, id), { ...replica, ports });
+    await consul.documents.put(hostnameKvKey(hostname), { project: 'default', name: hostname.split('.')[0] });
   }
   await changeOptions();
   for (const host of [HOSTNAME, 'changing.localhost']) {
@@ -112,9 +103,7 @@ afterAll(async () => {
   sockets?.close();
   backend.closeAllConnections();
   backend.close();
-  consulClient?.close();
-  await consul?.kill();
-  consul?.dispose();
+  await consul?.close();
   rmSync(dataDir, { recursive: true, force: true });
 }, 30_000);
 

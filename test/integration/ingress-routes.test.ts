@@ -16,8 +16,6 @@ import { join } from 'node:path';
 import { hashSync } from 'bcryptjs';
 import pino from 'pino';
 
-import { createConsulClient, type ConsulClient } from '../../adapters/consul/consul-client';
-import { createDocumentWriter } from '../../adapters/consul/document-writer';
 import { createKvStore } from '../../adapters/consul/watch-kv';
 import { watchMembers } from '../../adapters/consul/watch-members';
 import { createCaddyAdmin } from '../../adapters/ingress/caddy-admin';
@@ -25,7 +23,6 @@ import { adminSocket } from '../../adapters/ingress/caddy-config';
 import { openLaneFiles } from '../../adapters/ingress/lane-files';
 import { openPlaceFiles } from '../../adapters/ingress/place-files';
 import type { TrustedProxies } from '../../adapters/ingress/route-handlers';
-import type { DocumentWriter } from '../../adapters/document-writer';
 import { hostnameKvKey, maintenanceKvKey, replicaKvKey, routesKvKey } from '../../contracts/kv';
 import { claimsOfRoute, type MaintenanceState, type PortRoute } from '../../domain/ingress/route-options';
 import type { ObservedReplica } from '../../domain/model';
@@ -37,7 +34,7 @@ import { openListeningSockets } from '../../workers/up/listening-sockets';
 import { ingressPortNeeds } from '../../workers/up/ports';
 import { buildReplica } from '../support/builders';
 import { createTestAuthority } from '../support/certificates';
-import { createConsulServer, firstMember, type ConsulServer } from '../support/consul';
+import { startConsul, type RunningConsul } from '../support/consul';
 import { httpRequest, type HttpAnswer } from '../support/http';
 import { countLoads, type CountedLoads } from '../support/ingress-keeper';
 import { engineVariables } from '../support/programs';
@@ -52,10 +49,7 @@ interface Node {
   readonly loads: CountedLoads;
 }
 
-let consul: ConsulServer;
-let consulClient: ConsulClient;
-let documents: DocumentWriter;
-let nodeId: string;
+let consul: RunningConsul;
 let nodes: readonly Node[] = [];
 const servers: { close(): unknown }[] = [];
 
@@ -95,12 +89,12 @@ const startNode = async (trustedProxies?: TrustedProxies): Promise<Node> => {
   let trouble: string | undefined = 'not started';
   const loads = countLoads();
   const keeper: IngressKeeper = createIngressKeeper({
-    nodeId,
+    nodeId: consul.nodeId,
     settings,
     configFile: ingressConfigFile(config),
-    kv: createKvStore(consulClient),
-    watchMembers: (handlers) => watchMembers(consulClient, handlers),
-    documents,
+    kv: createKvStore(consul.client),
+    watchMembers: (handlers) => watchMembers(consul.client, handlers),
+    documents: consul.documents,
     admin: loads.through(admin),
     files: openPlaceFiles(settings.directory),
     laneFiles: openLaneFiles(settings.directory),
@@ -125,7 +119,7 @@ const startNode = async (trustedProxies?: TrustedProxies): Promise<Node> => {
 };
 
 const replica = (id: string, name: string, port: number, more: Partial<ObservedReplica> = {}) =>
-  buildReplica(id, nodeId, {
+  buildReplica(id, consul.nodeId, {
     name,
     ports: [
       {
@@ -141,7 +135,7 @@ const replica = (id: string, name: string, port: number, more: Partial<ObservedR
     ...more,
   });
 
-const publish = (one: ObservedReplica) => documents.put(replicaKvKey(one, one.id), one);
+const publish = (one: ObservedReplica) => consul.documents.put(replicaKvKey(one, one.id), one);
 
 const key = (name: string) => ({ project: 'default', name });
 
@@ -160,9 +154,9 @@ const publishRoutes = async (
       ...route,
     })),
   }));
-  await documents.put(routesKvKey(key(name)), { ...key(name), releases: full });
+  await consul.documents.put(routesKvKey(key(name)), { ...key(name), releases: full });
   for (const claim of full.flatMap(({ routes }) => routes.flatMap(claimsOfRoute))) {
-    await documents.put(hostnameKvKey(claim), key(name));
+    await consul.documents.put(hostnameKvKey(claim), key(name));
   }
 };
 
@@ -200,11 +194,7 @@ const basic = (user: string, password: string) => ({
 });
 
 beforeAll(async () => {
-  consul = await createConsulServer();
-  consul.start();
-  consulClient = createConsulClient({ address: consul.address });
-  documents = createDocumentWriter(consulClient);
-  nodeId = await firstMember(consulClient);
+  consul = await startConsul();
   nodes = [
     await startNode(),
     await startNode({ addresses: ['127.0.0.1', '10.1.0.0/16'], proxyProtocol: true }),
@@ -214,9 +204,7 @@ beforeAll(async () => {
 afterAll(async () => {
   for (const node of nodes) await node.stop();
   for (const server of servers) server.close();
-  consulClient?.close();
-  await consul?.kill();
-  consul?.dispose();
+  await consul?.close();
 }, 30_000);
 
 test('paths lead to ports of several microservices, on the borders of segments, the longest first', async () => {
@@ -224,7 +212,7 @@ test('paths lead to ports of several microservices, on the borders of segments, 
     backend(({ url, headers }, response) =>
       response.end(`${name} ${url} ${String(headers['x-forwarded-prefix'])}`),
     );
-  await documents.put(hostnameKvKey('paths.localhost'), key('root'));
+  await consul.documents.put(hostnameKvKey('paths.localhost'), key('root'));
   const root = replica('root-1', 'root', await echo('root'));
   await publish({ ...root, ports: root.ports.map((port) => ({ ...port, hostnames: ['paths.localhost'] })) });
   await answers('paths.localhost/api/x', 'root /api/x undefined');
@@ -244,7 +232,7 @@ test('paths lead to ports of several microservices, on the borders of segments, 
     expect((await ask(`paths.localhost${path}`)).text).toBe(text);
   }
   // What goes gives its paths back to the next shorter one.
-  await documents.remove(hostnameKvKey('paths.localhost/api'));
+  await consul.documents.remove(hostnameKvKey('paths.localhost/api'));
   await answers('paths.localhost/api/x', 'root /api/x undefined');
 });
 
@@ -569,14 +557,14 @@ test('maintenance answers in its own words, but to those that may still pass, an
     allow: ['203.0.113.9'],
     setAtMs: 0,
   };
-  await documents.put(maintenanceKvKey(key('work')), state);
+  await consul.documents.put(maintenanceKvKey(key('work')), state);
   await eventually(async () => {
     const { status, text, headers } = await ask('work.localhost/x');
     expect([status, text, headers['retry-after']]).toEqual([503, 'Back at {noon}.', '90']);
   });
   const headers = { 'x-forwarded-for': '203.0.113.9' };
   await answers('work.localhost', 'at work', { node: nodes[1] as Node, headers });
-  await documents.remove(maintenanceKvKey(key('work')));
+  await consul.documents.remove(maintenanceKvKey(key('work')));
   await answers('work.localhost', 'at work');
 });
 
@@ -600,6 +588,6 @@ test('options change with the first replica of a new release, and never lead to 
     expect((await ask('turn.localhost/a/b')).text).toBe('next /b');
   }
   // A port with options of which nothing is known is led to by nobody.
-  await documents.remove(routesKvKey(key('turn')));
+  await consul.documents.remove(routesKvKey(key('turn')));
   await eventually(async () => expect((await ask('turn.localhost/a/b')).status).toBe(503));
 });

@@ -15,12 +15,9 @@ import { join } from 'node:path';
 import { hashSync } from 'bcryptjs';
 import pino from 'pino';
 
-import { createConsulClient, type ConsulClient } from '../../adapters/consul/consul-client';
-import { createDocumentWriter } from '../../adapters/consul/document-writer';
 import { createKeyValueStore } from '../../adapters/consul/kv-store';
 import { createKvStore } from '../../adapters/consul/watch-kv';
 import { readMembers } from '../../adapters/consul/watch-members';
-import type { DocumentWriter } from '../../adapters/document-writer';
 import { openJudgedLog } from '../../adapters/ingress/judged-log';
 import { createMaintenanceWriter } from '../../api/maintenance';
 import {
@@ -44,7 +41,7 @@ import { createRequestCounter, type RequestCounter } from '../../workers/node/re
 import { openListeningSockets, type ListeningSockets } from '../../workers/up/listening-sockets';
 import { ingressPortNeeds } from '../../workers/up/ports';
 import { NOW_MS, buildReplica } from '../support/builders';
-import { createConsulServer, firstMember, type ConsulServer } from '../support/consul';
+import { startConsul, type RunningConsul } from '../support/consul';
 import { httpRequest } from '../support/http';
 import { countLoads, createKeeper, ingressConfigOf, spawnCaddy } from '../support/ingress-keeper';
 import { startLoad } from '../support/load';
@@ -52,10 +49,7 @@ import { eventually } from '../support/wait';
 
 const logger = pino({ level: 'silent' });
 
-let consul: ConsulServer;
-let consulClient: ConsulClient;
-let nodeId: string;
-let documents: DocumentWriter;
+let consul: RunningConsul;
 let dataDir: string;
 let httpPort: number;
 let sockets: ListeningSockets | undefined;
@@ -84,12 +78,17 @@ const configOf = () => ingressConfigOf(dataDir, httpPort);
 
 const startKeeper = (): void => {
   const { directory } = caddySettings(configOf());
-  counter = createRequestCounter({ nodeId, log: openJudgedLog(directory), documents, logger });
+  counter = createRequestCounter({
+    nodeId: consul.nodeId,
+    log: openJudgedLog(directory),
+    documents: consul.documents,
+    logger,
+  });
   keeper = createKeeper({
     config: configOf(),
-    nodeId,
-    consul: consulClient,
-    documents,
+    nodeId: consul.nodeId,
+    consul: consul.client,
+    documents: consul.documents,
     throughAdmin: loads.through,
     onSplits: counter.follow,
     onState: (reason) => (trouble = reason),
@@ -99,7 +98,7 @@ const startKeeper = (): void => {
 };
 
 const publish = async (name: string, release: number, port: number, hostnames = [`${name}.localhost`]) => {
-  const replica = buildReplica(`${name}-v${release}-${port}`, nodeId, {
+  const replica = buildReplica(`${name}-v${release}-${port}`, consul.nodeId, {
     name,
     release,
     ports: [
@@ -114,11 +113,11 @@ const publish = async (name: string, release: number, port: number, hostnames = 
       },
     ],
   });
-  await documents.put(replicaKvKey(replica, replica.id), replica);
+  await consul.documents.put(replicaKvKey(replica, replica.id), replica);
 };
 
 const claim = (hostname: string, name: string) =>
-  documents.put(hostnameKvKey(hostname), { project: 'default', name });
+  consul.documents.put(hostnameKvKey(hostname), { project: 'default', name });
 
 const split = async (
   name: string,
@@ -136,9 +135,9 @@ const split = async (
     shares,
     writtenAtMs: Date.now(),
   };
-  const { index } = await documents.put(trafficKvKey(made), made);
+  const { index } = await consul.documents.put(trafficKvKey(made), made);
   const confirmed = createIngressConfirmation(
-    { kv: createKvStore(consulClient), readMembers: () => readMembers(consulClient), logger },
+    { kv: createKvStore(consul.client), readMembers: () => readMembers(consul.client), logger },
     ({ trafficIndex = 0 }) => trafficIndex,
   );
   // A new configuration for more lanes may take longer than anybody waits.
@@ -172,11 +171,7 @@ const tally = async (hostname: string, requests: number, clients = 16): Promise<
 };
 
 beforeAll(async () => {
-  consul = await createConsulServer();
-  consul.start();
-  consulClient = createConsulClient({ address: consul.address });
-  documents = createDocumentWriter(consulClient);
-  nodeId = await firstMember(consulClient);
+  consul = await startConsul();
   dataDir = mkdtempSync(join(tmpdir(), 'containeros-splits-'));
   const probe = createServer();
   probe.listen(0, '127.0.0.1');
@@ -199,9 +194,7 @@ afterAll(async () => {
     await gone;
   }
   sockets?.close();
-  consulClient?.close();
-  await consul?.kill();
-  consul?.dispose();
+  await consul?.close();
   rmSync(dataDir, { recursive: true, force: true });
 }, 30_000);
 
@@ -272,7 +265,7 @@ test('a split that has gone, or that would leave nobody, is not followed', async
   expect((await tally('ended.localhost', 100, 4)).size).toBe(2);
   await split('ended', [{ release: 1, weight: 100 }]);
   expect((await tally('ended.localhost', 40, 4)).size).toBe(1);
-  await documents.remove(trafficKvKey(made));
+  await consul.documents.remove(trafficKvKey(made));
   await eventually(async () => expect((await tally('ended.localhost', 40, 4)).size).toBe(2));
 });
 
@@ -298,7 +291,7 @@ test('more hostnames than a lane has, and more splits than there are lanes, all 
 }, 60_000);
 
 const readCounts = async (): Promise<readonly RequestCounts[]> => {
-  const { document } = await createKvStore(consulClient).get(requestCountsKvKey(nodeId));
+  const { document } = await createKvStore(consul.client).get(requestCountsKvKey(consul.nodeId));
   return document === undefined ? [] : [JSON.parse(document.text) as RequestCounts];
 };
 
@@ -333,7 +326,7 @@ test('requests are counted while a release is under judgement, and only then', a
     },
     { describe: 'the counts are published' },
   );
-  await documents.remove(trafficKvKey(made));
+  await consul.documents.remove(trafficKvKey(made));
   await eventually(async () => expect(await readCounts()).toEqual([]));
 });
 
@@ -359,7 +352,7 @@ test('requests of a wildcard are counted, also where others have names below it,
     expect([before.requests, now.requests]).toEqual([said.get('v1'), said.get('v2')]);
     expect(now.errors).toBe(said.get('v2'));
   });
-  await documents.remove(trafficKvKey(made));
+  await consul.documents.remove(trafficKvKey(made));
 });
 
 test('requests of routes with options are counted too, by who answers, and those that nobody gets are not', async () => {
@@ -380,7 +373,7 @@ test('requests of routes with options are counted too, by who answers, and those
       },
     ],
   }));
-  await documents.put(routesKvKey(key), { ...key, releases });
+  await consul.documents.put(routesKvKey(key), { ...key, releases });
   for (const path of ['', '/api', '/admin']) await claim(`${hostname}${path}`, 'options');
   await publish('options', 1, old, [hostname]);
   await publish('options', 2, fresh, [hostname]);
@@ -413,14 +406,14 @@ test('requests of routes with options are counted too, by who answers, and those
     },
     { describe: 'the counts are published' },
   );
-  await documents.remove(trafficKvKey(made));
+  await consul.documents.remove(trafficKvKey(made));
   await eventually(async () => expect(await readCounts()).toEqual([]));
 });
 
 test('routes that need a new configuration answer when they are confirmed', async () => {
   const confirmedBy = (indexOf: (state: IngressState) => number) =>
     createIngressConfirmation(
-      { kv: createKvStore(consulClient), readMembers: () => readMembers(consulClient), logger },
+      { kv: createKvStore(consul.client), readMembers: () => readMembers(consul.client), logger },
       indexOf,
       CONFIRM_CONFIGURATION_WITHIN_MS,
     );
@@ -445,7 +438,7 @@ test('routes that need a new configuration answer when they are confirmed', asyn
     const releases = [
       { number: 1, createdAtMs: NOW_MS, routes: [{ ...route, container: 'main', port: 80 }] },
     ];
-    const { index } = await documents.put(routesKvKey(key), { ...key, releases });
+    const { index } = await consul.documents.put(routesKvKey(key), { ...key, releases });
     // Of plain ones, which need no configuration, replicas tell themselves.
     await publish(name, 1, port, hostname.startsWith('*') ? [hostname] : []);
     expect(await hostnamesConfirmed(Math.max(...claimed.map((one) => one.index)), signal)).toEqual([]);
@@ -464,12 +457,12 @@ test('maintenance is in force, and over, when it is confirmed', async () => {
   await publish('working', 1, await startBackend('at work'));
   await answers('working.localhost', 'at work');
   const key = { project: 'default', name: 'working' };
-  await documents.put(microserviceKvKey(key), {});
-  const store = createKeyValueStore({ address: consul.address }, () => undefined);
+  await consul.documents.put(microserviceKvKey(key), {});
+  const store = createKeyValueStore({ address: consul.server.address }, () => undefined);
   const writer = createMaintenanceWriter({
     store,
     confirmed: createIngressConfirmation(
-      { kv: createKvStore(consulClient), readMembers: () => readMembers(consulClient), logger },
+      { kv: createKvStore(consul.client), readMembers: () => readMembers(consul.client), logger },
       ({ maintenanceIndex = 0 }) => maintenanceIndex,
       CONFIRM_CONFIGURATION_WITHIN_MS,
     ),
@@ -487,7 +480,7 @@ test('maintenance is in force, and over, when it is confirmed', async () => {
     }
     // A node that does not go by it is named.
     keeper?.stop();
-    expect(await writer.set(key, maintenance, signal)).toEqual([nodeId]);
+    expect(await writer.set(key, maintenance, signal)).toEqual([consul.nodeId]);
   } finally {
     store.close();
   }

@@ -21,12 +21,9 @@ import pino from 'pino';
 import { createCertificateStore } from '../../adapters/certificates/certificate-store';
 import { createHostnameAuthority, issueForHostname } from '../../adapters/certificates/hostname-authority';
 import { createSealer, generateClusterKey, type Sealer } from '../../adapters/certificates/seal';
-import { createConsulClient, type ConsulClient } from '../../adapters/consul/consul-client';
-import { createDocumentWriter } from '../../adapters/consul/document-writer';
 import { createKeyValueStore } from '../../adapters/consul/kv-store';
 import { createKvStore } from '../../adapters/consul/watch-kv';
 import { watchMembers } from '../../adapters/consul/watch-members';
-import type { DocumentWriter } from '../../adapters/document-writer';
 import { createCaddyAdmin } from '../../adapters/ingress/caddy-admin';
 import { adminSocket } from '../../adapters/ingress/caddy-config';
 import { openCertificateFiles } from '../../adapters/ingress/certificate-files';
@@ -45,7 +42,7 @@ import { openListeningSockets, type ListeningSockets } from '../../workers/up/li
 import { chooseDoorPort, ingressPortNeeds } from '../../workers/up/ports';
 import { buildReplica } from '../support/builders';
 import { createTestAuthority, type TestAuthority } from '../support/certificates';
-import { createConsulServer, firstMember, type ConsulServer } from '../support/consul';
+import { startConsul, type RunningConsul } from '../support/consul';
 import { httpRequest, type HttpAnswer } from '../support/http';
 import { countLoads } from '../support/ingress-keeper';
 import { engineVariables } from '../support/programs';
@@ -54,12 +51,9 @@ import { eventually } from '../support/wait';
 const logger = pino({ level: 'silent' });
 const LOAD_BALANCER = '127.0.0.9';
 
-let consul: ConsulServer;
-let consulClient: ConsulClient;
+let consul: RunningConsul;
 let store: KeyValueStore;
-let documents: DocumentWriter;
 let certificates: CertificateStore;
-let nodeId: string;
 let dataDir: string;
 let httpPort: number;
 let httpsPort: number;
@@ -131,12 +125,12 @@ const startKeepers = (): void => {
   const settings = caddySettings(configOf());
   const admin = createCaddyAdmin(adminSocket(settings.directory));
   keeper = createIngressKeeper({
-    nodeId,
+    nodeId: consul.nodeId,
     settings,
     configFile: ingressConfigFile(configOf()),
-    kv: createKvStore(consulClient),
-    watchMembers: (handlers) => watchMembers(consulClient, handlers),
-    documents,
+    kv: createKvStore(consul.client),
+    watchMembers: (handlers) => watchMembers(consul.client, handlers),
+    documents: consul.documents,
     admin: loads.through(admin),
     files: openPlaceFiles(settings.directory),
     laneFiles: openLaneFiles(settings.directory),
@@ -144,7 +138,7 @@ const startKeepers = (): void => {
     logger,
   });
   certificateKeeper = createCertificateKeeper({
-    kv: createKvStore(consulClient),
+    kv: createKvStore(consul.client),
     files: openCertificateFiles(settings.directory),
     openSealer: ({ isAnew }) => {
       asked.push(isAnew);
@@ -173,10 +167,12 @@ const serve = async (...hostnames: readonly string[]): Promise<void> => {
     serviceId: `${name}-main-80`,
     hostnames,
   };
-  const one = buildReplica(`${name}-1`, nodeId, { name, ports: [port] });
+  const one = buildReplica(`${name}-1`, consul.nodeId, { name, ports: [port] });
   await Promise.all([
-    documents.put(replicaKvKey(one, one.id), one),
-    ...hostnames.map((hostname) => documents.put(hostnameKvKey(hostname), { project: 'default', name })),
+    consul.documents.put(replicaKvKey(one, one.id), one),
+    ...hostnames.map((hostname) =>
+      consul.documents.put(hostnameKvKey(hostname), { project: 'default', name }),
+    ),
   ]);
   const last = hostnames.at(-1) ?? '';
   await eventually(
@@ -261,11 +257,8 @@ const askPlainly = (hostname: string, path = '/', method = 'GET'): Promise<HttpA
   httpRequest(`http://127.0.0.1:${httpPort}${path}`, { method, headers: { host: hostname } });
 
 beforeAll(async () => {
-  consul = await createConsulServer();
-  consul.start();
-  consulClient = createConsulClient({ address: consul.address });
-  documents = createDocumentWriter(consulClient);
-  store = createKeyValueStore({ address: consul.address }, (message) => {
+  consul = await startConsul();
+  store = createKeyValueStore({ address: consul.server.address }, (message) => {
     throw new Error(message);
   });
   certificates = createCertificateStore({
@@ -276,7 +269,6 @@ beforeAll(async () => {
       throw new Error(message);
     },
   });
-  nodeId = await firstMember(consulClient);
   authority = await createHostnameAuthority({ clusterId: 'c1', nowMs: Date.now() });
   publicAuthority = createTestAuthority('Public Trust');
   backend = createServer((request, response) => response.end(JSON.stringify(request.headers)));
@@ -306,9 +298,7 @@ afterAll(async () => {
   trap?.close();
   publicAuthority?.dispose();
   store?.close();
-  consulClient?.close();
-  await consul?.kill();
-  consul?.dispose();
+  await consul?.close();
   rmSync(dataDir, { recursive: true, force: true });
 }, 30_000);
 
@@ -459,9 +449,9 @@ test('a wildcard leads every name below it, one label deep, but those that other
       serviceId: `${name}-main-80`,
       hostnames: [hostname],
     };
-    const one = buildReplica(`${name}-1`, nodeId, { name, ports: [port] });
-    await documents.put(replicaKvKey(one, one.id), one);
-    await documents.put(hostnameKvKey(hostname), { project: 'default', name });
+    const one = buildReplica(`${name}-1`, consul.nodeId, { name, ports: [port] });
+    await consul.documents.put(replicaKvKey(one, one.id), one);
+    await consul.documents.put(hostnameKvKey(hostname), { project: 'default', name });
   };
   const isOthers = (hostname: string, isSo: boolean) =>
     eventually(
@@ -500,11 +490,11 @@ test('a wildcard leads every name below it, one label deep, but those that other
     await shows('any.wild.localhost', fingerprint);
 
     // What others give back is the wildcard's.
-    await documents.remove(hostnameKvKey('late.wild.localhost'));
-    await documents.remove(hostnameKvKey('early.wild.localhost'));
+    await consul.documents.remove(hostnameKvKey('late.wild.localhost'));
+    await consul.documents.remove(hostnameKvKey('early.wild.localhost'));
     await isOthers('late.wild.localhost', false);
     await isOthers('early.wild.localhost', false);
-    await documents.remove(hostnameKvKey('*.wild.localhost'));
+    await consul.documents.remove(hostnameKvKey('*.wild.localhost'));
     await eventually(async () => expect((await askPlainly('any.wild.localhost')).status).toBe(404));
   } finally {
     other.close();

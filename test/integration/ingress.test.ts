@@ -13,14 +13,11 @@ import { join } from 'node:path';
 
 import pino from 'pino';
 
-import { createConsulClient, type ConsulClient } from '../../adapters/consul/consul-client';
-import { createDocumentWriter } from '../../adapters/consul/document-writer';
 import { createKvStore } from '../../adapters/consul/watch-kv';
 import { readMembers } from '../../adapters/consul/watch-members';
 import { adminSocket } from '../../adapters/ingress/caddy-config';
 import { turnOf } from '../../adapters/ingress/handover';
 import { ENDING, putMark, removeMark } from '../../adapters/ingress/marks';
-import type { DocumentWriter } from '../../adapters/document-writer';
 import { hostnameKvKey, ingressKvKey, replicaKvKey } from '../../contracts/kv';
 import { SPARE_PLACES } from '../../domain/ingress/layout';
 import type { ObservedReplica } from '../../domain/model';
@@ -29,7 +26,7 @@ import type { IngressKeeper } from '../../workers/node/ingress-keeper';
 import { openListeningSockets, type ListeningSockets } from '../../workers/up/listening-sockets';
 import { ingressPortNeeds } from '../../workers/up/ports';
 import { createWithdrawal } from '../../workers/node/withdrawal';
-import { createConsulServer, firstMember, type ConsulServer } from '../support/consul';
+import { startConsul, type RunningConsul } from '../support/consul';
 import { httpRequest, type HttpAnswer } from '../support/http';
 import {
   buildServing,
@@ -44,10 +41,7 @@ import { eventually } from '../support/wait';
 const logger = pino({ level: 'silent' });
 const NEVER = new AbortController().signal;
 
-let consul: ConsulServer;
-let consulClient: ConsulClient;
-let nodeId: string;
-let documents: DocumentWriter;
+let consul: RunningConsul;
 let dataDir: string;
 let httpPort: number;
 let sockets: ListeningSockets | undefined;
@@ -96,9 +90,9 @@ const killCaddy = async (): Promise<void> => {
 const startKeeper = (): void => {
   keeper = createKeeper({
     config: configOf(),
-    nodeId,
-    consul: consulClient,
-    documents,
+    nodeId: consul.nodeId,
+    consul: consul.client,
+    documents: consul.documents,
     throughAdmin: loads.through,
     throughFiles: (files) => ({
       ...files,
@@ -118,12 +112,12 @@ const replica = (
   hostname: string,
   port: number,
   more: Partial<ObservedReplica> = {},
-): ObservedReplica => buildServing(id, nodeId, hostname, { port }, more);
+): ObservedReplica => buildServing(id, consul.nodeId, hostname, { port }, more);
 
-const publish = (one: ObservedReplica) => documents.put(replicaKvKey(one, one.id), one);
+const publish = (one: ObservedReplica) => consul.documents.put(replicaKvKey(one, one.id), one);
 
 const claim = (hostname: string) =>
-  documents.put(hostnameKvKey(hostname), { project: 'default', name: hostname.split('.')[0] });
+  consul.documents.put(hostnameKvKey(hostname), { project: 'default', name: hostname.split('.')[0] });
 
 const ask = (hostname: string, method = 'GET'): Promise<HttpAnswer> =>
   httpRequest(`http://127.0.0.1:${httpPort}/`, { method, headers: { host: hostname } });
@@ -153,11 +147,7 @@ const sendRaw = (text: string): Promise<string> =>
   });
 
 beforeAll(async () => {
-  consul = await createConsulServer();
-  consul.start();
-  consulClient = createConsulClient({ address: consul.address });
-  documents = createDocumentWriter(consulClient);
-  nodeId = await firstMember(consulClient);
+  consul = await startConsul();
   dataDir = mkdtempSync(join(tmpdir(), 'containeros-ingress-'));
   const probe = createServer();
   httpPort = await listen(probe);
@@ -173,9 +163,7 @@ afterAll(async () => {
   for (const server of backends) server.close();
   await killCaddy();
   sockets?.close();
-  consulClient?.close();
-  await consul?.kill();
-  consul?.dispose();
+  await consul?.close();
   rmSync(dataDir, { recursive: true, force: true });
 }, 30_000);
 
@@ -211,7 +199,7 @@ test('clients that keep their connections notice nothing of 1,000 changes of end
       const { port } = change % 2 === 0 ? two : one;
       await publish(replica('busy-1', 'busy.localhost', port));
       if (change % 2 === 0) await claim('passing.localhost');
-      else await documents.remove(hostnameKvKey('passing.localhost'));
+      else await consul.documents.remove(hostnameKvKey('passing.localhost'));
     }
   } finally {
     await load.stop();
@@ -324,7 +312,7 @@ test('among hundreds of hostnames each leads to its own replicas, in whatever le
     await answers(hostname, ['a', 'b', 'c'][index % 3] ?? '');
   expect((await ask('GROUP299.LOCALHOST')).text).toBe('c');
   expect((await ask('group300.localhost')).status).toBe(404);
-  await Promise.all(hostnames.map((hostname) => documents.remove(hostnameKvKey(hostname))));
+  await Promise.all(hostnames.map((hostname) => consul.documents.remove(hostnameKvKey(hostname))));
 }, 60_000);
 
 test('more hostnames than there are spare places all answer, with one new configuration', async () => {
@@ -362,7 +350,7 @@ test('while Caddy refuses its configuration, nobody is led wrong, and the one be
       ]),
     );
     await eventually(() => expect(trouble).toMatch(/^Caddy refuses its configuration .*none/));
-    await documents.remove(hostnameKvKey('leaving-too.localhost'));
+    await consul.documents.remove(hostnameKvKey('leaving-too.localhost'));
     await eventually(async () => expect((await ask('leaving-too.localhost')).status).toBe(404));
     expect(readFileSync(ingressConfigFile(configOf()), 'utf8')).toBe(before);
   } finally {
@@ -378,7 +366,7 @@ test('a hostname that goes while the disk is full, and comes back, answers', asy
   await answers('back.localhost', 'back');
   isFull = true;
   try {
-    await documents.remove(hostnameKvKey('back.localhost'));
+    await consul.documents.remove(hostnameKvKey('back.localhost'));
     await eventually(async () => expect((await ask('back.localhost')).status).toBe(404));
     expect(trouble).toContain('ENOSPC');
     await claim('back.localhost');
@@ -404,8 +392,8 @@ test('a Caddy that is killed comes back with what it had, also while the keeper 
 });
 
 test('whoever stops a replica hears when no ingress leads there any more, and who has not said so', async () => {
-  const kv = createKvStore(consulClient);
-  const withdrawal = createWithdrawal({ kv, readMembers: () => readMembers(consulClient), logger });
+  const kv = createKvStore(consul.client);
+  const withdrawal = createWithdrawal({ kv, readMembers: () => readMembers(consul.client), logger });
   const { port } = await startBackend('leaving');
   await claim('leaving.localhost');
   await publish(replica('leaving-1', 'leaving.localhost', port));
@@ -414,7 +402,7 @@ test('whoever stops a replica hears when no ingress leads there any more, and wh
   expect(await withdrawal.confirmed(index, NEVER)).toEqual([]);
   expect((await ask('leaving.localhost')).status).toBe(503);
   // Of a node that is not a member nobody expects anything; one that is and hangs is named.
-  await documents.put(ingressKvKey('nobody'), { id: 'nobody', index: 1 });
+  await consul.documents.put(ingressKvKey('nobody'), { id: 'nobody', index: 1 });
   const later = await publish(
     replica('leaving-1', 'leaving.localhost', port, { state: 'stopping', reason: 'again' }),
   );
@@ -423,5 +411,5 @@ test('whoever stops a replica hears when no ingress leads there any more, and wh
   const last = await publish(
     replica('leaving-1', 'leaving.localhost', port, { state: 'stopping', reason: 'last' }),
   );
-  expect(await withdrawal.confirmed(last.index, NEVER)).toEqual([nodeId]);
+  expect(await withdrawal.confirmed(last.index, NEVER)).toEqual([consul.nodeId]);
 });

@@ -12,11 +12,8 @@ import { join } from 'node:path';
 
 import pino from 'pino';
 
-import { createConsulClient, type ConsulClient } from '../../adapters/consul/consul-client';
-import { createDocumentWriter } from '../../adapters/consul/document-writer';
 import { createKvStore } from '../../adapters/consul/watch-kv';
 import { readMembers } from '../../adapters/consul/watch-members';
-import type { DocumentWriter } from '../../adapters/document-writer';
 import { hostnameKvKey, KV_PREFIX, replicaKvKey } from '../../contracts/kv';
 import { claimOfPublicPort, type ProxyProtocol } from '../../domain/ingress/public-ports';
 import type { ClusterEvent, ObservedReplica, PublicPortTrouble } from '../../domain/model';
@@ -27,7 +24,7 @@ import type { IngressKeeper } from '../../workers/node/ingress-keeper';
 import { createPublicPorts } from '../../workers/node/public-ports';
 import { createWithdrawal } from '../../workers/node/withdrawal';
 import { buildReplica } from '../support/builders';
-import { createConsulServer, firstMember, freePorts, type ConsulServer } from '../support/consul';
+import { freePorts, startConsul, type RunningConsul } from '../support/consul';
 import { createForwarderProcess, type ForwarderProcess } from '../support/forwarder';
 import { createKeeper, ingressConfigOf } from '../support/ingress-keeper';
 import {
@@ -48,10 +45,7 @@ const logger = pino({ level: 'silent' });
 const NEVER = new AbortController().signal;
 const MEGABYTE = 1_048_576;
 
-let consul: ConsulServer;
-let consulClient: ConsulClient;
-let nodeId: string;
-let documents: DocumentWriter;
+let consul: RunningConsul;
 let dataDir: string;
 let forwarder: ForwarderProcess;
 let keeper: IngressKeeper | undefined;
@@ -67,13 +61,13 @@ const directory = (): string => caddySettings(ingressConfigOf(dataDir, 80)).dire
 const startKeeper = (): void => {
   keeper = createKeeper({
     config: ingressConfigOf(dataDir, 80),
-    nodeId,
-    consul: consulClient,
-    documents,
+    nodeId: consul.nodeId,
+    consul: consul.client,
+    documents: consul.documents,
     // There is no Caddy here: hostnames have tests of their own.
     throughAdmin: () => ({ load: () => Promise.resolve() }),
     publicPorts: createPublicPorts({
-      nodeId,
+      nodeId: consul.nodeId,
       directory: directory(),
       reservedPorts,
       onWanted: (isWanted) => wanted.push(isWanted),
@@ -102,7 +96,7 @@ const replicaOf = (
   more: Partial<ObservedReplica> = {},
   proxyProtocol?: ProxyProtocol,
 ): ObservedReplica =>
-  buildReplica(id, nodeId, {
+  buildReplica(id, consul.nodeId, {
     name,
     ports: [
       {
@@ -120,9 +114,10 @@ const replicaOf = (
     ...more,
   });
 
-const publish = (one: ObservedReplica) => documents.put(replicaKvKey(one, one.id), one);
+const publish = (one: ObservedReplica) => consul.documents.put(replicaKvKey(one, one.id), one);
 const claimKey = (port: number) => hostnameKvKey(claimOfPublicPort({ port, protocol: 'tcp' }));
-const claim = (name: string, port: number) => documents.put(claimKey(port), { project: 'default', name });
+const claim = (name: string, port: number) =>
+  consul.documents.put(claimKey(port), { project: 'default', name });
 
 /** A public port of a microservice of its own, with a replica for each server. */
 const lead = async (
@@ -146,11 +141,7 @@ const answers = (port: number, text: string): Promise<void> =>
   });
 
 beforeAll(async () => {
-  consul = await createConsulServer();
-  consul.start();
-  consulClient = createConsulClient({ address: consul.address });
-  documents = createDocumentWriter(consulClient);
-  nodeId = await firstMember(consulClient);
+  consul = await startConsul();
   dataDir = mkdtempSync(join(tmpdir(), 'containeros-ports-'));
   forwarder = createForwarderProcess(directory());
   startKeeper();
@@ -161,9 +152,7 @@ afterAll(async () => {
   keeper?.stop();
   for (const server of servers) server.kill();
   await forwarder?.kill();
-  consulClient?.close();
-  await consul?.kill();
-  consul?.dispose();
+  await consul?.close();
   rmSync(dataDir, { recursive: true, force: true });
 }, 30_000);
 
@@ -224,8 +213,8 @@ test('a replica that reads slowly slows its client down, and nothing piles up in
 
 test('clients lose nothing over 100 changes of replicas, and a connection outlives those that it does not use', async () => {
   const withdrawal = createWithdrawal({
-    kv: createKvStore(consulClient),
-    readMembers: () => readMembers(consulClient),
+    kv: createKvStore(consul.client),
+    readMembers: () => readMembers(consul.client),
     logger,
   });
   let current = await named('zero');
@@ -246,7 +235,7 @@ test('clients lose nothing over 100 changes of replicas, and a connection outliv
     });
     if (isKept) current.stopListening();
     else current.kill();
-    await documents.remove(replicaKvKey(left, left.id));
+    await consul.documents.remove(replicaKvKey(left, left.id));
     current = next;
   }
   const { answered, failures } = await load.stop();
@@ -296,10 +285,10 @@ test('connections live on while the node worker and Consul are away, and new one
   const socket = await dialPort(port);
   expect(await say(socket, 'before')).toBe('one: before');
   keeper?.stop();
-  consul.signal('SIGSTOP');
+  consul.server.signal('SIGSTOP');
   expect(await say(socket, 'meanwhile')).toBe('one: meanwhile');
   expect(await askPort(port, 'hello')).toBe('one: hello');
-  consul.signal('SIGCONT');
+  consul.server.signal('SIGCONT');
   await publish(replicaOf('firm', 'firm-1', port, one.port, { state: 'stopping' }));
   await publish(replicaOf('firm', 'firm-2', port, two.port));
   startKeeper();
@@ -331,7 +320,7 @@ test('a port that another program has is told of, others do not suffer, and it i
     {
       level: 'warning',
       type: 'public_port.troubled',
-      message: `Node ${nodeId}: public port ${port}/tcp ${reason}.`,
+      message: `Node ${consul.nodeId}: public port ${port}/tcp ${reason}.`,
       project: 'default',
       microservice: 'taken',
     },
@@ -354,7 +343,7 @@ test('a port that this machine needs itself is told of, and not opened while nob
   expect(events.at(-1)).toMatchObject({ type: 'public_port.troubled', microservice: 'greedy' });
   await answers(await lead('modest', [await named('modest')]), 'modest');
   await expect(dialPort(own)).rejects.toThrow('ECONNREFUSED');
-  await documents.remove(claimKey(own));
+  await consul.documents.remove(claimKey(own));
   await eventually(() => expect(troubles).toEqual([]));
 }, 20_000);
 
@@ -362,8 +351,8 @@ test('when the last public port is given up, ports are closed, and the forwarder
   const port = await lead('lasting', [await named('lasting')]);
   const socket = await dialPort(port);
   expect(await say(socket, 'before')).toBe('lasting: before');
-  const claimed = await createKvStore(consulClient).list(KV_PREFIX.hostnames);
-  for (const { key } of claimed.documents) await documents.remove(key);
+  const claimed = await createKvStore(consul.client).list(KV_PREFIX.hostnames);
+  for (const { key } of claimed.documents) await consul.documents.remove(key);
   await eventually(async () => expect(dialPort(port)).rejects.toThrow('ECONNREFUSED'));
   expect(await say(socket, 'after')).toBe('lasting: after');
   expect(wanted.at(-1)).toBe(true);

@@ -7,7 +7,9 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createConsulClient, type ConsulClient } from '../../adapters/consul/consul-client';
+import { createDocumentWriter } from '../../adapters/consul/document-writer';
 import { readMembers } from '../../adapters/consul/watch-members';
+import type { DocumentWriter } from '../../adapters/document-writer';
 import { engineVariables } from './programs';
 import { eventually } from './wait';
 
@@ -127,6 +129,36 @@ export const firstMember = (client: ConsulClient): Promise<string> =>
     },
     { describe: 'Consul has a leader' },
   );
+
+/** A server without ACLs, alone, and what works on it. */
+export interface RunningConsul {
+  readonly server: ConsulServer;
+  readonly client: ConsulClient;
+  readonly documents: DocumentWriter;
+  /** The server's own node: the only one. */
+  readonly nodeId: string;
+  /** Ends everything of it. */
+  close(): Promise<void>;
+}
+
+/** It has a leader when it is there. */
+export const startConsul = async (): Promise<RunningConsul> => {
+  const server = await createConsulServer();
+  const client = createConsulClient({ address: server.address });
+  const close = async (): Promise<void> => {
+    client.close();
+    await server.kill();
+    server.dispose();
+  };
+  server.start();
+  try {
+    const nodeId = await firstMember(client);
+    return { server, client, documents: createDocumentWriter(client), nodeId, close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+};
 
 export const MANAGEMENT_TOKEN = '11111111-2222-3333-4444-555555555555';
 /** The server's own; it has no rights until they are given to it. */
