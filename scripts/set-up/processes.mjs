@@ -23,8 +23,12 @@ export function onStop(cleanUp) {
   return () => cleanUps.delete(cleanUp);
 }
 
-/** @returns {{ code: number | null, signal: string | null, timedOut: boolean, output: string, stdout: string }} */
+/**
+ * Does not begin, nor end, once we were told to stop: what went before has ended because of that, and we are about to.
+ * @returns {{ code: number | null, signal: string | null, timedOut: boolean, output: string, stdout: string }}
+ */
 export function run(command, args, options = {}) {
+  if (stopping) return new Promise(() => {});
   const { cwd, env = process.env, timeoutMs = 60_000, inherit = false, logPath, input } = options;
   return new Promise((resolve, reject) => {
     const child = spawn(command, args, {
