@@ -7,7 +7,8 @@ import type { RouteDeps } from '../api-deps';
 import { parsedBodyOf, pathParameter, queryOf, sendJson, type Exchange, type Route } from '../exchange';
 import { findMicroservice } from '../find';
 
-const DEFAULT_TEXT = 'Under maintenance. Please come back later.';
+/** What somebody gives is answered as it is; this one ends its line, as all that the ingress says by itself. */
+const DEFAULT_TEXT = 'Under maintenance. Please come back later.\n';
 const DEFAULT_RETRY_AFTER_SECONDS = 60;
 
 /** @param behind nodes whose ingress has not confirmed it */

@@ -35,6 +35,24 @@ test('no text that a user has chosen freely is where Caddy would read placeholde
   expect(text).toContain('{file./data/ingress/places/0/maintenance-page}');
 });
 
+test('whatever the ingress says by itself ends its line', () => {
+  const options = {
+    errorPage: '<p>none</p>',
+    allow: ['10.0.0.1'],
+    basicAuth: { alice: 'hash' },
+    maxBodyBytes: 1,
+  };
+  const https = { listen: ':443', listenQuic: ':443', port: 443, door: { port: 1, password: 'p' } };
+  const text = configOf([plain, { hostname: 'example.com', endpoints: 1, options }], { https });
+  const bodies = [...text.matchAll(/"body":("(?:[^"\\]|\\.)*")/g)].map(
+    ([, body = '""']) => JSON.parse(body) as string,
+  );
+  // Not what users have written, nor what one Caddy tells another at a handover.
+  const own = bodies.filter((body) => !body.startsWith('{file.') && body !== 'none');
+  expect(new Set(own).size).toBeGreaterThanOrEqual(6);
+  for (const body of own) expect(body).toMatch(/[.]\n$/);
+});
+
 test('the PROXY protocol is taken from those that are named only, as blocks', () => {
   const trustedProxies = { addresses: ['10.0.0.1', '::1', '10.1.0.0/16'], proxyProtocol: true };
   const text = configOf([plain], { trustedProxies });

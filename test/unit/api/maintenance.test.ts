@@ -29,7 +29,7 @@ test('it begins with defaults, is shown, changes, and ends', async () => {
   expect(begun.body).toEqual({
     microservice: 'web',
     on: true,
-    text: 'Under maintenance. Please come back later.',
+    text: 'Under maintenance. Please come back later.\n',
     retryAfterSeconds: 60,
     allow: [],
   });
