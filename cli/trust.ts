@@ -113,7 +113,7 @@ export const trustCommand = (machine: TrustMachine = thisMachine()): Command => 
     if (!machine.isPrivileged) {
       throw new CommandError(
         'forbidden',
-        `The stores of this system belong to root. Run sudo containeros trust${isRemoved ? ' --uninstall' : ''}, or take the root from containeros trust --print.`,
+        'The stores of this system belong to root. Run the same again with sudo, or take the root with --print.',
       );
     }
     const root = {

@@ -7,6 +7,7 @@ import { isJoinable, type Config } from '../config';
 import { openInstallation, type Installation } from '../installation';
 import { localApiUrl } from '../local-api';
 
+import { commandHere, type Start } from './command-here';
 import { consulCommand, temporalCommand } from './engines';
 import { portNeeds } from './ports';
 import { ROLES, supervise, type IngressPorts } from './supervise';
@@ -16,6 +17,7 @@ const announceReady = (
   installation: Installation,
   took: string,
   ports: IngressPorts | undefined,
+  start: Start,
 ): void => {
   const lines = [
     '',
@@ -26,7 +28,8 @@ const announceReady = (
       ? []
       : [
           `  Hostnames        http://NAME.localhost${ports.http === 80 ? '' : `:${ports.http}`}, as "httpPorts" of your microservices say`,
-          `                   https://NAME.localhost${ports.https === 443 ? '' : `:${ports.https}`}, once containeros trust has been run`,
+          `                   https://NAME.localhost${ports.https === 443 ? '' : `:${ports.https}`}, without a warning once this was run:`,
+          `                   ${commandHere(['trust'], config, start, true)}`,
         ]),
     ...(config.temporalAddress === undefined
       ? [`  Temporal Web UI  http://127.0.0.1:${config.temporalUiPort}`]
@@ -45,7 +48,13 @@ const announceReady = (
 };
 
 /** Says how another machine joins: with a token for one machine, good for an hour. */
-const announceJoin = async (config: Config, { password }: Installation, logger: Logger): Promise<void> => {
+const announceJoin = async (
+  config: Config,
+  { password }: Installation,
+  start: Start,
+  logger: Logger,
+): Promise<void> => {
+  const another = commandHere(['join-token', 'create'], config, start);
   try {
     const response = await fetch(`${localApiUrl(config)}/v1/join-tokens`, {
       method: 'POST',
@@ -55,10 +64,10 @@ const announceJoin = async (config: Config, { password }: Installation, logger: 
     if (!response.ok) throw new Error(`the API answered ${response.status}: ${await response.text()}`);
     const { command } = (await response.json()) as { readonly command: string };
     process.stdout.write(
-      `Another machine becomes a node by this command, within an hour:\n\n  ${command}\n\nFor more machines: containeros join-token create\n\n`,
+      `Another machine becomes a node by this command, within an hour:\n\n  ${command}\n\nFor more machines: ${another}\n\n`,
     );
   } catch (error) {
-    logger.warn({ err: error }, 'no join token could be made; make one with: containeros join-token create');
+    logger.warn({ err: error }, `no join token could be made; make one with: ${another}`);
   }
 };
 
@@ -76,6 +85,12 @@ export const up = async (
   logger: Logger,
 ): Promise<number> => {
   const installation = openInstallation(config);
+  const start: Start = {
+    script: process.argv[1] ?? entry,
+    entry,
+    node: process.execPath,
+    isRoot: process.getuid?.() === 0,
+  };
   return supervise({
     config,
     argv,
@@ -94,8 +109,8 @@ export const up = async (
       ...(config.temporalAddress === undefined ? { temporal: temporalCommand(config) } : {}),
     }),
     onReady: (took, ports) => {
-      announceReady(config, installation, took, ports);
-      if (isJoinable(config)) void announceJoin(config, installation, logger);
+      announceReady(config, installation, took, ports, start);
+      if (isJoinable(config)) void announceJoin(config, installation, start, logger);
     },
   });
 };

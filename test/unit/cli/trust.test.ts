@@ -154,7 +154,7 @@ describe('the command', () => {
     const { run, done } = await bed({ isPrivileged: false });
     expect(await run()).toMatchObject({
       end: 'forbidden',
-      err: 'containeros: The stores of this system belong to root. Run sudo containeros trust, or take the root from containeros trust --print.\n',
+      err: 'containeros: The stores of this system belong to root. Run the same again with sudo, or take the root with --print.\n',
     });
     expect(done).toEqual([]);
     const failing = await bed({
