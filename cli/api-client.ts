@@ -47,6 +47,8 @@ export interface ApiClient {
   ): Promise<ApiAnswer<T>>;
   /** A list, whole. @throws {CommandError} as `call` */
   list<T>(path: string): Promise<ApiAnswer<ListOf<T>>>;
+  /** The documents of a stream, one a line, until it ends or `signal` aborts. @throws {CommandError} as `call` */
+  follow<T>(path: string, signal: AbortSignal): AsyncGenerator<T, void>;
   /** A WebSocket that is open. @throws {CommandError} as `call` */
   open(path: string): Promise<WebSocket>;
 }
@@ -230,6 +232,25 @@ export const createApiClient = (findAccess: () => Access): ApiClient => {
   return {
     call: (method, path, options) => call(method, path, options),
     list: (path) => call('GET', path, {}, isList),
+    follow: async function* <T>(path: string, signal: AbortSignal) {
+      const found = (access ??= findAccess());
+      try {
+        const answer = await send(found, 'GET', path, { signal });
+        if (answer.statusCode !== 200) throw refusal(found, answer, await readText(answer));
+        let rest = '';
+        for await (const chunk of answer.setEncoding('utf8') as AsyncIterable<string>) {
+          const lines = (rest + chunk).split('\n');
+          rest = lines.pop() ?? '';
+          // Lines that say nothing keep the connection.
+          for (const value of lines.map(parseJson)) if (isObject(value)) yield value as T;
+        }
+      } catch (error) {
+        if (signal.aborted) return;
+        throw error instanceof CommandError
+          ? error
+          : unreachable(found.apiUrl, error as NodeJS.ErrnoException);
+      }
+    },
     open: async (path) => {
       const found = (access ??= findAccess());
       try {

@@ -40,6 +40,8 @@ export interface Invocation {
   readonly terminal: () => Terminal;
   /** Tells people how it goes; nothing is told when the answer is to be JSON. */
   readonly tell: (line: string) => void;
+  /** Tells people, on standard error, how it goes meanwhile; nothing when the answer is to be JSON. */
+  readonly note: (line: string) => void;
   /** Tells people, on standard error, of what is odd. */
   readonly warn: (line: string) => void;
   readonly nowMs: () => number;

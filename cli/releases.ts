@@ -13,6 +13,7 @@ import type { OperationView, ReleaseView } from '../openapi/schemas';
 
 import { segment, type ApiAnswer } from './api-client';
 import { CommandError, type Command, type Flag, type Invocation, type Outcome } from './command';
+import { waitTelling } from './progress';
 import { whyUnreadable } from './unreadable';
 import { count, fromNowInWords, listInWords, table } from './words';
 
@@ -55,7 +56,7 @@ const acceptedInWords = ({ id, kind, microservice, release, state, message }: Op
 
 /** Asks for a change, or for what it would do. */
 const change = async (
-  { api, isSet }: Invocation,
+  { api, isSet, asJson, note }: Invocation,
   method: 'POST' | 'PATCH',
   path: string,
   body: object,
@@ -68,12 +69,15 @@ const change = async (
     return { answer, words: () => dryRunInWords(answer.value) };
   }
   const waits = isSet('wait');
-  const all = [...(waits ? [`wait=${WAIT_MS / 1_000}s`] : []), ...query];
-  const answer: ApiAnswer<OperationView> = await api.call(
+  // Whoever is told how it goes waits for what was accepted; a script waits for its one answer.
+  const waitsAtOnce = waits && asJson;
+  const all = [...(waitsAtOnce ? [`wait=${WAIT_MS / 1_000}s`] : []), ...query];
+  const accepted: ApiAnswer<OperationView> = await api.call(
     method,
     `${path}${all.length === 0 ? '' : `?${all.join('&')}`}`,
-    { body, ...(waits ? { waitMs: WAIT_MS } : {}) },
+    { body, ...(waitsAtOnce ? { waitMs: WAIT_MS } : {}) },
   );
+  const answer = waits && !waitsAtOnce ? await waitTelling({ api, note }, accepted.value, WAIT_MS) : accepted;
   const { id, final } = answer.value;
   if (waits && !final) {
     throw new CommandError(

@@ -173,6 +173,7 @@ const runCommand = async (
     asJson,
     terminal,
     tell: asJson ? () => undefined : print,
+    note: asJson ? () => undefined : (line) => writeError(`${manyLines(line)}\n`),
     warn,
     nowMs,
   };

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 
 import type { ChangeAccepted } from '../../../contracts/workflows';
 import { releaseKvKey, trafficKvKey } from '../../../contracts/kv';
-import { NOW_MS, buildRelease } from '../../support/builders';
+import { NOW_MS, buildRelease, buildReplica } from '../../support/builders';
 import { eventually } from '../../support/wait';
 import {
   buildMicroservice,
@@ -14,6 +14,7 @@ import {
   microserviceDocuments,
   nodeDocument,
   operationDocument,
+  replicaDocument,
   startApi,
   type ApiUnderTest,
 } from '../api/api-under-test';
@@ -123,6 +124,38 @@ test('with --wait a deploy that succeeds is done', async () => {
     out: 'Done: v3 runs at scale 1.\n',
     end: 0,
   });
+});
+
+test('with --wait it is told on standard error how it goes, as it changes', async () => {
+  const release = buildRelease(1);
+  const running = { state: 'running' as const };
+  const put = (documents: Record<string, unknown>) => api.kv.put(documents);
+  const replicaIs = (id: string, number: number, state: 'starting' | 'running' | 'crash_looping') =>
+    replicaDocument(buildReplica(id, 'node-1', { name: 'web', release: number, state }));
+  put({
+    ...microserviceDocuments(buildMicroservice('web', { release, scale: 2 })),
+    ...operationDocument(buildOperation(ID, { ...running, plan: ['node node-1: pull nginx:1.29'] })),
+    ...replicaIs('web-1', 7, 'running'),
+  });
+  const command = startCli(['scale', 'web', '2', '--wait'], at(api.url));
+  const told = (text: string) => eventually(() => expect(command.err()).toContain(`${text}\n`));
+  await told('  node node-1: pull nginx:1.29');
+  await told('v1: 0 of 2 replicas healthy, 1 of other releases');
+  put({ ...replicaIs('web-2', 1, 'running'), ...replicaIs('web-3', 1, 'crash_looping') });
+  await told('v1: 1 of 2 replicas healthy, 1 crash-looping, 1 of other releases');
+  const message = 'stage 1 of 2: have v2 ready beside v1 until it is promoted';
+  put(operationDocument(buildOperation(ID, { ...running, state: 'paused', message })));
+  await told(`${message} (containeros promote, resume or abort web)`);
+  put(operationDocument(buildOperation(ID, { state: 'succeeded', message: 'v1 runs at scale 2' })));
+  const { out, err, end } = await command.ended;
+  expect({ out, end }).toEqual({ out: 'Done: v1 runs at scale 2.\n', end: 0 });
+  // Each is told once, and the end by the command itself.
+  expect(err.match(/pull nginx/g)).toHaveLength(1);
+  expect(err).not.toContain('v1 runs at scale 2');
+  // A script gets its answer, and nothing else.
+  const json = await run('scale', 'web', '2', '--wait', '--json');
+  expect(json).toMatchObject({ err: '', end: 0 });
+  expect(JSON.parse(json.out)).toMatchObject({ id: ID, state: 'succeeded', generation: 2 });
 });
 
 test('--dry-run shows changes, steps and what finds no node, and changes nothing', async () => {
