@@ -25,7 +25,7 @@ import {
   trafficKvKey,
   routesKvKey,
 } from '../contracts/kv';
-import type { ReleaseRoutes } from '../domain/ingress/route-options';
+import type { ReleaseRoutes, Way } from '../domain/ingress/route-options';
 import {
   isSameMicroservice,
   type ClusterEvent,
@@ -50,8 +50,8 @@ export interface ControlPlaneDependencies {
   readonly store: KeyValueStore;
   /** The nodes with what is reserved on them, and the replicas of one microservice, as of now. */
   readSnapshot(key: MicroserviceKey): Promise<Snapshot>;
-  /** Waits a moment until the ingress of every node splits requests as was written; tells which ones did not. */
-  confirmTraffic(index: number): Promise<readonly string[]>;
+  /** Waits a moment until every node splits requests as was written; tells which ones did not. */
+  confirmTraffic(index: number, ways: readonly Way[]): Promise<readonly string[]>;
   /** At least eight characters of chance. */
   randomSuffix(): string;
 }
@@ -159,9 +159,9 @@ export const createControlPlaneActivities = (deps: ControlPlaneDependencies): Co
       return { index: result.index };
     },
 
-    publishTraffic: async ({ isLedTo, ...split }) => {
+    publishTraffic: async ({ ways, ...split }) => {
       const { index } = await write([{ kind: 'set', key: trafficKvKey(split), value: split }]);
-      return { behind: isLedTo ? await deps.confirmTraffic(index) : [] };
+      return { behind: ways.length === 0 ? [] : await deps.confirmTraffic(index, ways) };
     },
 
     readTraffic: async (key) => (await store.get<TrafficSplit>(trafficKvKey(key)))?.value,

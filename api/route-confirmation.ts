@@ -10,6 +10,7 @@ import type { Logger } from 'pino';
 
 import type { KeyValueStore } from '../contracts/key-value-store';
 import { KV_PREFIX, routesKvKey } from '../contracts/kv';
+import { isHostnameClaim } from '../domain/ingress/public-ports';
 import { isSameMicroservice, type MicroserviceKey } from '../domain/model';
 import { reachesIngress } from '../domain/release-stages';
 
@@ -24,13 +25,15 @@ export interface RouteConfirmationDeps {
   readonly confirmed: {
     /** Who holds which hostname. */
     readonly hostnames: Confirmed;
+    /** Who holds which public port. */
+    readonly publicPorts: Confirmed;
     /** What releases say of their routes. */
     readonly routes: Confirmed;
   };
   readonly log: Logger;
 }
 
-/** Resolves when every ingress goes by the microservice's routes, or has had its time, or `signal` aborts. */
+/** Resolves when every node goes by the microservice's routes, or has had its time, or `signal` aborts. */
 export type RouteConfirmation = (key: MicroserviceKey, signal: AbortSignal) => Promise<void>;
 
 export const createRouteConfirmation =
@@ -45,8 +48,13 @@ export const createRouteConfirmation =
       ]);
       const held = claims.filter(({ value }) => isSameMicroservice(value, key));
       if (held.length === 0) return;
+      const isHostname = ({ key: claim }: { readonly key: string }) =>
+        isHostnameClaim(claim.slice(KV_PREFIX.hostnames.length));
+      const newest = (some: typeof held) => Math.max(...some.map(({ index }) => index));
+      const [hostnames, publicPorts] = [held.filter(isHostname), held.filter((one) => !isHostname(one))];
       const behind = await Promise.all([
-        confirmed.hostnames(Math.max(...held.map(({ index }) => index)), signal),
+        ...(hostnames.length === 0 ? [] : [confirmed.hostnames(newest(hostnames), signal)]),
+        ...(publicPorts.length === 0 ? [] : [confirmed.publicPorts(newest(publicPorts), signal)]),
         ...(routes === undefined ? [] : [confirmed.routes(routes.index, signal)]),
       ]);
       const nodes = [...new Set(behind.flat())].sort();

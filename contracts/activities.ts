@@ -20,6 +20,7 @@ import type {
   Release,
   StopReason,
 } from '../domain/model';
+import type { Way } from '../domain/ingress/route-options';
 import type { TrafficSplit } from '../domain/traffic';
 
 export interface ImagePull {
@@ -161,8 +162,8 @@ export interface HeldHostname {
 }
 
 export interface PublishTraffic extends TrafficSplit {
-  /** Whether the ingress leads to it at all: one that leads to nobody confirms nothing. */
-  readonly isLedTo: boolean;
+  /** By what it is led to: what leads to nobody confirms nothing. */
+  readonly ways: readonly Way[];
 }
 
 export interface JudgeTraffic extends MicroserviceKey {

@@ -295,6 +295,7 @@ const SHAPES: { readonly [K in DocumentKind]: Shape<Documents[K]> } = {
     maintenanceIndex: ['optional', 'number'],
     hostnamesIndex: ['optional', 'number'],
     routesIndex: ['optional', 'number'],
+    publicPorts: ['optional', { index: 'number', trafficIndex: 'number', hostnamesIndex: 'number' }],
   },
   traffic: {
     project: 'text',

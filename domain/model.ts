@@ -176,6 +176,15 @@ export interface IngressState {
   readonly hostnamesIndex?: number;
   /** The same of what releases say of their routes. */
   readonly routesIndex?: number;
+  /**
+   * How far the forwarder of the node has followed the same. Left out when it has nothing to follow, and by nodes that
+   * say nothing before both have: then it is as far.
+   */
+  readonly publicPorts?: {
+    readonly index: number;
+    readonly trafficIndex: number;
+    readonly hostnamesIndex: number;
+  };
 }
 
 /** What a node says of itself; published by its node worker when it changes. */

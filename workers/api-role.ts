@@ -29,7 +29,7 @@ import type { IngressState } from '../domain/model';
 import { apiCertificates } from './cluster/api-certificates';
 import { consulOf } from './cluster/head-files';
 import { clusterAddressOf, isJoinable, temporalAddressOf, type Config } from './config';
-import { CONFIRM_CONFIGURATION_WITHIN_MS, createIngressConfirmation } from './ingress-confirmation';
+import { CONFIRM_CONFIGURATION_WITHIN_MS, createIngressConfirmation, indexBy } from './ingress-confirmation';
 import { openInstallation } from './installation';
 import { endWithSupervisor, onRolesStatus, tellSupervisor } from './role';
 import { reservedPorts } from './up/ports';
@@ -154,7 +154,8 @@ export const runApiRole = async (config: Config, logger: Logger): Promise<void> 
       store,
       confirmed: {
         // A node of before this was said never says it.
-        hostnames: confirmedBy(({ hostnamesIndex = Infinity }) => hostnamesIndex),
+        hostnames: confirmedBy(indexBy(['hostnames'], ({ hostnamesIndex = Infinity }) => hostnamesIndex)),
+        publicPorts: confirmedBy(indexBy(['publicPorts'], ({ hostnamesIndex = Infinity }) => hostnamesIndex)),
         routes: confirmedBy(({ routesIndex = Infinity }) => routesIndex),
       },
       log: logger,

@@ -28,7 +28,8 @@ import { consulOf } from './cluster/head-files';
 import { keepInternalCertificates } from './cluster/hostname-authority';
 import { temporalAddressOf, type Config } from './config';
 import { entitiesOf, pullsAheadBy } from './entities';
-import { createIngressConfirmation } from './ingress-confirmation';
+import type { Way } from '../domain/ingress/route-options';
+import { createIngressConfirmation, indexBy } from './ingress-confirmation';
 import { keepKvFolders } from './kv-folders';
 import { createSnapshotReader } from './read-snapshot';
 import { ensureSearchAttributes } from './search-attributes';
@@ -66,13 +67,14 @@ export const startControlPlane = (
   const randomSuffix = () => randomBytes(6).toString('hex');
   const kv = createKvStore(consul);
   const stopped = new AbortController();
-  const confirmed = createIngressConfirmation(
-    { kv, readMembers: () => readMembers(consul), logger },
-    ({ trafficIndex = 0 }) => trafficIndex,
-  );
+  const confirmTraffic = (index: number, ways: readonly Way[]): Promise<readonly string[]> =>
+    createIngressConfirmation(
+      { kv, readMembers: () => readMembers(consul), logger },
+      indexBy(ways, ({ trafficIndex = 0 }) => trafficIndex),
+    )(index, stopped.signal);
   const controlPlane = createControlPlaneActivities({
     store,
-    confirmTraffic: (index) => confirmed(index, stopped.signal),
+    confirmTraffic,
     readSnapshot: createSnapshotReader({ store, view }),
     randomSuffix,
   });

@@ -1,5 +1,6 @@
 /**
- * Waits until the ingress of every node leads requests as the documents said at an index of Consul.
+ * Waits until the ingress of every node leads requests, and its forwarder connections, as the documents said at an index
+ * of Consul.
  *
  * Invariant: the wait has an end, as a node that hangs must keep nobody from what comes next.
  */
@@ -10,6 +11,7 @@ import { pause } from '../adapters/pause';
 import { createDocumentReader } from '../contracts/documents';
 import { KV_PREFIX } from '../contracts/kv';
 import type { KvStore } from '../contracts/kv-store';
+import type { Way } from '../domain/ingress/route-options';
 import type { IngressState } from '../domain/model';
 
 /** An ingress hears of a change in some ten milliseconds; one that has not within this hangs, or is cut off. */
@@ -29,6 +31,14 @@ export interface IngressConfirmationDeps {
   readonly readMembers: () => Promise<ReadonlyMap<string, boolean>>;
   readonly logger: Logger;
 }
+
+type FollowedByBoth = Pick<IngressState, 'index' | 'trafficIndex' | 'hostnamesIndex'>;
+
+/** @returns how far a node has followed by the slowest of the ways */
+export const indexBy =
+  (ways: readonly Way[], indexOf: (followed: FollowedByBoth) => number) =>
+  (state: IngressState): number =>
+    Math.min(...ways.map((way) => indexOf(way === 'hostnames' ? state : (state.publicPorts ?? state))));
 
 /**
  * @param indexOf how far an ingress has followed what is waited for

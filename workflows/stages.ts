@@ -8,15 +8,9 @@
 
 import type { OperationInput } from '../contracts/workflows';
 import { TIMEOUT } from '../contracts/timeouts';
+import { waysTo } from '../domain/ingress/route-options';
 import type { Desired, OperationError } from '../domain/model';
-import {
-  outlineOf,
-  reachesIngress,
-  sharesOf,
-  stageInWords,
-  stagesOf,
-  type Stage,
-} from '../domain/release-stages';
+import { outlineOf, sharesOf, stageInWords, stagesOf, type Stage } from '../domain/release-stages';
 import { judgeOf } from '../domain/spec/update-defaults';
 import { weightOf } from '../domain/traffic';
 
@@ -63,7 +57,9 @@ export const createSplitter = ({ operation, request }: OperationInput) => {
           isJudged,
           shares: sharesOf(weight, release, old.release),
           writtenAtMs: Date.now(),
-          isLedTo: [release, old.release].some(({ spec }) => reachesIngress(spec)),
+          ways: waysTo(
+            [release, old.release].flatMap(({ spec }) => spec.containers.flatMap(({ ports }) => ports)),
+          ),
         }),
       );
       return behind;

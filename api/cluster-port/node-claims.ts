@@ -165,6 +165,13 @@ const ingress = z.looseObject({
   maintenanceIndex: z.int().min(0).nullish(),
   hostnamesIndex: z.int().min(0).nullish(),
   routesIndex: z.int().min(0).nullish(),
+  publicPorts: z
+    .looseObject({
+      index: z.int().min(0),
+      trafficIndex: z.int().min(0),
+      hostnamesIndex: z.int().min(0),
+    })
+    .nullish(),
 }) satisfies z.ZodType<Pick<IngressState, 'index'>>;
 
 /** Of releases that take over at the same time: more than anybody has, and few enough for one document. */

@@ -71,7 +71,7 @@ export const followReplica = async (
   const [first = startedAt] = requests.times();
   const stoppedAt = nowMs();
   const { index } = await ingress.publish(id, hostname, endpoint, { state: 'stopping' });
-  const missing = await withdrawal.confirmed(index, new AbortController().signal);
+  const missing = await withdrawal.confirmed(index, ['hostnames'], new AbortController().signal);
   if (missing.length > 0) throw new Error('the ingress has not confirmed that a replica stops');
   const confirmedAt = nowMs();
   for (let before = -1; before !== requests.size(); await delay(QUIET_MS)) before = requests.size();

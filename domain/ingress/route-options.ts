@@ -89,6 +89,15 @@ export const isLedTo = ({ hostnames, routes = [] }: Pick<Port, 'hostnames' | 'ro
 export const isReachedThroughNodes = (port: Port): boolean =>
   isLedTo(port) || (port.publicPorts ?? []).length > 0;
 
+/** What leads to replicas on every node: the ingress by hostnames, or the forwarder by public ports. */
+export type Way = 'hostnames' | 'publicPorts';
+
+/** @returns by what any of the ports is reached through nodes */
+export const waysTo = (ports: readonly Port[]): readonly Way[] => [
+  ...(ports.some(isLedTo) ? ['hostnames' as const] : []),
+  ...(ports.some(({ publicPorts = [] }) => publicPorts.length > 0) ? ['publicPorts' as const] : []),
+];
+
 /** What one microservice at most holds: a hostname, or a hostname and a path; public-ports.ts has those of ports. */
 export const claimOf = (hostname: string, path = ''): string => `${hostname}${path}`;
 

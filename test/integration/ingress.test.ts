@@ -399,17 +399,17 @@ test('whoever stops a replica hears when no ingress leads there any more, and wh
   await publish(replica('leaving-1', 'leaving.localhost', port));
   await answers('leaving.localhost', 'leaving');
   const { index } = await publish(replica('leaving-1', 'leaving.localhost', port, { state: 'stopping' }));
-  expect(await withdrawal.confirmed(index, NEVER)).toEqual([]);
+  expect(await withdrawal.confirmed(index, ['hostnames'], NEVER)).toEqual([]);
   expect((await ask('leaving.localhost')).status).toBe(503);
   // Of a node that is not a member nobody expects anything; one that is and hangs is named.
   await consul.documents.put(ingressKvKey('nobody'), { id: 'nobody', index: 1 });
   const later = await publish(
     replica('leaving-1', 'leaving.localhost', port, { state: 'stopping', reason: 'again' }),
   );
-  expect(await withdrawal.confirmed(later.index, NEVER)).toEqual([]);
+  expect(await withdrawal.confirmed(later.index, ['hostnames'], NEVER)).toEqual([]);
   keeper?.stop();
   const last = await publish(
     replica('leaving-1', 'leaving.localhost', port, { state: 'stopping', reason: 'last' }),
   );
-  expect(await withdrawal.confirmed(last.index, NEVER)).toEqual([consul.nodeId]);
+  expect(await withdrawal.confirmed(last.index, ['hostnames'], NEVER)).toEqual([consul.nodeId]);
 });

@@ -228,7 +228,7 @@ test('clients lose nothing over 100 changes of replicas, and a connection outliv
     await publish(replicaOf('busy', `busy-${change + 1}`, port, next.port));
     const left = replicaOf('busy', `busy-${change}`, port, current.port, { state: 'stopping' });
     const { index } = await publish(left);
-    expect(await withdrawal.confirmed(index, NEVER)).toEqual([]);
+    expect(await withdrawal.confirmed(index, ['publicPorts'], NEVER)).toEqual([]);
     const isKept = current === kept;
     await eventually(() => expect(current.open()).toBe(isKept ? 1 : 0), {
       describe: 'what was under way has ended',

@@ -2,8 +2,8 @@
  * Keeps the ingress of this node at what the cluster says: hostnames in Caddy's configuration, endpoints in the slots, and
  * public ports in the forwarder's table.
  *
- * Invariants: endpoints change without a new configuration, and hostnames mostly; one turn at a time, each with what is
- * known then, and what failed is done again; while Consul or Caddy is away, requests go on to where they went; places are
+ * Invariants: endpoints change without a new configuration, and hostnames mostly; hostnames and public ports are led and
+ * confirmed apart, so that what is wrong with Caddy or the forwarder holds up nothing else; while Consul or Caddy is away, requests go on to where they went; places are
  * there before the configuration that has them, lead nowhere when the next one has them no more, and are removed after
  * it has gone; on the disk is a configuration that Caddy has taken.
  */
@@ -22,34 +22,26 @@ import type { LaneFiles } from '../../adapters/ingress/lane-files';
 import { ENDING, putMark, removeMark } from '../../adapters/ingress/marks';
 import type { PlaceFiles } from '../../adapters/ingress/place-files';
 import type { DocumentWriter } from '../../adapters/document-writer';
-import { pause } from '../../adapters/pause';
 import type { MembersHandlers, MembersWatch } from '../../contracts/cluster';
 import { createDocumentReader, type Documents } from '../../contracts/documents';
-import { KV_PREFIX, ingressKvKey } from '../../contracts/kv';
+import { KV_PREFIX } from '../../contracts/kv';
 import type { KvStore, KvWatch } from '../../contracts/kv-store';
-import { allOrFirstError } from '../../domain/all-or-first-error';
 import { arrange, keyOfPlace, type Layout, type Place } from '../../domain/ingress/layout';
 import type { MaintenanceState, ReleaseRoutes } from '../../domain/ingress/route-options';
 import { routesOf, type Route } from '../../domain/ingress/routes';
 import { isHostnameClaim, publicPortRoutesOf } from '../../domain/ingress/public-ports';
 import { fillSlots } from '../../domain/ingress/slots';
-import { sameJson } from '../../domain/spec/diff';
-
+import { createIngressReport, NOTHING_FOLLOWED } from './ingress-report';
+import { createIngressTurns, type IngressTurns, type IngressTurnsOptions } from './ingress-turns';
 import { createPlaceParts } from './place-parts';
 import type { PublicPorts } from './public-ports';
-import type { IngressState, MicroserviceKey, ObservedReplica } from '../../domain/model';
+import type { MicroserviceKey, ObservedReplica } from '../../domain/model';
 import type { TrafficSplit } from '../../domain/traffic';
 import { hostPort } from '../../domain/host-port';
 import { readIfThere, writePrivateFile } from '../installation';
-import { createTroubles } from '../troubles';
-
 import { createSplitLanes, placeEndpoints, type LanePlan } from './split-lanes';
 
-const FIRST_RETRY_MS = 100;
-const LAST_RETRY_MS = 2_000;
-
-/** What is confirmed one by one. */
-type HeardOthers = Required<Omit<IngressState, 'id' | 'index'>>;
+type Part = 'hostnames' | 'publicPorts';
 
 export interface IngressKeeper {
   start(): void;
@@ -81,7 +73,6 @@ export interface IngressKeeperDeps {
 
 export const createIngressKeeper = (deps: IngressKeeperDeps): IngressKeeper => {
   const { nodeId, settings, kv, admin, files, logger } = deps;
-  const troubles = createTroubles(logger);
   const stopped = new AbortController();
   /** Who holds which hostname, path of one, and public port. */
   const claims = new Map<string, MicroserviceKey>();
@@ -94,23 +85,21 @@ export const createIngressKeeper = (deps: IngressKeeperDeps): IngressKeeper => {
   let members: ReadonlyMap<string, boolean> = new Map();
   /** Before everything has been read once, what is missing is not gone. */
   const unread = new Set<string>(['hostnames', 'routes', 'maintenance']);
-  let wake: () => void = () => undefined;
-  let isStale = false;
-  let heardIndex = 0;
-  let heardOthers: HeardOthers = { trafficIndex: 0, maintenanceIndex: 0, hostnamesIndex: 0, routesIndex: 0 };
-  let confirmedIndex: number | undefined;
-  let confirmedOthers = heardOthers;
+  let followed = NOTHING_FOLLOWED;
+  const report = createIngressReport(nodeId, deps.documents, () =>
+    [...claims.keys()].some((claim) => !isHostnameClaim(claim)),
+  );
   /** As Caddy has it. */
   let layout = files.readLayout();
   /** Whether Caddy has had a configuration from this process. */
   let isLoaded = false;
   let toldReason: string | undefined | null = null;
+  const allTurns = new Map<Part, IngressTurns>();
 
   const read = createDocumentReader((message) => logger.error(message));
   const heard = (source: string): void => {
     unread.delete(source);
-    isStale = true;
-    wake();
+    for (const turns of allTurns.values()) turns.wake();
   };
   const notHeard = (error: unknown): void => logger.debug({ err: error }, 'the ingress cannot follow Consul');
 
@@ -148,12 +137,12 @@ export const createIngressKeeper = (deps: IngressKeeperDeps): IngressKeeper => {
           else rows.set(key, row);
         }
         for (const key of removed) rows.delete(key.slice(KV_PREFIX[kind].length));
-        if (kind === 'replicas') heardIndex = index;
+        if (kind === 'replicas') followed = { ...followed, index };
         // Of a prefix with nothing under it, no folder either, every write has a new index, also that of the confirmation.
         else if (changed.length + removed.length === 0 && !unread.has(kind)) return;
         // Nobody waits for a split to be over.
         if (kind !== 'replicas' && (kind !== 'traffic' || changed.length > 0))
-          heardOthers = { ...heardOthers, [`${kind}Index`]: index };
+          followed = { ...followed, [`${kind}Index`]: index };
         followReplicas();
         heard(kind);
       },
@@ -193,17 +182,6 @@ export const createIngressKeeper = (deps: IngressKeeperDeps): IngressKeeper => {
       removeMark(settings.directory, ENDING[turn]);
     }
     files.keepOnly(next);
-  };
-
-  /** Waited for by who stops a replica, splits requests, begins maintenance or has new routes (ingress-confirmation.ts). */
-  const confirm = async (index: number, others: HeardOthers): Promise<void> => {
-    const isAwaited = [...replicas.values()].some(({ state }) => state === 'stopping');
-    const isNews = index !== confirmedIndex && (confirmedIndex === undefined || isAwaited);
-    if (!isNews && sameJson(others, confirmedOthers)) return;
-    const state: IngressState = { id: nodeId, index, ...others };
-    await deps.documents.put(ingressKvKey(nodeId), state);
-    confirmedIndex = index;
-    confirmedOthers = others;
   };
 
   const isUp = (id: string): boolean => members.get(id) === true;
@@ -246,46 +224,49 @@ export const createIngressKeeper = (deps: IngressKeeperDeps): IngressKeeper => {
     deps.onSplits?.(splits, replicas.values());
   };
 
-  const turn = async (): Promise<void> => {
-    const index = heardIndex;
-    const others = heardOthers;
-    const publicRoutes = publicPortRoutesOf({ claims, replicas: replicas.values(), isUp });
-    // One waits for Caddy, one for the forwarder: neither is held up by what is wrong with the other.
-    await allOrFirstError([
-      leadHostnames(),
-      ...(deps.publicPorts === undefined ? [] : [deps.publicPorts.lead(publicRoutes, splits)]),
-    ]);
-    await confirm(index, others);
-  };
-
-  const tell = (reason: string | undefined): void => {
-    if (reason === toldReason) return;
+  const { publicPorts } = deps;
+  const reasons = new Map<Part, string | undefined>();
+  const tell = (part: Part, partReason: string | undefined): void => {
+    reasons.set(part, partReason);
+    const reason = [...reasons.values()].find((one) => one !== undefined);
+    // Before each of them has had a turn it is not known that all is well.
+    if (reason === toldReason || (reason === undefined && reasons.size < allTurns.size)) return;
     toldReason = reason;
     deps.onState(reason);
   };
 
-  const run = async (): Promise<void> => {
-    let retryMs = FIRST_RETRY_MS;
-    while (!stopped.signal.aborted) {
-      if (!isStale || unread.size > 0) {
-        await new Promise<void>((resolve) => (wake = resolve));
-        continue;
-      }
-      isStale = false;
-      try {
-        await turn();
-        troubles.over('turn', 'the ingress follows again');
-        tell(undefined);
-        retryMs = FIRST_RETRY_MS;
-      } catch (error) {
-        isStale = true;
-        troubles.note('turn', error, 'the ingress does not follow');
-        tell((error as Error).message);
-        await pause(retryMs, stopped.signal);
-        retryMs = Math.min(retryMs * 2, LAST_RETRY_MS);
-      }
-    }
-  };
+  const turnsOf = (part: Part, lead: () => Promise<void>, words: IngressTurnsOptions['words']) =>
+    createIngressTurns({
+      turn: async () => {
+        const now = followed;
+        await lead();
+        const isAwaited = [...replicas.values()].some(({ state }) => state === 'stopping');
+        await report.say(part, now, isAwaited);
+      },
+      isReady: () => unread.size === 0,
+      onTurn: (reason) => tell(part, reason),
+      words,
+      logger,
+    });
+
+  allTurns.set(
+    'hostnames',
+    turnsOf('hostnames', leadHostnames, {
+      failing: 'the ingress does not follow',
+      well: 'the ingress follows again',
+    }),
+  );
+  if (publicPorts !== undefined) {
+    const lead = () =>
+      publicPorts.lead(publicPortRoutesOf({ claims, replicas: replicas.values(), isUp }), splits);
+    allTurns.set(
+      'publicPorts',
+      turnsOf('publicPorts', lead, {
+        failing: 'the forwarder does not follow',
+        well: 'the forwarder follows again',
+      }),
+    );
+  }
 
   return {
     start: () => {
@@ -297,12 +278,12 @@ export const createIngressKeeper = (deps: IngressKeeperDeps): IngressKeeper => {
       stopped.signal.addEventListener('abort', () => watches.forEach((watch) => watch.close()), {
         once: true,
       });
-      void run();
+      for (const turns of allTurns.values()) turns.start();
     },
     stop: () => {
       stopped.abort();
-      deps.publicPorts?.stop();
-      wake();
+      publicPorts?.stop();
+      for (const turns of allTurns.values()) turns.stop();
     },
   };
 };

@@ -33,7 +33,7 @@ import type { HostStatsReader } from '../../adapters/host/host-stats';
 import type { StartOutcome, StartReplica, StopOutcome, StopReplicas } from '../../contracts/activities';
 import { SERVICE_META } from '../../contracts/docker';
 import { allOrFirstError } from '../../domain/all-or-first-error';
-import { isReachedThroughNodes } from '../../domain/ingress/route-options';
+import { isReachedThroughNodes, waysTo } from '../../domain/ingress/route-options';
 import type { NodeCapacity } from '../../domain/model';
 import { missingBuildInWords } from '../../domain/placement/builds';
 import { addReservations, whyRefused, type Reservation } from './admission';
@@ -306,7 +306,7 @@ export const createReplicaRunner = (deps: ReplicaRunnerDeps): ReplicaRunner => {
     if (owner?.State.Running !== true) return;
     say(replicaId, 'leaving the ingress');
     // Without an index an earlier process has said it: that the requests end is waited for all the same.
-    const missing = index === undefined ? [] : await deps.withdrawal.confirmed(index, signal);
+    const missing = index === undefined ? [] : await deps.withdrawal.confirmed(index, waysTo(led), signal);
     if (missing.length > 0) {
       logger.warn(
         { replica: replicaId, missing },

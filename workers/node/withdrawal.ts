@@ -12,7 +12,8 @@ import { countOpenConnections } from '../../adapters/host/open-connections';
 import { pause } from '../../adapters/pause';
 import type { KvStore } from '../../contracts/kv-store';
 
-import { createIngressConfirmation } from '../ingress-confirmation';
+import type { Way } from '../../domain/ingress/route-options';
+import { createIngressConfirmation, indexBy } from '../ingress-confirmation';
 
 const LOOK_EVERY_MS = 50;
 /** As long as Caddy keeps a connection that nobody uses, and a little: where connections cannot be seen. */
@@ -21,9 +22,10 @@ const BLIND_MS = 1_000;
 export interface Withdrawal {
   /**
    * @param index Consul's of the write that says that the replica stops
+   * @param ways by what requests and connections are led to it
    * @returns nodes that are up and whose ingress has not confirmed it in time
    */
-  confirmed(index: number, signal: AbortSignal): Promise<readonly string[]>;
+  confirmed(index: number, ways: readonly Way[], signal: AbortSignal): Promise<readonly string[]>;
   /**
    * @param pid a process in the replica's network
    * @param ports that the ingress leads to, as they are there
@@ -39,7 +41,11 @@ export const createWithdrawal = (deps: {
   readonly logger: Logger;
 }): Withdrawal => {
   return {
-    confirmed: createIngressConfirmation(deps, ({ index }) => index),
+    confirmed: (index, ways, signal) =>
+      createIngressConfirmation(
+        deps,
+        indexBy(ways, (followed) => followed.index),
+      )(index, signal),
     drained: async (pid, ports, withinMs, signal) => {
       const endMs = performance.now() + withinMs;
       // A request that has just read its slot is about to connect: none has to be open twice in a row.

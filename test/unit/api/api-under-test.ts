@@ -199,7 +199,11 @@ export const startApi = async (options: ApiUnderTestOptions = {}): Promise<ApiUn
     routesConfirmed: createRouteConfirmation({
       readModel,
       store: storeOf(kv),
-      confirmed: options.confirmedRoutes ?? { hostnames: async () => [], routes: async () => [] },
+      confirmed: options.confirmedRoutes ?? {
+        hostnames: async () => [],
+        publicPorts: async () => [],
+        routes: async () => [],
+      },
       log,
     }),
     nodeRemover: createNodeRemover({

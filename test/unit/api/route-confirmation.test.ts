@@ -43,7 +43,11 @@ beforeEach(async () => {
     });
   };
   api = await startApi({
-    confirmedRoutes: { hostnames: confirmedOf('hostnames'), routes: confirmedOf('routes') },
+    confirmedRoutes: {
+      hostnames: confirmedOf('hostnames'),
+      publicPorts: confirmedOf('publicPorts'),
+      routes: confirmedOf('routes'),
+    },
   });
 });
 
@@ -67,6 +71,15 @@ test('a success is told when the hostnames are confirmed, and also when that doe
   confirm(['node-2']);
   expect((await answering).status).toBe(200);
   expect(api.logged.join('\n')).toContain('node-2');
+});
+
+test('public ports are confirmed by the forwarders, and no hostname by these', async () => {
+  const hostname = api.kv.put({ [hostnameKvKey('web.example.com')]: KEY });
+  const port = api.kv.put({ [hostnameKvKey('tcp:5432')]: KEY });
+  await publish(['web.example.com'], 'succeeded');
+  const answering = api.call('GET', `/v1/operations/${ID}?wait=300ms`);
+  await eventually(() => expect(waited).toEqual([`hostnames ${hostname}`, `publicPorts ${port}`]));
+  expect((await answering).status).toBe(200);
 });
 
 test('what its releases say of them is waited for, too', async () => {

@@ -18,6 +18,7 @@ import {
 } from '../../../../contracts/kv';
 import type { TrafficSplit } from '../../../../domain/traffic';
 import { createIngressKeeper, type IngressKeeper } from '../../../../workers/node/ingress-keeper';
+import type { PublicPorts } from '../../../../workers/node/public-ports';
 import { eventually } from '../../../support/wait';
 
 const SPLIT: TrafficSplit = {
@@ -31,12 +32,12 @@ const SPLIT: TrafficSplit = {
   writtenAtMs: 0,
 };
 
-let keeper: IngressKeeper | undefined;
+const keepers: IngressKeeper[] = [];
 const directory = mkdtempSync(join(tmpdir(), 'containeros-keeper-'));
-afterAll(() => {
-  keeper?.stop();
-  rmSync(directory, { recursive: true, force: true });
+afterEach(() => {
+  for (const keeper of keepers.splice(0)) keeper.stop();
 });
+afterAll(() => rmSync(directory, { recursive: true, force: true }));
 
 const documentOf = (key: string, value: unknown, index: number): KvDocument => ({
   key,
@@ -44,15 +45,16 @@ const documentOf = (key: string, value: unknown, index: number): KvDocument => (
   index,
 });
 
-test('what changes often is followed once there is a hostname; splits, maintenance and routes are confirmed, other writes to nobody', async () => {
-  let isFollowingMembers = false;
+const unused = () => {
+  throw new Error('nobody asked for this');
+};
+
+const startKeeper = (publicPorts?: PublicPorts) => {
   const watches = new Map<string, KvWatchHandlers>();
   const put: unknown[] = [];
   const states: (string | undefined)[] = [];
-  const unused = () => {
-    throw new Error('nobody asked for this');
-  };
-  keeper = createIngressKeeper({
+  let isFollowingMembers = false;
+  const keeper = createIngressKeeper({
     nodeId: 'node-1',
     settings: { directory, listen: '127.0.0.1:1', port: 1 },
     configFile: join(directory, 'caddy.json'),
@@ -78,16 +80,23 @@ test('what changes often is followed once there is a hostname; splits, maintenan
     admin: { load: async () => undefined },
     files: openPlaceFiles(directory),
     laneFiles: openLaneFiles(directory),
+    ...(publicPorts === undefined ? {} : { publicPorts }),
     onState: (reason) => states.push(reason),
     logger: pino({ level: 'silent' }),
   });
+  keepers.push(keeper);
   keeper.start();
   const told = (prefix: string, index: number, changed: readonly KvDocument[] = []) =>
     watches.get(prefix)?.changed({ index, changed, removed: [] });
+  return { watches, put, states, told, isFollowingMembers: () => isFollowingMembers };
+};
+
+test('what changes often is followed once there is a hostname; splits, maintenance and routes are confirmed, other writes to nobody', async () => {
+  const { watches, put, states, told, isFollowingMembers } = startKeeper();
   told(KV_PREFIX.routes, 1);
   told(KV_PREFIX.maintenance, 1);
   expect([...watches.keys()].sort()).toEqual([KV_PREFIX.hostnames, KV_PREFIX.maintenance, KV_PREFIX.routes]);
-  expect(isFollowingMembers).toBe(false);
+  expect(isFollowingMembers()).toBe(false);
   told(KV_PREFIX.hostnames, 2, [
     documentOf(hostnameKvKey('a.example.com'), { project: 'default', name: 'web' }, 2),
   ]);
@@ -133,4 +142,41 @@ test('what changes often is followed once there is a hostname; splits, maintenan
     { hostnamesIndex: 2, routesIndex: 13 },
     { hostnamesIndex: 14, routesIndex: 13 },
   ]);
+});
+
+test('a forwarder that does not answer holds up no hostname, and says itself how far it is', async () => {
+  const leading: { readonly resolve: () => void; readonly reject: (error: Error) => void }[] = [];
+  const publicPorts: PublicPorts = {
+    lead: () => new Promise<void>((resolve, reject) => leading.push({ resolve, reject })),
+    stop: () => undefined,
+  };
+  const { put, states, told } = startKeeper(publicPorts);
+  const web = { project: 'default', name: 'web' };
+  told(KV_PREFIX.routes, 1);
+  told(KV_PREFIX.maintenance, 1);
+  told(KV_PREFIX.hostnames, 2, [
+    documentOf(hostnameKvKey('a.example.com'), web, 2),
+    documentOf(hostnameKvKey('tcp:5432'), web, 2),
+  ]);
+  told(KV_PREFIX.replicas, 3);
+  told(KV_PREFIX.traffic, 3);
+  const hostnames = { id: 'node-1', index: 3, trafficIndex: 0, maintenanceIndex: 1, routesIndex: 1 };
+  const nothing = { index: 0, trafficIndex: 0, hostnamesIndex: 0 };
+  await eventually(() => expect(put).toEqual([{ ...hostnames, hostnamesIndex: 2, publicPorts: nothing }]));
+  // It is in its first turn still.
+  told(KV_PREFIX.hostnames, 4, [documentOf(hostnameKvKey('b.example.com'), web, 4)]);
+  await eventually(() => expect(put).toHaveLength(2));
+  expect(put[1]).toEqual({ ...hostnames, hostnamesIndex: 4, publicPorts: nothing });
+  expect(states).toEqual([]);
+  leading[0]?.reject(new Error('the forwarder of public ports does not answer'));
+  await eventually(() => expect(states).toEqual(['the forwarder of public ports does not answer']));
+  await eventually(() => expect(leading).toHaveLength(2));
+  leading[1]?.resolve();
+  await eventually(() => expect(put).toHaveLength(3));
+  expect(put[2]).toEqual({
+    ...hostnames,
+    hostnamesIndex: 4,
+    publicPorts: { index: 3, trafficIndex: 0, hostnamesIndex: 4 },
+  });
+  await eventually(() => expect(states.at(-1)).toBeUndefined());
 });

@@ -8,19 +8,28 @@ import { createWithdrawal } from '../../../../workers/node/withdrawal';
 
 const NEVER = new AbortController().signal;
 
-test('a Consul that does not tell who is up keeps no replica from being stopped', async () => {
-  const said = (index: number) => ({
-    index,
-    changed: [{ key: ingressKvKey('n1'), text: JSON.stringify({ id: 'n1', index }), index }],
-    removed: [],
-  });
+interface Told {
+  readonly index: number;
+  readonly publicPorts?: {
+    readonly index: number;
+    readonly trafficIndex: number;
+    readonly hostnamesIndex: number;
+  };
+}
+
+/** A Consul that tells these of node n1, one after the other. */
+const withdrawalOf = (...states: readonly Told[]) => {
   let isClosed = false;
   const watching: Pick<KvStore, 'watch'> = {
     watch: (_, handlers) => {
-      setImmediate(() => {
-        handlers.changed(said(4));
-        setImmediate(() => handlers.changed(said(5)));
-      });
+      const tell = ([state, ...later]: readonly Told[]): void => {
+        if (state === undefined || isClosed) return;
+        const text = JSON.stringify({ id: 'n1', ...state });
+        const { index } = state;
+        handlers.changed({ index, changed: [{ key: ingressKvKey('n1'), text, index }], removed: [] });
+        setImmediate(tell, later);
+      };
+      setImmediate(tell, states);
       return {
         close: () => (isClosed = true),
         refresh: () => Promise.reject(new Error('nothing is refreshed here')),
@@ -32,6 +41,27 @@ test('a Consul that does not tell who is up keeps no replica from being stopped'
     readMembers: () => Promise.reject(new Error('Consul does not answer')),
     logger: pino({ level: 'silent' }),
   });
-  expect(await withdrawal.confirmed(5, NEVER)).toEqual([]);
-  expect(isClosed).toBe(true);
+  return { withdrawal, isClosed: () => isClosed };
+};
+
+test('a Consul that does not tell who is up keeps no replica from being stopped', async () => {
+  const { withdrawal, isClosed } = withdrawalOf({ index: 4 }, { index: 5 });
+  expect(await withdrawal.confirmed(5, ['hostnames'], NEVER)).toEqual([]);
+  expect(isClosed()).toBe(true);
 });
+
+const behind = { index: 5, publicPorts: { index: 4, trafficIndex: 0, hostnamesIndex: 0 } };
+
+test('who is reached by hostnames alone does not wait for the forwarder', async () => {
+  expect(await withdrawalOf(behind).withdrawal.confirmed(5, ['hostnames'], NEVER)).toEqual([]);
+});
+
+test.each([{ ways: ['publicPorts'] as const }, { ways: ['hostnames', 'publicPorts'] as const }])(
+  'who is reached by public ports does: $ways',
+  async ({ ways }) => {
+    const still = withdrawalOf(behind);
+    expect(await still.withdrawal.confirmed(5, ways, NEVER)).toEqual(['n1']);
+    const followed = { ...behind, publicPorts: { ...behind.publicPorts, index: 5 } };
+    expect(await withdrawalOf(behind, followed).withdrawal.confirmed(5, ways, NEVER)).toEqual([]);
+  },
+);
