@@ -315,7 +315,9 @@ export const createReplicaRunner = (deps: ReplicaRunnerDeps): ReplicaRunner => {
     }
     say(replicaId, 'ending its requests');
     const graceMs = Math.max(...release.spec.containers.map(({ stopGraceMs }) => stopGraceMs));
-    await deps.withdrawal.drained(owner.State.Pid, new Set(led.map(({ port }) => port)), graceMs, signal);
+    const tcp = new Set(led.flatMap(({ port, protocol }) => (protocol === 'tcp' ? [port] : [])));
+    const hasUdp = led.some(({ protocol }) => protocol === 'udp');
+    await deps.withdrawal.drained(owner.State.Pid, { tcp, hasUdp }, graceMs, signal);
   };
 
   const stopOne = async (

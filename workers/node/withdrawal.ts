@@ -1,6 +1,7 @@
 /**
  * Takes a replica out of the ingress before it is stopped: waits until every ingress has confirmed that it leads nobody
- * there any more, then until the requests that are under way have ended.
+ * there any more, then until the requests that are under way have ended: connections are open for as long as they take, and
+ * of UDP nobody knows more than that no datagram has come or gone for a while.
  *
  * Invariants: both waits have an end, as a node that hangs must not keep a replica from being stopped; what an ingress
  * that has not confirmed still sends there is refused then, and tried elsewhere.
@@ -8,6 +9,7 @@
 
 import type { Logger } from 'pino';
 
+import { countDatagrams } from '../../adapters/host/datagrams';
 import { countOpenConnections } from '../../adapters/host/open-connections';
 import { pause } from '../../adapters/pause';
 import type { KvStore } from '../../contracts/kv-store';
@@ -18,6 +20,16 @@ import { createIngressConfirmation, indexBy } from '../ingress-confirmation';
 const LOOK_EVERY_MS = 50;
 /** As long as Caddy keeps a connection that nobody uses, and a little: where connections cannot be seen. */
 const BLIND_MS = 1_000;
+/** Who answers over UDP does so within this after the last datagram. */
+const UDP_QUIET_MS = 1_000;
+/** The forwarder takes no more answers to its clients after that (workers/forwarder/udp-port.ts). */
+const UDP_WITHIN_MS = 5_000;
+
+/** What the nodes lead to of a replica, as it is there. */
+export interface LedPorts {
+  readonly tcp: ReadonlySet<number>;
+  readonly hasUdp: boolean;
+}
 
 export interface Withdrawal {
   /**
@@ -28,10 +40,9 @@ export interface Withdrawal {
   confirmed(index: number, ways: readonly Way[], signal: AbortSignal): Promise<readonly string[]>;
   /**
    * @param pid a process in the replica's network
-   * @param ports that the ingress leads to, as they are there
    * @param withinMs how long requests may take
    */
-  drained(pid: number, ports: ReadonlySet<number>, withinMs: number, signal: AbortSignal): Promise<void>;
+  drained(pid: number, ports: LedPorts, withinMs: number, signal: AbortSignal): Promise<void>;
 }
 
 export const createWithdrawal = (deps: {
@@ -46,13 +57,24 @@ export const createWithdrawal = (deps: {
         deps,
         indexBy(ways, (followed) => followed.index),
       )(index, signal),
-    drained: async (pid, ports, withinMs, signal) => {
-      const endMs = performance.now() + withinMs;
+    drained: async (pid, { tcp, hasUdp }, withinMs, signal) => {
+      const beginMs = performance.now();
+      const endMs = beginMs + withinMs;
+      let datagrams: number | undefined;
+      let heardMs = beginMs;
+      const isQuiet = async (): Promise<boolean> => {
+        if (!hasUdp) return true;
+        const before = datagrams;
+        datagrams = await countDatagrams(pid);
+        const now = performance.now();
+        if (before !== undefined && datagrams !== before) heardMs = now;
+        return now - heardMs >= UDP_QUIET_MS || now - beginMs >= UDP_WITHIN_MS;
+      };
       // A request that has just read its slot is about to connect: none has to be open twice in a row.
       let wasNone = false;
       for (;;) {
-        const open = await countOpenConnections(pid, ports);
-        if (open === 0 && wasNone) return;
+        const [open, quiet] = await Promise.all([countOpenConnections(pid, tcp), isQuiet()]);
+        if (open === 0 && wasNone && quiet) return;
         wasNone = open === 0;
         if (open === undefined) return pause(Math.min(BLIND_MS, withinMs), signal);
         const leftMs = endMs - performance.now();

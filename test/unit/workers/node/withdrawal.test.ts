@@ -1,5 +1,8 @@
 /** Whom a stop waits for when Consul tells only part of it. */
 
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+
 import pino from 'pino';
 
 import { ingressKvKey } from '../../../../contracts/kv';
@@ -65,3 +68,59 @@ test.each([{ ways: ['publicPorts'] as const }, { ways: ['hostnames', 'publicPort
     expect(await withdrawalOf(behind, followed).withdrawal.confirmed(5, ways, NEVER)).toEqual([]);
   },
 );
+
+/** Talks to itself over UDP for so many seconds, in a network of its own where nobody else does. */
+const TALKING = `
+import socket, subprocess, sys, time
+subprocess.run(['ip', 'link', 'set', 'lo', 'up'], check=True)
+one = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+one.bind(('127.0.0.1', 9))
+print('begins', flush=True)
+until = time.monotonic() + float(sys.argv[1])
+while time.monotonic() < until:
+    one.sendto(b'a', ('127.0.0.1', 9))
+    one.recv(9)
+    time.sleep(0.1)
+print('ends', flush=True)
+time.sleep(60)
+`;
+
+/** Only root may make networks. */
+const describeAsRoot = process.getuid?.() === 0 ? describe : describe.skip;
+
+describeAsRoot('of what is reached over UDP', () => {
+  const talking: ChildProcess[] = [];
+  afterEach(() => talking.splice(0).forEach((child) => child.kill('SIGKILL')));
+
+  const drained = async (seconds: number, hasUdp: boolean, withinMs = 20_000) => {
+    const child = spawn('unshare', ['-n', 'python3', '-c', TALKING, String(seconds)], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    talking.push(child);
+    await once(child.stdout, 'data');
+    let hasEnded = false;
+    child.stdout.once('data', () => (hasEnded = true));
+    const beginMs = performance.now();
+    const ports = { tcp: new Set<number>(), hasUdp };
+    await withdrawalOf().withdrawal.drained(child.pid ?? 0, ports, withinMs, NEVER);
+    return { hasEnded, tookMs: performance.now() - beginMs };
+  };
+
+  test('it is waited for until no datagram has come or gone for a second', async () => {
+    const { hasEnded, tookMs } = await drained(1.5, true);
+    expect(hasEnded).toBe(true);
+    expect(tookMs).toBeGreaterThan(2_000);
+    expect(tookMs).toBeLessThan(5_000);
+  });
+
+  test('five seconds at most, and no longer than its stop grace', async () => {
+    const { hasEnded, tookMs } = await drained(20, true);
+    expect(hasEnded).toBe(false);
+    expect(tookMs).toBeGreaterThanOrEqual(5_000);
+    expect((await drained(20, true, 500)).tookMs).toBeLessThan(3_000);
+  }, 20_000);
+
+  test('what is reached over TCP alone does not wait for datagrams', async () => {
+    expect((await drained(20, false)).tookMs).toBeLessThan(1_000);
+  });
+});
