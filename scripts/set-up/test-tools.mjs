@@ -46,6 +46,8 @@ const UNPACKED = {
   },
   /** An authority that issues certificates by ACME, and a DNS server that answers it as a test wants. */
   pebble: { oldest: '2.4.0', files: [['usr/bin/pebble'], ['usr/bin/pebble-challtestsrv']] },
+  /** A name server that takes dynamic updates; its package would start it on port 53. */
+  bind9: { files: [['usr/sbin/named']], withLibraries: true },
 };
 
 const SBIN = ['/usr/local/sbin', '/usr/sbin', '/sbin'];

@@ -18,8 +18,9 @@ const DOWNLOAD_LIMIT_MS = 5 * 60_000;
  * @param name of the folder in the cache
  * @param title what they are, for people
  * @param neededBy whose they are, likewise
- * @param packages by name: `files`, each of which has several places where it is not in the same one everywhere; and
- *   `oldest`, the version that is needed at least, for a program that cannot tell its own
+ * @param packages by name: `files`, each of which has several places where it is not in the same one everywhere;
+ *   `oldest`, the version that is needed at least, for a program that cannot tell its own; and `withLibraries`: the
+ *   shared libraries of the packages that it needs, and that are not on this machine, come with it
  * @returns {Promise<{ path: string, found: string }>} the folder that has the files side by side
  * @throws {SetUpError} when a package cannot be had, lacks a file or is too old
  */
@@ -59,6 +60,11 @@ export async function ensureUnpacked({ name, title, neededBy, packages }, env = 
           cpSync(place, join(fresh, basename(place)), { dereference: true });
         }
       }
+      if (Object.values(packages).some(({ withLibraries }) => withLibraries === true)) {
+        for (const place of librariesIn(join(work, 'out'))) {
+          cpSync(place, join(fresh, basename(place)), { dereference: true });
+        }
+      }
       renameSync(fresh, target);
       return { path: target, found: `unpacked ${names.join(', ')}` };
     } finally {
@@ -68,9 +74,29 @@ export async function ensureUnpacked({ name, title, neededBy, packages }, env = 
   });
 }
 
+/** Shared libraries where the dynamic linker looks for them by itself, not those that a program loads from elsewhere. */
+function librariesIn(root) {
+  return [join(root, 'usr', 'lib'), join(root, 'lib')]
+    .filter((folder) => existsSync(folder))
+    .flatMap((folder) => readdirSync(folder).map((triplet) => join(folder, triplet)))
+    .filter((folder) => folder.endsWith('-linux-gnu'))
+    .flatMap((folder) => readdirSync(folder).map((file) => join(folder, file)))
+    .filter((path) => /\.so(\.\d+)*$/.test(path));
+}
+
+/** @returns {Promise<string[]>} what is to be downloaded: also what these need, where that is asked for */
+async function namesOf(packages, options) {
+  const needing = Object.keys(packages).filter((name) => packages[name].withLibraries === true);
+  if (needing.length === 0) return Object.keys(packages);
+  const simulated = ['install', '--simulate', '--no-install-recommends', ...needing];
+  const { output } = await run('apt-get', simulated, options);
+  const added = [...output.matchAll(/^Inst ([^\s:]+)/gm)].map(([, name]) => name);
+  return [...new Set([...Object.keys(packages), ...added])];
+}
+
 async function fetchDebs(work, packages, neededBy) {
   const options = { cwd: work, timeoutMs: DOWNLOAD_LIMIT_MS, env: { ...process.env, LC_ALL: 'C' } };
-  const get = () => run('apt-get', ['download', ...Object.keys(packages)], options);
+  const get = async () => run('apt-get', ['download', ...(await namesOf(packages, options))], options);
   let result = await get();
   if (result.code !== 0 && isRoot()) {
     await updateLists();

@@ -72,7 +72,8 @@ const onDebian = existsSync('/usr/bin/dpkg-deb') ? describe : describe.skip;
 
 /** Where there are no Debian packages, set-up leaves these programs out. */
 onDebian('the programs of packages that are only unpacked', () => {
-  const LIBFAKETIME = `usr/lib/${process.arch === 'x64' ? 'x86_64' : 'aarch64'}-linux-gnu/faketime/libfaketimeMT.so.1`;
+  const LIBRARIES = `usr/lib/${process.arch === 'x64' ? 'x86_64' : 'aarch64'}-linux-gnu`;
+  const LIBFAKETIME = `${LIBRARIES}/faketime/libfaketimeMT.so.1`;
 
   function makePackage(name: string, version: string, files: readonly string[]): void {
     const tree = join(sandbox.folder, 'trees', name);
@@ -98,9 +99,15 @@ onDebian('the programs of packages that are only unpacked', () => {
     makePackage('busybox-static', '1.35.0', ['bin/busybox']);
     makePackage('libfaketime', '0.9.10', [LIBFAKETIME]);
     makePackage('pebble', pebbleVersion, ['usr/bin/pebble', 'usr/bin/pebble-challtestsrv']);
+    makePackage('bind9', '9.18.1', ['usr/sbin/named']);
+    makePackage('bind9-libs', '9.18.1', [`${LIBRARIES}/libdns-9.18.1.so`, `${LIBRARIES}/bind/filter-a.so`]);
     sandbox.addProgram(
       'apt-get',
-      `[ "$1" = download ] || { echo "unexpected: apt-get $*" >&2; exit 100; }
+      `[ "$*" != "install --simulate --no-install-recommends bind9" ] || {
+         printf '%s\\n' 'Inst bind9-libs (9.18.1 test [amd64])' 'Inst bind9 (9.18.1 test [amd64])' 'Conf bind9'
+         exit 0
+       }
+       [ "$1" = download ] || { echo "unexpected: apt-get $*" >&2; exit 100; }
        shift; for name; do cp "${sandbox.folder}/debs/$name"_*.deb . || exit 100; done`,
     );
     const script = `
@@ -118,9 +125,17 @@ onDebian('the programs of packages that are only unpacked', () => {
   };
 
   it('are all put into one folder, once', async () => {
-    expect(await unpack('2.4.0+ds1-2+b4')).toMatch(/^unpacked .*pebble$/m);
-    const programs = ['busybox', 'docker-registry', 'libfaketimeMT.so.1', 'pebble', 'pebble-challtestsrv'];
-    expect(unpacked().sort()).toEqual(programs);
+    expect(await unpack('2.4.0+ds1-2+b4')).toMatch(/^unpacked .*pebble, bind9$/m);
+    expect(unpacked().sort()).toEqual([
+      'busybox',
+      'docker-registry',
+      // What the machine lacks of what a name server needs, and not what that may load from elsewhere.
+      'libdns-9.18.1.so',
+      'libfaketimeMT.so.1',
+      'named',
+      'pebble',
+      'pebble-challtestsrv',
+    ]);
     expect(await unpack('2.4.0+ds1-2+b4')).toBe('up to date\n');
   });
 
