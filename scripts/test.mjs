@@ -13,6 +13,8 @@ import { setUpToTest } from './set-up/set-up.mjs';
 import { formatSeconds, line, step } from './set-up/steps.mjs';
 
 const MINUTE_MS = 60_000;
+/** What is shown of a check: all of it, if not every file is wrong. */
+const CHECK_TAIL_BYTES = 1_000_000;
 const bin = (name) => join(checkoutPath, 'node_modules', '.bin', name);
 
 /**
@@ -48,8 +50,9 @@ await runEntry(async () => {
     const env = { ...process.env, ...found, NODE_ENV: 'test' };
     delete env.DOCKER_HOST;
     const isBuilt = await buildFirst(results);
+    const checks = beginChecks(toRun, env);
     for (const name of toRun) {
-      if (isBuilt || !STAGES[name].needsBuild) results.push(await runStage(name, jestOptions, env));
+      if (isBuilt || !STAGES[name].needsBuild) results.push(await runStage(name, checks, jestOptions, env));
     }
   } catch (error) {
     if (!(error instanceof SetUpError)) throw error;
@@ -92,32 +95,40 @@ function readArguments(args) {
   return { names: names.length === 0 ? Object.keys(STAGES) : names, jestOptions };
 }
 
-async function runStage(name, jestOptions, env) {
-  const stage = STAGES[name];
+/** Each is busy on one core only: all are begun at once. @returns what comes of each, by the name of its stage */
+function beginChecks(names, env) {
+  const checks = names.filter((name) => STAGES[name].commands !== undefined);
+  return new Map(checks.map((name) => [name, judged(name, runCheck(STAGES[name], env))]));
+}
+
+async function runStage(name, checks, jestOptions, env) {
   console.log(`\n--- ${name} ---`);
+  const result = await (checks.get(name) ?? judged(name, runJest(name, jestOptions, env)));
+  if (result.output !== '') console.log(result.output);
+  console.log(result.summary);
+  return result;
+}
+
+/** With the time that the stage takes from now on. */
+async function judged(name, stage) {
   const begin = performance.now();
-  const counts =
-    stage.commands === undefined ? await runJest(name, jestOptions, env) : await runCheck(stage, env);
+  const { counts, output = '' } = await stage;
   const outcome = counts.failed > 0 ? 'fail' : counts.passed > 0 ? 'ok' : 'empty';
-  const summary = line(outcome, name, begin, summarise(counts));
-  console.log(summary);
-  return { ...counts, name, summary };
+  return { ...counts, name, output, summary: line(outcome, name, begin, summarise(counts)) };
 }
 
 /** Several commands that count as one check. */
-async function runCheck(stage, env) {
-  let isGood = true;
-  for (const [command, ...args] of stage.commands) {
-    const result = await run(bin(command), args, {
-      cwd: checkoutPath,
-      env,
-      inherit: true,
-      timeoutMs: stage.limitMs,
-    });
-    if (result.timedOut) console.log(`${command} took longer than ${stage.limitMs / MINUTE_MS} minutes`);
-    isGood &&= result.code === 0;
-  }
-  return { passed: isGood ? 1 : 0, failed: isGood ? 0 : 1, skipped: 0 };
+async function runCheck({ commands, limitMs }, env) {
+  const runs = commands.map(async ([command, ...args]) => {
+    const options = { cwd: checkoutPath, env, timeoutMs: limitMs, tailBytes: CHECK_TAIL_BYTES };
+    const { code, output, timedOut } = await run(bin(command), args, options);
+    const overdue = timedOut ? `${command} took longer than ${limitMs / MINUTE_MS} minutes` : '';
+    return { isGood: code === 0, texts: [output, overdue] };
+  });
+  const ends = await Promise.all(runs);
+  const isGood = ends.every((end) => end.isGood);
+  const texts = ends.flatMap((end) => end.texts).filter((text) => text !== '');
+  return { counts: { passed: isGood ? 1 : 0, failed: isGood ? 0 : 1, skipped: 0 }, output: texts.join('\n') };
 }
 
 async function runJest(name, jestOptions, env) {
@@ -135,7 +146,7 @@ async function runJest(name, jestOptions, env) {
       timeoutMs: limitMs,
     });
     if (result.timedOut) console.log(`jest took longer than ${limitMs / MINUTE_MS} minutes and was ended`);
-    return countTests(file, result.code === 0);
+    return { counts: countTests(file, result.code === 0) };
   } finally {
     remove();
     forget();

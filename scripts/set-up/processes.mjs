@@ -30,6 +30,7 @@ export function onStop(cleanUp) {
 export function run(command, args, options = {}) {
   if (stopping) return new Promise(() => {});
   const { cwd, env = process.env, timeoutMs = 60_000, inherit = false, logPath, input } = options;
+  const { tailBytes = TAIL_BYTES } = options;
   return new Promise((resolve, reject) => {
     const child = spawn(command, args, {
       cwd,
@@ -45,7 +46,7 @@ export function run(command, args, options = {}) {
     const log = logPath === undefined ? undefined : createWriteStream(logPath, { flags: 'a' });
     log?.on('error', () => {});
     const keep = (chunk) => {
-      output = (output + chunk).slice(-TAIL_BYTES);
+      output = (output + chunk).slice(-tailBytes);
       log?.write(chunk);
     };
     child.stdout?.setEncoding('utf8').on('data', (chunk) => {
