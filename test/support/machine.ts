@@ -97,6 +97,18 @@ export async function startMachine(options: MachineOptions = {}): Promise<Machin
   };
   const enter = (): readonly string[] => ['-t', String(running().pid), '-m', '-u', '-n', '-p'];
 
+  /** Where processes were found, by the machine's numbers. */
+  const found = new Map<number, FoundProcess>();
+  const hostPid = (pid: number): number | undefined => {
+    const before = found.get(pid);
+    if (before !== undefined && lives(before)) return before.hostPid;
+    found.delete(pid);
+    const now = processesIn(running().namespace).find((each) => each.pid === pid)?.hostPid;
+    const startTime = now === undefined ? undefined : attempt(() => startTimeOf(now));
+    if (now !== undefined && startTime !== undefined) found.set(pid, { hostPid: now, startTime });
+    return now;
+  };
+
   const machine: Machine = {
     name,
     hostname,
@@ -108,7 +120,7 @@ export async function startMachine(options: MachineOptions = {}): Promise<Machin
     exec: (command, execOptions) => runCommand('nsenter', [...enter(), '--', ...command], execOptions),
     spawn: (command, spawnOptions = {}) => spawn('nsenter', [...enter(), '--', ...command], spawnOptions),
     pathOut: (path) => join('/proc', String(running().pid), 'root', path),
-    hostPid: (pid) => processesIn(running().namespace).find((each) => each.pid === pid)?.hostPid,
+    hostPid,
     hostPids: () => processesIn(running().namespace).map((each) => each.hostPid),
     unplug: () => ipBatch([`link set ${port} down`], world.switchNamespace),
     plug: () => ipBatch([`link set ${port} up`], world.switchNamespace),
@@ -202,6 +214,19 @@ interface MachineProcess {
   readonly pid: number;
 }
 
+/** To look for one means to read about every process of this computer, which takes ten milliseconds and more. */
+interface FoundProcess {
+  readonly hostPid: number;
+  readonly startTime: string;
+}
+
+const lives = ({ hostPid, startTime }: FoundProcess): boolean =>
+  attempt(
+    () => startTimeOf(hostPid) === startTime && !isZombie(readFileSync(`/proc/${hostPid}/status`, 'utf8')),
+  ) === true;
+
+const isZombie = (status: string): boolean => /^State:\s*Z/m.test(status);
+
 /** The processes of a machine, with those in its containers, whose pid namespaces are inside the machine's. */
 function processesIn(namespace: string): MachineProcess[] {
   const all = new Map<
@@ -213,8 +238,7 @@ function processesIn(namespace: string): MachineProcess[] {
     const status = attempt(() => readFileSync(`/proc/${entry}/status`, 'utf8'));
     const parent = /^PPid:\s*(\d+)$/m.exec(status ?? '')?.[1];
     const pids = /^NSpid:\s*(.*)$/m.exec(status ?? '')?.[1];
-    const isZombie = /^State:\s*Z/m.test(status ?? '');
-    if (parent === undefined || pids === undefined || isZombie) continue;
+    if (status === undefined || parent === undefined || pids === undefined || isZombie(status)) continue;
     const inside = attempt(() => readlinkSync(`/proc/${entry}/ns/pid`)) === namespace;
     all.set(Number(entry), { parent: Number(parent), pids: pids.split(/\s+/).map(Number), inside });
   }

@@ -107,7 +107,7 @@ export async function prepareProductProcess(options: ProductProcessOptions): Pro
   const pid = (role: Role): number => {
     const path = join(dataDir, 'run', `${role}.pid`);
     const inside = existsSync(path) ? Number(readFileSync(path, 'utf8').split(' ')[0]) : NaN;
-    const outside = machine.hostPid(inside);
+    const outside = Number.isNaN(inside) ? undefined : machine.hostPid(inside);
     // After a power cut the number may be another process's; every role has the data directory on its command line.
     if (outside === undefined || !commandLineOf(outside).includes(dataDir))
       throw new Error(`${role} does not run`);
