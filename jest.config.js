@@ -18,7 +18,7 @@ const project = (name, extra = {}) => ({
 module.exports = {
   // A machine that is busy with other things is no failure; what must be quick is measured by the test itself.
   testTimeout: 30_000,
-  // Tests with real engines wait much, and are timed: more files at a time would wait for the machine instead.
+  // `npm test` takes more of those that wait much (docs/decisions/set-up-tests.md).
   maxWorkers: 2,
   projects: ['unit', 'workflow', 'replay', 'integration', 'e2e'].map((name) => project(name)),
 };
