@@ -20,5 +20,6 @@ module.exports = {
   testTimeout: 30_000,
   // `npm test` takes more of those that wait much (docs/decisions/set-up-tests.md).
   maxWorkers: 2,
+  testSequencer: '<rootDir>/test/longest-first.js',
   projects: ['unit', 'workflow', 'replay', 'integration', 'e2e'].map((name) => project(name)),
 };
