@@ -156,6 +156,7 @@ export const createApp = (deps: ApiDeps): Express => {
       const wanted = req.method === 'HEAD' ? 'GET' : req.method;
       const route = routes.find(({ method }) => method === wanted);
       admit(req, res, (route ?? routes[0])?.access ?? 'password');
+      if (route?.access === 'password') await deps.readModel.catchUp();
       if (route) await route.handle(locals.exchange);
       else if (req.method === 'OPTIONS') res.writeHead(204, { allow: allowed.join(', ') }).end();
       else {

@@ -45,6 +45,8 @@ type Source = (typeof SOURCES)[number];
 
 /** How long a writer's own write is waited for on the way that all changes come, before it is fetched. */
 const OWN_WRITE_PATIENCE_MS = 100;
+/** How long who asks waits for replicas that Consul may have by now; later they come by themselves. */
+const CATCH_UP_PATIENCE_MS = 250;
 
 /** `lost`: its node does not answer, so nobody knows. */
 export type ShownReplica = Omit<ObservedReplica, 'state'> & {
@@ -91,6 +93,8 @@ export interface ReadModel {
   node(id: string): ShownNode | undefined;
   /** What the planner would see of a microservice now. */
   snapshot(key: MicroserviceKey): Snapshot;
+  /** Resolves when the replicas are those that there were at the time of the call, or Consul does not answer. */
+  catchUp(): Promise<void>;
   /** Reads the microservices from Consul now. */
   refresh(): Promise<void>;
   /** Resolves when writes up to this index of Consul are seen here; false after `timeoutMs`. */
@@ -149,23 +153,28 @@ export const createReadModel = ({ kv, watchMembers, log, nowMs }: ReadModelDeps)
   };
 
   const follow = (prefix: Followed): KvWatch =>
-    kv.watch(KV_PREFIX[prefix], {
-      changed: (change) => {
-        const topics = read.enter(prefix, change);
-        indexes[prefix] = change.index;
-        heard(prefix, topics);
-        // Nobody can ask for what is gone by its number, so its number need not be kept.
-        for (const key of change.removed) {
-          if (prefix === 'microservices') {
-            const owner = ownerOf(KV_PREFIX.microservices, key);
-            if (owner) versions.forget(TOPIC.microservice(owner));
-          } else if (prefix === 'replicas')
-            versions.forget(TOPIC.replica(key.slice(key.lastIndexOf('/') + 1)));
-          else if (prefix === 'nodes') versions.forget(TOPIC.node(key.slice(KV_PREFIX.nodes.length)));
-        }
+    kv.watch(
+      KV_PREFIX[prefix],
+      {
+        changed: (change) => {
+          const topics = read.enter(prefix, change);
+          indexes[prefix] = change.index;
+          heard(prefix, topics);
+          // Nobody can ask for what is gone by its number, so its number need not be kept.
+          for (const key of change.removed) {
+            if (prefix === 'microservices') {
+              const owner = ownerOf(KV_PREFIX.microservices, key);
+              if (owner) versions.forget(TOPIC.microservice(owner));
+            } else if (prefix === 'replicas')
+              versions.forget(TOPIC.replica(key.slice(key.lastIndexOf('/') + 1)));
+            else if (prefix === 'nodes') versions.forget(TOPIC.node(key.slice(KV_PREFIX.nodes.length)));
+          }
+        },
+        unreachable: notHeard(prefix),
       },
-      unreachable: notHeard(prefix),
-    });
+      // Every start and stop writes them, and nobody may be asking; who asks catches up.
+      prefix === 'replicas' ? 'calm' : undefined,
+    );
 
   const watches = Object.fromEntries(FOLLOWED.map((prefix) => [prefix, follow(prefix)])) as Readonly<
     Record<Followed, KvWatch>
@@ -292,6 +301,14 @@ export const createReadModel = ({ kv, watchMembers, log, nowMs }: ReadModelDeps)
       return node && shownNode(node);
     },
     snapshot,
+    catchUp: async () => {
+      let timer: NodeJS.Timeout | undefined;
+      const limit = new Promise<void>((resolve) => {
+        timer = setTimeout(resolve, CATCH_UP_PATIENCE_MS);
+      });
+      await Promise.race([watches.replicas.catchUp(), limit]);
+      clearTimeout(timer);
+    },
     refresh: () => watches.microservices.refresh(),
     waitForIndex: async (index, timeoutMs, source = 'microservices') => {
       const deadlineMs = nowMs() + timeoutMs;

@@ -25,11 +25,21 @@ export interface KvWatchHandlers {
 export interface KvWatch {
   /** Reads the prefix now, and resolves when the handler has been told what was there at the time of the call. */
   refresh(): Promise<void>;
+  /**
+   * Reads the prefix now if a pause between two readings is all that keeps the handler from what is there, and resolves
+   * when it has been told; never rejects.
+   */
+  catchUp(): Promise<void>;
   close(): void;
 }
 
 export interface KvStore {
-  watch(prefix: string, handlers: KvWatchHandlers): KvWatch;
+  /**
+   * @param pace `calm`: under changes without end the prefix is read at most about four times a second, and by who needs
+   *   what is there now, with `catchUp`; left out: as often as its size allows. What comes after a calm is told at once
+   *   either way.
+   */
+  watch(prefix: string, handlers: KvWatchHandlers, pace?: 'calm'): KvWatch;
   list(prefix: string): Promise<{ readonly index: number; readonly documents: readonly KvDocument[] }>;
   /** Resolves at once, or when the document's index is beyond `afterIndex`, or after `waitMs`. */
   get(

@@ -12,7 +12,11 @@ import type { MicroserviceKey, NodeSettings, ObservedReplica, Snapshot, Snapshot
 
 interface SnapshotDependencies {
   readonly store: Pick<KeyValueStore, 'list'>;
-  readonly view: { readonly ready: Promise<void>; nodes(): readonly SnapshotNode[] };
+  readonly view: {
+    readonly ready: Promise<void>;
+    catchUp(): Promise<void>;
+    nodes(): readonly SnapshotNode[];
+  };
 }
 
 /**
@@ -26,6 +30,8 @@ export const createSnapshotReader =
     const [replicas, settings] = await Promise.all([
       store.list<ObservedReplica>(replicasKvPrefix(key)),
       store.list<NodeSettings>(KV_PREFIX.nodeSettings),
+      // What has left makes room at once.
+      view.catchUp(),
     ]);
     const nodes = view.nodes();
     // Not a lack of room but of everything: it passes, and a plan without nodes would only fail.

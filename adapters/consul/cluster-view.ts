@@ -3,8 +3,9 @@
  * membership holds for alive and which come and go, what their operators say of them, what is reserved on each; and
  * word of every change.
  *
- * Invariants: the view may be some milliseconds old (the node is the admission authority); `ready` resolves when
- * each of its parts has been read once.
+ * Invariants: the view may be some milliseconds old (the node is the admission authority), and under changes without end
+ * that of the replicas a quarter of a second, unless somebody asks it to catch up; `ready` resolves when each of its parts
+ * has been read once.
  */
 
 import type { ClusterChange, MembersWatch } from '../../contracts/cluster';
@@ -21,6 +22,8 @@ import { watchMembers } from './watch-members';
 
 export interface ClusterView {
   readonly ready: Promise<void>;
+  /** Resolves when the replicas are those that there were at the time of the call, as far as Consul has told it. */
+  catchUp(): Promise<void>;
   nodes(): readonly SnapshotNode[];
   replicas(): readonly ObservedReplica[];
   /** Calls back on every change from now on, until the function that it returns is called. */
@@ -58,23 +61,28 @@ export const createClusterView = (
     kind: K,
     onSet: (key: string, document: Documents[K]) => void,
     onGone: (key: string) => void,
+    pace?: 'calm',
   ) => {
     let watch: KvWatch | undefined;
     const first = new Promise<void>((resolve) => {
-      watch = kv.watch(KV_PREFIX[kind], {
-        changed: ({ changed, removed }) => {
-          for (const stored of changed) {
-            const document = read(kind, stored);
-            if (document) onSet(stored.key, document);
-            else onGone(stored.key);
-          }
-          for (const key of removed) onGone(key);
-          resolve();
+      watch = kv.watch(
+        KV_PREFIX[kind],
+        {
+          changed: ({ changed, removed }) => {
+            for (const stored of changed) {
+              const document = read(kind, stored);
+              if (document) onSet(stored.key, document);
+              else onGone(stored.key);
+            }
+            for (const key of removed) onGone(key);
+            resolve();
+          },
+          unreachable: onUnreachable,
         },
-        unreachable: onUnreachable,
-      });
+        pace,
+      );
     });
-    return { first, close: () => watch?.close() };
+    return { first, catchUp: async () => watch?.catchUp(), close: () => watch?.close() };
   };
 
   const nodesFollowed = follow(
@@ -132,6 +140,8 @@ export const createClusterView = (
       replicas.delete(key);
       if (before) tell({ kind: 'replica', before });
     },
+    // Every start and stop writes them; who plans catches up.
+    'calm',
   );
 
   let membersFollowed: MembersWatch | undefined;
@@ -160,6 +170,7 @@ export const createClusterView = (
       replicasFollowed.first,
       membersRead,
     ]).then(() => undefined),
+    catchUp: () => replicasFollowed.catchUp(),
     nodes: () =>
       snapshotNodes([...nodes.values()], [...replicas.values()], {
         isUp: (nodeId) => members.get(nodeId) === true,

@@ -24,6 +24,8 @@ const RETRY_MAX_MS = 2_000;
  * it then).
  */
 const EMPTY_PAUSE_MS = 150;
+/** The whole pause of who is content with what was there at the last reading, until it says that it is not. */
+const CALM_PAUSE_MS = 250;
 
 /** Otherwise a Consul that has just started answers with what it had some writes ago, as if those had never been. */
 const CONSISTENT = { consistent: true } as const;
@@ -64,7 +66,12 @@ const difference = (
   return { index, changed, removed };
 };
 
-const watchPrefix = (client: ConsulClient, prefix: string, handlers: KvWatchHandlers): KvWatch => {
+const watchPrefix = (
+  client: ConsulClient,
+  prefix: string,
+  handlers: KvWatchHandlers,
+  leastWholeMs: number,
+): KvWatch => {
   const told = new Map<string, number>();
   let closed = false;
   let interruption = new AbortController();
@@ -75,6 +82,8 @@ const watchPrefix = (client: ConsulClient, prefix: string, handlers: KvWatchHand
   let strideMs = 0;
   /** Whether a full read is under way: what it waits for is an answer, not a change, so it is never interrupted. */
   let reading = false;
+  /** Whether only the time that it leaves to Consul keeps it from reading. */
+  let pausing = false;
 
   const read = async (): Promise<number> => {
     const refreshing = refreshWanted;
@@ -100,7 +109,8 @@ const watchPrefix = (client: ConsulClient, prefix: string, handlers: KvWatchHand
       lastIndex = Math.max(1, response.index);
       for (const one of refreshing) one.resolve();
       if (entries.length === 0) return EMPTY_PAUSE_MS;
-      strideMs = nextPauseMs(strideMs, wholePauseMs(entries.length), performance.now() - askedMs);
+      const wholeMs = Math.max(leastWholeMs, wholePauseMs(entries.length));
+      strideMs = nextPauseMs(strideMs, wholeMs, performance.now() - askedMs);
       return strideMs;
     } catch (error) {
       if (interruption.signal.aborted) {
@@ -121,7 +131,9 @@ const watchPrefix = (client: ConsulClient, prefix: string, handlers: KvWatchHand
     while (!closed) {
       const pauseMs = await read();
       if (interruption.signal.aborted) interruption = new AbortController();
+      pausing = failures === 0;
       if (refreshWanted.length === 0) await pause(pauseMs, interruption.signal);
+      pausing = false;
       if (interruption.signal.aborted) interruption = new AbortController();
     }
     for (const one of refreshWanted) one.reject(new Error('the watch was closed'));
@@ -131,16 +143,21 @@ const watchPrefix = (client: ConsulClient, prefix: string, handlers: KvWatchHand
     handlers.unreachable(error);
   });
 
+  const refresh = (): Promise<void> =>
+    new Promise((resolve, reject) => {
+      if (closed) {
+        reject(new Error('the watch was closed'));
+        return;
+      }
+      refreshWanted.push({ resolve, reject });
+      if (!reading) interruption.abort();
+    });
+
   return {
-    refresh: () =>
-      new Promise((resolve, reject) => {
-        if (closed) {
-          reject(new Error('the watch was closed'));
-          return;
-        }
-        refreshWanted.push({ resolve, reject });
-        if (!reading) interruption.abort();
-      }),
+    refresh,
+    catchUp: async () => {
+      if (pausing || (reading && failures === 0)) await refresh().catch(() => undefined);
+    },
     close: () => {
       closed = true;
       interruption.abort();
@@ -149,7 +166,8 @@ const watchPrefix = (client: ConsulClient, prefix: string, handlers: KvWatchHand
 };
 
 export const createKvStore = (client: ConsulClient): KvStore => ({
-  watch: (prefix, handlers) => watchPrefix(client, prefix, handlers),
+  watch: (prefix, handlers, pace) =>
+    watchPrefix(client, prefix, handlers, pace === 'calm' ? CALM_PAUSE_MS : 0),
   list: async (prefix) => {
     const response = await client.request<readonly ConsulKvEntry[] | undefined>({
       path: kvPath(prefix),

@@ -8,7 +8,8 @@ import { watchMembers } from '../../adapters/consul/watch-members';
 import { createOperations } from '../../api/operations';
 import { TOPIC } from '../../api/read-documents';
 import { createReadModel, type ReadModel } from '../../api/read-model';
-import { microserviceKvKey, operationKvKey } from '../../contracts/kv';
+import { KV_PREFIX, microserviceKvKey, operationKvKey, replicaKvKey } from '../../contracts/kv';
+import { buildReplica } from '../support/builders';
 import { createConsulServer, type ConsulServer } from '../support/consul';
 import { eventually } from '../support/wait';
 import {
@@ -101,6 +102,26 @@ test('many writers at once, none waits long', async () => {
   );
   expect(performance.now() - startedAt).toBeLessThan(10_000);
 }, 20_000);
+
+test('while replicas start and stop they are read a few times a second, and who asks has them at once', async () => {
+  const asked = jest.spyOn(client, 'request');
+  const startedAt = performance.now();
+  const ids = Array.from({ length: 60 }, (_, number) => `web-${number}`);
+  for (const [number, id] of ids.entries()) {
+    await put({ [replicaKvKey(WEB, id)]: buildReplica(id, 'node-1') });
+    if (number % 20 !== 19) continue;
+    await readModel.catchUp();
+    expect(readModel.replicasOf(WEB)).toHaveLength(number + 1);
+  }
+  const elapsedMs = performance.now() - startedAt;
+  const reads = asked.mock.calls.filter(([{ path }]) => path === kvPath(KV_PREFIX.replicas)).length;
+  asked.mockRestore();
+  // Three were asked for; the first pauses after a calm are short ones.
+  expect(reads).toBeLessThanOrEqual(3 + 5 + elapsedMs / 250);
+  for (const id of ids) await remove(replicaKvKey(WEB, id));
+  await readModel.catchUp();
+  expect(readModel.replicasOf(WEB)).toEqual([]);
+});
 
 test('what is deleted is gone', async () => {
   await put(web(22));

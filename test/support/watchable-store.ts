@@ -51,7 +51,11 @@ export const watchableStore = (): WatchableStore => {
         };
         tellers.add(tell);
         setImmediate(tell);
-        return { refresh: () => Promise.resolve(tell()), close: () => void tellers.delete(tell) };
+        return {
+          refresh: () => Promise.resolve(tell()),
+          catchUp: () => Promise.resolve(tell()),
+          close: () => void tellers.delete(tell),
+        };
       },
     },
   };

@@ -71,6 +71,7 @@ export const createFakeKv = (): FakeKv => {
         if (isAway) throw unavailable();
         tell();
       },
+      catchUp: () => Promise.resolve(),
       close: () => {
         isClosed = true;
         watches.delete(look);

@@ -5,7 +5,7 @@ import { buildNode, buildReplica } from '../../support/builders';
 
 const KEY = { project: 'default', name: 'web' };
 
-/** A view that follows Consul, and what is in Consul by now. */
+/** A view that follows Consul, once it has caught up, and what is in Consul by now. */
 const read = (
   followed: readonly SnapshotNode[],
   settings: Readonly<Record<string, NodeAvailability>>,
@@ -26,7 +26,15 @@ const read = (
       return found as readonly { readonly key: string; readonly value: T; readonly index: number }[];
     },
   };
-  return createSnapshotReader({ store, view: { ready: Promise.resolve(), nodes: () => followed } })(KEY);
+  let isBehind = true;
+  const view = {
+    ready: Promise.resolve(),
+    catchUp: async () => {
+      isBehind = false;
+    },
+    nodes: () => (isBehind ? [] : followed),
+  };
+  return createSnapshotReader({ store, view })(KEY);
 };
 
 test('a node that was cordoned a moment ago is cordoned, whatever the view has heard of', async () => {

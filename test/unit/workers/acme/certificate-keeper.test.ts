@@ -26,7 +26,11 @@ const createSubject = (running: readonly string[] = []) => {
     kv: {
       watch: (prefix, handlers) => {
         watches.set(prefix, handlers);
-        return { refresh: async () => undefined, close: () => watches.delete(prefix) };
+        return {
+          refresh: async () => undefined,
+          catchUp: async () => undefined,
+          close: () => watches.delete(prefix),
+        };
       },
       get: async (key) => ({
         index: 1,

@@ -61,7 +61,7 @@ const startKeeper = (publicPorts?: PublicPorts) => {
     kv: {
       watch: (prefix, handlers) => {
         watches.set(prefix, handlers);
-        return { refresh: unused, close: () => undefined };
+        return { refresh: unused, catchUp: unused, close: () => undefined };
       },
       get: unused,
       list: unused,

@@ -36,6 +36,7 @@ const withdrawalOf = (...states: readonly Told[]) => {
       return {
         close: () => (isClosed = true),
         refresh: () => Promise.reject(new Error('nothing is refreshed here')),
+        catchUp: () => Promise.reject(new Error('nothing is refreshed here')),
       };
     },
   };
