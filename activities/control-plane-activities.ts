@@ -161,7 +161,21 @@ export const createControlPlaneActivities = (deps: ControlPlaneDependencies): Co
 
     publishTraffic: async ({ ways, ...split }) => {
       const { index } = await write([{ kind: 'set', key: trafficKvKey(split), value: split }]);
-      return { behind: ways.length === 0 ? [] : await deps.confirmTraffic(index, ways) };
+      const behind = ways.length === 0 ? [] : await deps.confirmTraffic(index, ways);
+      if (behind.length > 0) {
+        const nodes = behind.join(', ');
+        const event: ClusterEvent = {
+          atMs: Date.now(),
+          level: 'warning',
+          type: 'ingress.behind',
+          message: `The ingress of ${nodes} has not confirmed yet how requests of ${split.name} are split between releases: those that come to ${nodes} may go as before. Look whether its node worker and its Consul agent run.`,
+          project: split.project,
+          microservice: split.name,
+          operation: split.operation,
+        };
+        await write(eventWrites([event]));
+      }
+      return { behind };
     },
 
     readTraffic: async (key) => (await store.get<TrafficSplit>(trafficKvKey(key)))?.value,

@@ -124,6 +124,8 @@ export interface StopOutcome {
   readonly replicaId: string;
   /** False when there was nothing of it any more. */
   readonly existed: boolean;
+  /** Nodes that had not confirmed that they lead nobody there; left out when there was none. */
+  readonly behind?: readonly string[];
 }
 
 /** Run by the worker of one node, on its own queue. */

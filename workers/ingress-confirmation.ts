@@ -2,7 +2,8 @@
  * Waits until the ingress of every node leads requests, and its forwarder connections, as the documents said at an index
  * of Consul.
  *
- * Invariant: the wait has an end, as a node that hangs must keep nobody from what comes next.
+ * Invariants: the wait has an end, as a node that hangs must keep nobody from what comes next; a node that is lost
+ * meanwhile is waited for no longer.
  */
 
 import type { Logger } from 'pino';
@@ -15,9 +16,12 @@ import type { Way } from '../domain/ingress/route-options';
 import type { IngressState } from '../domain/model';
 
 /** An ingress hears of a change in some ten milliseconds; one that has not within this hangs, or is cut off. */
-const CONFIRM_WITHIN_MS = 2_000;
+export const CONFIRM_WITHIN_MS = 2_000;
 /** One that needs a new configuration ends connections for a second first. */
 export const CONFIRM_CONFIGURATION_WITHIN_MS = 5_000;
+
+/** Who is alive is asked again this often. */
+const MEMBERS_EVERY_MS = 1_000;
 
 /**
  * @param index Consul's of the write that is to be followed
@@ -51,10 +55,12 @@ export const createIngressConfirmation = (
 ): IngressConfirmation => {
   const read = createDocumentReader((message) => deps.logger.error(message));
   return async (index, signal) => {
-    const members = await deps.readMembers().catch((error: unknown) => {
-      deps.logger.debug({ err: error }, 'Consul does not tell who is up: every ingress is waited for');
-      return undefined;
-    });
+    const readMembers = () =>
+      deps.readMembers().catch((error: unknown) => {
+        deps.logger.debug({ err: error }, 'Consul does not tell who is up: every ingress is waited for');
+        return undefined;
+      });
+    let members = await readMembers();
     const isUp = (nodeId: string): boolean => members === undefined || members.get(nodeId) === true;
     const missing = new Map<string, string>();
     let isKnown = false;
@@ -73,9 +79,16 @@ export const createIngressConfirmation = (
       },
       unreachable: () => undefined,
     });
+    const leaveOutLost = async (): Promise<void> => {
+      members = (await readMembers()) ?? members;
+      for (const [key, nodeId] of missing) if (!isUp(nodeId)) missing.delete(key);
+      if (isKnown && missing.size === 0) done.abort();
+    };
+    const looking = setInterval(() => void leaveOutLost(), MEMBERS_EVERY_MS);
     try {
       await pause(withinMs, AbortSignal.any([signal, done.signal]));
     } finally {
+      clearInterval(looking);
       watch.close();
     }
     signal.throwIfAborted();

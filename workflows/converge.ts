@@ -17,7 +17,9 @@ import { count, mergeBuilds, runStage, stagesOf, type PhaseContext, type PhaseRe
 import { resolveImages } from './resolve-images';
 
 export type Converged =
-  { readonly kind: 'done' } | { readonly kind: 'failed'; readonly error: OperationError };
+  /** With the nodes that may lead to replicas that have stopped; left out when there is none. */
+  | { readonly kind: 'done'; readonly behind?: readonly string[] }
+  | { readonly kind: 'failed'; readonly error: OperationError };
 
 /** Between two phases, because somebody asked for it. */
 export interface Paused {
@@ -70,6 +72,11 @@ export const convergeUnlessPaused = async (
   let refusals: Readonly<Record<string, string>> = {};
   let missingBuilds: PhaseReport['missingBuilds'] = {};
   let desired = { ...target, release: known(target.release) };
+  const behind = new Set<string>();
+  const done = (): Converged => ({
+    kind: 'done',
+    ...(behind.size === 0 ? {} : { behind: [...behind].sort() }),
+  });
   let areImagesSettled = desired.release.images !== undefined;
 
   for (;;) {
@@ -107,7 +114,7 @@ export const convergeUnlessPaused = async (
       };
     };
     if (plan.phases.length === 0) {
-      return plan.unplaced > 0 ? { kind: 'failed', error: unplaced() } : { kind: 'done' };
+      return plan.unplaced > 0 ? { kind: 'failed', error: unplaced() } : done();
     }
 
     const isStarting = plan.phases.some(({ kind }) => kind === 'start');
@@ -150,6 +157,7 @@ export const convergeUnlessPaused = async (
           .join(' and ')}`,
       );
       const report = await runStage(stage, context);
+      for (const nodeId of report.behind) behind.add(nodeId);
       if (report.failure) return { kind: 'failed', error: report.failure };
       const answers = [report.refusals, report.missingBuilds].flatMap((one) => Object.keys(one));
       if (answers.length > 0 || report.silent.length > 0) {
@@ -165,7 +173,7 @@ export const convergeUnlessPaused = async (
       }
     }
     if (!again) {
-      return plan.unplaced > 0 ? { kind: 'failed', error: unplaced() } : { kind: 'done' };
+      return plan.unplaced > 0 ? { kind: 'failed', error: unplaced() } : done();
     }
     if (Date.now() > deadlineMs) {
       return {

@@ -47,9 +47,14 @@ export async function deployWorkflow(input: OperationInput): Promise<OperationOu
   }
   if (result.kind === 'done') {
     const judged = verdict === undefined ? '' : `: ${verdict}`;
+    const { behind = [] } = result;
+    const warning =
+      behind.length === 0
+        ? ''
+        : `; the ingress of ${behind.join(', ')} has not confirmed that it leads nobody to the replicas that have stopped`;
     return {
       kind: 'succeeded',
-      message: `v${desired.release.number} runs ${describeDesired(desired)}${judged}`,
+      message: `v${desired.release.number} runs ${describeDesired(desired)}${judged}${warning}`,
     };
   }
   if (!fallback) return { kind: 'failed', error: result.error };

@@ -17,7 +17,13 @@ import {
   proxyActivities,
 } from '@temporalio/workflow';
 
-import type { ImagePull, NodeActivities, PullOutcome, StartOutcome } from '../contracts/activities';
+import type {
+  ImagePull,
+  NodeActivities,
+  PullOutcome,
+  StartOutcome,
+  StopOutcome,
+} from '../contracts/activities';
 import { nodeQueue } from '../contracts/queues';
 import { RETRY, TIMEOUT } from '../contracts/timeouts';
 import { isErrorCode } from '../domain/errors';
@@ -35,6 +41,8 @@ export interface PhaseReport {
   readonly missingBuilds: Readonly<Record<string, readonly MissingBuild[]>>;
   /** Nodes that did not take the work: plan again, Consul says whether they are up. */
   readonly silent: readonly string[];
+  /** Nodes that may lead to replicas that have stopped. */
+  readonly behind: readonly string[];
 }
 
 const nodeActivities = (
@@ -90,7 +98,7 @@ type PullStep = Extract<Step, { kind: 'pull' }>;
 type NodeOutcome =
   | { readonly kind: 'pulled'; readonly outcomes: readonly PullOutcome[] }
   | { readonly kind: 'started'; readonly outcomes: readonly StartOutcome[] }
-  | { readonly kind: 'stopped' };
+  | { readonly kind: 'stopped'; readonly outcomes: readonly StopOutcome[] };
 
 /** What the steps of one plan are run with. */
 export interface PhaseContext {
@@ -178,12 +186,12 @@ const runOnNode = async (nodeId: string, phase: Phase, context: PhaseContext): P
       );
       // The replicas that stop may be of an older release with a longer grace; their node knows it, this is a ceiling.
       const startToCloseMs = TIMEOUT.maxStopGraceMs + TIMEOUT.stopMarginMs;
-      await nodeActivities(
+      const outcomes = await nodeActivities(
         nodeId,
         { startToCloseMs, scheduleToCloseMs: startToCloseMs + TIMEOUT.nodeOutageMs },
         `${nodeId}: stop ${count(replicas.length, 'replica')}`,
       ).stopReplicas({ nodeId, replicas });
-      return { kind: 'stopped' };
+      return { kind: 'stopped', outcomes };
     }
   }
 };
@@ -228,6 +236,7 @@ export const runStage = async (stage: readonly Phase[], context: PhaseContext): 
   const refusals: Record<string, string> = {};
   const missingBuilds: Record<string, readonly MissingBuild[]> = {};
   const silent: string[] = [];
+  const behind: string[] = [];
   let failure: OperationError | undefined;
   for (const [index, result] of results.entries()) {
     const nodeId = nodeIds[index] ?? '';
@@ -251,6 +260,9 @@ export const runStage = async (stage: readonly Phase[], context: PhaseContext): 
       }
       silent.push(nodeId);
       continue;
+    }
+    for (const one of result.value) {
+      if (one.kind === 'stopped') behind.push(...one.outcomes.flatMap((stopped) => stopped.behind ?? []));
     }
     for (const outcome of result.value.flatMap<PullOutcome | StartOutcome>((one) =>
       one.kind === 'stopped' ? [] : one.outcomes,
@@ -286,7 +298,7 @@ export const runStage = async (stage: readonly Phase[], context: PhaseContext): 
       }
     }
   }
-  return { ...(failure ? { failure } : {}), refusals, missingBuilds, silent };
+  return { ...(failure ? { failure } : {}), refusals, missingBuilds, silent, behind };
 };
 
 export const mergeBuilds = (

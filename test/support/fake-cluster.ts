@@ -404,7 +404,7 @@ export const createFakeCluster = (nodeIds: readonly string[]): FakeCluster => {
           const replica = replicas.get(replicaId);
           if (replica && replica.nodeId !== nodeId) throw new Error(`${replicaId} is not on ${nodeId}`);
           journal.push(`${nodeId}: stop ${replicaId} ${reason}`);
-          return { replicaId, existed: remove(replicaId) };
+          return { replicaId, existed: remove(replicaId), ...(behind.length === 0 ? {} : { behind }) };
         });
       },
     },

@@ -113,6 +113,26 @@ test('only a release that an ingress leads to waits until each ingress splits it
   expect(await messageOf([])).toBe('stage 1 of 1: run 1 of v2 beside 1 of v1 for 86400 s');
 });
 
+test('nodes that may lead to replicas that have stopped are named, and the split is told of by an event', async () => {
+  use.project.cluster.leaveBehind(['b', 'c']);
+  const subject = await settled(2, ['shop.example.com']);
+  const update: Update = { strategy: 'blue-green', keepOldSeconds: 0 };
+  const deploy = await subject.apply(withUpdate(update, 'shop:2', ['shop.example.com']));
+  expect(await subject.ended(deploy)).toMatchObject({
+    state: 'succeeded',
+    message: expect.stringMatching(
+      /^v2 runs .*; the ingress of b, c has not confirmed that it leads nobody to the replicas that have stopped$/,
+    ) as string,
+  });
+  const told = use.project.cluster.events().filter(({ type }) => type === 'ingress.behind');
+  expect(told[0]).toMatchObject({
+    level: 'warning',
+    microservice: subject.name,
+    operation: deploy.operation.id,
+  });
+  expect(told[0]?.message).toMatch(/^The ingress of b, c has not confirmed yet/);
+});
+
 const counted = (subject: Subject, [v1, v2]: readonly [number, number], errors: number) => {
   const split = use.project.cluster.split(subject.name);
   if (!split) throw new Error('there is no split');

@@ -263,6 +263,7 @@ export const createNode = (config: NodeConfig, logger: Logger, onState: (state: 
   const withdrawal = createWithdrawal({ kv, readMembers: () => readMembers(consul), logger });
   const runner = createReplicaRunner({
     withdrawal,
+    eventLog,
     clusterId,
     memory,
     locks,

@@ -38,6 +38,7 @@ import type { NodeCapacity } from '../../domain/model';
 import { missingBuildInWords } from '../../domain/placement/builds';
 import { addReservations, whyRefused, type Reservation } from './admission';
 import type { CheckFeeder } from './check-feeder';
+import type { EventLog } from './event-log';
 import type { ExclusiveKeeper } from './exclusive-keeper';
 import type { MissingBuilds } from './missing-builds';
 import {
@@ -63,6 +64,7 @@ export interface ReplicaRunnerDeps {
   readonly exclusive: Pick<ExclusiveKeeper, 'waitFor' | 'release'>;
   readonly agent: ConsulAgent;
   readonly withdrawal: Withdrawal;
+  readonly eventLog: Pick<EventLog, 'append'>;
   readonly ports: HostPortChooser;
   readonly hostStats: HostStatsReader;
   readonly builds: Pick<MissingBuilds, 'note'>;
@@ -292,25 +294,48 @@ export const createReplicaRunner = (deps: ReplicaRunnerDeps): ReplicaRunner => {
     await publisher.registry.deregister(own.map(({ ID }) => ID));
   };
 
-  /** Nobody is led to it any more, and who was has the answer, before it hears that it is to end. */
+  /**
+   * Nobody is led to it any more, and who was has the answer, before it hears that it is to end.
+   *
+   * @returns nodes that may lead there still
+   */
   const withdraw = async (
     replica: NodeReplica,
     index: number | undefined,
+    isOutdated: boolean,
     signal: AbortSignal,
     say: Progress,
-  ): Promise<void> => {
-    const { replicaId, release } = replica.spec;
+  ): Promise<readonly string[]> => {
+    const { project, name, replicaId, release } = replica.spec;
     const led = release.spec.containers.flatMap(({ ports }) => ports.filter(isReachedThroughNodes));
-    if (led.length === 0) return;
+    if (led.length === 0) return [];
     const owner = networkOwner(await containers.inspect(replica.spec));
-    if (owner?.State.Running !== true) return;
+    if (owner?.State.Running !== true) return [];
     say(replicaId, 'leaving the ingress');
     // Without an index an earlier process has said it: that the requests end is waited for all the same.
-    const missing = index === undefined ? [] : await deps.withdrawal.confirmed(index, waysTo(led), signal);
+    const missing =
+      index === undefined
+        ? []
+        : await deps.withdrawal.confirmed(
+            index,
+            waysTo(led),
+            signal,
+            isOutdated
+              ? (nodeIds) => say(replicaId, `waiting for the ingress of ${nodeIds.join(', ')}`)
+              : undefined,
+          );
     if (missing.length > 0) {
-      logger.warn(
-        { replica: replicaId, missing },
-        'a replica stops, and not every ingress has confirmed that it leads nobody there',
+      const nodes = missing.join(', ');
+      deps.eventLog.append(
+        {
+          level: 'warning',
+          type: 'ingress.behind',
+          message: `Replica ${replicaId} of v${release.number} stops, and the ingress of ${nodes} has not confirmed that it leads nobody there. Requests that come to ${nodes} may fail until it follows again: look whether its node worker and its Consul agent run.`,
+          project,
+          microservice: name,
+          replica: replicaId,
+        },
+        { key: `ingress.behind:${project}/${name}:${nodes}` },
       );
     }
     say(replicaId, 'ending its requests');
@@ -318,6 +343,7 @@ export const createReplicaRunner = (deps: ReplicaRunnerDeps): ReplicaRunner => {
     const tcp = new Set(led.flatMap(({ port, protocol }) => (protocol === 'tcp' ? [port] : [])));
     const hasUdp = led.some(({ protocol }) => protocol === 'udp');
     await deps.withdrawal.drained(owner.State.Pid, { tcp, hasUdp }, graceMs, signal);
+    return missing;
   };
 
   const stopOne = async (
@@ -345,7 +371,10 @@ export const createReplicaRunner = (deps: ReplicaRunnerDeps): ReplicaRunner => {
         : publisher.publish(replica, 'stopping', undefined),
       replica === undefined ? deregisterUnknown(replicaId) : publisher.deregister(replica),
     ]);
-    if (replica !== undefined && found.length > 0) await withdraw(replica, index, signal, say);
+    const behind =
+      replica !== undefined && found.length > 0
+        ? await withdraw(replica, index, asked.reason === 'outdated', signal, say)
+        : [];
     say(replicaId, 'stopping');
     await containers.removeAll(found, signal);
     if (replica !== undefined) deps.ports.release(replica.hostPorts.values());
@@ -354,7 +383,7 @@ export const createReplicaRunner = (deps: ReplicaRunnerDeps): ReplicaRunner => {
     if (spec === undefined || spec.release.spec.exclusive === true) await deps.exclusive.release(asked);
     await publisher.registry.unpublish(asked);
     say(replicaId, 'gone');
-    return { replicaId, existed: found.length > 0 };
+    return { replicaId, existed: found.length > 0, ...(behind.length === 0 ? {} : { behind }) };
   };
 
   return {

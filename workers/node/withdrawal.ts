@@ -4,7 +4,7 @@
  * of UDP nobody knows more than that no datagram has come or gone for a while.
  *
  * Invariants: both waits have an end, as a node that hangs must not keep a replica from being stopped; what an ingress
- * that has not confirmed still sends there is refused then, and tried elsewhere.
+ * that has not confirmed still sends there is refused then, and tried elsewhere; who has not confirmed is told.
  */
 
 import type { Logger } from 'pino';
@@ -15,11 +15,16 @@ import { pause } from '../../adapters/pause';
 import type { KvStore } from '../../contracts/kv-store';
 
 import type { Way } from '../../domain/ingress/route-options';
-import { createIngressConfirmation, indexBy } from '../ingress-confirmation';
+import { CONFIRM_WITHIN_MS, createIngressConfirmation, indexBy } from '../ingress-confirmation';
 
 const LOOK_EVERY_MS = 50;
 /** As long as Caddy keeps a connection that nobody uses, and a little: where connections cannot be seen. */
 const BLIND_MS = 1_000;
+/**
+ * How much longer a replica of an old release is kept for an ingress that does not confirm: when a release takes over, all
+ * that such a node knows may be about to stop.
+ */
+const PATIENCE_MS = 15_000;
 /** Who answers over UDP does so within this after the last datagram. */
 const UDP_QUIET_MS = 1_000;
 /** The forwarder takes no more answers to its clients after that (workers/forwarder/udp-port.ts). */
@@ -35,9 +40,15 @@ export interface Withdrawal {
   /**
    * @param index Consul's of the write that says that the replica stops
    * @param ways by what requests and connections are led to it
+   * @param onPatience left out: those that do not confirm soon are not waited for; told who they are when they are
    * @returns nodes that are up and whose ingress has not confirmed it in time
    */
-  confirmed(index: number, ways: readonly Way[], signal: AbortSignal): Promise<readonly string[]>;
+  confirmed(
+    index: number,
+    ways: readonly Way[],
+    signal: AbortSignal,
+    onPatience?: (nodeIds: readonly string[]) => void,
+  ): Promise<readonly string[]>;
   /**
    * @param pid a process in the replica's network
    * @param withinMs how long requests may take
@@ -50,13 +61,28 @@ export const createWithdrawal = (deps: {
   /** Whether the membership holds each node for alive. */
   readonly readMembers: () => Promise<ReadonlyMap<string, boolean>>;
   readonly logger: Logger;
+  /** Left out: as long as above. */
+  readonly patienceMs?: number;
 }): Withdrawal => {
+  const { patienceMs = PATIENCE_MS } = deps;
+  /** Nodes that were waited for in vain: they are not again, for each replica, until they have confirmed something. */
+  const hopeless = new Set<string>();
   return {
-    confirmed: (index, ways, signal) =>
-      createIngressConfirmation(
-        deps,
-        indexBy(ways, (followed) => followed.index),
-      )(index, signal),
+    confirmed: async (index, ways, signal, onPatience) => {
+      const indexOf = indexBy(ways, (followed) => followed.index);
+      const within = (ms: number) => createIngressConfirmation(deps, indexOf, ms)(index, signal);
+      const forgive = (missing: readonly string[]): void => {
+        for (const nodeId of hopeless) if (!missing.includes(nodeId)) hopeless.delete(nodeId);
+      };
+      const soon = await within(CONFIRM_WITHIN_MS);
+      forgive(soon);
+      if (onPatience === undefined || soon.every((nodeId) => hopeless.has(nodeId))) return soon;
+      onPatience(soon);
+      const late = await within(patienceMs);
+      forgive(late);
+      for (const nodeId of late) hopeless.add(nodeId);
+      return late;
+    },
     drained: async (pid, { tcp, hasUdp }, withinMs, signal) => {
       const beginMs = performance.now();
       const endMs = beginMs + withinMs;

@@ -101,3 +101,53 @@ test.each([
     expect(order).toEqual(['deregistered', 'drained', 'removed', ...lease, 'unpublished']);
   },
 );
+
+test.each([
+  { reason: 'outdated' as const, isPatient: true },
+  { reason: 'scaled_down' as const, isPatient: false },
+])('who may lead to a replica that has stopped is told: $reason', async ({ reason, isPatient }) => {
+  const memory: NodeMemory = new Map();
+  const release = buildRelease(1, {
+    containers: { main: { image: 'web', httpPorts: { '80': 'web.localhost' }, ports: ['53/udp'] } },
+  });
+  const web = { ...spec, release };
+  rememberReplica(memory, web, 0, 'kept');
+  const events: { readonly type: string; readonly message: string }[] = [];
+  const said: string[] = [];
+  const runner = createReplicaRunner({
+    memory,
+    locks: createReplicaLocks(),
+    containers: {
+      list: async () => [{ labels: { [LABEL.replica]: 'web-1' }, createdAtMs: 0 }],
+      inspect: async () => ({ sandbox: { State: { Running: true, Pid: 7 } }, containers: new Map() }),
+      removeAll: async () => undefined,
+    },
+    publisher: {
+      publish: async () => 5,
+      deregister: async () => undefined,
+      registry: { unpublish: async () => undefined },
+    },
+    feeder: { stop: () => undefined },
+    ports: { release: () => undefined },
+    withdrawal: {
+      confirmed: async (index, ways, _signal, onPatience) => {
+        expect([index, ways]).toEqual([5, ['hostnames']]);
+        onPatience?.(['n2', 'n3']);
+        return ['n2'];
+      },
+      drained: async (_pid, ports) => {
+        // Nobody is led to the other one by a node.
+        expect(ports).toEqual({ tcp: new Set([80]), hasUdp: false });
+      },
+    } satisfies ReplicaRunnerDeps['withdrawal'],
+    eventLog: { append: (event: (typeof events)[number]) => void events.push(event) },
+    adopted: async () => undefined,
+  } as unknown as ReplicaRunnerDeps);
+  const outcomes = await runner.stop([{ ...web, reason }], new AbortController().signal, (_, words) =>
+    said.push(words),
+  );
+  expect(outcomes).toEqual([{ replicaId: 'web-1', existed: true, behind: ['n2'] }]);
+  expect(events).toMatchObject([{ type: 'ingress.behind', level: 'warning', microservice: 'web' }]);
+  expect(events[0]?.message).toMatch(/^Replica web-1 of v1 stops, and the ingress of n2 has not confirmed/);
+  expect(said.includes('waiting for the ingress of n2, n3')).toBe(isPatient);
+});

@@ -20,9 +20,14 @@ interface Told {
   };
 }
 
-/** A Consul that tells these of node n1, one after the other. */
-const withdrawalOf = (...states: readonly Told[]) => {
+/** A Consul that tells these of node n1, one after the other, to each who follows it: the last ones to further ones. */
+const withdrawalSaying = (
+  toEach: readonly (readonly Told[])[],
+  readMembers: () => Promise<ReadonlyMap<string, boolean>> = () =>
+    Promise.reject(new Error('Consul does not answer')),
+) => {
   let isClosed = false;
+  let followers = 0;
   const watching: Pick<KvStore, 'watch'> = {
     watch: (_, handlers) => {
       const tell = ([state, ...later]: readonly Told[]): void => {
@@ -32,7 +37,9 @@ const withdrawalOf = (...states: readonly Told[]) => {
         handlers.changed({ index, changed: [{ key: ingressKvKey('n1'), text, index }], removed: [] });
         setImmediate(tell, later);
       };
-      setImmediate(tell, states);
+      isClosed = false;
+      setImmediate(tell, toEach[Math.min(followers, toEach.length - 1)] ?? []);
+      followers += 1;
       return {
         close: () => (isClosed = true),
         refresh: () => Promise.reject(new Error('nothing is refreshed here')),
@@ -42,11 +49,14 @@ const withdrawalOf = (...states: readonly Told[]) => {
   };
   const withdrawal = createWithdrawal({
     kv: watching as KvStore,
-    readMembers: () => Promise.reject(new Error('Consul does not answer')),
+    readMembers,
+    patienceMs: 100,
     logger: pino({ level: 'silent' }),
   });
   return { withdrawal, isClosed: () => isClosed };
 };
+
+const withdrawalOf = (...states: readonly Told[]) => withdrawalSaying([states]);
 
 test('a Consul that does not tell who is up keeps no replica from being stopped', async () => {
   const { withdrawal, isClosed } = withdrawalOf({ index: 4 }, { index: 5 });
@@ -69,6 +79,35 @@ test.each([{ ways: ['publicPorts'] as const }, { ways: ['hostnames', 'publicPort
     expect(await withdrawalOf(behind, followed).withdrawal.confirmed(5, ways, NEVER)).toEqual([]);
   },
 );
+
+test('where it matters, who does not confirm soon is waited for longer, and once in vain', async () => {
+  const asked: (readonly string[])[] = [];
+  const onPatience = (nodeIds: readonly string[]) => void asked.push(nodeIds);
+  const late = withdrawalSaying([[{ index: 4 }], [{ index: 4 }, { index: 5 }]]).withdrawal;
+  expect(await late.confirmed(5, ['hostnames'], NEVER, onPatience)).toEqual([]);
+  expect(asked).toEqual([['n1']]);
+
+  const never = withdrawalSaying([[{ index: 4 }]]).withdrawal;
+  expect(await never.confirmed(5, ['hostnames'], NEVER, onPatience)).toEqual(['n1']);
+  expect(asked).toHaveLength(2);
+  expect(await never.confirmed(6, ['hostnames'], NEVER, onPatience)).toEqual(['n1']);
+  expect(asked).toHaveLength(2);
+  // It has followed meanwhile, and is late again.
+  expect(await never.confirmed(4, ['hostnames'], NEVER, onPatience)).toEqual([]);
+  expect(await never.confirmed(6, ['hostnames'], NEVER, onPatience)).toEqual(['n1']);
+  expect(asked).toHaveLength(3);
+}, 20_000);
+
+test('a node that is lost meanwhile is waited for no longer', async () => {
+  let isUp = true;
+  const readMembers = async () => {
+    const members = new Map([['n1', isUp]]);
+    isUp = false;
+    return members;
+  };
+  const { withdrawal } = withdrawalSaying([[{ index: 4 }]], readMembers);
+  expect(await withdrawal.confirmed(5, ['hostnames'], NEVER)).toEqual([]);
+});
 
 /** Talks to itself over UDP for so many seconds, in a network of its own where nobody else does. */
 const TALKING = `
