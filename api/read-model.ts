@@ -2,9 +2,9 @@
  * What the cluster publishes in Consul, in memory: every GET of the API answers from here.
  *
  * Invariants: nothing here is ever newer or other than what Consul holds; it follows by blocking queries, one for
- * each prefix and one for the membership; while Consul is away it keeps what it has and says since when; a document
- * that cannot be read is logged and left out, and never takes the rest down; what a node published before it was lost
- * is not shown as if it were so now.
+ * each prefix and one for the membership; replicas, which change the most, are followed calmly, and each request has them
+ * caught up first; while Consul is away it keeps what it has and says since when; a document that cannot be read is logged
+ * and left out, and never takes the rest down; what a node published before it was lost is not shown as if it were so now.
  */
 
 import type { Logger } from 'pino';
