@@ -7,7 +7,8 @@ import { assertClusterConverged } from '../support/cluster/cluster-checker';
 import { startCluster, type Cluster } from '../support/cluster/cluster';
 import { httpRequest } from '../support/http';
 import { startLoad, type LoadReport } from '../support/load';
-import { apply, change, replicas, serving, webSpec } from '../support/product';
+import { longRequestServer, openWebSocket } from '../support/long-requests';
+import { apply, change, removeMicroservice, replicas, serving, webSpec } from '../support/product';
 import { askStrictly } from '../support/strict-https';
 import { eventually } from '../support/wait';
 
@@ -36,13 +37,13 @@ const nodesOfReplicas = async (): Promise<readonly string[]> =>
 
 const ingressOf = (name: string): string => `${cluster.node(name).address}:80`;
 
-const answersOn = (name: string, text: string): Promise<void> =>
+const answersOn = (name: string, text: string, hostname = HOSTNAME): Promise<void> =>
   eventually(
     async () => {
-      const answer = await httpRequest(`http://${ingressOf(name)}/`, { headers: { host: HOSTNAME } });
+      const answer = await httpRequest(`http://${ingressOf(name)}/`, { headers: { host: hostname } });
       expect(answer.text).toContain(text);
     },
-    { describe: `${name} answers ${HOSTNAME} with "${text}"` },
+    { describe: `${name} answers ${hostname} with "${text}"` },
   );
 
 /** What clients of the ingress of one node saw of the steps. */
@@ -120,21 +121,36 @@ test(
 );
 
 test(
-  'when a node loses its power, only requests that were under way there are lost',
+  'when a node loses its power, only requests that were under way there are lost, and they are ended soon',
   async () => {
     await serving(cluster.instance, 'shop', SCALE, 'web v1');
+    const container = { ports: [], httpPorts: { '80': 'talk.localhost' }, ...longRequestServer('talk') };
+    await apply(cluster.instance, webSpec('talk', await cluster.web(), { scale: 3, container }));
+    await answersOn('node-1', 'talk got 0', 'talk.localhost');
+    const sockets = await Promise.all(
+      Array.from({ length: 9 }, () => openWebSocket(ingressOf('node-1'), 'talk.localhost')),
+    );
     const clients = 4;
     const load = startLoad({ address: ingressOf('node-1'), hostname: HOSTNAME, clients, timeoutMs: 10_000 });
     let report: LoadReport;
     try {
+      // What has no power says nothing any more, also not that connections end.
+      await cluster.node('node-2').cut();
       await cluster.node('node-2').powerOff();
+      await Promise.any(sockets.map((socket) => socket.closed())).catch(() => {
+        throw new Error('no web socket was ended, also none to the lost node');
+      });
       await serving(cluster.instance, 'shop', SCALE, 'web v1');
     } finally {
       report = await load.stop();
     }
     // A client has one request at a time.
     expect(report.failures.length).toBeLessThanOrEqual(clients);
+    expect(await Promise.any(sockets.map((socket) => socket.echo('still there')))).toBeUndefined();
+    for (const socket of sockets) socket.destroy();
+    await removeMicroservice(cluster.instance, 'talk');
     await answersOn('node-3', 'web v1');
+    await cluster.node('node-2').heal();
     await cluster.node('node-2').powerOn();
     await answersOn('node-2', 'web v1');
     await assertClusterConverged(cluster);

@@ -98,6 +98,7 @@ const startNode = async (trustedProxies?: TrustedProxies): Promise<Node> => {
     admin: loads.through(admin),
     files: openPlaceFiles(settings.directory),
     laneFiles: openLaneFiles(settings.directory),
+    endConnections: () => Promise.resolve(),
     onState: (reason) => (trouble = reason),
     logger,
   });

@@ -134,6 +134,7 @@ const startKeepers = (): void => {
     admin: loads.through(admin),
     files: openPlaceFiles(settings.directory),
     laneFiles: openLaneFiles(settings.directory),
+    endConnections: () => Promise.resolve(),
     onState: (reason) => (trouble = reason),
     logger,
   });

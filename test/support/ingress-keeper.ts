@@ -123,6 +123,7 @@ export const createKeeper = ({
     admin: throughAdmin(createCaddyAdmin(adminSocket(settings.directory))),
     files: throughFiles(openPlaceFiles(settings.directory)),
     laneFiles: openLaneFiles(settings.directory),
+    endConnections: () => Promise.resolve(),
     ...(onSplits === undefined ? {} : { onSplits }),
     ...(publicPorts === undefined ? {} : { publicPorts }),
     onState,

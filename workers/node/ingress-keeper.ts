@@ -33,6 +33,7 @@ import { isHostnameClaim, publicPortRoutesOf } from '../../domain/ingress/public
 import { fillSlots } from '../../domain/ingress/slots';
 import { createIngressReport, NOTHING_FOLLOWED } from './ingress-report';
 import { createIngressTurns, type IngressTurns, type IngressTurnsOptions } from './ingress-turns';
+import { createLostReplicas, type LostReplicasDeps } from './lost-replicas';
 import { createPlaceParts } from './place-parts';
 import type { PublicPorts } from './public-ports';
 import type { MicroserviceKey, ObservedReplica } from '../../domain/model';
@@ -61,6 +62,8 @@ export interface IngressKeeperDeps {
   readonly laneFiles: LaneFiles;
   /** Where public ports lead; left out: nowhere. */
   readonly publicPorts?: PublicPorts;
+  /** Ends what is under way to replicas of lost nodes. */
+  readonly endConnections: LostReplicasDeps['endConnections'];
   /** Told of every split when requests go as it says. */
   readonly onSplits?: (
     splits: ReadonlyMap<string, TrafficSplit>,
@@ -73,6 +76,7 @@ export interface IngressKeeperDeps {
 
 export const createIngressKeeper = (deps: IngressKeeperDeps): IngressKeeper => {
   const { nodeId, settings, kv, admin, files, logger } = deps;
+  const lostReplicas = createLostReplicas(deps);
   const stopped = new AbortController();
   /** Who holds which hostname, path of one, and public port. */
   const claims = new Map<string, MicroserviceKey>();
@@ -221,6 +225,7 @@ export const createIngressKeeper = (deps: IngressKeeperDeps): IngressKeeper => {
     if (change.kind === 'reload' || lanePlan.needsReload || !isLoaded) await load(change.layout, lanePlan);
     isLoaded = true;
     layout = change.layout;
+    lostReplicas.follow(members, replicas.values());
     deps.onSplits?.(splits, replicas.values());
   };
 
@@ -283,6 +288,7 @@ export const createIngressKeeper = (deps: IngressKeeperDeps): IngressKeeper => {
     stop: () => {
       stopped.abort();
       publicPorts?.stop();
+      lostReplicas.stop();
       for (const turns of allTurns.values()) turns.stop();
     },
   };

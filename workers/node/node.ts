@@ -31,6 +31,7 @@ import { createLimiter } from '../../domain/limiter';
 import type { PublicPortTrouble } from '../../domain/model';
 import { createReplicaContainers } from '../../adapters/docker/replica-containers';
 import { createReplicaLocks } from '../../adapters/docker/replica-locks';
+import { endConnections } from '../../adapters/host/end-connections';
 import { createHostStatsReader } from '../../adapters/host/host-stats';
 import { createCaddyAdmin } from '../../adapters/ingress/caddy-admin';
 import { adminSocket } from '../../adapters/ingress/caddy-config';
@@ -311,6 +312,7 @@ export const createNode = (config: NodeConfig, logger: Logger, onState: (state: 
           admin: createCaddyAdmin(adminSocket(config.ingress.settings.directory)),
           files: openPlaceFiles(config.ingress.settings.directory),
           laneFiles: openLaneFiles(config.ingress.settings.directory),
+          endConnections,
           ...(counter === undefined ? {} : { onSplits: counter.follow }),
           publicPorts: createPublicPorts({
             nodeId,

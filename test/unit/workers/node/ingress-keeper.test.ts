@@ -81,6 +81,7 @@ const startKeeper = (publicPorts?: PublicPorts) => {
     files: openPlaceFiles(directory),
     laneFiles: openLaneFiles(directory),
     ...(publicPorts === undefined ? {} : { publicPorts }),
+    endConnections: () => Promise.resolve(),
     onState: (reason) => states.push(reason),
     logger: pino({ level: 'silent' }),
   });
