@@ -210,7 +210,7 @@ const releases: Command = {
   name: 'releases',
   arguments: ['NAME'],
   flags: [],
-  summary: 'Show the releases: when, by whom, what each changed, and what a new one waits for.',
+  summary: 'Show the releases: when, by whom, and what each changed.',
   run: async ({ api, argument, nowMs }) => {
     const name = argument('NAME');
     const answer = await api.list<ReleaseView>(`${pathOf(name)}/releases`);
