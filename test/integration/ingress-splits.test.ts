@@ -251,7 +251,7 @@ test('a switch there and back under load costs no request, and holds once it is 
   }
   const { failures, answered } = load.report();
   expect(failures).toEqual([]);
-  expect(answered).toBeGreaterThan(1_000);
+  expect(answered).toBeGreaterThan(100);
 });
 
 test('a split that has gone, or that would leave nobody, is not followed', async () => {
