@@ -34,7 +34,7 @@ const STAGES = {
   unit: { limitMs: 5 * MINUTE_MS },
   workflow: { limitMs: 10 * MINUTE_MS, filesAtATime: 3 },
   replay: { limitMs: 5 * MINUTE_MS },
-  integration: { limitMs: 20 * MINUTE_MS, filesAtATime: 4, needsRoot: true },
+  integration: { limitMs: 20 * MINUTE_MS, filesAtATime: 3, needsRoot: true },
   e2e: { limitMs: 38 * MINUTE_MS, needsRoot: true, needsBuild: true },
 };
 
