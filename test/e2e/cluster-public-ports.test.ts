@@ -165,6 +165,8 @@ test(
   async () => {
     const [one, two] = cluster.nodes;
     if (one === undefined || two === undefined) throw new Error('there are no two nodes');
+    // Also in the replica that was started since, on whichever node it is.
+    for (const node of cluster.nodes) await answerUdpIn(node);
     const idle = await Promise.all(Array.from({ length: 6 }, () => openIdle(one.address)));
     const datagrams = Array.from({ length: 6 }, () => startDatagrams(one.address));
     const clients = 4;
