@@ -3,9 +3,8 @@
 // counts for nothing.
 import { randomUUID } from 'node:crypto';
 import { LABEL } from '../contracts/docker';
-import { nodeStabilityKvKey } from '../contracts/kv';
-import { firstSeen, type NodeStability } from '../domain/flapping';
 import type { MicroserviceView, NodeView } from '../openapi/schemas';
+import { forgetLosses } from '../test/support/cluster/faults';
 import { change, microservices, read } from '../test/support/product';
 import { findContainers, specOf, type Bed } from './bed';
 import {
@@ -72,26 +71,6 @@ export const createContainerOsPeer = (bed: Bed, say: (line: string) => void): Or
       const answer = await instance.api('GET', `/v1/microservices/${name}`);
       return answer.status === 200 && (answer.body as MicroserviceView).state === 'steady';
     });
-
-  /**
-   * Nodes that were lost before come last for an hour (domain/flapping.ts), and a benchmark loses them every minute:
-   * what is remembered of that is replaced by a node that has never been lost.
-   */
-  const forgetLosses = (nodeId: string): Promise<void> => {
-    const path = `/v1/kv/${nodeStabilityKvKey(nodeId)}`;
-    return until(`what is remembered of ${nodeId} is replaced`, async () => {
-      const found = await instance.consul<readonly { Value: string; ModifyIndex: number }[]>(path);
-      const [entry] = found;
-      if (entry === undefined) throw new Error(`nothing is remembered of ${nodeId}`);
-      const known = JSON.parse(Buffer.from(entry.Value, 'base64').toString()) as NodeStability;
-      if (!known.up) return false; // its return has not been recorded
-      if (known.losses === 0) return true;
-      const body = JSON.stringify(firstSeen(nodeId, known.changedAtMs));
-      const answer = await instance.askConsul(`${path}?cas=${entry.ModifyIndex}`, { method: 'PUT', body });
-      if (answer.status !== 200) throw new Error(`Consul: ${answer.status} ${answer.text}`);
-      return answer.text.trim() === 'true';
-    });
-  };
 
   const deploy = async (name: string, replicas: number): Promise<Kept> => {
     await send('POST', '/v1/microservices', specOf(bed, name, replicas));
@@ -172,7 +151,7 @@ export const createContainerOsPeer = (bed: Bed, say: (line: string) => void): Or
           all.every(({ state }) => state === 'steady')
         );
       });
-      await Promise.all(bed.engines.map(({ hostname }) => forgetLosses(hostname)));
+      await Promise.all(bed.engines.map(({ hostname }) => forgetLosses(instance, hostname)));
     },
     clear: async () => {
       const all = await microservices(instance);
