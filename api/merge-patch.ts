@@ -1,7 +1,6 @@
 /** JSON merge patch (RFC 7396). Pure; neither argument is changed. */
 
-const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>
-  typeof value === 'object' && value !== null && !Array.isArray(value);
+import { isObject } from '../domain/is-object';
 
 /** @returns the target with what the patch names replaced, and what it names null left out */
 export const mergePatch = (target: unknown, patch: unknown): unknown => {

@@ -6,6 +6,8 @@
  * can be read.
  */
 
+import { isObject } from './is-object';
+
 /** `time`: milliseconds since the epoch that a date can hold. `optional`: may be missing or null. */
 export type Shape<T> = [T] extends [string]
   ? 'text'
@@ -45,9 +47,6 @@ const isPlain = (value: unknown, shape: keyof typeof WORDS): boolean => {
       return typeof value === 'number' && Math.abs(value) <= MAX_TIME_MS;
   }
 };
-
-const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>
-  typeof value === 'object' && value !== null && !Array.isArray(value);
 
 const firstOf = <T>(items: readonly T[], look: (item: T) => string | undefined): string | undefined => {
   for (const item of items) {

@@ -19,6 +19,7 @@ import {
 import type { ServiceCatalogue } from '../../contracts/service-catalogue';
 import { nodeAliveCheckId } from '../../contracts/services';
 import { ContainerOsError } from '../../domain/errors';
+import { isObject } from '../../domain/is-object';
 import type { ObservedNode } from '../../domain/model';
 
 import type { NodeLiveness } from './node-liveness';
@@ -30,7 +31,7 @@ import {
   type Holder,
   type ServicePlan,
 } from './node-services';
-import { assertOwn, assertSize, foreign, isObject, parseWrites } from './node-writes';
+import { assertOwn, assertSize, foreign, parseWrites } from './node-writes';
 
 export interface NodeDocuments {
   /**

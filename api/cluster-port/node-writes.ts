@@ -16,6 +16,7 @@ import {
   type NodeWrite,
 } from '../../contracts/node-documents';
 import { ContainerOsError } from '../../domain/errors';
+import { isObject } from '../../domain/is-object';
 
 import { assertPossible } from './node-claims';
 import { isServiceKind, isServiceWrite, parseServiceWrite } from './node-services';
@@ -35,9 +36,6 @@ const wrong = (key: string, words: string) =>
   new ContainerOsError('invalid', `The write of ${key} is refused: ${words}.`);
 export const foreign = (key: string, words: string) =>
   new ContainerOsError('forbidden', `The write of ${key} is refused: ${words}.`);
-
-export const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>
-  typeof value === 'object' && value !== null && !Array.isArray(value);
 
 const parseWrite = (value: unknown, at: number): NodeWrite => {
   const problem = (words: string) => new ContainerOsError('invalid', `/writes/${at} ${words}.`);

@@ -7,6 +7,7 @@
 
 import { z } from 'zod';
 
+import { isObject } from '../is-object';
 import { fromPointer, toPointer } from './pointer';
 import { containerSchema, microserviceSpecSchema } from './schema';
 import { wordIssue, wordProblems } from './wording';
@@ -60,9 +61,6 @@ interface Cut {
 
 /** Each round cuts something; a document needs as many as its malformed parts are wrapped into others. */
 const MAX_ROUNDS = 32;
-
-const isRecord = (value: unknown): value is Readonly<Record<string, unknown>> =>
-  typeof value === 'object' && value !== null && !Array.isArray(value);
 
 /** A route without its path would be one for all of the hostname. */
 const reachOf = (path: readonly string[]): readonly string[] =>
@@ -118,7 +116,7 @@ const createCutter = () => {
       );
       return list;
     }
-    if (!isRecord(value)) return value;
+    if (!isObject(value)) return value;
     return Object.fromEntries(
       Object.entries(value).flatMap(([key, item]) => {
         const below = tree.below.get(key);
@@ -134,7 +132,7 @@ const createCutter = () => {
       return path.map((key) => {
         const list = Array.isArray(value) ? (value as readonly unknown[]) : undefined;
         const found = list === undefined ? key : originOf(list, Number(key));
-        value = list?.[Number(key)] ?? (isRecord(value) ? value[String(key)] : undefined);
+        value = list?.[Number(key)] ?? (isObject(value) ? value[String(key)] : undefined);
         return found;
       });
     };
@@ -157,7 +155,7 @@ const createCutter = () => {
 /** @returns what the rules can look at of a document, be it as malformed as it may */
 export const wellFormedPartsOf = (document: unknown): WellFormed => {
   const cutter = createCutter();
-  let left = isRecord(document) ? document : {};
+  let left = isObject(document) ? document : {};
   for (let round = 0; round < MAX_ROUNDS; round += 1) {
     const parsed = lenientSpecSchema.safeParse(left, { error: wordIssue });
     if (parsed.success) return { spec: parsed.data, places: cutter.placesIn(left) };
@@ -166,7 +164,7 @@ export const wellFormedPartsOf = (document: unknown): WellFormed => {
       left,
       problems.map(({ path }) => reachOf(fromPointer(path))),
     );
-    left = isRecord(next) ? next : {};
+    left = isObject(next) ? next : {};
   }
   return { spec: {}, places: cutter.placesIn({}) };
 };

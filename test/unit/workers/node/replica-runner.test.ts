@@ -63,6 +63,12 @@ test('a stop that is cancelled while it looks again, after other work, has not b
   expect(replica.phase).toBe('kept');
 });
 
+/** What a stop finds: a replica of which one container runs. */
+const oneThatRuns = {
+  list: async () => [{ labels: { [LABEL.replica]: 'web-1' }, createdAtMs: 0 }],
+  inspect: async () => ({ sandbox: { State: { Running: true, Pid: 7 } }, containers: new Map() }),
+};
+
 test.each([
   { exclusive: false, lease: [] },
   { exclusive: true, lease: ['released'] },
@@ -82,8 +88,7 @@ test.each([
       memory,
       locks: createReplicaLocks(),
       containers: {
-        list: async () => [{ labels: { [LABEL.replica]: 'web-1' }, createdAtMs: 0 }],
-        inspect: async () => ({ sandbox: { State: { Running: true, Pid: 7 } }, containers: new Map() }),
+        ...oneThatRuns,
         removeAll: note('removed'),
       },
       publisher: {
@@ -118,8 +123,7 @@ test.each([
     memory,
     locks: createReplicaLocks(),
     containers: {
-      list: async () => [{ labels: { [LABEL.replica]: 'web-1' }, createdAtMs: 0 }],
-      inspect: async () => ({ sandbox: { State: { Running: true, Pid: 7 } }, containers: new Map() }),
+      ...oneThatRuns,
       removeAll: async () => undefined,
     },
     publisher: {
