@@ -2,17 +2,11 @@
 
 import { readFile } from 'node:fs/promises';
 
-/** @param table as /proc/net/snmp: a line of names, and one of numbers, for each protocol */
-export const datagramsIn = (table: string): number => {
-  const [names = [], numbers = []] = table
-    .split('\n')
-    .filter((line) => line.startsWith('Udp: '))
-    .map((line) => line.split(' '));
-  return ['InDatagrams', 'OutDatagrams'].reduce(
-    (sum, name) => sum + Number(numbers[names.indexOf(name)] ?? 0),
-    0,
-  );
-};
+import { counterIn } from './snmp';
+
+/** @param table as /proc/net/snmp */
+export const datagramsIn = (table: string): number =>
+  ['InDatagrams', 'OutDatagrams'].reduce((sum, name) => sum + (counterIn(table, 'Udp', name) ?? 0), 0);
 
 /** @param table as /proc/net/snmp6: a line for each name and number */
 export const datagramsIn6 = (table: string): number =>

@@ -2,7 +2,8 @@
  * What Caddy is told: the places of a layout, and the slots of each. Pure.
  *
  * Where a slot leads, and which hostname a spare place has, stands in files that Caddy reads with each request, so this
- * changes seldom (docs/decisions/ingress.md).
+ * changes seldom (docs/decisions/ingress.md). Where slots lead when it is made, it says itself: it is read only while a
+ * mark says that something leads elsewhere, or when a request is tried again, which may have begun before the mark.
  */
 
 import { join } from 'node:path';
@@ -23,7 +24,7 @@ import {
 import { HANDOVER_LOGGER, askItself, endConnections, methodsOfIts, type Turn } from './handover';
 import { hostTree } from './host-tree';
 import { laneRoutes, useLanes } from './lane-config';
-import { isMarkedAtAll } from './marks';
+import { MOVED, isMarked, isMarkedAtAll } from './marks';
 import { SENT_AGAIN, otherReplica, otherReplicaRoutes } from './other-replica';
 import {
   UNSERVED_MARK,
@@ -230,15 +231,48 @@ const hostOf = (directory: string, place: Place): string =>
     ? place.hostname
     : `{file.${hostnameFile(directory, place.number)}}`;
 
-const slotsOf = (directory: string, { number, slots }: Place): readonly string[] =>
-  Array.from({ length: slots }, (_, slot) => `{file.${slotFile(directory, number, slot)}}`);
+const READ = 'containeros.read';
+
+/** Lets a request that comes along here read where slots lead. */
+const readSlots = (directory: string): object => ({
+  match: [isMarked(directory, [MOVED])],
+  handle: [{ handler: 'vars', [READ]: 'yes' }],
+});
+
+/** Empty for a request of which nothing has to be read: it has been led nowhere yet. */
+const HAS_TO_READ = `{http.vars.${READ}}{http.reverse_proxy.upstream.hostport}`;
+
+/** What the slots of a place are for its proxy, and the handler before it that knows them. */
+const slotsOf = (
+  directory: string,
+  { number, slots, settled }: Place,
+): { readonly dials: readonly string[]; readonly before: readonly object[] } => {
+  const files = Array.from({ length: slots }, (_, slot) => `{file.${slotFile(directory, number, slot)}}`);
+  if (settled?.length !== slots) return { dials: files, before: [] };
+  // Caddy counts connections by these names: they are no other place's.
+  const names = files.map((_, slot) => `{containeros.place${number}.${slot}}`);
+  return {
+    dials: names,
+    before: [
+      {
+        handler: 'map',
+        source: HAS_TO_READ,
+        destinations: names,
+        mappings: [{ input: '', outputs: settled }],
+        defaults: files,
+      },
+    ],
+  };
+};
 
 const routeOf = (directory: string, place: Place): object => {
   const files = placeDirectory(directory, place.number);
-  const proxy = proxyTo(slotsOf(directory, place), 'least_conn');
+  const { dials, before } = slotsOf(directory, place);
+  const proxy = proxyTo(dials, 'least_conn');
   return {
     match: [{ host: [hostOf(directory, place)], ...pathMatch(place) }],
     handle: [
+      ...before,
       place.options === undefined
         ? { ...proxy, handle_response: [otherReplica(files)] }
         : handlerOf(files, place, proxy),
@@ -285,7 +319,12 @@ export const caddyConfig = (
       ...plainRequests,
       {
         match: [isMarkedAtAll(directory)],
-        handle: [{ handler: 'subroute', routes: [endConnections(directory, turn), useLanes(directory)] }],
+        handle: [
+          {
+            handler: 'subroute',
+            routes: [endConnections(directory, turn), useLanes(directory), readSlots(directory)],
+          },
+        ],
       },
       ...before,
       laneRoutes(directory, lanes, (addresses) => proxyTo(addresses, 'random')),

@@ -14,12 +14,14 @@ const ANY = 'marks';
 
 /** Requests are led by lanes. */
 export const LANES_IN_USE = 'lanes-in-use';
+/** Some slots lead elsewhere than the configuration says. */
+export const MOVED = 'moved';
 /** Each connection to servers of this turn ends with its next answer (handover.ts). */
 export const ENDING = ['ending-0', 'ending-1'] as const;
 
-export type Mark = typeof LANES_IN_USE | (typeof ENDING)[number];
+export type Mark = typeof LANES_IN_USE | typeof MOVED | (typeof ENDING)[number];
 
-const MARKS: readonly Mark[] = [LANES_IN_USE, ...ENDING];
+const MARKS: readonly Mark[] = [LANES_IN_USE, MOVED, ...ENDING];
 
 /** For a matcher of Caddy: whether there is such a mark. */
 export const isMarked = (directory: string, marks: readonly Mark[]): object => ({

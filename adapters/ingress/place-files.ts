@@ -1,9 +1,10 @@
 /**
  * Places of the ingress on the disk: Caddy reads with each request where a slot leads, and which hostname a spare place
- * has (domain/ingress/layout).
+ * has (domain/ingress/layout). What the configuration says itself is not read, unless there is the mark that some of it
+ * holds no more.
  *
  * Invariants: a file is replaced whole, so that no request sees half an address; what is known here is what stands in
- * the files, also after a restart.
+ * the files, also after a restart; the mark is there before a slot leads elsewhere than the configuration in force says.
  */
 
 import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
@@ -15,6 +16,7 @@ import type { Layout, Place } from '../../domain/ingress/layout';
 import type { PlaceOptions } from '../../domain/ingress/route-options';
 
 import { hostnameFile, placeDirectory, slotFile } from './caddy-config';
+import { MOVED, putMark, removeMark } from './marks';
 
 export interface PlaceFiles {
   /** As it was written last, with the hostnames that spare places have now; empty when there is none that can be read. */
@@ -23,7 +25,12 @@ export interface PlaceFiles {
   writeLayout(layout: Layout): void;
   /** Where the slots of a place lead; empty when it has none yet. */
   slots(place: number): readonly string[];
-  writeSlots(place: number, addresses: readonly string[]): void;
+  /** @returns whether any of them has led elsewhere before */
+  writeSlots(place: number, addresses: readonly string[]): boolean;
+  /** Whether requests for the place read nothing, or there are none. */
+  isSettled(place: Place): boolean;
+  /** To be called when the written layout is in force, also after a restart: removes the mark if the configuration is right. */
+  removeMarkIfRight(): void;
   /** Writes it when it is another one. @param hostname undefined: the place has none */
   writeHostname(place: number, hostname: string | undefined): void;
   /** Writes a file of a place beside its slots when it has another text. */
@@ -54,9 +61,13 @@ const LAYOUT = z
         hostname: z.string().optional(),
         // Nobody but this module writes them.
         options: z.custom<PlaceOptions>((value) => typeof value === 'object' && value !== null).optional(),
+        settled: z.array(z.string()).optional(),
       }),
     ),
   );
+
+const sameSlots = (a: readonly string[], b: readonly string[]): boolean =>
+  a.length === b.length && a.every((address, slot) => address === b[slot]);
 
 /** A file that a power cut has left empty is none: the keeper makes a layout anew from what the cluster says. */
 const layoutIn = (text: string | undefined) => LAYOUT.safeParse(text).data ?? [];
@@ -98,23 +109,53 @@ export const openPlaceFiles = (directory: string): PlaceFiles => {
     return slots;
   };
 
+  const readLayout = (): Layout =>
+    layoutIn(readIfThere(layoutFile)).map(({ hostname: fixed, options, settled, ...bare }): Place => {
+      const place = {
+        ...bare,
+        ...(options === undefined ? {} : { options }),
+        ...(settled === undefined ? {} : { settled }),
+      };
+      const hostname = place.isFixed ? fixed : readIfThere(hostnameFile(directory, place.number));
+      return hostname === undefined || hostname === NO_HOSTNAME ? place : { ...place, hostname };
+    });
+
+  const settledIn = (layout: Layout): Map<number, readonly string[]> =>
+    new Map(layout.flatMap(({ number, settled }) => (settled === undefined ? [] : [[number, settled]])));
+  const atStart = readLayout();
+  /** As the configuration has it. */
+  let settledSlots = settledIn(atStart);
+  // Nobody knows then what Caddy may have been told.
+  if (atStart.length === 0) putMark(directory, MOVED);
+
   return {
-    readLayout: () =>
-      layoutIn(readIfThere(layoutFile)).map(({ hostname: fixed, options, ...bare }): Place => {
-        const place = options === undefined ? bare : { ...bare, options };
-        const hostname = place.isFixed ? fixed : readIfThere(hostnameFile(directory, place.number));
-        return hostname === undefined || hostname === NO_HOSTNAME ? place : { ...place, hostname };
-      }),
-    writeLayout: (layout) => write(layoutFile, JSON.stringify(layout)),
+    readLayout,
+    writeLayout: (layout) => {
+      write(layoutFile, JSON.stringify(layout));
+      settledSlots = settledIn(layout);
+    },
     slots: slotsOf,
     writeSlots: (place, addresses) => {
-      const now = slotsOf(place);
-      if (now.length === 0) mkdirSync(placeDirectory(directory, place), { recursive: true, mode: 0o700 });
+      const before = slotsOf(place);
+      if (sameSlots(before, addresses)) return false;
+      const settled = settledSlots.get(place);
+      if (settled !== undefined && !sameSlots(settled, addresses)) putMark(directory, MOVED);
+      if (before.length === 0) mkdirSync(placeDirectory(directory, place), { recursive: true, mode: 0o700 });
+      // Not the one that was given out, which whoever has it may keep.
+      const now = [...before];
+      known.set(place, now);
       addresses.forEach((address, slot) => {
         if (now[slot] === address) return;
         write(slotFile(directory, place, slot), address);
         now[slot] = address;
       });
+      return true;
+    },
+    isSettled: ({ number, isFixed, hostname, settled }) =>
+      isFixed ? settled !== undefined && sameSlots(settled, slotsOf(number)) : hostname === undefined,
+    removeMarkIfRight: () => {
+      if ([...settledSlots].every(([number, settled]) => sameSlots(settled, slotsOf(number))))
+        removeMark(directory, MOVED);
     },
     writeHostname: (place, hostname = NO_HOSTNAME) => {
       if (knownHostnames.get(place) === hostname) return;

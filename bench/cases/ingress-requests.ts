@@ -44,7 +44,7 @@ export const ingressRequestsCase = async ({
   const stops: (() => Promise<void>)[] = [() => own.stop(), () => backends.stop()];
   try {
     await own.serve(routes.slice(0, 2));
-    await own.restart();
+    await own.settle();
     for (let place = 1; place < SPARE_PLACES; place += 1) await own.claim(`other${place}.localhost`);
     await own.serve(routes.slice(2));
     const peers: Measurable[] = [];

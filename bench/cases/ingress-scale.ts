@@ -45,7 +45,7 @@ export const ingressScaleCase = async (options: IngressCaseOptions): Promise<voi
     say(`all of them answer after ${(await timed(() => own.serve(routes))).toFixed(0)} ms`);
     const byHand = alone ? undefined : await startProxy('caddy', routes);
     if (byHand !== undefined) stops.unshift(byHand.stop);
-    await own.restart();
+    await own.settle();
     const peers: Measurable[] = [
       ...(byHand === undefined
         ? []

@@ -6,6 +6,9 @@ import { createConsulClient } from '../../adapters/consul/consul-client';
 import { createDocumentWriter } from '../../adapters/consul/document-writer';
 import { createKeeper, ingressConfigOf } from '../../test/support/ingress-keeper';
 
+/** What is sent to it: whether a new configuration is to have all that requests read. */
+export type KeeperCommand = 'settle' | 'stay';
+
 /** Told to whoever started it, whenever the state changes. */
 export interface KeeperMessage {
   /** Why requests do not go where they should. */
@@ -16,6 +19,9 @@ export interface KeeperMessage {
 
 const [consulAddress = '', nodeId = '', dataDir = '', httpPort = '', httpsPort] = process.argv.slice(2);
 const consul = createConsulClient({ address: consulAddress });
+/** Told by whoever started it: nothing settles by itself while something is measured. */
+let isToSettle = false;
+process.on('message', (told: KeeperCommand) => (isToSettle = told === 'settle'));
 let message: KeeperMessage = { trouble: 'not started', loads: 0 };
 const tell = (news: Partial<KeeperMessage>): void => {
   message = { ...message, ...news };
@@ -33,6 +39,8 @@ const keeper = createKeeper({
       tell({ loads: message.loads + 1 });
     },
   }),
+  acceptedConnections: () => (isToSettle ? 0 : undefined),
+  settleAfterMs: 200,
   onState: (trouble) => tell({ trouble }),
   logger: pino({ level: 'warn' }, pino.destination(2)),
 });

@@ -18,7 +18,7 @@ import { eventually } from '../../test/support/wait';
 import { caddySettings, writeDoor } from '../../workers/ingress-files';
 import { openListeningSockets } from '../../workers/up/listening-sockets';
 import { chooseDoorPort, ingressPortNeeds } from '../../workers/up/ports';
-import type { KeeperMessage } from './keeper-process';
+import type { KeeperCommand, KeeperMessage } from './keeper-process';
 import { watchProcess, type Running } from './programs';
 import type { ProxiedRoute } from './proxies';
 
@@ -46,8 +46,8 @@ export interface OwnIngress {
   ): Promise<{ readonly index: number }>;
   /** Hostnames and replicas of these, until each of them is led to. */
   serve(routes: readonly ProxiedRoute[]): Promise<void>;
-  /** Both start again: hostnames in spare places get fixed ones. */
-  restart(): Promise<void>;
+  /** What requests read goes into a new configuration, as it does by itself when all has stayed for a while. */
+  settle(): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -83,6 +83,7 @@ export const startOwnIngress = async (certificates?: ReadonlyMap<string, string>
   const sockets = await openListeningSockets(ingressPortNeeds(config));
   let caddy: Running | undefined;
   let keeper: Running | undefined;
+  let keeperProcess: ChildProcess | undefined;
   let told: KeeperMessage = { trouble: 'not started', loads: 0 };
 
   const startBoth = async (): Promise<void> => {
@@ -99,6 +100,7 @@ export const startOwnIngress = async (certificates?: ReadonlyMap<string, string>
     ]);
     child.on('message', (message) => (told = message as KeeperMessage));
     keeper = watchProcess(child);
+    keeperProcess = child;
     await once(child, 'message');
     await eventually(
       () => {
@@ -107,6 +109,7 @@ export const startOwnIngress = async (certificates?: ReadonlyMap<string, string>
       { timeoutMs: SETTLE_TIMEOUT_MS, describe: 'the ingress follows' },
     );
   };
+  const command = (text: KeeperCommand) => keeperProcess?.send(text);
   const stopBoth = async (): Promise<void> => {
     await keeper?.stop();
     await caddy?.stop();
@@ -150,9 +153,14 @@ export const startOwnIngress = async (certificates?: ReadonlyMap<string, string>
         );
       }
     },
-    restart: async () => {
-      await stopBoth();
-      await startBoth();
+    settle: async () => {
+      const before = told.loads;
+      command('settle');
+      await eventually(() => told.loads > before || Promise.reject(new Error('it has not')), {
+        timeoutMs: SETTLE_TIMEOUT_MS,
+        describe: 'the ingress settles',
+      });
+      command('stay');
     },
     stop: async () => {
       await stopBoth();

@@ -25,6 +25,8 @@ export interface Place {
   readonly hostname?: string;
   /** What else the configuration says of it; a place that is not fixed has none. */
   readonly options?: PlaceOptions;
+  /** Where its slots led when the configuration was made, which has it, so that nothing is read as long as they still do. */
+  readonly settled?: readonly string[];
 }
 
 /** In the order of the configuration. */
@@ -119,8 +121,8 @@ export const arrange = (before: Layout, wanted: readonly WantedPlace[]): LayoutC
   return { kind: 'reread', layout };
 };
 
-/** Every wanted hostname in a fixed place, and all spare ones free. */
-const anew = (before: Layout, wanted: readonly WantedPlace[]): Layout => {
+/** Every wanted hostname in a fixed place, and all spare ones free: what each new configuration has. */
+export const anew = (before: Layout, wanted: readonly WantedPlace[]): Layout => {
   const has = placesByKey(before);
   let next = before.reduce((most, { number }) => Math.max(most, number), -1) + 1;
   const fixed = wanted.map((one): Place => {

@@ -3,7 +3,6 @@
  * one does for a client, the other goes on with.
  */
 
-import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer, request, type IncomingMessage, type RequestListener, type Server } from 'node:http';
@@ -16,27 +15,19 @@ import { join } from 'node:path';
 import { hashSync } from 'bcryptjs';
 import pino from 'pino';
 
-import { createKvStore } from '../../adapters/consul/watch-kv';
-import { watchMembers } from '../../adapters/consul/watch-members';
-import { createCaddyAdmin } from '../../adapters/ingress/caddy-admin';
-import { adminSocket } from '../../adapters/ingress/caddy-config';
-import { openLaneFiles } from '../../adapters/ingress/lane-files';
-import { openPlaceFiles } from '../../adapters/ingress/place-files';
 import type { TrustedProxies } from '../../adapters/ingress/route-handlers';
 import { hostnameKvKey, maintenanceKvKey, replicaKvKey, routesKvKey } from '../../contracts/kv';
 import { claimsOfRoute, type MaintenanceState, type PortRoute } from '../../domain/ingress/route-options';
 import type { ObservedReplica } from '../../domain/model';
 import { parseConfig } from '../../workers/config';
-import { caddySettings, ingressConfigFile } from '../../workers/ingress-files';
-import { createIngressKeeper, type IngressKeeper } from '../../workers/node/ingress-keeper';
-import { caddyCommand } from '../../workers/up/engines';
+import { caddySettings } from '../../workers/ingress-files';
 import { openListeningSockets } from '../../workers/up/listening-sockets';
 import { ingressPortNeeds } from '../../workers/up/ports';
 import { buildReplica } from '../support/builders';
 import { createTestAuthority } from '../support/certificates';
 import { startConsul, type RunningConsul } from '../support/consul';
 import { httpRequest, type HttpAnswer } from '../support/http';
-import { countLoads, type CountedLoads } from '../support/ingress-keeper';
+import { countLoads, createKeeper, spawnCaddy, type CountedLoads } from '../support/ingress-keeper';
 import { engineVariables } from '../support/programs';
 import { eventually } from '../support/wait';
 
@@ -79,26 +70,17 @@ const startNode = async (trustedProxies?: TrustedProxies): Promise<Node> => {
     httpPort,
   };
   const settings = { ...caddySettings(config), ...(trustedProxies === undefined ? {} : { trustedProxies }) };
-  const { command, args, env } = caddyCommand(config);
   const sockets = await openListeningSockets(ingressPortNeeds(config));
-  const caddy: ChildProcess = spawn(command, args, {
-    stdio: ['ignore', 'ignore', 'ignore', ...sockets.fileDescriptors],
-    env: { ...process.env, ...env },
-  });
-  const admin = createCaddyAdmin(adminSocket(settings.directory));
+  const caddy = spawnCaddy(config, sockets);
   let trouble: string | undefined = 'not started';
   const loads = countLoads();
-  const keeper: IngressKeeper = createIngressKeeper({
-    nodeId: consul.nodeId,
+  const keeper = createKeeper({
+    config,
     settings,
-    configFile: ingressConfigFile(config),
-    kv: createKvStore(consul.client),
-    watchMembers: (handlers) => watchMembers(consul.client, handlers),
+    nodeId: consul.nodeId,
+    consul: consul.client,
     documents: consul.documents,
-    admin: loads.through(admin),
-    files: openPlaceFiles(settings.directory),
-    laneFiles: openLaneFiles(settings.directory),
-    endConnections: () => Promise.resolve(),
+    throughAdmin: loads.through,
     onState: (reason) => (trouble = reason),
     logger,
   });

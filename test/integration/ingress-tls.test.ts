@@ -23,12 +23,7 @@ import { createHostnameAuthority, issueForHostname } from '../../adapters/certif
 import { createSealer, generateClusterKey, type Sealer } from '../../adapters/certificates/seal';
 import { createKeyValueStore } from '../../adapters/consul/kv-store';
 import { createKvStore } from '../../adapters/consul/watch-kv';
-import { watchMembers } from '../../adapters/consul/watch-members';
-import { createCaddyAdmin } from '../../adapters/ingress/caddy-admin';
-import { adminSocket } from '../../adapters/ingress/caddy-config';
 import { openCertificateFiles } from '../../adapters/ingress/certificate-files';
-import { openLaneFiles } from '../../adapters/ingress/lane-files';
-import { openPlaceFiles } from '../../adapters/ingress/place-files';
 import type { CertificateMaterial, CertificateStore, HttpChallenge } from '../../contracts/certificates';
 import type { AuthorityMaterial } from '../../contracts/hostname-authority';
 import type { KeyValueStore } from '../../contracts/key-value-store';
@@ -36,7 +31,7 @@ import { certificateKvKey, hostnameKvKey, httpChallengeKvKey, replicaKvKey } fro
 import { parseConfig } from '../../workers/config';
 import { caddySettings, ingressConfigFile, writeDoor } from '../../workers/ingress-files';
 import { createCertificateKeeper, type CertificateKeeper } from '../../workers/node/certificate-keeper';
-import { createIngressKeeper, type IngressKeeper } from '../../workers/node/ingress-keeper';
+import type { IngressKeeper } from '../../workers/node/ingress-keeper';
 import { caddyCommand } from '../../workers/up/engines';
 import { openListeningSockets, type ListeningSockets } from '../../workers/up/listening-sockets';
 import { chooseDoorPort, ingressPortNeeds } from '../../workers/up/ports';
@@ -44,7 +39,7 @@ import { buildReplica } from '../support/builders';
 import { createTestAuthority, type TestAuthority } from '../support/certificates';
 import { startConsul, type RunningConsul } from '../support/consul';
 import { httpRequest, type HttpAnswer } from '../support/http';
-import { countLoads } from '../support/ingress-keeper';
+import { countLoads, createKeeper } from '../support/ingress-keeper';
 import { engineVariables } from '../support/programs';
 import { eventually } from '../support/wait';
 
@@ -123,18 +118,13 @@ const killCaddy = async (): Promise<void> => {
 
 const startKeepers = (): void => {
   const settings = caddySettings(configOf());
-  const admin = createCaddyAdmin(adminSocket(settings.directory));
-  keeper = createIngressKeeper({
-    nodeId: consul.nodeId,
+  keeper = createKeeper({
+    config: configOf(),
     settings,
-    configFile: ingressConfigFile(configOf()),
-    kv: createKvStore(consul.client),
-    watchMembers: (handlers) => watchMembers(consul.client, handlers),
+    nodeId: consul.nodeId,
+    consul: consul.client,
     documents: consul.documents,
-    admin: loads.through(admin),
-    files: openPlaceFiles(settings.directory),
-    laneFiles: openLaneFiles(settings.directory),
-    endConnections: () => Promise.resolve(),
+    throughAdmin: loads.through,
     onState: (reason) => (trouble = reason),
     logger,
   });

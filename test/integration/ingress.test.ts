@@ -98,7 +98,7 @@ const startKeeper = (): void => {
       ...files,
       writeSlots: (place, addresses) => {
         if (isFull) throw new Error('ENOSPC: no space left on device');
-        files.writeSlots(place, addresses);
+        return files.writeSlots(place, addresses);
       },
     }),
     onState: (reason) => (trouble = reason),

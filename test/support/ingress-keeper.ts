@@ -7,7 +7,7 @@ import { createKvStore } from '../../adapters/consul/watch-kv';
 import { watchMembers } from '../../adapters/consul/watch-members';
 import type { DocumentWriter } from '../../adapters/document-writer';
 import { createCaddyAdmin, type CaddyAdmin } from '../../adapters/ingress/caddy-admin';
-import { adminSocket } from '../../adapters/ingress/caddy-config';
+import { adminSocket, type CaddySettings } from '../../adapters/ingress/caddy-config';
 import { openLaneFiles } from '../../adapters/ingress/lane-files';
 import { openPlaceFiles, type PlaceFiles } from '../../adapters/ingress/place-files';
 import type { ObservedReplica } from '../../domain/model';
@@ -88,6 +88,8 @@ export const countLoads = (change: (config: string) => string = (config) => conf
 
 export interface KeeperOptions {
   readonly config: IngressConfig;
+  /** Left out: as the configuration has them. */
+  readonly settings?: CaddySettings;
   readonly nodeId: string;
   readonly consul: ConsulClient;
   readonly documents: Pick<DocumentWriter, 'put'>;
@@ -95,6 +97,9 @@ export interface KeeperOptions {
   readonly onSplits?: IngressKeeperDeps['onSplits'];
   readonly publicPorts?: IngressKeeperDeps['publicPorts'];
   readonly logger: Logger;
+  /** Left out: none can be known, and there is no new configuration only to settle. */
+  readonly acceptedConnections?: () => number | undefined;
+  readonly settleAfterMs?: number;
   /** Between the keeper and Caddy, and between it and the disk. */
   readonly throughAdmin?: (admin: CaddyAdmin) => CaddyAdmin;
   readonly throughFiles?: (files: PlaceFiles) => PlaceFiles;
@@ -102,6 +107,7 @@ export interface KeeperOptions {
 
 export const createKeeper = ({
   config,
+  settings = caddySettings(config),
   nodeId,
   consul,
   documents,
@@ -109,11 +115,12 @@ export const createKeeper = ({
   onSplits,
   publicPorts,
   logger,
+  acceptedConnections = () => undefined,
+  settleAfterMs,
   throughAdmin = (admin) => admin,
   throughFiles = (files) => files,
-}: KeeperOptions): IngressKeeper => {
-  const settings = caddySettings(config);
-  return createIngressKeeper({
+}: KeeperOptions): IngressKeeper =>
+  createIngressKeeper({
     nodeId,
     settings,
     configFile: ingressConfigFile(config),
@@ -123,13 +130,14 @@ export const createKeeper = ({
     admin: throughAdmin(createCaddyAdmin(adminSocket(settings.directory))),
     files: throughFiles(openPlaceFiles(settings.directory)),
     laneFiles: openLaneFiles(settings.directory),
+    acceptedConnections,
+    ...(settleAfterMs === undefined ? {} : { settleAfterMs }),
     endConnections: () => Promise.resolve(),
     ...(onSplits === undefined ? {} : { onSplits }),
     ...(publicPorts === undefined ? {} : { publicPorts }),
     onState,
     logger,
   });
-};
 
 /** A replica of the microservice that the hostname is named after, which answers for it at one address. */
 export const buildServing = (

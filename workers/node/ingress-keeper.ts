@@ -5,7 +5,8 @@
  * Invariants: endpoints change without a new configuration, and hostnames mostly; hostnames and public ports are led and
  * confirmed apart, so that what is wrong with Caddy or the forwarder holds up nothing else; while Consul or Caddy is away, requests go on to where they went; places are
  * there before the configuration that has them, lead nowhere when the next one has them no more, and are removed after
- * it has gone; on the disk is a configuration that Caddy has taken.
+ * it has gone; on the disk is a configuration that Caddy has taken, and no request is led by what one says of endpoints
+ * while it is wrong.
  */
 
 import type { Logger } from 'pino';
@@ -26,7 +27,7 @@ import type { MembersHandlers, MembersWatch } from '../../contracts/cluster';
 import { createDocumentReader, type Documents } from '../../contracts/documents';
 import { KV_PREFIX } from '../../contracts/kv';
 import type { KvStore, KvWatch } from '../../contracts/kv-store';
-import { arrange, keyOfPlace, type Layout, type Place } from '../../domain/ingress/layout';
+import { anew, arrange, keyOfPlace, type Layout, type Place } from '../../domain/ingress/layout';
 import type { MaintenanceState, ReleaseRoutes } from '../../domain/ingress/route-options';
 import { routesOf, type Route } from '../../domain/ingress/routes';
 import { isHostnameClaim, publicPortRoutesOf } from '../../domain/ingress/public-ports';
@@ -36,6 +37,7 @@ import { createIngressTurns, type IngressTurns, type IngressTurnsOptions } from 
 import { createLostReplicas, type LostReplicasDeps } from './lost-replicas';
 import { createPlaceParts } from './place-parts';
 import type { PublicPorts } from './public-ports';
+import { createSettling } from './settling';
 import type { MicroserviceKey, ObservedReplica } from '../../domain/model';
 import type { TrafficSplit } from '../../domain/traffic';
 import { hostPort } from '../../domain/host-port';
@@ -62,6 +64,10 @@ export interface IngressKeeperDeps {
   readonly laneFiles: LaneFiles;
   /** Where public ports lead; left out: nowhere. */
   readonly publicPorts?: PublicPorts;
+  /** Of this machine; undefined: nobody knows (settling.ts). */
+  readonly acceptedConnections: () => number | undefined;
+  /** How long all has to stay as it is before requests need read it no more (settling.ts). */
+  readonly settleAfterMs?: number;
   /** Ends what is under way to replicas of lost nodes. */
   readonly endConnections: LostReplicasDeps['endConnections'];
   /** Told of every split when requests go as it says. */
@@ -99,6 +105,12 @@ export const createIngressKeeper = (deps: IngressKeeperDeps): IngressKeeper => {
   let isLoaded = false;
   let toldReason: string | undefined | null = null;
   const allTurns = new Map<Part, IngressTurns>();
+
+  const settling = createSettling({
+    acceptedConnections: deps.acceptedConnections,
+    onDue: () => allTurns.get('hostnames')?.wake(),
+    ...(deps.settleAfterMs === undefined ? {} : { afterMs: deps.settleAfterMs }),
+  });
 
   const read = createDocumentReader((message) => logger.error(message));
   const heard = (source: string): void => {
@@ -188,6 +200,10 @@ export const createIngressKeeper = (deps: IngressKeeperDeps): IngressKeeper => {
     files.keepOnly(next);
   };
 
+  /** With where slots lead now, for a configuration that says so. */
+  const settled = (next: Layout): Layout =>
+    next.map((place) => (place.isFixed ? { ...place, settled: files.slots(place.number) } : place));
+
   const isUp = (id: string): boolean => members.get(id) === true;
 
   const leadHostnames = async (): Promise<void> => {
@@ -199,10 +215,9 @@ export const createIngressKeeper = (deps: IngressKeeperDeps): IngressKeeper => {
       isUp,
     });
     const byKey = new Map(routes.map((route) => [keyOfPlace(route), route]));
-    const change = arrange(
-      layout,
-      routes.map(({ endpoints, ...route }) => ({ ...route, endpoints: endpoints.length })),
-    );
+    const wanted = routes.map(({ endpoints, ...route }) => ({ ...route, endpoints: endpoints.length }));
+    const needed = arrange(layout, wanted);
+    const change = settling.isDue() ? { kind: 'reload', layout: anew(layout, wanted) } : needed;
     // A place loses its hostname before its slots lead elsewhere, and gets another one after.
     for (const place of change.layout) {
       if (place.hostname === undefined) files.writeHostname(place.number, undefined);
@@ -214,17 +229,25 @@ export const createIngressKeeper = (deps: IngressKeeperDeps): IngressKeeper => {
       files.writeSlots(place.number, addressesFor(undefined, place));
       parts.write(place, []);
     }
+    let hasMoved = false;
     for (const place of change.layout) {
       const route = byKey.get(keyOfPlace(place));
-      files.writeSlots(place.number, addressesFor(route, place));
+      hasMoved = files.writeSlots(place.number, addressesFor(route, place)) || hasMoved;
       parts.write(place, route === undefined ? [] : placeEndpoints(route, splits));
     }
     for (const place of change.layout) files.writeHostname(place.number, place.hostname);
     const lanePlan = lanes.plan(routes, splits);
     lanePlan.write();
-    if (change.kind === 'reload' || lanePlan.needsReload || !isLoaded) await load(change.layout, lanePlan);
+    const isOther = change.kind === 'reload' || lanePlan.needsReload;
+    const next = isOther ? settled(change.layout) : change.layout;
+    if (isOther || !isLoaded) await load(next, lanePlan);
     isLoaded = true;
-    layout = change.layout;
+    layout = next;
+    files.removeMarkIfRight();
+    // While a release takes over, it will not stay as it is.
+    if (splits.size > 0 || layout.every((place) => files.isSettled(place))) settling.rest();
+    else if (hasMoved) settling.moved();
+    else settling.stays();
     lostReplicas.follow(members, replicas.values());
     deps.onSplits?.(splits, replicas.values());
   };
@@ -288,6 +311,7 @@ export const createIngressKeeper = (deps: IngressKeeperDeps): IngressKeeper => {
     stop: () => {
       stopped.abort();
       publicPorts?.stop();
+      settling.rest();
       lostReplicas.stop();
       for (const turns of allTurns.values()) turns.stop();
     },

@@ -31,6 +31,7 @@ import { createLimiter } from '../../domain/limiter';
 import type { PublicPortTrouble } from '../../domain/model';
 import { createReplicaContainers } from '../../adapters/docker/replica-containers';
 import { createReplicaLocks } from '../../adapters/docker/replica-locks';
+import { acceptedConnections } from '../../adapters/host/accepted-connections';
 import { endConnections } from '../../adapters/host/end-connections';
 import { createHostStatsReader } from '../../adapters/host/host-stats';
 import { createCaddyAdmin } from '../../adapters/ingress/caddy-admin';
@@ -312,6 +313,7 @@ export const createNode = (config: NodeConfig, logger: Logger, onState: (state: 
           admin: createCaddyAdmin(adminSocket(config.ingress.settings.directory)),
           files: openPlaceFiles(config.ingress.settings.directory),
           laneFiles: openLaneFiles(config.ingress.settings.directory),
+          acceptedConnections,
           endConnections,
           ...(counter === undefined ? {} : { onSplits: counter.follow }),
           publicPorts: createPublicPorts({

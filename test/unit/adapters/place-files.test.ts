@@ -1,6 +1,6 @@
 /** What stands on the disk of places, whatever happened to it. */
 
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -44,4 +44,76 @@ test('options of a place are read as they were written, and a part is written on
 test.each(['', '[{"number":0', '[{"number":0}]', 'null'])('a layout that is %j is none', (text) => {
   writeFileSync(join(directory, 'layout.json'), text);
   expect(openPlaceFiles(directory).readLayout()).toEqual([]);
+});
+
+describe('the mark that slots lead elsewhere than the configuration in force says', () => {
+  const hasMoved = () => existsSync(join(directory, 'moved'));
+  const place = { number: 0, slots: 2, isFixed: true, hostname: 'web.localhost' };
+  const settled = { ...place, settled: ['10.0.0.1:80', '10.0.0.2:80'] };
+  const openSettled = () => {
+    const files = openPlaceFiles(directory);
+    files.writeSlots(0, settled.settled);
+    files.writeLayout([settled]);
+    files.removeMarkIfRight();
+    return files;
+  };
+
+  test('is there as long as nobody knows what Caddy has been told', () => {
+    const files = openPlaceFiles(directory);
+    expect(hasMoved()).toBe(true);
+    files.writeSlots(0, settled.settled);
+    expect(files.isSettled(place)).toBe(false);
+    files.writeLayout([settled]);
+    expect([hasMoved(), files.isSettled(settled)]).toEqual([true, true]);
+    files.removeMarkIfRight();
+    expect(hasMoved()).toBe(false);
+    expect(openPlaceFiles(directory).readLayout()).toEqual([settled]);
+    expect(hasMoved()).toBe(false);
+    rmSync(join(directory, 'layout.json'));
+    openPlaceFiles(directory);
+    expect(hasMoved()).toBe(true);
+  });
+
+  test('is there before a slot is, goes only when all lead there again, and outlives a restart', () => {
+    openSettled();
+    const files = openPlaceFiles(directory);
+    expect(files.writeSlots(0, settled.settled)).toBe(false);
+    expect(hasMoved()).toBe(false);
+    // Nothing of a slot that cannot be written is there, but the mark is.
+    rmSync(join(directory, 'places'), { recursive: true });
+    expect(() => files.writeSlots(0, ['10.0.0.1:80', '10.0.0.3:80'])).toThrow('ENOENT');
+    expect(hasMoved()).toBe(true);
+    files.removeMarkIfRight();
+    expect(hasMoved()).toBe(false);
+  });
+
+  test('is there also when the layout was made of the slots that were given out', () => {
+    const files = openPlaceFiles(directory);
+    files.writeSlots(0, settled.settled);
+    files.writeLayout([{ ...place, settled: files.slots(0) }]);
+    files.removeMarkIfRight();
+    files.writeSlots(0, ['10.0.0.1:80', '10.0.0.3:80']);
+    files.removeMarkIfRight();
+    expect(hasMoved()).toBe(true);
+  });
+
+  test('stays while any place leads elsewhere, and goes when it leads back', () => {
+    openSettled();
+    const files = openPlaceFiles(directory);
+    expect(files.writeSlots(0, ['10.0.0.1:80', '10.0.0.3:80'])).toBe(true);
+    files.removeMarkIfRight();
+    expect([hasMoved(), files.isSettled(settled)]).toEqual([true, false]);
+    const again = openPlaceFiles(directory);
+    again.removeMarkIfRight();
+    expect(hasMoved()).toBe(true);
+    expect(again.writeSlots(0, settled.settled)).toBe(true);
+    again.removeMarkIfRight();
+    expect([hasMoved(), again.isSettled(settled)]).toEqual([false, true]);
+  });
+
+  test('nothing is read for a spare place without a hostname', () => {
+    const files = openPlaceFiles(directory);
+    const spare = { number: 1, slots: 2, isFixed: false };
+    expect([files.isSettled(spare), files.isSettled({ ...spare, hostname: 'a.b' })]).toEqual([true, false]);
+  });
 });

@@ -1,7 +1,7 @@
 /** What of routes with options gets into Caddy's configuration, and what must not. */
 
 import { caddyConfig } from '../../../adapters/ingress/caddy-config';
-import { arrange, type WantedPlace } from '../../../domain/ingress/layout';
+import { arrange, type Layout, type WantedPlace } from '../../../domain/ingress/layout';
 
 const settings = { directory: '/data/ingress', listen: ':80', port: 80 };
 
@@ -61,4 +61,27 @@ test('the PROXY protocol is taken from those that are named only, as blocks', ()
   expect(configOf([plain], { trustedProxies: { ...trustedProxies, proxyProtocol: false } })).not.toContain(
     'listener_wrappers',
   );
+});
+
+test("a place that has settled reads nothing but what has moved, and its slots are no other one's", () => {
+  const layout = arrange([], [plain, { hostname: 'example.com', endpoints: 2 }]).layout.map((place, index) =>
+    place.isFixed ? { ...place, settled: Array<string>(place.slots).fill(`10.0.0.${index}:80`) } : place,
+  );
+  const maps = [
+    ...JSON.stringify(caddyConfig(settings, layout)).matchAll(
+      /\{"handler":"map",[^[]*"destinations":\[.*?\]/g,
+    ),
+  ].map(([text]) => [...text.matchAll(/"\{containeros\.[^"]+"/g)].map(([name]) => name));
+  expect(maps).toHaveLength(2);
+  const [one = [], other = []] = maps;
+  expect([one.length, other.length]).toEqual([12, 12]);
+  expect(one.filter((name) => other.includes(name))).toEqual([]);
+});
+
+test('a place whose slots are more than have settled reads all of them', () => {
+  const [place] = arrange([], [plain]).layout;
+  const settled = ['10.0.0.1:80', '10.0.0.2:80'];
+  const read = (layout: Layout) => JSON.stringify(caddyConfig(settings, layout));
+  if (place === undefined) throw new Error('there is no place');
+  expect(read([{ ...place, settled }])).toBe(read([place]));
 });

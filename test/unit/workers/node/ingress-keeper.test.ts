@@ -77,6 +77,7 @@ const startKeeper = (publicPorts?: PublicPorts) => {
         return { index: 1 };
       },
     },
+    acceptedConnections: () => undefined,
     admin: { load: async () => undefined },
     files: openPlaceFiles(directory),
     laneFiles: openLaneFiles(directory),
