@@ -3,11 +3,13 @@
  *
  * Caddy starts the servers of a new configuration beside those of the one before, asks where else it should get a
  * configuration from, and only then shuts the old servers down, which hang up on every connection whose next request they
- * have not read. So it is sent to itself for that, where it is kept waiting while both serve: the old servers end each
- * connection with an answer, and whoever connects anew comes to a new one sooner or later, and stays there.
+ * have not read. So it is sent to itself for that, and from there to whoever knows when clients have come to the new servers
+ * (handover-end.ts). It is kept waiting while both serve: the old servers end each connection with an answer, and
+ * whoever connects anew comes to a new one sooner or later, and stays there.
  *
  * Invariants: of two configurations that follow each other only the older one ends connections; at its start, when there
- * is nothing to take over, Caddy waits for nothing; what it gets in the end is no configuration.
+ * is nothing to take over, Caddy waits for nothing; what it gets in the end is no configuration, also when nobody is there
+ * to answer, or goes away.
  */
 
 import { join } from 'node:path';
@@ -29,8 +31,11 @@ export const inOtherTurn = (config: string): string => {
   return config.replaceAll(written(turn), written(turn === 0 ? 1 : 0));
 };
 
-/** How long both serve. Within this time a busy client has some answers on each of its connections. */
-const BOTH_SERVE = '1s';
+/** Who answers when the handover is over. */
+export const handoverSocket = (directory: string): string => join(directory, 'handover.sock');
+
+/** How long both serve when nobody answers there. */
+const BOTH_SERVE_ALONE = '1s';
 /** No client has a reason to ask so. */
 const HANDOVER = 'HANDOVER';
 const JSON_TYPE = { 'Content-Type': ['application/json'] };
@@ -71,12 +76,12 @@ export const methodsOfIts = (directory: string, refusal: object): object => ({
               ...isMarked(directory, ENDING),
             },
           ],
-          // Nobody is there, for as long as it is tried.
           handle: [
             {
               handler: 'reverse_proxy',
-              upstreams: [{ dial: `unix/${join(directory, 'nobody.sock')}` }],
-              load_balancing: { try_duration: BOTH_SERVE, try_interval: '50ms' },
+              upstreams: [{ dial: `unix/${handoverSocket(directory)}` }],
+              rewrite: { method: 'GET' },
+              load_balancing: { try_duration: BOTH_SERVE_ALONE, try_interval: '50ms' },
             },
           ],
         },

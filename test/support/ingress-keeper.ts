@@ -8,6 +8,7 @@ import { watchMembers } from '../../adapters/consul/watch-members';
 import type { DocumentWriter } from '../../adapters/document-writer';
 import { createCaddyAdmin, type CaddyAdmin } from '../../adapters/ingress/caddy-admin';
 import { adminSocket, type CaddySettings } from '../../adapters/ingress/caddy-config';
+import { openHandoverEnd } from '../../adapters/ingress/handover-end';
 import { openLaneFiles } from '../../adapters/ingress/lane-files';
 import { openPlaceFiles, type PlaceFiles } from '../../adapters/ingress/place-files';
 import type { ObservedReplica } from '../../domain/model';
@@ -128,6 +129,7 @@ export const createKeeper = ({
     watchMembers: (handlers) => watchMembers(consul, handlers),
     documents,
     admin: throughAdmin(createCaddyAdmin(adminSocket(settings.directory))),
+    openHandoverEnd,
     files: throughFiles(openPlaceFiles(settings.directory)),
     laneFiles: openLaneFiles(settings.directory),
     acceptedConnections,

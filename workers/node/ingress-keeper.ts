@@ -19,6 +19,7 @@ import {
 } from '../../adapters/ingress/caddy-config';
 import type { CaddyAdmin } from '../../adapters/ingress/caddy-admin';
 import { inOtherTurn, turnOf } from '../../adapters/ingress/handover';
+import type { HandoverEnd, HandoverEndOptions } from '../../adapters/ingress/handover-end';
 import type { LaneFiles } from '../../adapters/ingress/lane-files';
 import { ENDING, putMark, removeMark } from '../../adapters/ingress/marks';
 import type { PlaceFiles } from '../../adapters/ingress/place-files';
@@ -60,6 +61,8 @@ export interface IngressKeeperDeps {
   readonly watchMembers: (handlers: MembersHandlers) => MembersWatch;
   readonly documents: Pick<DocumentWriter, 'put'>;
   readonly admin: CaddyAdmin;
+  /** Opened while one configuration takes over from another. */
+  readonly openHandoverEnd: (options: HandoverEndOptions) => Promise<HandoverEnd>;
   readonly files: PlaceFiles;
   readonly laneFiles: LaneFiles;
   /** Where public ports lead; left out: nowhere. */
@@ -186,9 +189,10 @@ export const createIngressKeeper = (deps: IngressKeeperDeps): IngressKeeper => {
     const inSameTurn = JSON.stringify(caddyConfig(settings, next, lanePlan.sizes, turn));
     const isOther = inSameTurn !== inForce;
     const config = isOther ? inOtherTurn(inSameTurn) : inSameTurn;
+    const isTakingOver = isOther && layout.some(({ hostname }) => hostname !== undefined);
+    const end = isTakingOver ? await deps.openHandoverEnd(settings) : undefined;
     try {
-      if (isOther && layout.some(({ hostname }) => hostname !== undefined))
-        putMark(settings.directory, ENDING[turn]);
+      if (isTakingOver) putMark(settings.directory, ENDING[turn]);
       await admin.load(config);
       // Not before: with one that it refuses, Caddy could not start again.
       files.writeLayout(next);
@@ -196,6 +200,7 @@ export const createIngressKeeper = (deps: IngressKeeperDeps): IngressKeeper => {
       writePrivateFile(deps.configFile, config);
     } finally {
       removeMark(settings.directory, ENDING[turn]);
+      end?.close();
     }
     files.keepOnly(next);
   };

@@ -38,6 +38,7 @@ import { createCaddyAdmin } from '../../adapters/ingress/caddy-admin';
 import { adminSocket } from '../../adapters/ingress/caddy-config';
 import { openCertificateFiles } from '../../adapters/ingress/certificate-files';
 import { openJudgedLog } from '../../adapters/ingress/judged-log';
+import { openHandoverEnd } from '../../adapters/ingress/handover-end';
 import { openLaneFiles } from '../../adapters/ingress/lane-files';
 import { openPlaceFiles } from '../../adapters/ingress/place-files';
 import { SERVER_NAME } from '../../contracts/authority';
@@ -311,6 +312,7 @@ export const createNode = (config: NodeConfig, logger: Logger, onState: (state: 
           watchMembers: (handlers) => watchMembers(consul, handlers),
           documents,
           admin: createCaddyAdmin(adminSocket(config.ingress.settings.directory)),
+          openHandoverEnd,
           files: openPlaceFiles(config.ingress.settings.directory),
           laneFiles: openLaneFiles(config.ingress.settings.directory),
           acceptedConnections,

@@ -78,6 +78,7 @@ const startKeeper = (publicPorts?: PublicPorts) => {
       },
     },
     acceptedConnections: () => undefined,
+    openHandoverEnd: unused,
     admin: { load: async () => undefined },
     files: openPlaceFiles(directory),
     laneFiles: openLaneFiles(directory),
