@@ -12,22 +12,13 @@ import type { MicroserviceView, NodeView, ReplicaView } from '../openapi/schemas
 import type { ApiAnswer, ApiClient, ListOf } from './api-client';
 import { CommandError, type Command, type Invocation } from './command';
 import { nodePath, replicasOn, setNode } from './nodes';
+import { PATIENCE, patiently, type Patience } from './patience';
 import { count, listInWords } from './words';
 
 /** For how long one watch query waits; then it is asked again. */
 const WATCH_MS = 60_000;
 /** In a busy cluster, many changes are looked at together. */
 const LOOK_GAP_MS = 200;
-
-export interface Patience {
-  /** Between two tries to reach an API that does not answer. */
-  readonly retryMs: number;
-  /** For how long it may not answer at a stretch. */
-  readonly limitMs: number;
-}
-
-/** An API that is restarted is back within seconds. */
-const PATIENCE: Patience = { retryMs: 1_000, limitMs: 120_000 };
 
 interface Look {
   readonly node: ApiAnswer<NodeView>;
@@ -149,40 +140,32 @@ const createTeller = (tell: (line: string) => void): ((progress: Progress) => vo
 const follow = async (
   { api, tell, warn }: Invocation,
   id: string,
-  { retryMs, limitMs }: Patience,
+  patience: Patience,
 ): Promise<ApiAnswer<NodeView>> => {
   const tellNews = createTeller(tell);
-  let awaySinceMs: number | undefined;
-  for (;;) {
-    try {
-      const look = await lookAt(api, id);
-      awaySinceMs = undefined;
-      const { node, left } = look;
-      // It was read before the replicas, and may count the last one still.
-      if (left.length === 0) return await api.call<NodeView>('GET', nodePath(id));
-      if (node.value.availability !== 'draining') {
-        throw new CommandError(
-          'conflict',
-          `Node ${id} is ${node.value.availability} now: somebody ended the drain. ${count(left.length, 'replica')} ${left.length === 1 ? 'is' : 'are'} still there.`,
-        );
-      }
-      tellNews(progressOf(id, look));
-      await changeSince(api, id, look);
-      await delay(LOOK_GAP_MS);
-    } catch (error) {
-      if (!(error instanceof CommandError) || error.code !== 'unavailable') throw error;
-      if (awaySinceMs === undefined) {
-        awaySinceMs = performance.now();
-        warn(`${error.message} The drain of ${id} goes on meanwhile; trying again.`);
-      } else if (performance.now() - awaySinceMs > limitMs) {
-        throw new CommandError(
-          error.code,
-          `${error.message} The drain of ${id} goes on by itself; containeros drain ${id} --wait follows it again.`,
-          { cause: error },
-        );
-      }
-      await delay(retryMs);
+  /** @returns the node, when it is drained */
+  const lookOnce = async (): Promise<ApiAnswer<NodeView> | undefined> => {
+    const look = await lookAt(api, id);
+    const { node, left } = look;
+    // It was read before the replicas, and may count the last one still.
+    if (left.length === 0) return await api.call<NodeView>('GET', nodePath(id));
+    if (node.value.availability !== 'draining') {
+      throw new CommandError(
+        'conflict',
+        `Node ${id} is ${node.value.availability} now: somebody ended the drain. ${count(left.length, 'replica')} ${left.length === 1 ? 'is' : 'are'} still there.`,
+      );
     }
+    tellNews(progressOf(id, look));
+    await changeSince(api, id, look);
+    await delay(LOOK_GAP_MS);
+    return undefined;
+  };
+  for (;;) {
+    const node = await patiently(lookOnce, patience, warn, {
+      goesOn: `The drain of ${id}`,
+      again: `containeros drain ${id} --wait follows it again`,
+    });
+    if (node !== undefined) return node;
   }
 };
 

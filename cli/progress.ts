@@ -2,7 +2,8 @@
  * Tells how an operation goes on while a command waits for its end.
  *
  * Invariants: what is told is for people and has no part in how the command ends; it is told when it changes, and comes
- * from the API's streams and watch queries; nothing is left running when the operation has ended.
+ * from the API's streams and watch queries; nothing is left running when the operation has ended; an API that is away for a
+ * while is waited for, as the operation goes on without it.
  */
 
 import { setTimeout as delay } from 'node:timers/promises';
@@ -11,6 +12,7 @@ import type { MicroserviceView, OperationView, ReplicaView } from '../openapi/sc
 
 import { segment, type ApiAnswer } from './api-client';
 import type { Invocation } from './command';
+import { PATIENCE, patiently } from './patience';
 import { count } from './words';
 
 /** For how long one watch query waits; then it is asked again. */
@@ -20,7 +22,7 @@ const LOOK_GAP_MS = 500;
 /** Of a large plan nobody reads more while it is being done. */
 const MAX_STEPS = 12;
 
-type Waiting = Pick<Invocation, 'api' | 'note'>;
+type Waiting = Pick<Invocation, 'api' | 'note' | 'warn'>;
 
 /** @returns the steps that have not been told, and how many more there are */
 const stepsInWords = (steps: readonly string[]): readonly string[] => {
@@ -30,21 +32,31 @@ const stepsInWords = (steps: readonly string[]): readonly string[] => {
     : [...steps.slice(0, MAX_STEPS), `… and ${left} more ${left === 1 ? 'step' : 'steps'}`];
 };
 
+/** What has been told already, also before the API was away. */
+interface Told {
+  readonly steps: Set<string>;
+  words: string;
+  replicas: string;
+}
+
 /** What it says of itself, and its steps as they are planned. */
-const tellOperation = async ({ api, note }: Waiting, id: string, signal: AbortSignal): Promise<void> => {
-  const told = new Set<string>();
-  let lastWords = '';
+const tellOperation = async (
+  { api, note }: Waiting,
+  id: string,
+  told: Told,
+  signal: AbortSignal,
+): Promise<void> => {
   const path = `/v1/operations/${encodeURIComponent(id)}/follow`;
   for await (const { plan, message, state, final, microservice } of api.follow<OperationView>(path, signal)) {
     // How it has ended is the command's own to say.
     if (final) return;
-    const steps = plan.filter((step) => !told.has(step));
-    for (const step of steps) told.add(step);
+    const steps = plan.filter((step) => !told.steps.has(step));
+    for (const step of steps) told.steps.add(step);
     for (const line of stepsInWords(steps)) note(`  ${line}`);
     const hint = state === 'paused' ? ` (containeros promote, resume or abort ${microservice})` : '';
     const words = message === '' ? '' : `${message}${hint}`;
-    if (words !== lastWords && words !== '') note(words);
-    lastWords = words;
+    if (words !== told.words && words !== '') note(words);
+    told.words = words;
   }
 };
 
@@ -75,13 +87,13 @@ const replicasInWords = (
 const tellReplicas = async (
   { api, note }: Waiting,
   operation: OperationView,
+  told: Told,
   signal: AbortSignal,
 ): Promise<void> => {
   const path = `/v1/microservices/${segment(operation.microservice)}`;
   const { value } = await api.call<MicroserviceView>('GET', path, { signal });
   const isDaemon = value.specification.daemon === true;
   let index: string | undefined;
-  let lastWords = '';
   while (!signal.aborted) {
     const since = index === undefined ? '' : `?watch=${index}&timeout=${WATCH_MS}ms`;
     const answer = await api.call<{ readonly items: readonly ReplicaView[] }>(
@@ -90,8 +102,8 @@ const tellReplicas = async (
       { waitMs: WATCH_MS, signal },
     );
     const words = replicasInWords(operation, answer.value.items, isDaemon);
-    if (words !== lastWords) note(words);
-    lastWords = words;
+    if (words !== told.replicas) note(words);
+    told.replicas = words;
     // Without it there is nothing to wait by.
     if (answer.index === undefined) return;
     ({ index } = answer);
@@ -110,20 +122,34 @@ export const waitTelling = async (
   operation: OperationView,
   waitMs: number,
 ): Promise<ApiAnswer<OperationView>> => {
-  const { api, note } = waiting;
+  const { api, note, warn } = waiting;
   const { id, kind, microservice, release, scale } = operation;
   note(`${kind} of ${microservice} v${release} at scale ${scale} is under way (${id}).`);
-  const abort = new AbortController();
-  // That it cannot be told how it goes fails nothing.
-  const telling = Promise.allSettled([
-    tellOperation(waiting, id, abort.signal),
-    tellReplicas(waiting, operation, abort.signal),
-  ]);
-  try {
-    const path = `/v1/operations/${encodeURIComponent(id)}?wait=${waitMs / 1_000}s`;
-    return await api.call<OperationView>('GET', path, { waitMs });
-  } finally {
-    abort.abort();
-    await telling;
+  const told: Told = { steps: new Set(), words: '', replicas: '' };
+  const until = performance.now() + waitMs;
+  const waitOnce = async (): Promise<ApiAnswer<OperationView>> => {
+    const abort = new AbortController();
+    // That it cannot be told how it goes fails nothing.
+    const telling = Promise.allSettled([
+      tellOperation(waiting, id, told, abort.signal),
+      tellReplicas(waiting, operation, told, abort.signal),
+    ]);
+    try {
+      const leftSeconds = Math.max(1, Math.ceil((until - performance.now()) / 1_000));
+      const path = `/v1/operations/${encodeURIComponent(id)}?wait=${leftSeconds}s`;
+      return await api.call<OperationView>('GET', path, { waitMs: leftSeconds * 1_000 });
+    } finally {
+      abort.abort();
+      await telling;
+    }
+  };
+  for (;;) {
+    const answer = await patiently(waitOnce, PATIENCE, warn, {
+      goesOn: `The ${kind} of ${microservice}`,
+      again: `containeros releases ${microservice} tells how it has ended`,
+    });
+    // An API that is being stopped answers before the end.
+    if (answer.value.final || performance.now() >= until) return answer;
+    await delay(LOOK_GAP_MS);
   }
 };

@@ -56,7 +56,7 @@ const acceptedInWords = ({ id, kind, microservice, release, state, message }: Op
 
 /** Asks for a change, or for what it would do. */
 const change = async (
-  { api, isSet, asJson, note }: Invocation,
+  { api, isSet, asJson, note, warn }: Invocation,
   method: 'POST' | 'PATCH',
   path: string,
   body: object,
@@ -77,7 +77,11 @@ const change = async (
     `${path}${all.length === 0 ? '' : `?${all.join('&')}`}`,
     { body, ...(waitsAtOnce ? { waitMs: WAIT_MS } : {}) },
   );
-  const answer = waits && !waitsAtOnce ? await waitTelling({ api, note }, accepted.value, WAIT_MS) : accepted;
+  // An API that is being stopped answers a script before the end, too.
+  const answer =
+    waits && !accepted.value.final
+      ? await waitTelling({ api, note, warn }, accepted.value, WAIT_MS)
+      : accepted;
   const { id, final } = answer.value;
   if (waits && !final) {
     throw new CommandError(

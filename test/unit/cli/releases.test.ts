@@ -158,6 +158,22 @@ test('with --wait it is told on standard error how it goes, as it changes', asyn
   expect(JSON.parse(json.out)).toMatchObject({ id: ID, state: 'succeeded', generation: 2 });
 });
 
+test('with --wait an API that is restarted meanwhile is waited for, and nothing is told twice', async () => {
+  const running = { state: 'running' as const, plan: ['node node-1: pull nginx:1.29'] };
+  api.kv.put(operationDocument(buildOperation(ID, running)));
+  const command = startCli(['scale', 'web', '2', '--wait'], at(api.url));
+  await eventually(() => expect(command.err()).toContain('pull nginx'));
+  const { kv, port } = api;
+  await api.close();
+  await eventually(() => expect(command.err()).toContain('goes on meanwhile; trying again.'));
+  api = await startApi({ kv, port, nowMs: () => NOW_MS });
+  kv.put(operationDocument(buildOperation(ID, { state: 'succeeded', message: 'v1 runs at scale 2' })));
+  const { out, err, end } = await command.ended;
+  expect({ out, end }).toEqual({ out: 'Done: v1 runs at scale 2.\n', end: 0 });
+  expect(err.match(/pull nginx/g)).toHaveLength(1);
+  expect(err).toMatch(/cannot be reached: .* The (deploy|scale) of web goes on meanwhile; trying again\.$/m);
+});
+
 test('--dry-run shows changes, steps and what finds no node, and changes nothing', async () => {
   for (const argv of [
     ['deploy', file(SPEC)],
