@@ -78,7 +78,7 @@ const startKeeper = (publicPorts?: PublicPorts) => {
       },
     },
     acceptedConnections: () => undefined,
-    openHandoverEnd: unused,
+    openHandoverEnd: async () => ({ close: () => undefined }),
     admin: { load: async () => undefined },
     files: openPlaceFiles(directory),
     laneFiles: openLaneFiles(directory),
