@@ -5,15 +5,17 @@
  * so that the way to the port and back takes from it and never adds.
  */
 
-import { z } from 'zod';
-
 import {
   nodeLeasesPath,
+  type Lease,
   type LeaseGrant,
+  type LeaseHolder,
   type LeaseQuestion,
   type LeaseRenewal,
   type Leases,
 } from '../../contracts/leases';
+import { isObject } from '../../domain/is-object';
+import { mismatch, type Shape } from '../../domain/shape';
 
 import { createPortClient, type ClusterPortOptions } from './port-client';
 
@@ -21,13 +23,37 @@ import { createPortClient, type ClusterPortOptions } from './port-client';
 const TIMEOUT_MS = 4_000;
 const MAX_ANSWER_CHARACTERS = 400_000;
 
-const lease = z.object({ project: z.string(), name: z.string(), replicaId: z.string() });
-const holder = lease.extend({ nodeId: z.string() });
-const grant = z.union([
-  z.object({ kind: z.literal('held'), lastsMs: z.number() }),
-  z.object({ kind: z.literal('taken'), forAtMostMs: z.number(), holder: holder.optional() }),
-]);
-const renewal = z.object({ lastsMs: z.number(), lost: z.array(z.string()) });
+interface HeldAnswer {
+  readonly leases: readonly Lease[];
+}
+
+type GrantOf<K extends LeaseGrant['kind']> = Extract<LeaseGrant, { readonly kind: K }>;
+
+type Check<T> = (answer: unknown) => answer is T;
+
+const has =
+  <T>(shape: Shape<T>): Check<T> =>
+  (answer): answer is T =>
+    mismatch<T>(answer, shape) === undefined;
+
+const LEASE: Shape<Lease> = { project: 'text', name: 'text', replicaId: 'text' };
+const HOLDER: Shape<LeaseHolder> = { ...LEASE, nodeId: 'text' };
+
+const isHeldGrant = has<GrantOf<'held'>>({ lastsMs: 'number' });
+const isTakenGrant = has<GrantOf<'taken'>>({ forAtMostMs: 'number', holder: ['optional', HOLDER] });
+const isRenewal = has<LeaseRenewal>({ lastsMs: 'number', lost: ['list', 'text'] });
+const isHeldAnswer = has<HeldAnswer>({ leases: ['list', LEASE] });
+
+const isGrant: Check<LeaseGrant> = (answer): answer is LeaseGrant => {
+  switch (isObject(answer) ? answer['kind'] : undefined) {
+    case 'held':
+      return isHeldGrant(answer);
+    case 'taken':
+      return isTakenGrant(answer);
+    default:
+      return false;
+  }
+};
 
 export const createClusterPortLeases = (options: ClusterPortOptions): Leases => {
   const client = createPortClient(options, {
@@ -38,20 +64,19 @@ export const createClusterPortLeases = (options: ClusterPortOptions): Leases => 
     failing: 'gives no leases',
   });
 
-  const ask = async <T>(question: LeaseQuestion, schema: z.ZodType<T>): Promise<T> => {
-    const answer = schema.safeParse(await client.send(JSON.stringify(question)));
-    if (answer.success) return answer.data;
+  const ask = async <T>(question: LeaseQuestion, isUnderstood: Check<T>): Promise<T> => {
+    const answer = await client.send(JSON.stringify(question));
+    if (isUnderstood(answer)) return answer;
     throw client.away('its answer is not understood. It may be of another version');
   };
 
   return {
-    // Optional fields may be undefined for zod, and are only ever left out.
     acquire: ({ project, name, replicaId }) =>
-      ask({ kind: 'acquire', lease: { project, name, replicaId } }, grant) as Promise<LeaseGrant>,
-    renew: (leases) => ask<LeaseRenewal>({ kind: 'renew', leases }, renewal),
-    held: async () => (await ask({ kind: 'held' }, z.object({ leases: z.array(lease) }))).leases,
+      ask({ kind: 'acquire', lease: { project, name, replicaId } }, isGrant),
+    renew: (leases) => ask({ kind: 'renew', leases }, isRenewal),
+    held: async () => (await ask({ kind: 'held' }, isHeldAnswer)).leases,
     release: async ({ project, name, replicaId }) => {
-      await ask({ kind: 'release', lease: { project, name, replicaId } }, z.object({}));
+      await ask({ kind: 'release', lease: { project, name, replicaId } }, isObject);
     },
     close: () => client.close(),
   };

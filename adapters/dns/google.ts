@@ -8,9 +8,9 @@
 
 import { createPrivateKey, sign, type KeyObject } from 'node:crypto';
 
-import { z } from 'zod';
-
 import type { DnsProvider } from '../../contracts/acme';
+import { isObject } from '../../domain/is-object';
+import { mismatch, type Shape } from '../../domain/shape';
 
 import { askDns, askDnsJson, createZoneFinder, dnsFailure, TTL_SECONDS, type DnsApiOptions } from './dns-api';
 
@@ -24,13 +24,16 @@ const SPARE_MS = 60_000;
 const CONFLICTS = [409, 412];
 const ATTEMPTS = 5;
 
-const accountSchema = z.looseObject({
-  project_id: z.string().min(1),
-  private_key_id: z.string().optional(),
-  private_key: z.string().min(1),
-  client_email: z.string().min(1),
-  token_uri: z.url().default('https://oauth2.googleapis.com/token'),
-});
+/** What the key of a service account has at least, as Google names it. */
+const ACCOUNT_FIELDS = ['project_id', 'private_key', 'client_email'] as const;
+const TOKEN_URI = 'https://oauth2.googleapis.com/token';
+
+interface TokenAnswer {
+  readonly access_token: string;
+  readonly expires_in: number;
+}
+
+const TOKEN_ANSWER: Shape<TokenAnswer> = { access_token: 'text', expires_in: 'number' };
 
 interface ServiceAccount {
   readonly projectId: string;
@@ -48,24 +51,25 @@ export const readServiceAccount = (json: string): ServiceAccount => {
   } catch {
     throw new RangeError('is no JSON. It is the file that Google gives out as the key of a service account');
   }
-  const account = accountSchema.safeParse(value);
-  if (!account.success) {
-    const missing = account.error.issues.map(({ path }) => path.join('.')).join(', ');
-    throw new RangeError(`is no key of a service account: look at ${missing}`);
-  }
-  const { project_id, private_key_id, private_key, client_email, token_uri } = account.data;
+  const account = isObject(value) ? value : {};
+  const textOf = (field: string) => (typeof account[field] === 'string' ? account[field] : '');
+  const tokenUri = account['token_uri'] === undefined ? TOKEN_URI : textOf('token_uri');
+  const wrong: string[] = ACCOUNT_FIELDS.filter((field) => textOf(field) === '');
+  if (!URL.canParse(tokenUri)) wrong.push('token_uri');
+  if (wrong.length > 0) throw new RangeError(`is no key of a service account: look at ${wrong.join(', ')}`);
+  const keyId = textOf('private_key_id');
   let key: KeyObject;
   try {
-    key = createPrivateKey(private_key);
+    key = createPrivateKey(textOf('private_key'));
   } catch {
     throw new RangeError('has a private_key that cannot be read');
   }
   return {
-    projectId: project_id,
-    ...(private_key_id === undefined ? {} : { keyId: private_key_id }),
+    projectId: textOf('project_id'),
+    ...(keyId === '' ? {} : { keyId }),
     key,
-    email: client_email,
-    tokenUri: token_uri,
+    email: textOf('client_email'),
+    tokenUri,
   };
 };
 
@@ -109,11 +113,12 @@ export const createGoogleDns = (
       headers: { 'content-type': 'application/x-www-form-urlencoded' },
       body: new URLSearchParams({ grant_type: GRANT, assertion: assertionOf(account, askedAtMs) }).toString(),
     });
-    const given = z
-      .looseObject({ access_token: z.string().min(1), expires_in: z.number() })
-      .safeParse(text.startsWith('{') ? JSON.parse(text) : undefined);
-    if (!given.success) throw dnsFailure(NAME, what, 'its answer has none. It is tried again.');
-    token = { text: given.data.access_token, untilMs: askedAtMs + given.data.expires_in * 1_000 };
+    const given: unknown = text.startsWith('{') ? JSON.parse(text) : undefined;
+    if (mismatch<TokenAnswer>(given, TOKEN_ANSWER) !== undefined) {
+      throw dnsFailure(NAME, what, 'its answer has none. It is tried again.');
+    }
+    const { access_token, expires_in } = given as TokenAnswer;
+    token = { text: access_token, untilMs: askedAtMs + expires_in * 1_000 };
     return token.text;
   };
 

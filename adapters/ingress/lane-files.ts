@@ -18,9 +18,8 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 
-import { z } from 'zod';
-
 import { FIRST_LANES, LANE_HOSTNAMES, type LaneContent, type LaneSizes } from '../../domain/ingress/lanes';
+import { mismatch, type Shape } from '../../domain/shape';
 
 import { JUDGED, NO_HOSTNAME, laneDirectory, laneLink } from './lane-config';
 import { LANES_IN_USE, putMark, removeMark } from './marks';
@@ -33,11 +32,16 @@ export interface LaneFiles {
   writeLanes(sizes: LaneSizes, contents: readonly LaneContent[]): void;
 }
 
-const SIZES = z.object({ count: z.int().min(1), slots: z.int().min(1) });
+const SIZES: Shape<LaneSizes> = { count: 'number', slots: 'number' };
+
+const areSizes = (value: unknown): value is LaneSizes =>
+  mismatch<LaneSizes>(value, SIZES) === undefined &&
+  Object.values(value as LaneSizes).every((size: number) => Number.isInteger(size) && size >= 1);
 
 const sizesIn = (text: string): LaneSizes | undefined => {
   try {
-    return SIZES.safeParse(JSON.parse(text)).data;
+    const sizes: unknown = JSON.parse(text);
+    return areSizes(sizes) ? sizes : undefined;
   } catch {
     return undefined; // a power cut has left it empty
   }

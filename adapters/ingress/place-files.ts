@@ -10,10 +10,8 @@
 import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
-import { z } from 'zod';
-
 import type { Layout, Place } from '../../domain/ingress/layout';
-import type { PlaceOptions } from '../../domain/ingress/route-options';
+import { mismatch, type Shape } from '../../domain/shape';
 
 import { hostnameFile, placeDirectory, slotFile } from './caddy-config';
 import { MOVED, putMark, removeMark } from './marks';
@@ -42,35 +40,31 @@ export interface PlaceFiles {
 /** No request has such a host. */
 const NO_HOSTNAME = '-';
 
-const LAYOUT = z
-  .string()
-  .transform((text, context): unknown => {
-    try {
-      return JSON.parse(text);
-    } catch {
-      context.addIssue({ code: 'custom', message: 'is not JSON' });
-      return z.NEVER;
-    }
-  })
-  .pipe(
-    z.array(
-      z.object({
-        number: z.int().min(0),
-        slots: z.int().min(1),
-        isFixed: z.boolean(),
-        hostname: z.string().optional(),
-        // Nobody but this module writes them.
-        options: z.custom<PlaceOptions>((value) => typeof value === 'object' && value !== null).optional(),
-        settled: z.array(z.string()).optional(),
-      }),
-    ),
-  );
+/** Nobody but this module writes the options. */
+const LAYOUT: Shape<Layout> = [
+  'list',
+  {
+    number: 'number',
+    slots: 'number',
+    isFixed: 'boolean',
+    hostname: ['optional', 'text'],
+    options: ['optional', {}],
+    settled: ['optional', ['list', 'text']],
+  },
+];
 
 const sameSlots = (a: readonly string[], b: readonly string[]): boolean =>
   a.length === b.length && a.every((address, slot) => address === b[slot]);
 
 /** A file that a power cut has left empty is none: the keeper makes a layout anew from what the cluster says. */
-const layoutIn = (text: string | undefined) => LAYOUT.safeParse(text).data ?? [];
+const layoutIn = (text = ''): Layout => {
+  try {
+    const layout: unknown = JSON.parse(text);
+    return mismatch<Layout>(layout, LAYOUT) === undefined ? (layout as Layout) : [];
+  } catch {
+    return [];
+  }
+};
 
 /** @throws the file system's errors, here and in all that it returns */
 export const openPlaceFiles = (directory: string): PlaceFiles => {
