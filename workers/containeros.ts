@@ -10,6 +10,7 @@ import { ContainerOsError, ERROR_TABLE, isErrorCode, type ErrorCode } from '../d
 
 import { readMembership } from './cluster/membership';
 import { configHelp, defaultDataDir, parseConfig, type Config } from './config';
+import { loadLate } from './late-modules';
 import { createLogger } from './logger';
 import { addressTowards } from './own-address';
 import { ROLES, type Role } from './up/supervise';
@@ -69,7 +70,7 @@ const isRole = (text: string | undefined): text is Role =>
 /** Only what a role needs is loaded: each is a process of its own, and small. */
 const startRole = async (role: Role, argv: readonly string[]): Promise<void> => {
   const config = parseConfig(argv, process.env, isRoot());
-  const logger = createLogger(config, role);
+  const logger = await createLogger(config, role);
   switch (role) {
     case 'control-plane':
       return (await import('./control-plane-role.js')).runControlPlaneRole(config, logger);
@@ -136,10 +137,10 @@ const parseAsMember = async (argv: readonly string[], clusterAddress: string): P
 const startUp = async (argv: readonly string[]): Promise<number> => {
   const config = parseConfig(argv, process.env, isRoot());
   const membership = readMembership(config);
-  if (membership === undefined) return up(config, argv, __filename, createLogger(config, 'up'));
+  if (membership === undefined) return up(config, argv, __filename, await createLogger(config, 'up'));
   const { runMember } = await import('./cluster/run-member.js');
   const member = await parseAsMember(argv, membership.clusterAddress);
-  return runMember(member, membership, argv, __filename, createLogger(member, 'up'));
+  return runMember(member, membership, argv, __filename, await createLogger(member, 'up'));
 };
 
 const startJoin = async (argv: readonly string[]): Promise<number> => {
@@ -148,7 +149,7 @@ const startJoin = async (argv: readonly string[]): Promise<number> => {
   const { address, token, flags } = readJoinArguments(argv, process.env);
   const config = await parseAsMember(flags, address);
   const membership = await joinCluster(config, { address, token });
-  return runMember(config, membership, flags, __filename, createLogger(config, 'up'));
+  return runMember(config, membership, flags, __filename, await createLogger(config, 'up'));
 };
 
 const leave = async (argv: readonly string[]): Promise<number> => {
@@ -159,7 +160,12 @@ const leave = async (argv: readonly string[]): Promise<number> => {
     isRoot(),
   );
   const write = (line: string) => process.stdout.write(`${line}\n`);
-  return leaveCluster(config, { force: argv.includes('--force') }, write, createLogger(config, 'leave'));
+  return leaveCluster(
+    config,
+    { force: argv.includes('--force') },
+    write,
+    await createLogger(config, 'leave'),
+  );
 };
 
 const main = async (argv: readonly string[]): Promise<number | undefined> => {
@@ -185,6 +191,7 @@ const main = async (argv: readonly string[]): Promise<number | undefined> => {
   return start(rest);
 };
 
+loadLate();
 main(process.argv.slice(2)).then(
   (code) => {
     if (code !== undefined) process.exit(code);

@@ -1,11 +1,13 @@
 /** Structured logs: JSON lines from every process; readable ones on a terminal. */
 
 import { pino, type Logger } from 'pino';
-import pretty from 'pino-pretty';
 
 import type { Config } from './config';
 
-export const createLogger = (config: Pick<Config, 'logLevel' | 'logFormat'>, role: string): Logger => {
+export const createLogger = async (
+  config: Pick<Config, 'logLevel' | 'logFormat'>,
+  role: string,
+): Promise<Logger> => {
   const options = {
     level: config.logLevel,
     base: { role },
@@ -13,15 +15,15 @@ export const createLogger = (config: Pick<Config, 'logLevel' | 'logFormat'>, rol
     serializers: { error: pino.stdSerializers.err },
     redact: ['password', '*.password', 'token', '*.token'],
   };
-  return config.logFormat === 'json'
-    ? pino(options)
-    : pino(
-        options,
-        pretty({
-          sync: true,
-          ignore: 'pid,hostname,role',
-          messageFormat: '{role}: {msg}',
-          translateTime: 'SYS:HH:MM:ss.l',
-        }),
-      );
+  if (config.logFormat === 'json') return pino(options);
+  const { default: pretty } = await import('pino-pretty');
+  return pino(
+    options,
+    pretty({
+      sync: true,
+      ignore: 'pid,hostname,role',
+      messageFormat: '{role}: {msg}',
+      translateTime: 'SYS:HH:MM:ss.l',
+    }),
+  );
 };

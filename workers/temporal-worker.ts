@@ -76,6 +76,8 @@ export const startTemporalWorker = (lifecycle: WorkerLifecycle): RunningWorker =
     });
     try {
       worker = await Worker.create(await lifecycle.options(connection));
+      // What activities would ask Temporal with: none of ours does, and with the first one it would be loaded.
+      Object.defineProperty(worker, 'client', { value: undefined });
       if (isStopping) return;
       const running = worker.run();
       // Renewed while it was made: its connection has what was shown before.

@@ -4,7 +4,6 @@
  */
 
 import type Docker from 'dockerode';
-import { pack } from 'tar-stream';
 
 import { SANDBOX_IMAGE } from './container-config';
 import { asUnavailable } from './docker-error';
@@ -82,6 +81,7 @@ const importImage = async (docker: Docker): Promise<void> => {
   if (!(architecture in MACHINE)) {
     throw new Error(`no sandbox for the processor architecture ${architecture}`);
   }
+  const { pack } = await import('tar-stream');
   const archive = pack();
   archive.entry({ name: 'pause', mode: 0o755 }, sandboxExecutable(architecture as SandboxArchitecture));
   archive.finalize();
