@@ -1,7 +1,7 @@
 /**
  * The control plane's view of the cluster, kept by blocking queries: which nodes there are, which of them Consul's
- * membership holds for alive and which come and go, what their operators say of them, what is reserved on each; and
- * word of every change.
+ * membership holds for alive, unless that is doubted, and which come and go, what their operators say of them, what is
+ * reserved on each; and word of every change.
  *
  * Invariants: the view may be some milliseconds old (the node is the admission authority), and under changes without end
  * that of the replicas a quarter of a second, unless somebody asks it to catch up; `ready` resolves when each of its parts
@@ -12,6 +12,7 @@ import type { ClusterChange, MembersWatch } from '../../contracts/cluster';
 import { createDocumentReader, type Documents } from '../../contracts/documents';
 import { KV_PREFIX } from '../../contracts/kv';
 import type { KvStore, KvWatch } from '../../contracts/kv-store';
+import { afterSaying, doubtEndsAtMs, NOBODY_KNOWN } from '../../domain/doubted-losses';
 import { returnOf, type NodeStability } from '../../domain/flapping';
 import type { NodeAvailability, ObservedNode, ObservedReplica, SnapshotNode } from '../../domain/model';
 import { snapshotNodes } from '../../domain/placement/snapshot';
@@ -37,11 +38,13 @@ const engineChange = (before: ObservedNode | undefined, after: ObservedNode): 'l
   return isLost ? 'lost' : 'back';
 };
 
+/** @param nowMs of a clock that nobody sets */
 export const createClusterView = (
   consul: ConsulClient,
   kv: KvStore,
   onUnreachable: (error: unknown) => void,
   onUnreadable: (message: string) => void,
+  nowMs: () => number = () => performance.now(),
 ): ClusterView => {
   const nodes = new Map<string, ObservedNode>();
   const replicas = new Map<string, ObservedReplica>();
@@ -49,7 +52,10 @@ export const createClusterView = (
   const availabilityOf = (nodeId: string) => settings.get(nodeId);
   /** By node: whether it comes and goes. */
   const stability = new Map<string, NodeStability>();
-  let members: ReadonlyMap<string, boolean> = new Map();
+  /** What the membership says, and what is believed of it. */
+  let said: ReadonlyMap<string, boolean> = new Map();
+  let members = NOBODY_KNOWN;
+  let nextLook: NodeJS.Timeout | undefined;
   const listeners = new Set<(change: ClusterChange) => void>();
   const tell = (change: ClusterChange) => {
     for (const listener of listeners) listener(change);
@@ -144,18 +150,26 @@ export const createClusterView = (
     'calm',
   );
 
+  const lookAtMembers = () => {
+    const before = members.up;
+    members = afterSaying(members, said, nowMs());
+    clearTimeout(nextLook);
+    const doubtEnds = doubtEndsAtMs(members);
+    if (doubtEnds !== undefined) nextLook = setTimeout(lookAtMembers, doubtEnds - nowMs());
+    for (const [nodeId, up] of members.up) {
+      if (before.get(nodeId) !== up) tell({ kind: 'membership', nodeId, up });
+    }
+    for (const nodeId of before.keys()) {
+      if (!members.up.has(nodeId)) tell({ kind: 'membership', nodeId, up: false });
+    }
+  };
+
   let membersFollowed: MembersWatch | undefined;
   const membersRead = new Promise<void>((resolve) => {
     membersFollowed = watchMembers(consul, {
       changed: (now) => {
-        const before = members;
-        members = now;
-        for (const [nodeId, up] of now) {
-          if (before.get(nodeId) !== up) tell({ kind: 'membership', nodeId, up });
-        }
-        for (const nodeId of before.keys()) {
-          if (!now.has(nodeId)) tell({ kind: 'membership', nodeId, up: false });
-        }
+        said = now;
+        lookAtMembers();
         resolve();
       },
       unreachable: onUnreachable,
@@ -173,7 +187,7 @@ export const createClusterView = (
     catchUp: () => replicasFollowed.catchUp(),
     nodes: () =>
       snapshotNodes([...nodes.values()], [...replicas.values()], {
-        isUp: (nodeId) => members.get(nodeId) === true,
+        isUp: (nodeId) => members.up.get(nodeId) === true,
         availabilityOf,
         unstableUntilMs: (nodeId) => stability.get(nodeId)?.unstableUntilMs,
         returnedAtMs: (nodeId) => {
@@ -188,6 +202,7 @@ export const createClusterView = (
     },
     close: () => {
       membersFollowed?.close();
+      clearTimeout(nextLook);
       nodesFollowed.close();
       settingsFollowed.close();
       stabilityFollowed.close();

@@ -5,17 +5,18 @@ import { assertClusterConverged } from '../support/cluster/cluster-checker';
 import {
   answering,
   containersOn,
-  forgetLosses,
   replicasByNode,
   restoreCluster,
   untilHealth,
 } from '../support/cluster/faults';
+import type { ClusterNode } from '../support/cluster/cluster-node';
 import { clusterScenario } from '../support/cluster/scenario';
 import {
   apply,
   applyAsync,
   change,
   ended,
+  events,
   removeAllBut,
   replicas,
   serving,
@@ -25,6 +26,8 @@ import { eventually } from '../support/wait';
 
 const SERVICE = 'steady';
 const SCALE = 4;
+/** As Consul's agent says it of a member. */
+const SERF_FAILED = 4;
 
 let cluster: Cluster;
 
@@ -58,6 +61,33 @@ clusterScenario(
       await lost.heal();
       await assertClusterConverged(cluster);
     });
+  },
+);
+
+/** The other nodes that a node's own agent holds for failed. */
+async function heldForFailedBy(node: ClusterNode): Promise<readonly string[]> {
+  const ask = `fetch('http://127.0.0.1:${cluster.instance.consulPort}/v1/agent/members').then(async (answer) => console.log(await answer.text()))`;
+  const { stdout } = await node.engine.exec([process.execPath, '-e', ask]);
+  const members = JSON.parse(stdout) as readonly { readonly Name: string; readonly Status: number }[];
+  return members.filter(({ Status }) => Status === SERF_FAILED).map(({ Name }) => Name);
+}
+
+clusterScenario(
+  'a node that holds the others for failed when it is back makes none of them lost',
+  () => cluster,
+  async ({ instance }) => {
+    const lost = cluster.node('node-3');
+    const toldBefore = new Set((await events(instance, 'type=node.lost')).map(({ id }) => id));
+    await lost.cut();
+    await eventually(async () => expect(await heldForFailedBy(lost)).toHaveLength(cluster.nodes.length - 1), {
+      timeoutMs: 60_000,
+      describe: `${lost.name} holds all others for failed`,
+    });
+    await lost.heal();
+    await untilHealth(cluster, lost.name, 'healthy');
+    await assertClusterConverged(cluster);
+    const told = (await events(instance, 'type=node.lost')).filter(({ id }) => !toldBefore.has(id));
+    expect(told.map(({ node }) => node)).toEqual([lost.name]);
   },
 );
 
@@ -132,8 +162,6 @@ clusterScenario(
   () => cluster,
   async ({ instance, web }) => {
     const lost = cluster.node('node-4');
-    // Those that were cut off before are used only where no other will do; this is about one that is used.
-    for (const { name } of cluster.nodes) await forgetLosses(instance, name);
     await apply(instance, webSpec('changed', await web('v1'), { scale: SCALE }));
     await apply(instance, webSpec('removed', await web('v1'), { scale: SCALE }));
     await apply(instance, webSpec('shrunk', await web('v1'), { scale: SCALE }));

@@ -3,6 +3,7 @@
 import { createClusterView } from '../../../adapters/consul/cluster-view';
 import type { ConsulClient } from '../../../adapters/consul/consul-client';
 import { nodeKvKey, nodeStabilityKvKey, replicaKvKey } from '../../../contracts/kv';
+import { DOUBT_MS, LOST_FOR_A_WHILE_MS } from '../../../domain/doubted-losses';
 import { afterPeriod, firstSeen } from '../../../domain/flapping';
 import type { ObservedNode } from '../../../domain/model';
 import { NOW_MS, buildReplica } from '../../support/builders';
@@ -96,6 +97,64 @@ test('it is told when the engine of a node does not answer for long, and when it
     await eventually(() => expect(told).toEqual(['lost', 'same']));
     kv.put(nodeDocument('node-1'));
     await eventually(() => expect(told).toEqual(['lost', 'same', 'back']));
+  } finally {
+    view.close();
+  }
+});
+
+/** Says what the members are, and then what they become. */
+const changingMembers = () => {
+  let index = 0;
+  let body: readonly unknown[] = [];
+  let answer: (() => void) | undefined;
+  const consul: ConsulClient = {
+    address: 'http://consul',
+    request: async <T>({ wait }: { readonly wait?: { readonly index: number } }) => {
+      if (index === 0 || wait?.index === index) await new Promise<void>((resolve) => (answer = resolve));
+      return { status: 200, index, body: body as T };
+    },
+    close: () => undefined,
+  };
+  const say = (members: Readonly<Record<string, boolean>>) => {
+    index += 1;
+    body = Object.entries(members).map(([Node, up]) => ({ Node, Status: up ? 'passing' : 'critical' }));
+    answer?.();
+  };
+  return { consul, say };
+};
+
+test('a node that is lost while another one is away is told to be lost only when it stays so', async () => {
+  const { consul, say } = changingMembers();
+  const unexpected = (what: unknown) => {
+    throw new Error(String(what));
+  };
+  let skippedMs = 0;
+  const nowMs = () => performance.now() + skippedMs;
+  const view = createClusterView(consul, createFakeKv(), unexpected, unexpected, nowMs);
+  const told: string[] = [];
+  view.subscribe((change) => {
+    if (change.kind === 'membership') told.push(`${change.nodeId} ${change.up ? 'is there' : 'is lost'}`);
+  });
+  const tells = async (...words: readonly string[]) => {
+    await eventually(() => expect(told).toEqual(words));
+    told.length = 0;
+  };
+  try {
+    say({ a: true, b: true, c: true });
+    await view.ready;
+    await tells('a is there', 'b is there', 'c is there');
+    say({ a: true, b: true, c: false });
+    await tells('c is lost');
+    skippedMs += LOST_FOR_A_WHILE_MS;
+    // The one comes back and says that another is lost, which contradicts; then that one is lost.
+    say({ a: true, b: false, c: true });
+    await tells('c is there');
+    say({ a: true, b: true, c: true, d: true });
+    await tells('d is there');
+    const lostAtMs = performance.now();
+    say({ a: true, b: false, c: true, d: true });
+    await tells('b is lost');
+    expect(performance.now() - lostAtMs).toBeGreaterThanOrEqual(DOUBT_MS - 5);
   } finally {
     view.close();
   }
