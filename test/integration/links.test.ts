@@ -1,4 +1,4 @@
-// The links between test machines: cut between two, in both directions or one, made long, and healed.
+// The links between test machines: cut between two, in both directions or one, made long, without power, and healed.
 import { type ChildProcess } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { createInterface } from 'node:readline';
@@ -18,19 +18,21 @@ const servers: ChildProcess[] = [];
 
 beforeAll(async () => {
   machines = await Promise.all([startMachine(), startMachine(), startMachine()]);
-  for (const machine of machines) {
-    const server = machine.spawn([process.execPath, '-e', SERVER, machine.address, String(PORT)], {
-      cwd: '/',
-      stdio: ['ignore', 'pipe', 'inherit'],
-    });
-    servers.push(server);
-    await heard(server, 'ready');
-  }
+  for (const machine of machines) servers.push(await serve(machine));
 });
 
 afterAll(async () => {
   await Promise.all((machines ?? []).map((machine) => machine.dispose()));
 });
+
+async function serve(machine: Machine): Promise<ChildProcess> {
+  const server = machine.spawn([process.execPath, '-e', SERVER, machine.address, String(PORT)], {
+    cwd: '/',
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  await heard(server, 'ready');
+  return server;
+}
 
 /** Echoes what it is sent over TCP, and prints the UDP datagrams that come. */
 const SERVER = `
@@ -81,6 +83,15 @@ const SENDER = `
   const [host, port, text] = process.argv.slice(1);
   const socket = require('dgram').createSocket('udp4');
   socket.send(text, port, host, () => socket.close());
+`;
+
+/** Says how its connection ends. Sends something when it is told to. */
+const WAITING_CLIENT = `
+  const [host, port] = process.argv.slice(1);
+  const socket = require('net').connect({ host, port }, () => console.log('connected'));
+  socket.on('error', (error) => console.log(error.code));
+  socket.on('end', () => console.log('ended'));
+  process.stdin.on('data', () => socket.write('x'));
 `;
 
 interface Measured {
@@ -194,6 +205,38 @@ test('both ends delayed add up, and cuts and pulled cables hold on a long one', 
   expect(await eventually(() => roundTripMs(one, three))).toBeGreaterThanOrEqual(2 * DELAY_MS);
   await Promise.all([delayLink(one, 0), delayLink(two, 0)]);
   expect(await roundTripMs(one, two)).toBeLessThan(2 * DELAY_MS);
+});
+
+test('of a power cut nobody is told, and its cable is then as it was', async () => {
+  const [one] = machines;
+  const cycled = await startMachine();
+  await serve(cycled);
+  const client = one.spawn([process.execPath, '-e', WAITING_CLIENT, cycled.address, String(PORT)], {
+    cwd: '/',
+    stdio: ['pipe', 'pipe', 'inherit'],
+  });
+  await heard(client, 'connected');
+  let told: unknown;
+  createInterface({ input: client.stdout as NodeJS.ReadableStream }).once('line', (line) => (told = line));
+
+  await cycled.powerOff();
+  expect(await reaches(one, cycled)).toBe(false);
+  await cycled.powerOn();
+  await serve(cycled);
+  await eventually(async () => expect(await reaches(one, cycled)).toBe(true));
+  expect(told).toBeUndefined();
+  // It hears that there is no such connection when it sends something.
+  client.stdin?.write('\n');
+  await eventually(() => expect(told).toBe('ECONNRESET'));
+
+  await cycled.unplug();
+  await cycled.powerOff();
+  await cycled.powerOn();
+  await serve(cycled);
+  expect(await reaches(one, cycled)).toBe(false);
+  await cycled.plug();
+  await eventually(async () => expect(await reaches(one, cycled)).toBe(true));
+  await cycled.dispose();
 });
 
 test('a machine that goes takes its long cable along', async () => {

@@ -1,6 +1,7 @@
 // A test machine: network, process, mount and host name namespaces of its own, so that it behaves like a
 // computer with its own address, its own /run and its own first process. Killing that process is a power cut:
-// the kernel ends everything in the machine at once, and nothing can escape.
+// the kernel ends everything in the machine at once, and nothing can escape: the cable is pulled before, as the kernel
+// would tell others that connections end, which nobody does without power.
 //
 // Its `address` is what the network sees. Its `loopbackAddress` is a way in for the tests only: whatever port
 // is asked there is that port on the machine's own 127.0.0.1.
@@ -9,6 +10,7 @@ import { once } from 'node:events';
 import { mkdirSync, readFileSync, readdirSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { runCommand, type CommandOptions, type CommandResult } from './process';
+import { eventually } from './wait';
 import { ipBatch, janitorScript, startTimeOf, useWorld, type World } from './world';
 
 export interface Machine {
@@ -31,10 +33,10 @@ export interface Machine {
   hostPid(pid: number): number | undefined;
   /** Every process of the machine and its containers, by the pid out here. */
   hostPids(): readonly number[];
-  /** Pulls the network cable, and puts it back. */
+  /** Pulls the network cable, and puts it back; a power cut changes nothing about that. */
   unplug(): Promise<void>;
   plug(): Promise<void>;
-  /** A power cut: all processes are gone at once; disks stay, /run is empty afterwards. */
+  /** A power cut: all processes are gone at once, and others hear no more of it; disks stay, /run is empty afterwards. */
   powerOff(): Promise<void>;
   powerOn(): Promise<void>;
   dispose(): Promise<void>;
@@ -85,7 +87,7 @@ export async function startMachine(options: MachineOptions = {}): Promise<Machin
     `--net=/run/netns/${name}`,
     'sh',
     '-ec',
-    LOOPBACK_DOOR,
+    SET_UP_NETWORK,
     'sh',
     loopbackAddress,
   ]);
@@ -95,6 +97,9 @@ export async function startMachine(options: MachineOptions = {}): Promise<Machin
     if (init === undefined) throw new Error(`${name} is powered off`);
     return init;
   };
+  let isUnplugged = false;
+  const setLink = (): Promise<void> =>
+    ipBatch([`link set ${port} ${isUnplugged || init === undefined ? 'down' : 'up'}`], world.switchNamespace);
   const enter = (): readonly string[] => ['-t', String(running().pid), '-m', '-u', '-n', '-p'];
 
   /** Where processes were found, by the machine's numbers. */
@@ -122,11 +127,18 @@ export async function startMachine(options: MachineOptions = {}): Promise<Machin
     pathOut: (path) => join('/proc', String(running().pid), 'root', path),
     hostPid,
     hostPids: () => processesIn(running().namespace).map((each) => each.hostPid),
-    unplug: () => ipBatch([`link set ${port} down`], world.switchNamespace),
-    plug: () => ipBatch([`link set ${port} up`], world.switchNamespace),
+    unplug: async () => {
+      isUnplugged = true;
+      await setLink();
+    },
+    plug: async () => {
+      isUnplugged = false;
+      await setLink();
+    },
     powerOff: async () => {
       const { pid, wrapper } = running();
       init = undefined;
+      await setLink();
       if (wrapper.exitCode !== null || wrapper.signalCode !== null) return;
       const gone = once(wrapper, 'exit');
       process.kill(pid, 'SIGKILL');
@@ -134,7 +146,10 @@ export async function startMachine(options: MachineOptions = {}): Promise<Machin
       await gone;
     },
     powerOn: async () => {
-      if (init === undefined) init = await startInit(name, hostname, folder, options.dataTmpfsBytes);
+      if (init !== undefined) return;
+      await forgetConnections(name);
+      init = await startInit(name, hostname, folder, options.dataTmpfsBytes);
+      await setLink();
     },
     dispose: async () => {
       init = undefined;
@@ -145,11 +160,32 @@ export async function startMachine(options: MachineOptions = {}): Promise<Machin
   return machine;
 }
 
-/** Lets the tests reach what listens on the machine's loopback only. */
-const LOOPBACK_DOOR = `
+/**
+ * Lets the tests reach what listens on the machine's loopback only; and has the kernel soon give up to tell of the ends
+ * of connections that nobody has any more.
+ */
+const SET_UP_NETWORK = `
   echo 1 >/proc/sys/net/ipv4/conf/eth0/route_localnet
+  echo 1 >/proc/sys/net/ipv4/tcp_orphan_retries
   iptables -w -t nat -A PREROUTING -d "$1" -p tcp -j DNAT --to-destination 127.0.0.1
 `;
+
+/**
+ * A machine that has power again knows nothing of its connections. But its network namespace outlives a power cut: its
+ * kernel would tell of their ends, also in packets that wait until it is known where they have to go.
+ */
+async function forgetConnections(name: string): Promise<void> {
+  // Those that are left out have said all that they say by themselves.
+  const states = ['state', 'connected', 'exclude', 'time-wait', 'exclude', 'fin-wait-2'];
+  await eventually(
+    async () => {
+      const { stdout } = await runCommand('nsenter', [`--net=/run/netns/${name}`, 'ss', '-Htn', ...states]);
+      if (stdout.trim() !== '') throw new Error(stdout);
+    },
+    { describe: `the connections of ${name} are given up` },
+  );
+  await ipBatch(['neigh flush dev eth0'], name);
+}
 
 interface Init {
   readonly pid: number;
