@@ -106,14 +106,25 @@ export interface ReadModel {
   close(): void;
 }
 
+/** Nodes of versions that did not say theirs yet are left alone. */
+const otherVersionInWords = (
+  { containerosVersion: found }: ObservedNode,
+  version: string,
+): readonly string[] =>
+  found === undefined || found === version
+    ? []
+    : [`it runs ContainerOS ${found}, and the control plane ${version}: install the same version on both`];
+
 export interface ReadModelDeps {
   readonly kv: KvStore;
   readonly watchMembers: (handlers: MembersHandlers) => MembersWatch;
   readonly log: Logger;
   readonly nowMs: () => number;
+  /** Of this ContainerOS. */
+  readonly version: string;
 }
 
-export const createReadModel = ({ kv, watchMembers, log, nowMs }: ReadModelDeps): ReadModel => {
+export const createReadModel = ({ kv, watchMembers, log, nowMs, version }: ReadModelDeps): ReadModel => {
   const versions = createVersions(nowMs());
   const read = createReadDocuments((message) => log.error(message), versions);
   const { microservices, releases, replicas, replicasByOwner, nodes, nodeSettings, nodeStability, events } =
@@ -241,6 +252,7 @@ export const createReadModel = ({ kv, watchMembers, log, nowMs }: ReadModelDeps)
     const reasons = [
       ...node.reasons,
       ...(reason === undefined ? [] : [`it ${reason}`]),
+      ...otherVersionInWords(node, version),
       ...(node.publicPortTroubles ?? []).map((one) => `${publicPortInWords(one)} ${one.reason}`),
     ];
     return { ...node, ...instability, reasons, availability };

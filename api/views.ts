@@ -308,6 +308,7 @@ export const nodeView = (
   address: node.address,
   architecture: node.architecture,
   dockerVersion: node.dockerVersion,
+  ...given('containerosVersion', node.containerosVersion),
   health: node.health,
   availability: node.availability,
   ...(node.unstableUntilMs === undefined ? {} : { unstableUntil: iso(node.unstableUntilMs) }),

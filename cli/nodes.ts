@@ -97,6 +97,7 @@ const nodeInWords = (node: NodeView, replicas: readonly ReplicaView[], nowMs: nu
     ['CPU', `${inUse(cpuInWords(node))}, ${numberInWords(node.cpusReserved)} reserved`],
     ['Memory', `${inUse(memoryInWords(node))}, ${bytesInWords(node.memoryReservedBytes)} reserved`],
     ['Disk', `${bytesInWords(node.diskFreeBytes)} free of ${bytesInWords(node.diskBytes)}`],
+    ['ContainerOS', node.containerosVersion ?? 'unknown'],
     ['Docker', `${node.dockerVersion} on ${node.architecture}`],
     ['Labels', labels.length === 0 ? 'none' : labels.join(', ')],
     ['Images', String(node.images.length)],

@@ -235,6 +235,7 @@ const SHAPES: { readonly [K in DocumentKind]: Shape<Documents[K]> } = {
     address: 'text',
     architecture: 'text',
     dockerVersion: 'text',
+    containerosVersion: ['optional', 'text'],
     capacity: { cpus: 'number', memoryBytes: 'number', diskBytes: 'number' },
     cpuPercent: 'number',
     memoryAvailableBytes: 'number',

@@ -193,6 +193,8 @@ export interface ObservedNode {
   readonly address: string;
   readonly architecture: string;
   readonly dockerVersion: string;
+  /** Left out by versions that do not tell it yet. */
+  readonly containerosVersion?: string;
   readonly capacity: NodeCapacity;
   readonly cpuPercent: number;
   readonly memoryAvailableBytes: number;

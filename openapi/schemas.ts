@@ -342,6 +342,10 @@ export const nodeSchema = z
     address: z.string(),
     architecture: z.string(),
     dockerVersion: z.string(),
+    containerosVersion: z
+      .string()
+      .meta({ description: 'The version that it runs. Left out when it does not say so.' })
+      .optional(),
     health: nodeHealthSchema,
     availability: z.enum(['active', 'cordoned', 'draining']).meta({
       description:

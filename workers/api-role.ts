@@ -53,6 +53,7 @@ export const runApiRole = async (config: Config, logger: Logger): Promise<void> 
   const readModel = createReadModel({
     kv,
     watchMembers: (handlers) => watchMembers(consul, handlers),
+    version: version(),
     log: logger,
     nowMs: Date.now,
   });

@@ -39,6 +39,7 @@ const node = z.looseObject({
   address: z.string().min(1).max(255),
   architecture: text(64),
   dockerVersion: text(128),
+  containerosVersion: text(128).optional(),
   // What a share of it is, is a division.
   capacity: z.looseObject({ cpus: share.gt(0), memoryBytes: bytes, diskBytes: bytes }),
   cpuPercent: share,
@@ -70,7 +71,9 @@ const node = z.looseObject({
     .optional(),
   labels,
 }) satisfies z.ZodType<
-  Partial<Omit<ObservedNode, 'missingBuilds' | 'engineLostAtMs' | 'publicPortTroubles'>>
+  Partial<
+    Omit<ObservedNode, 'containerosVersion' | 'missingBuilds' | 'engineLostAtMs' | 'publicPortTroubles'>
+  >
 >;
 
 const STATES: Readonly<Record<ReplicaState, true>> = {

@@ -52,6 +52,7 @@ beforeAll(async () => {
     kv: createKvStore(client),
     log,
     nowMs: Date.now,
+    version: '0.1.0',
     watchMembers: (handlers) => watchMembers(client, handlers),
   });
   await whenWritable();

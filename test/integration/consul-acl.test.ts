@@ -80,6 +80,7 @@ test('the token opens documents, services, checks and what waits for them', asyn
     kv,
     log,
     nowMs: Date.now,
+    version: '0.1.0',
     watchMembers: (handlers) => watchMembers(ours, handlers),
   });
   const agent = createConsulAgent(ours);

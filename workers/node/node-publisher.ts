@@ -55,6 +55,8 @@ type KnownEngine = Pick<EngineInfo, 'cpus' | 'memoryBytes' | 'architecture' | 'v
 
 export const createNodePublisher = (deps: {
   readonly config: NodeConfig;
+  /** Of this ContainerOS. */
+  readonly version: string;
   readonly docker: Docker;
   readonly events: EngineEvents;
   readonly agent: ConsulAgent;
@@ -106,6 +108,7 @@ export const createNodePublisher = (deps: {
       address: config.advertiseAddress,
       architecture: known.architecture,
       dockerVersion: known.version,
+      containerosVersion: deps.version,
       ...measured,
       cpuPercent: stats.cpuPercent,
       health: now.length === 0 ? 'healthy' : 'degraded',

@@ -45,6 +45,7 @@ import { SERVER_NAME } from '../../contracts/authority';
 import type { NodeActivities } from '../../contracts/activities';
 import { createDocumentReader } from '../../contracts/documents';
 import { ingressKvKey, nodeKvKey } from '../../contracts/kv';
+import { version } from '../version';
 import { createCertificateKeeper } from './certificate-keeper';
 import { createCheckFeeder } from './check-feeder';
 import { createConsulKeeper } from './consul-keeper';
@@ -155,6 +156,7 @@ export const createNode = (config: NodeConfig, logger: Logger, onState: (state: 
   const builds = createMissingBuilds({ nowMs: Date.now, onChange: () => publisher.tell() });
   const publisher = createNodePublisher({
     config,
+    version: version(),
     docker,
     events,
     agent,

@@ -155,13 +155,22 @@ export interface ApiUnderTestOptions {
   readonly clusterAddress?: string;
 }
 
+/** Of the ContainerOS that answers. */
+export const VERSION = '1.2.3';
+
 export const startApi = async (options: ApiUnderTestOptions = {}): Promise<ApiUnderTest> => {
   const logged: string[] = [];
   const log = pino({ level: 'debug' }, { write: (line: string) => logged.push(line) });
   const nowMs = options.nowMs ?? Date.now;
   const kv = options.kv ?? createFakeKv();
   const members = createFakeMembers();
-  const readModel = createReadModel({ kv, watchMembers: members.watch, log, nowMs: Date.now });
+  const readModel = createReadModel({
+    kv,
+    watchMembers: members.watch,
+    log,
+    nowMs: Date.now,
+    version: VERSION,
+  });
   await readModel.whenLoaded(1_000);
   const changes = typeof options.changes === 'function' ? options.changes(kv) : options.changes;
   const nodeStreams = createNodeStreams();
@@ -169,7 +178,7 @@ export const startApi = async (options: ApiUnderTestOptions = {}): Promise<ApiUn
   const closing = new AbortController();
   const app = createApp({
     config: {
-      version: '1.2.3',
+      version: VERSION,
       password: PASSWORD,
       internalToken: TOKEN,
       allowedHosts: ['api.example.com'],

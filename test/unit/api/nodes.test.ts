@@ -1,7 +1,7 @@
 /** What operators say of nodes, and what becomes of daemons by it. */
 
 import type { Changes } from '../../../api/changes';
-import { KV_PREFIX, nodeSettingsKvKey, nodeStabilityKvKey } from '../../../contracts/kv';
+import { KV_PREFIX, nodeKvKey, nodeSettingsKvKey, nodeStabilityKvKey } from '../../../contracts/kv';
 import { firstSeen, type NodeStability } from '../../../domain/flapping';
 import type { ClusterEvent } from '../../../domain/model';
 import {
@@ -20,6 +20,7 @@ import {
   nodeDocument,
   replicaDocument,
   useApi,
+  VERSION,
 } from './api-under-test';
 
 const applied: Parameters<Changes['apply']>[1][] = [];
@@ -65,6 +66,21 @@ test.each([
     expect(await eventTypes()).toEqual([type, 'node.uncordoned']);
   },
 );
+
+test('what a node runs is shown, and that it is another version than here', async () => {
+  const versions = { 'node-1': VERSION, 'node-2': '1.2.2', 'node-3': undefined };
+  for (const [id, containerosVersion] of Object.entries(versions)) {
+    const document = { ...(nodeDocument(id)[nodeKvKey(id)] as object), containerosVersion };
+    use.api.kv.put({ [nodeKvKey(id)]: document });
+  }
+  await eventually(() => expect(use.api.readModel.nodes()).toHaveLength(3));
+  const { items } = (await use.api.call('GET', '/v1/nodes')).body as { readonly items: readonly NodeView[] };
+  expect(items.map(({ containerosVersion, reasons }) => [containerosVersion, reasons])).toEqual([
+    [VERSION, []],
+    ['1.2.2', ['it runs ContainerOS 1.2.2, and the control plane 1.2.3: install the same version on both']],
+    [undefined, []],
+  ]);
+});
 
 test('a node that is not there cannot be cordoned, and nothing is written', async () => {
   await nodeIsThere('node-1');

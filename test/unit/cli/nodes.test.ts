@@ -6,7 +6,7 @@ import type { AddressInfo } from 'node:net';
 
 import { NOW_MS, buildReplica } from '../../support/builders';
 import { eventually } from '../../support/wait';
-import { replicaDocument, useApi } from '../api/api-under-test';
+import { replicaDocument, useApi, VERSION } from '../api/api-under-test';
 
 import { at, nodeWith, startCli } from './cli-under-test';
 
@@ -88,7 +88,11 @@ describe('node', () => {
     await shows(
       {
         ...THREE,
-        ...nodeWith('node-1', { updatedAtMs: NOW_MS - 90_000, labels: { disk: 'ssd', zone: 'eu' } }),
+        ...nodeWith('node-1', {
+          containerosVersion: VERSION,
+          updatedAtMs: NOW_MS - 90_000,
+          labels: { disk: 'ssd', zone: 'eu' },
+        }),
       },
       3,
       2,
@@ -103,6 +107,7 @@ Node node-1
   CPU           10% of 4 in use, 0 reserved
   Memory        2.0 of 8.0 GB in use, 0 bytes reserved
   Disk          50.0 GB free of 100.0 GB
+  ContainerOS   1.2.3
   Docker        27.0.0 on amd64
   Labels        disk=ssd, zone=eu
   Images        1
@@ -130,6 +135,7 @@ Node node-2
   CPU           - of 16, 0 reserved
   Memory        - of 64.0 GB, 0 bytes reserved
   Disk          50.0 GB free of 1.0 TB
+  ContainerOS   unknown
   Docker        27.0.0 on amd64
   Labels        none
   Images        1

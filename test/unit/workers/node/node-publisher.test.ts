@@ -33,6 +33,7 @@ const publisherWith = (
 ) =>
   createNodePublisher({
     config,
+    version: '0.1.0',
     docker: {} as Docker,
     events: {
       listen: () => () => undefined,
@@ -91,6 +92,7 @@ test('an engine that stays away for longer than a restart is told as lost since 
   publisher.start();
   publisher.setEngine(engine);
   await eventually(() => expect(last()).toEqual(['healthy', undefined]));
+  expect(told[0]?.containerosVersion).toBe('0.1.0');
   const beforeMs = Date.now();
   publisher.setEngineAway();
   await eventually(() => expect(last()).toEqual(['degraded', undefined]));
