@@ -184,7 +184,10 @@ async function forgetConnections(name: string): Promise<void> {
     },
     { describe: `the connections of ${name} are given up` },
   );
-  await ipBatch(['neigh flush dev eth0'], name);
+  // A container that owes somebody an answer keeps its network, and with it its address among those of the next engine.
+  const { stdout } = await runCommand('ip', ['-n', name, '-o', 'link', 'show', 'type', 'bridge_slave']);
+  const left = [...stdout.matchAll(/^\d+: ([^@:]+)/gm)].map(([, link]) => `link del ${link}`);
+  await ipBatch([...left, 'neigh flush dev eth0'], name);
 }
 
 interface Init {
