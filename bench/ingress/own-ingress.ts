@@ -155,6 +155,8 @@ export const startOwnIngress = async (certificates?: ReadonlyMap<string, string>
     },
     settle: async () => {
       const before = told.loads;
+      // In a spare place: so there is something to settle, whatever else has been there for how long.
+      await ingress.claim('settling.localhost');
       command('settle');
       await eventually(() => told.loads > before || Promise.reject(new Error('it has not')), {
         timeoutMs: SETTLE_TIMEOUT_MS,
