@@ -4,44 +4,34 @@
  */
 
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer, request, type IncomingMessage, type RequestListener, type Server } from 'node:http';
 import * as http2 from 'node:http2';
 import { createServer as createTlsServer, type Server as TlsServer } from 'node:https';
 import { connect, type AddressInfo } from 'node:net';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 
 import { hashSync } from 'bcryptjs';
-import pino from 'pino';
 
-import type { TrustedProxies } from '../../adapters/ingress/route-handlers';
-import { hostnameKvKey, maintenanceKvKey, replicaKvKey, routesKvKey } from '../../contracts/kv';
-import { claimsOfRoute, type MaintenanceState, type PortRoute } from '../../domain/ingress/route-options';
+import { hostnameKvKey, maintenanceKvKey, routesKvKey } from '../../contracts/kv';
+import type { MaintenanceState, PortRoute } from '../../domain/ingress/route-options';
 import type { ObservedReplica } from '../../domain/model';
-import { parseConfig } from '../../workers/config';
-import { caddySettings } from '../../workers/ingress-files';
-import { openListeningSockets } from '../../workers/up/listening-sockets';
-import { ingressPortNeeds } from '../../workers/up/ports';
-import { buildReplica } from '../support/builders';
 import { createTestAuthority } from '../support/certificates';
 import { startConsul, type RunningConsul } from '../support/consul';
 import { httpRequest, type HttpAnswer } from '../support/http';
-import { countLoads, createKeeper, spawnCaddy, type CountedLoads } from '../support/ingress-keeper';
-import { engineVariables } from '../support/programs';
+import {
+  keyOf,
+  routesIn,
+  startIngressNode,
+  type IngressNode,
+  type PublishedRoutes,
+} from '../support/ingress-node';
 import { eventually } from '../support/wait';
 
-const logger = pino({ level: 'silent' });
-
-interface Node {
-  readonly id: string;
-  readonly httpPort: number;
-  readonly stop: () => Promise<void>;
-  readonly loads: CountedLoads;
-}
-
 let consul: RunningConsul;
-let nodes: readonly Node[] = [];
+let nodes: readonly IngressNode[] = [];
+let replica: PublishedRoutes['replica'];
+let publish: PublishedRoutes['publish'];
+let publishRoutes: PublishedRoutes['publishRoutes'];
+let serve: PublishedRoutes['serve'];
 const servers: { close(): unknown }[] = [];
 
 const listen = async (server: Server | TlsServer | http2.Http2Server): Promise<number> => {
@@ -54,109 +44,14 @@ const listen = async (server: Server | TlsServer | http2.Http2Server): Promise<n
 const backend = (answer: RequestListener): Promise<number> => listen(createServer(answer));
 const saying = (text: string): Promise<number> => backend((_, response) => response.end(text));
 
-const startNode = async (trustedProxies?: TrustedProxies): Promise<Node> => {
-  const dataDir = mkdtempSync(join(tmpdir(), 'containeros-routes-'));
-  const probe = createServer();
-  probe.listen(0, '127.0.0.1');
-  await once(probe, 'listening');
-  const httpPort = (probe.address() as AddressInfo).port;
-  probe.close();
-  const config = {
-    ...parseConfig(
-      ['--data-dir', dataDir, '--dev', '--http-port', String(httpPort)],
-      engineVariables(),
-      true,
-    ),
-    httpPort,
-  };
-  const settings = { ...caddySettings(config), ...(trustedProxies === undefined ? {} : { trustedProxies }) };
-  const sockets = await openListeningSockets(ingressPortNeeds(config));
-  const caddy = spawnCaddy(config, sockets);
-  let trouble: string | undefined = 'not started';
-  const loads = countLoads();
-  const keeper = createKeeper({
-    config,
-    settings,
-    nodeId: consul.nodeId,
-    consul: consul.client,
-    documents: consul.documents,
-    throughAdmin: loads.through,
-    onState: (reason) => (trouble = reason),
-    logger,
-  });
-  keeper.start();
-  await eventually(() => expect(trouble).toBeUndefined());
-  return {
-    id: dataDir,
-    httpPort,
-    loads,
-    stop: async () => {
-      keeper.stop();
-      const gone = once(caddy, 'exit');
-      caddy.kill('SIGKILL');
-      await gone;
-      sockets.close();
-      rmSync(dataDir, { recursive: true, force: true });
-    },
-  };
-};
-
-const replica = (id: string, name: string, port: number, more: Partial<ObservedReplica> = {}) =>
-  buildReplica(id, consul.nodeId, {
-    name,
-    ports: [
-      {
-        container: 'main',
-        port: 80,
-        protocol: 'tcp',
-        address: '127.0.0.1',
-        hostPort: port,
-        serviceId: `${id}-main-80`,
-        hostnames: [],
-      },
-    ],
-    ...more,
-  });
-
-const publish = (one: ObservedReplica) => consul.documents.put(replicaKvKey(one, one.id), one);
-
-const key = (name: string) => ({ project: 'default', name });
-
-/** As an entity claims and publishes them, for a release of the replicas here. */
-const publishRoutes = async (
-  name: string,
-  releases: Readonly<Record<number, readonly Partial<PortRoute>[]>>,
-): Promise<void> => {
-  const full = Object.entries(releases).map(([number, routes]) => ({
-    number: Number(number),
-    createdAtMs: 0,
-    routes: routes.map((route): PortRoute => ({
-      container: 'main',
-      port: 80,
-      hostnames: [`${name}.localhost`],
-      ...route,
-    })),
-  }));
-  await consul.documents.put(routesKvKey(key(name)), { ...key(name), releases: full });
-  for (const claim of full.flatMap(({ routes }) => routes.flatMap(claimsOfRoute))) {
-    await consul.documents.put(hostnameKvKey(claim), key(name));
-  }
-};
-
-/** A microservice with one replica. */
-const serve = async (name: string, port: number, ...routes: readonly Partial<PortRoute>[]): Promise<void> => {
-  await publishRoutes(name, { 1: routes });
-  await publish(replica(`${name}-1`, name, port, { release: 1, releasedAtMs: 0 }));
-};
-
-const first = (): Node => nodes[0] as Node;
+const first = (): IngressNode => nodes[0] as IngressNode;
 
 const ask = (
   url: string,
   {
     node = first(),
     ...options
-  }: { node?: Node; method?: string; headers?: Record<string, string>; body?: string } = {},
+  }: { node?: IngressNode; method?: string; headers?: Record<string, string>; body?: string } = {},
 ): Promise<HttpAnswer> => {
   const { hostname, pathname, search } = new URL(`http://${url}`);
   return httpRequest(`http://127.0.0.1:${node.httpPort}${pathname}${search}`, {
@@ -178,9 +73,10 @@ const basic = (user: string, password: string) => ({
 
 beforeAll(async () => {
   consul = await startConsul();
+  ({ replica, publish, publishRoutes, serve } = routesIn(consul));
   nodes = [
-    await startNode(),
-    await startNode({ addresses: ['127.0.0.1', '10.1.0.0/16'], proxyProtocol: true }),
+    await startIngressNode(consul),
+    await startIngressNode(consul, { addresses: ['127.0.0.1', '10.1.0.0/16'], proxyProtocol: true }),
   ];
 }, 60_000);
 
@@ -195,7 +91,7 @@ test('paths lead to ports of several microservices, on the borders of segments, 
     backend(({ url, headers }, response) =>
       response.end(`${name} ${url} ${String(headers['x-forwarded-prefix'])}`),
     );
-  await consul.documents.put(hostnameKvKey('paths.localhost'), key('root'));
+  await consul.documents.put(hostnameKvKey('paths.localhost'), keyOf('root'));
   const root = replica('root-1', 'root', await echo('root'));
   await publish({ ...root, ports: root.ports.map((port) => ({ ...port, hostnames: ['paths.localhost'] })) });
   await answers('paths.localhost/api/x', 'root /api/x undefined');
@@ -284,10 +180,10 @@ test('allow lists go by who really asks, which nobody outside can make up', asyn
   const from = (forwarded: string) => ({ 'x-forwarded-for': forwarded });
   await eventually(async () => expect((await ask('listed.localhost')).status).toBe(403));
   // 127.0.0.1 is nobody's proxy here.
-  expect((await ask('listed.localhost', { node: near as Node, headers: from('203.0.113.5') })).status).toBe(
-    403,
-  );
-  const node = behind as Node;
+  expect(
+    (await ask('listed.localhost', { node: near as IngressNode, headers: from('203.0.113.5') })).status,
+  ).toBe(403);
+  const node = behind as IngressNode;
   await eventually(async () =>
     expect((await ask('listed.localhost', { node, headers: from('203.0.113.5') })).status).toBe(200),
   );
@@ -303,7 +199,7 @@ test('allow lists go by who really asks, which nobody outside can make up', asyn
 });
 
 test('the PROXY protocol of a trusted load balancer says who asks', async () => {
-  const node = nodes[1] as Node;
+  const node = nodes[1] as IngressNode;
   await serve('proxied', await saying('in'), { allow: ['203.0.113.7'] });
   const sent = (head: string): Promise<string> =>
     new Promise((resolve, reject) => {
@@ -395,7 +291,7 @@ test('a sticky client stays with its replica: on every node, and while others co
   const loads = nodes.map((node) => node.loads.count());
   for (const index of [3, 4]) await one(index);
   await eventually(async () => {
-    const answer = await ask('sticky.localhost', { node: nodes[1] as Node });
+    const answer = await ask('sticky.localhost', { node: nodes[1] as IngressNode });
     expect(['d', 'e']).toContain(answer.text);
   });
   await stays();
@@ -534,20 +430,20 @@ test('maintenance answers in its own words, but to those that may still pass, an
   await serve('work', await saying('at work'), {});
   await answers('work.localhost', 'at work');
   const state: MaintenanceState = {
-    ...key('work'),
+    ...keyOf('work'),
     text: 'Back at {noon}.',
     retryAfterSeconds: 90,
     allow: ['203.0.113.9'],
     setAtMs: 0,
   };
-  await consul.documents.put(maintenanceKvKey(key('work')), state);
+  await consul.documents.put(maintenanceKvKey(keyOf('work')), state);
   await eventually(async () => {
     const { status, text, headers } = await ask('work.localhost/x');
     expect([status, text, headers['retry-after']]).toEqual([503, 'Back at {noon}.', '90']);
   });
   const headers = { 'x-forwarded-for': '203.0.113.9' };
-  await answers('work.localhost', 'at work', { node: nodes[1] as Node, headers });
-  await consul.documents.remove(maintenanceKvKey(key('work')));
+  await answers('work.localhost', 'at work', { node: nodes[1] as IngressNode, headers });
+  await consul.documents.remove(maintenanceKvKey(keyOf('work')));
   await answers('work.localhost', 'at work');
 });
 
@@ -571,6 +467,6 @@ test('options change with the first replica of a new release, and never lead to 
     expect((await ask('turn.localhost/a/b')).text).toBe('next /b');
   }
   // A port with options of which nothing is known is led to by nobody.
-  await consul.documents.remove(routesKvKey(key('turn')));
+  await consul.documents.remove(routesKvKey(keyOf('turn')));
   await eventually(async () => expect((await ask('turn.localhost/a/b')).status).toBe(503));
 });
