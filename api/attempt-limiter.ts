@@ -8,7 +8,7 @@
  * programs, which all share the loopback address, the allowance is ten times that of others.
  */
 
-import { isIPv6 } from 'node:net';
+import { networkOf } from '../domain/client-network';
 
 export interface AttemptLimiter {
   /** Milliseconds until the address may try again; 0 when it may now. */
@@ -21,23 +21,8 @@ export const LOOPBACK_FAILURES_PER_MINUTE = 100;
 const MINUTE_MS = 60_000;
 const MAX_ADDRESSES = 10_000;
 
-/** One network of IPv6 has more addresses than anybody can count, so its first half stands for all of them. */
-const bucketOf = (address: string): string => {
-  const mapped = /^::ffff:([0-9.]+)$/i.exec(address)?.[1];
-  if (mapped !== undefined) return mapped;
-  if (!isIPv6(address) || address === '::1') return address;
-  const [head = '', tail] = address.split('%')[0]?.split('::') ?? [];
-  const groups = head === '' ? [] : head.split(':');
-  const rest = tail === undefined || tail === '' ? [] : tail.split(':');
-  const filled =
-    tail === undefined
-      ? groups
-      : [...groups, ...Array<string>(8 - groups.length - rest.length).fill('0'), ...rest];
-  return `${filled.slice(0, 4).join(':')}::/64`;
-};
-
 export const isLoopback = (address: string): boolean => {
-  const bucket = bucketOf(address);
+  const bucket = networkOf(address);
   return bucket === '::1' || bucket.startsWith('127.');
 };
 
@@ -59,12 +44,12 @@ export const createAttemptLimiter = (): AttemptLimiter => {
 
   return {
     waitMs: (address, nowMs) => {
-      const bucket = bucketOf(address);
+      const bucket = networkOf(address);
       const debtMs = (paidAtMs.get(bucket) ?? 0) - nowMs;
       return Math.max(0, debtMs - (MINUTE_MS - costMs(bucket)));
     },
     failed: (address, nowMs) => {
-      const bucket = bucketOf(address);
+      const bucket = networkOf(address);
       if (!paidAtMs.has(bucket) && paidAtMs.size >= MAX_ADDRESSES) makeRoom(nowMs);
       const atMs = Math.max(nowMs, paidAtMs.get(bucket) ?? 0) + costMs(bucket);
       paidAtMs.delete(bucket);
