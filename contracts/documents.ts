@@ -98,6 +98,7 @@ const ROUTE = {
   basicAuth: ['optional', ['map', 'text']],
   allow: ['optional', TEXTS],
   sticky: ['optional', 'boolean'],
+  rateLimit: ['optional', { requests: 'number', perMs: 'number' }],
   maxBodyBytes: ['optional', 'number'],
   responseTimeoutMs: ['optional', 'number'],
   errorPage: ['optional', 'text'],

@@ -25,6 +25,7 @@ import { HANDOVER_LOGGER, askItself, endConnections, methodsOfIts, type Turn } f
 import { hostTree } from './host-tree';
 import { laneRoutes, useLanes } from './lane-config';
 import { MOVED, isMarked, isMarkedAtAll } from './marks';
+import { ledToSoFar } from './rate-limit';
 import { SENT_AGAIN, otherReplica, otherReplicaRoutes } from './other-replica';
 import {
   UNSERVED_MARK,
@@ -239,14 +240,15 @@ const readSlots = (directory: string): object => ({
   handle: [{ handler: 'vars', [READ]: 'yes' }],
 });
 
-/** Empty for a request of which nothing has to be read: it has been led nowhere yet. */
+/** For a request of which nothing has to be read: it has been led to no slot yet. */
 const HAS_TO_READ = `{http.vars.${READ}}{http.reverse_proxy.upstream.hostport}`;
 
 /** What the slots of a place are for its proxy, and the handler before it that knows them. */
 const slotsOf = (
   directory: string,
-  { number, slots, settled }: Place,
+  place: Place,
 ): { readonly dials: readonly string[]; readonly before: readonly object[] } => {
+  const { number, slots, settled } = place;
   const files = Array.from({ length: slots }, (_, slot) => `{file.${slotFile(directory, number, slot)}}`);
   if (settled?.length !== slots) return { dials: files, before: [] };
   // Caddy counts connections by these names: they are no other place's.
@@ -258,7 +260,7 @@ const slotsOf = (
         handler: 'map',
         source: HAS_TO_READ,
         destinations: names,
-        mappings: [{ input: '', outputs: settled }],
+        mappings: ['', ...ledToSoFar(directory, place)].map((input) => ({ input, outputs: settled })),
         defaults: files,
       },
     ],
@@ -275,7 +277,7 @@ const routeOf = (directory: string, place: Place): object => {
       ...before,
       place.options === undefined
         ? { ...proxy, handle_response: [otherReplica(files)] }
-        : handlerOf(files, place, proxy),
+        : handlerOf(files, directory, place, proxy),
     ],
     terminal: true,
   };

@@ -3,6 +3,8 @@
  * Pure.
  */
 
+import { MAY_PASS } from './rate-limit';
+
 /** A request under judgement: who answered it, and how. */
 export interface JudgedRequest {
   /** Where it was led to, like 10.0.0.1:20000. */
@@ -79,7 +81,9 @@ export const requestOfSpan = (line: string): JudgedRequest | undefined => {
   if (typeof address !== 'string' || address === '' || Number.isNaN(endedAtMs)) return undefined;
   const status = Number(attributes.get(STATUS));
   const took = attributes.get(TOOK);
-  const latencyMs = took === '' ? NaN : Number(took);
+  // What was led to a replica that has not answered keeps what came before it.
+  const isAnswered = status !== MAY_PASS;
+  const latencyMs = took === '' || !isAnswered ? NaN : Number(took);
   return {
     address,
     isError: !(status > 0 && status < 500),

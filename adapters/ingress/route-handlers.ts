@@ -15,6 +15,7 @@ import type { PlaceOptions } from '../../domain/ingress/route-options';
 import { NO_TOKEN } from '../../domain/ingress/seats';
 
 import { otherReplica } from './other-replica';
+import { countRequest } from './rate-limit';
 
 /** Before these proxies, what they say of who asks is believed. */
 export interface TrustedProxies {
@@ -243,12 +244,13 @@ const errorsOf = (directory: string, { errorPage }: PlaceOptions): object =>
 
 /**
  * @param directory of the place
+ * @param ingress the directory of the ingress
  * @param proxy what a plain route has
  * @returns the handler of a place with options
  */
-export const handlerOf = (directory: string, place: Place, proxy: ProxyHandler): object => {
+export const handlerOf = (directory: string, ingress: string, place: Place, proxy: ProxyHandler): object => {
   const { options = {} } = place;
-  const { allow, maintenance, redirectTo } = options;
+  const { allow, maintenance, rateLimit, redirectTo } = options;
   if (redirectTo !== undefined) {
     return { handler: 'subroute', routes: [{ handle: [portOfClient, redirect(redirectTo)] }] };
   }
@@ -265,6 +267,8 @@ export const handlerOf = (directory: string, place: Place, proxy: ProxyHandler):
               terminal: true,
             },
           ]),
+      // Before the password, as each that is wrong takes its time, and should not be guessed for long.
+      ...(rateLimit === undefined ? [] : [{ handle: [countRequest(ingress, place.number, rateLimit)] }]),
       ...proxyRoutes(directory, place, proxy),
     ],
     ...errorsOf(directory, options),

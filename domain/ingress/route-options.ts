@@ -9,6 +9,14 @@ import type { MicroserviceKey } from '../model';
 
 import { claimOfPublicPort } from './public-ports';
 
+/** How many requests one client may send to a hostname and path of one node (rate-counter.ts). */
+export interface RateLimit {
+  /** All at once, if it likes. */
+  readonly requests: number;
+  /** In which it may send as many again. */
+  readonly perMs: number;
+}
+
 /** What a release says of requests to one hostname and path. */
 export interface RouteOptions {
   /** Which paths: this one and those below it, in lower case, without a slash at the end. Left out: every one. */
@@ -23,6 +31,7 @@ export interface RouteOptions {
   readonly allow?: readonly string[];
   /** A client stays with its replica, by a cookie. */
   readonly sticky?: true;
+  readonly rateLimit?: RateLimit;
   readonly maxBodyBytes?: number;
   /** Until a replica has begun to answer. */
   readonly responseTimeoutMs?: number;

@@ -7,6 +7,9 @@ export const MAX_ERROR_PAGE_CHARACTERS = 32_768;
 const MAX_PASSWORD_BYTES = 72;
 const MAX_LISTED = 100;
 const MAX_USERS = 20;
+const MAX_RATE_REQUESTS = 1_000_000;
+/** What is counted is in memory: nobody should count on more of it. */
+const MAX_RATE_SECONDS = 3_600;
 
 /** Letters and digits in segments: nothing that has to be encoded, and nothing that the proxy reads as a pattern. */
 const ROUTE_PATH = /^(?:\/(?!\.{1,2}(?:\/|$))[a-z0-9._~-]+)+\/?$/;
@@ -72,6 +75,12 @@ export const createRouteSchema = <T extends z.ZodType<string, string>>(hostnameS
       .optional(),
     allow: addressesSchema.optional(),
     sticky: z.boolean().optional(),
+    rateLimit: z
+      .strictObject({
+        requests: z.int().min(1).max(MAX_RATE_REQUESTS),
+        seconds: z.int().min(1).max(MAX_RATE_SECONDS),
+      })
+      .optional(),
     maxBodyBytes: z.int().min(1).optional(),
     responseTimeoutSeconds: z.number().min(0.1).max(86_400).optional(),
     errorPage: z

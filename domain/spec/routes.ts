@@ -34,7 +34,8 @@ export const routePathOf = (path: string | undefined): string | undefined => pat
 const sorted = (texts: readonly string[]): readonly string[] => [...new Set(texts)].sort(byText);
 
 const normaliseRoute = (written: WrittenRoute): RouteSpec => {
-  const { redirectFrom, basicAuth, allow, responseTimeoutSeconds, maxBodyBytes, errorPage } = written;
+  const { redirectFrom, basicAuth, allow, rateLimit, responseTimeoutSeconds, maxBodyBytes, errorPage } =
+    written;
   const hostnames = listOf(written.hostnames);
   const path = routePathOf(written.path);
   return {
@@ -49,6 +50,9 @@ const normaliseRoute = (written: WrittenRoute): RouteSpec => {
       : { basicAuth: Object.fromEntries(Object.entries(basicAuth).sort(([a], [b]) => byText(a, b))) }),
     ...(allow === undefined ? {} : { allow: sorted(allow.map((block) => block.toLowerCase())) }),
     ...(written.sticky === true ? { sticky: true } : {}),
+    ...(rateLimit === undefined
+      ? {}
+      : { rateLimit: { requests: rateLimit.requests, perMs: rateLimit.seconds * 1_000 } }),
     ...(maxBodyBytes === undefined ? {} : { maxBodyBytes }),
     ...(responseTimeoutSeconds === undefined
       ? {}
@@ -81,12 +85,16 @@ const routeToUser = ({
   responseTimeoutMs,
   redirectFrom,
   allow,
+  rateLimit,
   ...rest
 }: RouteSpec): RawRoute => ({
   hostnames: hostnamesToUser(hostnames),
   ...rest,
   ...(redirectFrom === undefined ? {} : { redirectFrom: [...redirectFrom] }),
   ...(allow === undefined ? {} : { allow: [...allow] }),
+  ...(rateLimit === undefined
+    ? {}
+    : { rateLimit: { requests: rateLimit.requests, seconds: rateLimit.perMs / 1_000 } }),
   ...(responseTimeoutMs === undefined ? {} : { responseTimeoutSeconds: responseTimeoutMs / 1_000 }),
 });
 

@@ -123,7 +123,7 @@ const objectsAt = (root: z.ZodType, path: Path): readonly z.ZodObject[] => {
       if (schema instanceof z.ZodObject)
         return Object.hasOwn(schema.shape, key) ? unfold(schema.shape[String(key)]) : [];
       if (schema instanceof z.ZodRecord) return unfold(schema.valueType);
-      if (schema instanceof z.ZodArray) return unfold(schema.element);
+      if (schema instanceof z.ZodArray) return typeof key === 'number' ? unfold(schema.element) : [];
       return [];
     });
   }

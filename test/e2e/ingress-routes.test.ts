@@ -44,12 +44,20 @@ scenario(
           stripPath: true,
           basicAuth: { alice: 'correct horse' },
         },
+        {
+          hostnames: 'site.localhost',
+          path: '/few',
+          stripPath: true,
+          rateLimit: { requests: 2, seconds: 3_600 },
+        },
       ]),
     );
     await eventually(async () => expect((await ask(running, 'site.localhost')).text).toContain('web v1'));
     expect((await ask(running, 'www.site.localhost', '/x')).headers.location).toBe('//site.localhost/x');
     expect((await ask(running, 'site.localhost', '/admin')).status).toBe(401);
     expect((await ask(running, 'site.localhost', '/admin', basic('correct horse'))).text).toContain('web v1');
+    const few = [1, 2, 3].map(() => ask(running, 'site.localhost', '/few'));
+    expect((await Promise.all(few)).map(({ status }) => status).sort()).toEqual([200, 200, 429]);
     const read = await instance.api('GET', '/v1/microservices/site');
     expect(read.text).not.toContain('correct horse');
     expect(read.text).toMatch(/"alice":"\$2b\$10\$/);

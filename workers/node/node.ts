@@ -53,6 +53,7 @@ import { createEngineKeeper } from './engine-keeper';
 import { createEventLog } from './event-log';
 import { createExclusiveKeeper } from './exclusive-keeper';
 import { createIngressKeeper } from './ingress-keeper';
+import { createRateLimits } from './rate-limits';
 import { createRequestCounter } from './request-counts';
 import { createLeaseGuard, LEASE_GUARD_PROGRAM } from './lease-guard-process';
 import { createLogStreams } from './log-streams';
@@ -335,6 +336,14 @@ export const createNode = (config: NodeConfig, logger: Logger, onState: (state: 
           onState: (reason) => setState({ ingressTrouble: reason }),
           logger,
         });
+  const rateLimits =
+    config.ingress === undefined
+      ? undefined
+      : createRateLimits({
+          directory: config.ingress.settings.directory,
+          nowMs: () => performance.now(),
+          logger,
+        });
   const certificates =
     config.ingress?.settings.https === undefined
       ? undefined
@@ -392,6 +401,7 @@ export const createNode = (config: NodeConfig, logger: Logger, onState: (state: 
             logger.debug({ err: error }, 'the ingress of before could not be taken back'),
           );
       } else ingress.start();
+      rateLimits?.start();
       certificates?.start();
     },
     stop: () => {
@@ -400,6 +410,7 @@ export const createNode = (config: NodeConfig, logger: Logger, onState: (state: 
       exclusive.stop();
       logStreams.stop();
       ingress?.stop();
+      rateLimits?.stop();
       certificates?.stop();
       counter?.stop();
       replicaKeeper.stop();

@@ -11,6 +11,7 @@ import {
   type JudgedLog,
   type JudgedLogWriter,
 } from '../../../adapters/ingress/judged-log';
+import { MAY_PASS } from '../../../adapters/ingress/rate-limit';
 
 const LIMIT_BYTES = 4_000;
 
@@ -57,11 +58,14 @@ test('what was there before is not read, and what comes is read once', () => {
   writer.write(span('c:1', 503));
   writer.write(span('d:1', ''));
   writer.write(span('e:1', 404, 2));
+  // Counted before it was led to a replica, which did not answer.
+  writer.write(span('f:1', MAY_PASS, 0.5));
   expect(log.read()).toEqual([
     { address: 'b:1', isError: false, latencyMs: 1.5, endedAtMs: ENDED_AT_MS },
     { address: 'c:1', isError: true, endedAtMs: ENDED_AT_MS },
     { address: 'd:1', isError: true, endedAtMs: ENDED_AT_MS },
     { address: 'e:1', isError: false, latencyMs: 2, endedAtMs: ENDED_AT_MS },
+    { address: 'f:1', isError: true, endedAtMs: ENDED_AT_MS },
   ]);
   expect(log.read()).toEqual([]);
 });

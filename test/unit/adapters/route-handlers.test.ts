@@ -22,6 +22,14 @@ test('a plain hostname costs what it costs, whatever other routes have', () => {
   expect(JSON.stringify(mine)).not.toContain('subroute');
 });
 
+test('requests are counted where there is a limit only', () => {
+  const routed = { hostname: 'example.com', endpoints: 2, options: { allow: ['10.0.0.0/8'] } };
+  const questions = (wanted: readonly WantedPlace[]) => configOf(wanted).match(/limits\.sock/g) ?? [];
+  expect(questions([plain, routed])).toHaveLength(0);
+  const limited = { ...routed, options: { rateLimit: { requests: 5, perMs: 2_000 } } };
+  expect(questions([plain, limited])).toHaveLength(1);
+});
+
 test('no text that a user has chosen freely is where Caddy would read placeholders in it', () => {
   const options = {
     path: '/x',
@@ -41,6 +49,7 @@ test('whatever the ingress says by itself ends its line', () => {
     allow: ['10.0.0.1'],
     basicAuth: { alice: 'hash' },
     maxBodyBytes: 1,
+    rateLimit: { requests: 1, perMs: 1_000 },
   };
   const https = { listen: ':443', listenQuic: ':443', port: 443, door: { port: 1, password: 'p' } };
   const text = configOf([plain, { hostname: 'example.com', endpoints: 1, options }], { https });

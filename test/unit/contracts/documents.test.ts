@@ -17,6 +17,7 @@ const RELEASE = buildRelease(1, {
           stripPath: true,
           sticky: true,
           allow: ['10.0.0.0/8'],
+          rateLimit: { requests: 10, seconds: 1 },
           maxBodyBytes: 10,
         },
       },
@@ -52,6 +53,7 @@ const OF_ROUTE = [
   ['allow', '10.0.0.0/8', 'is not a list'],
   ['path', 5, 'is not text'],
   ['maxBodyBytes', 'many', 'is not a number'],
+  ['rateLimit/perMs', '1s', 'is not a number'],
   ['hostnames', undefined, 'is missing'],
 ] as const;
 

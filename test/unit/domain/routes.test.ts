@@ -54,6 +54,7 @@ test('every option stands in the release, and comes back as it was written', () 
         basicAuth: { alice: HASH },
         allow: ['10.0.0.0/8', '2001:db8::/32'],
         sticky: true,
+        rateLimit: { requests: 100, seconds: 60 },
         maxBodyBytes: 1_000,
         responseTimeoutSeconds: 1.5,
       },
@@ -76,6 +77,7 @@ test('every option stands in the release, and comes back as it was written', () 
       basicAuth: { alice: HASH },
       allow: ['10.0.0.0/8', '2001:db8::/32'],
       sticky: true,
+      rateLimit: { requests: 100, perMs: 60_000 },
       maxBodyBytes: 1_000,
       responseTimeoutMs: 1_500,
     },
@@ -147,6 +149,25 @@ test.each<readonly [unknown, readonly string[]]>([
     { 80: { hostnames: 'a.b', allow: ['10.0.0.0/33'] } },
     [expect.stringMatching(/^app\/httpPorts\/80\/allow\/0 must be an address or a block/)],
   ],
+  [
+    { 80: { hostnames: 'a.b', rateLimit: { requests: 0, seconds: 3_601, burst: 5 } } },
+    [
+      'app/httpPorts/80/rateLimit/requests must be 1 or more, not 0',
+      'app/httpPorts/80/rateLimit/seconds must be 3600 at most, not 3601',
+      'app/httpPorts/80/rateLimit/burst is not a known key; known here: requests, seconds',
+    ],
+  ],
+  [
+    { 80: { hostnames: 'a.b', rateLimit: { requests: 1.5 } } },
+    [
+      'app/httpPorts/80/rateLimit/requests must be a whole number, not 1.5',
+      'app/httpPorts/80/rateLimit/seconds is missing',
+    ],
+  ],
+  [
+    { 80: ['c.d', { hostnames: 'a.b', rateLimit: 100 }] },
+    ['app/httpPorts/80/1/rateLimit must be an object, not 100'],
+  ],
   [{ 80: { hostnames: 'a.b', maxBodyBytes: 0 } }, ['app/httpPorts/80/maxBodyBytes must be 1 or more, not 0']],
   [
     { 80: ['a.b', { hostnames: ['a.b', 'c.d'], allow: ['::1'] }] },
@@ -200,6 +221,14 @@ test('what has changed tells that a password has, and no hash', () => {
   expect(lines).toEqual(['containers.app.httpPorts.80.basicAuth.alice: (hidden) → (hidden)']);
 });
 
+test('what has changed of a limit is told', () => {
+  const [before, after] = [100, 200].map(
+    (requests) => parsed({ 80: { hostnames: 'a.b', rateLimit: { requests, seconds: 60 } } }).release,
+  );
+  const lines = diffRelease(before as NonNullable<typeof before>, after as NonNullable<typeof after>);
+  expect(lines).toEqual(['containers.app.httpPorts.80.rateLimit.requests: 100 → 200']);
+});
+
 test('whatever is written: it is refused, or what comes back is the same release', () => {
   const route = fc.record(
     {
@@ -211,6 +240,10 @@ test('whatever is written: it is refused, or what comes back is the same release
       basicAuth: fc.constantFrom({ alice: HASH, Bob: HASH }),
       allow: fc.uniqueArray(fc.oneof(fc.ipV4(), fc.constant('fd00::/8')), { minLength: 1 }),
       sticky: fc.boolean(),
+      rateLimit: fc.record({
+        requests: fc.integer({ min: 1, max: 1_000_000 }),
+        seconds: fc.integer({ min: 1, max: 3_600 }),
+      }),
       maxBodyBytes: fc.integer({ min: 1 }),
       responseTimeoutSeconds: fc.integer({ min: 1, max: 900 }).map((tenths) => tenths / 10),
       errorPage: fc.string({ minLength: 1 }),
