@@ -152,6 +152,10 @@ const SLOW_BODY = '(^|: )read tcp [^ ]+: i/o timeout$';
 
 const failedWith = (message: string) => [{ vars_regexp: { '{http.error.message}': { pattern: message } } }];
 
+const failedAs = (...statuses: readonly number[]) => [
+  { vars: { '{http.error.status_code}': statuses.map(String) } },
+];
+
 const errorRoutes = [
   {
     handle: [answer(408, 'The body of the request comes too slowly.', { Connection: ['close'] })],
@@ -171,7 +175,22 @@ const errorRoutes = [
         'Retry-After': ['5'],
       }),
     ],
-    match: [{ vars: { '{http.error.status_code}': ['502', '503', '504'] } }],
+    match: failedAs(502, 503, 504),
+  },
+  {
+    handle: [
+      answer(
+        401,
+        '{http.request.host} asks for a user and a password. Send both, or check those that you sent.',
+      ),
+    ],
+    match: failedAs(401),
+  },
+  {
+    handle: [
+      answer(413, 'The body of the request is larger than {http.request.host} takes. Send a smaller one.'),
+    ],
+    match: failedAs(413),
   },
   { handle: [{ handler: 'static_response', status_code: '{http.error.status_code}' }] },
 ];

@@ -153,7 +153,11 @@ test('passwords are asked for, on the path that has them only', async () => {
   await serve('auth', await saying('in'), { errorPage: 'none' }, { path: '/admin', basicAuth });
   await answers('auth.localhost', 'in');
   await eventually(async () => expect((await ask('auth.localhost/admin')).status).toBe(401));
-  expect((await ask('auth.localhost/admin')).headers['www-authenticate']).toMatch(/^Basic/);
+  const unasked = await ask('auth.localhost/admin');
+  expect(unasked.headers['www-authenticate']).toMatch(/^Basic/);
+  expect(unasked.text).toBe(
+    'auth.localhost asks for a user and a password. Send both, or check those that you sent.\n',
+  );
   expect((await ask('auth.localhost/%61dmin/x', { headers: basic('alice', 'wrong') })).status).toBe(401);
   expect((await ask('auth.localhost//ADMIN', { headers: basic('bob', 'correct horse') })).status).toBe(401);
   expect((await ask('auth.localhost/admin', { headers: basic('alice', 'correct horse') })).text).toBe('in');
@@ -234,7 +238,11 @@ test('bodies that are too large, and replicas that take too long, are cut', asyn
     errorPage: '<b>{file./etc/passwd}</b>',
   });
   await answers('limited.localhost', 'got it', { method: 'POST', body: 'x'.repeat(1_000) });
-  expect((await ask('limited.localhost', { method: 'POST', body: 'x'.repeat(1_001) })).status).toBe(413);
+  const tooLarge = await ask('limited.localhost', { method: 'POST', body: 'x'.repeat(1_001) });
+  expect([tooLarge.status, tooLarge.text]).toEqual([
+    413,
+    'The body of the request is larger than limited.localhost takes. Send a smaller one.\n',
+  ]);
   const late = await ask('limited.localhost/slow', { method: 'POST' });
   expect([late.status, late.text, late.headers['content-type']]).toEqual([
     503,

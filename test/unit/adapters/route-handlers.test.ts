@@ -58,7 +58,7 @@ test('whatever the ingress says by itself ends its line', () => {
   );
   // Not what users have written, nor what one Caddy tells another at a handover.
   const own = bodies.filter((body) => !body.startsWith('{file.') && body !== 'none');
-  expect(new Set(own).size).toBeGreaterThanOrEqual(6);
+  expect(new Set(own).size).toBeGreaterThanOrEqual(10);
   for (const body of own) expect(body).toMatch(/[.]\n$/);
 });
 
