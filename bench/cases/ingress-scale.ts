@@ -46,6 +46,8 @@ export const ingressScaleCase = async (options: IngressCaseOptions): Promise<voi
     const byHand = alone ? undefined : await startProxy('caddy', routes);
     if (byHand !== undefined) stops.unshift(byHand.stop);
     await own.settle();
+    // As the Caddy by hand, it has had no other configuration before.
+    await own.restart();
     const peers: Measurable[] = [
       ...(byHand === undefined
         ? []

@@ -48,6 +48,8 @@ export interface OwnIngress {
   serve(routes: readonly ProxiedRoute[]): Promise<void>;
   /** What requests read goes into a new configuration, as it does by itself when all has stayed for a while. */
   settle(): Promise<void>;
+  /** Keeper and Caddy start again, and have what they had. */
+  restart(): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -163,6 +165,10 @@ export const startOwnIngress = async (certificates?: ReadonlyMap<string, string>
         describe: 'the ingress settles',
       });
       command('stay');
+    },
+    restart: async () => {
+      await stopBoth();
+      await startBoth();
     },
     stop: async () => {
       await stopBoth();
