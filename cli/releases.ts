@@ -71,6 +71,7 @@ const change = async (
   const waits = isSet('wait');
   // Whoever is told how it goes waits for what was accepted; a script waits for its one answer.
   const waitsAtOnce = waits && asJson;
+  const until = performance.now() + WAIT_MS;
   const all = [...(waitsAtOnce ? [`wait=${WAIT_MS / 1_000}s`] : []), ...query];
   const accepted: ApiAnswer<OperationView> = await api.call(
     method,
@@ -79,8 +80,8 @@ const change = async (
   );
   // An API that is being stopped answers a script before the end, too.
   const answer =
-    waits && !accepted.value.final
-      ? await waitTelling({ api, note, warn }, accepted.value, WAIT_MS)
+    waits && !accepted.value.final && performance.now() < until
+      ? await waitTelling({ api, note, warn }, accepted.value, until - performance.now())
       : accepted;
   const { id, final } = answer.value;
   if (waits && !final) {

@@ -4,7 +4,7 @@
  * some tenths of a second. So while another node has been lost for a while, or has just come back, a loss is believed
  * only when it has lasted. Pure.
  *
- * Invariants: every other loss is believed at once, and a doubted one when its time is over, however often it is told;
+ * Invariants: every other loss is believed at once, and a doubted one when its time is over, unless the node was there meanwhile;
  * that a node is there is believed at once; who comes and goes alone, or is lost together with others, is never doubted.
  */
 

@@ -3,7 +3,7 @@
  * loaded when somebody first uses it, which most processes never do (docs/decisions/processes.md).
  *
  * Invariant: what is asked of such a module is answered by the module itself, so a version of a dependency that uses one
- * at once costs what it would have cost, and works.
+ * at once costs what it would have cost, and works. None of them is a class itself.
  */
 
 import Module from 'node:module';
@@ -56,7 +56,9 @@ const lateModule = (load: () => object, part: () => object): object => {
   return new Proxy(() => undefined, {
     // Compiled TypeScript asks this at once, to know whether it may use the module as it is.
     get: (_, key): unknown => key === '__esModule' || Reflect.get(holder(key), key),
+    set: (_, key, value) => Reflect.set(real(), key, value),
     has: (_, key) => Reflect.has(holder(key), key),
+    getPrototypeOf: () => Reflect.getPrototypeOf(real()),
     ownKeys: () => Reflect.ownKeys(real()),
     getOwnPropertyDescriptor: (_, key) => {
       const found = Reflect.getOwnPropertyDescriptor(real(), key);

@@ -77,7 +77,7 @@ const DIAL_TIMEOUT = '2s';
  */
 const KEEP_IDLE_FOR = '500ms';
 /** Web sockets and the like outlive a new configuration by as much. */
-const STREAMS_OUTLIVE = '1h';
+const STREAMS_OUTLIVE = '24h';
 /** Slow clients are cut when they take longer for their headers. */
 const HEADERS_WITHIN = '10s';
 /** All headers of a request together; what has more is answered with 431. Servers commonly take less. */

@@ -7,8 +7,8 @@
  * some more at most, however busy the machine is; nothing of it is left.
  */
 
-import { once } from 'node:events';
-import { rmSync } from 'node:fs';
+import { once, setMaxListeners } from 'node:events';
+import { chmodSync, rmSync } from 'node:fs';
 import { Agent, createServer, request } from 'node:http';
 
 import { pause } from '../pause';
@@ -18,7 +18,7 @@ import { handoverSocket } from './handover';
 /** What Caddy is given instead of another configuration. */
 const NO_CONFIGURATION = 'none';
 const AT_LEAST_MS = 1_000;
-const AT_MOST_MS = 8_000;
+const AT_MOST_MS = 3_000;
 const CLIENTS = 8;
 /** Of each client: on a machine that has nothing else to do they take a twentieth of the second. */
 const ANSWERS = 10;
@@ -36,6 +36,13 @@ export interface HandoverEndOptions {
   readonly port: number;
   readonly atMostMs?: number;
 }
+
+/** A signal that nobody but the one who waits for it holds may be gone before its time: this one is held by its timer. */
+const endingAfter = (ms: number, closed: AbortSignal): AbortSignal => {
+  const over = new AbortController();
+  void pause(ms, closed).then(() => over.abort());
+  return over.signal;
+};
 
 /** @returns whether the connection stays open, which is so with an answer of new servers */
 const ask = (agent: Agent, port: number, signal: AbortSignal): Promise<boolean> =>
@@ -75,33 +82,38 @@ export const openHandoverEnd = async ({
   atMostMs = AT_MOST_MS,
 }: HandoverEndOptions): Promise<HandoverEnd> => {
   const closed = new AbortController();
+  setMaxListeners(3 * CLIENTS, closed.signal);
   const agents = Array.from({ length: CLIENTS }, () => new Agent({ keepAlive: true, maxSockets: 1 }));
   // A Caddy that answers nobody has nothing to hand over.
   const connected = await Promise.all(
     agents.map((agent) =>
-      ask(agent, port, AbortSignal.any([closed.signal, AbortSignal.timeout(AT_LEAST_MS)])).then(
+      ask(agent, port, endingAfter(AT_LEAST_MS, closed.signal)).then(
         () => [agent],
         () => [],
       ),
     ),
   );
   const server = createServer((_, response) => {
-    const over = AbortSignal.any([closed.signal, AbortSignal.timeout(atMostMs)]);
     void Promise.all([
-      pause(AT_LEAST_MS, over),
-      ...connected.flat().map((agent) => comesOver(agent, port, AbortSignal.any([over]))),
+      pause(AT_LEAST_MS, closed.signal),
+      ...connected.flat().map((agent) => comesOver(agent, port, endingAfter(atMostMs, closed.signal))),
     ]).then(() => response.setHeader('Content-Type', 'application/json').end(NO_CONFIGURATION));
   });
   const socket = handoverSocket(directory);
   // Of a process that was killed.
   rmSync(socket, { force: true });
-  server.listen(socket);
-  await once(server, 'listening');
-  return {
-    close: () => {
-      closed.abort();
-      for (const agent of agents) agent.destroy();
-      server.close();
-    },
+  const close = (): void => {
+    closed.abort();
+    for (const agent of agents) agent.destroy();
+    server.close();
   };
+  try {
+    server.listen(socket);
+    await once(server, 'listening');
+    chmodSync(socket, 0o600);
+  } catch (error) {
+    close();
+    throw error;
+  }
+  return { close };
 };

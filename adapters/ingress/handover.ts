@@ -36,6 +36,8 @@ export const handoverSocket = (directory: string): string => join(directory, 'ha
 
 /** How long both serve when nobody answers there. */
 const BOTH_SERVE_ALONE = '1s';
+/** Who answers does so sooner (handover-end.ts), unless it hangs. */
+const NO_LONGER_THAN = '5s';
 /** No client has a reason to ask so. */
 const HANDOVER = 'HANDOVER';
 const JSON_TYPE = { 'Content-Type': ['application/json'] };
@@ -82,6 +84,7 @@ export const methodsOfIts = (directory: string, refusal: object): object => ({
               upstreams: [{ dial: `unix/${handoverSocket(directory)}` }],
               rewrite: { method: 'GET' },
               load_balancing: { try_duration: BOTH_SERVE_ALONE, try_interval: '50ms' },
+              transport: { protocol: 'http', response_header_timeout: NO_LONGER_THAN },
             },
           ],
         },

@@ -38,8 +38,10 @@ export const putMark = (directory: string, mark: Mark): void => {
   for (const name of [mark, ANY]) writeFileSync(join(directory, name), '', { mode: 0o600 });
 };
 
+export const hasMark = (directory: string, mark: Mark): boolean => existsSync(join(directory, mark));
+
 export const removeMark = (directory: string, mark: Mark): void => {
   rmSync(join(directory, mark), { force: true });
-  if (MARKS.some((one) => existsSync(join(directory, one)))) return;
+  if (MARKS.some((one) => hasMark(directory, one))) return;
   rmSync(join(directory, ANY), { force: true });
 };

@@ -41,6 +41,7 @@ const keeper = createKeeper({
   }),
   acceptedConnections: () => (isToSettle ? 0 : undefined),
   settleAfterMs: 200,
+  readAfterLoadMs: 0,
   onState: (trouble) => tell({ trouble }),
   logger: pino({ level: 'warn' }, pino.destination(2)),
 });

@@ -121,7 +121,7 @@ export const arrange = (before: Layout, wanted: readonly WantedPlace[]): LayoutC
   return { kind: 'reread', layout };
 };
 
-/** Every wanted hostname in a fixed place, and all spare ones free: what each new configuration has. */
+/** Every wanted hostname in a fixed place, and all spare ones free: what a new configuration for them has. */
 export const anew = (before: Layout, wanted: readonly WantedPlace[]): Layout => {
   const has = placesByKey(before);
   let next = before.reduce((most, { number }) => Math.max(most, number), -1) + 1;

@@ -183,6 +183,7 @@ test('allow lists go by who really asks, which nobody outside can make up', asyn
   const [near, behind] = nodes;
   const from = (forwarded: string) => ({ 'x-forwarded-for': forwarded });
   await eventually(async () => expect((await ask('listed.localhost')).status).toBe(403));
+  for (const { loads } of nodes) await loads.settled();
   // 127.0.0.1 is nobody's proxy here.
   expect(
     (await ask('listed.localhost', { node: near as IngressNode, headers: from('203.0.113.5') })).status,
@@ -219,6 +220,7 @@ test('the PROXY protocol of a trusted load balancer says who asks', async () => 
   await eventually(async () =>
     expect(await sent('PROXY TCP4 203.0.113.7 127.0.0.1 1234 80\r\n')).toMatch(/^HTTP\/1.1 200 /),
   );
+  await node.loads.settled();
   expect(await sent('PROXY TCP4 203.0.113.8 127.0.0.1 1234 80\r\n')).toMatch(/^HTTP\/1.1 403 /);
   expect(await sent('')).toMatch(/^HTTP\/1.1 403 /);
 });

@@ -76,6 +76,7 @@ const startKeeper = async (): Promise<void> => {
     throughAdmin: loads.through,
     acceptedConnections: () => accepted,
     settleAfterMs: SETTLE_AFTER_MS,
+    readAfterLoadMs: 500,
     onState: (reason) => (trouble = reason),
     logger: pino({ level: 'silent' }),
   });

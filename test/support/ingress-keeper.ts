@@ -101,6 +101,7 @@ export interface KeeperOptions {
   /** Left out: none can be known, and there is no new configuration only to settle. */
   readonly acceptedConnections?: () => number | undefined;
   readonly settleAfterMs?: number;
+  readonly readAfterLoadMs?: number;
   /** Between the keeper and Caddy, and between it and the disk. */
   readonly throughAdmin?: (admin: CaddyAdmin) => CaddyAdmin;
   readonly throughFiles?: (files: PlaceFiles) => PlaceFiles;
@@ -118,6 +119,7 @@ export const createKeeper = ({
   logger,
   acceptedConnections = () => undefined,
   settleAfterMs,
+  readAfterLoadMs,
   throughAdmin = (admin) => admin,
   throughFiles = (files) => files,
 }: KeeperOptions): IngressKeeper =>
@@ -134,6 +136,7 @@ export const createKeeper = ({
     laneFiles: openLaneFiles(settings.directory),
     acceptedConnections,
     ...(settleAfterMs === undefined ? {} : { settleAfterMs }),
+    ...(readAfterLoadMs === undefined ? {} : { readAfterLoadMs }),
     endConnections: () => Promise.resolve(),
     ...(onSplits === undefined ? {} : { onSplits }),
     ...(publicPorts === undefined ? {} : { publicPorts }),

@@ -21,7 +21,7 @@ import type { CaddyAdmin } from '../../adapters/ingress/caddy-admin';
 import { inOtherTurn, turnOf } from '../../adapters/ingress/handover';
 import type { HandoverEnd, HandoverEndOptions } from '../../adapters/ingress/handover-end';
 import type { LaneFiles } from '../../adapters/ingress/lane-files';
-import { ENDING, putMark, removeMark } from '../../adapters/ingress/marks';
+import { ENDING, MOVED, hasMark, putMark, removeMark } from '../../adapters/ingress/marks';
 import type { PlaceFiles } from '../../adapters/ingress/place-files';
 import type { DocumentWriter } from '../../adapters/document-writer';
 import type { MembersHandlers, MembersWatch } from '../../contracts/cluster';
@@ -44,6 +44,9 @@ import type { TrafficSplit } from '../../domain/traffic';
 import { hostPort } from '../../domain/host-port';
 import { readIfThere, writePrivateFile } from '../installation';
 import { createSplitLanes, placeEndpoints, type LanePlan } from './split-lanes';
+
+/** After a new configuration, old servers may take first requests on connections that they have for so long (Go's Shutdown). */
+const OLD_SERVERS_TAKE_MS = 6_000;
 
 type Part = 'hostnames' | 'publicPorts';
 
@@ -71,6 +74,8 @@ export interface IngressKeeperDeps {
   readonly acceptedConnections: () => number | undefined;
   /** How long all has to stay as it is before requests need read it no more (settling.ts). */
   readonly settleAfterMs?: number;
+  /** How long after a new configuration requests still read where they go: the one before may answer some. */
+  readonly readAfterLoadMs?: number;
   /** Ends what is under way to replicas of lost nodes. */
   readonly endConnections: LostReplicasDeps['endConnections'];
   /** Told of every split when requests go as it says. */
@@ -182,6 +187,28 @@ export const createIngressKeeper = (deps: IngressKeeperDeps): IngressKeeper => {
       : fillSlots(slots, [...users.values()], files.slots(number));
   };
 
+  /** Without it, Caddy hands over after a second. */
+  const openHandoverEnd = (): Promise<HandoverEnd | undefined> =>
+    deps.openHandoverEnd(settings).catch((error: unknown) => {
+      logger.warn({ err: error }, 'nobody tells when a new configuration of the ingress has taken over');
+      return undefined;
+    });
+
+  let unmarking: NodeJS.Timeout | undefined;
+  const unmark = (): void => {
+    unmarking = undefined;
+    try {
+      files.removeMarkIfRight();
+    } catch (error) {
+      logger.warn({ err: error }, 'requests read where they go, as a mark cannot be removed');
+    }
+  };
+  const unmarkLater = (): void => {
+    clearTimeout(unmarking);
+    unmarking = setTimeout(unmark, deps.readAfterLoadMs ?? OLD_SERVERS_TAKE_MS);
+    unmarking.unref();
+  };
+
   /** Takes over from the configuration in force, which ends its connections meanwhile (adapters/ingress/handover). */
   const load = async (next: Layout, lanePlan: LanePlan): Promise<void> => {
     const inForce = readIfThere(deps.configFile);
@@ -189,17 +216,23 @@ export const createIngressKeeper = (deps: IngressKeeperDeps): IngressKeeper => {
     const inSameTurn = JSON.stringify(caddyConfig(settings, next, lanePlan.sizes, turn));
     const isOther = inSameTurn !== inForce;
     const config = isOther ? inOtherTurn(inSameTurn) : inSameTurn;
-    const isTakingOver = isOther && layout.some(({ hostname }) => hostname !== undefined);
-    const end = isTakingOver ? await deps.openHandoverEnd(settings) : undefined;
+    // A worker that was killed meanwhile left this: then Caddy has the other turn's, and this one takes over from that.
+    const wasCutShort = !isOther && hasMark(settings.directory, ENDING[turn]);
+    const ending = wasCutShort ? ENDING[turn === 0 ? 1 : 0] : ENDING[turn];
+    const isTakingOver = (isOther || wasCutShort) && layout.some(({ hostname }) => hostname !== undefined);
+    const end = isTakingOver ? await openHandoverEnd() : undefined;
     try {
-      if (isTakingOver) putMark(settings.directory, ENDING[turn]);
+      // Until all of it is written, nobody knows which one Caddy has, or starts with.
+      if (isOther) putMark(settings.directory, MOVED);
+      if (wasCutShort) removeMark(settings.directory, ENDING[turn]);
+      if (isTakingOver) putMark(settings.directory, ending);
       await admin.load(config);
       // Not before: with one that it refuses, Caddy could not start again.
       files.writeLayout(next);
       lanePlan.loaded();
       writePrivateFile(deps.configFile, config);
     } finally {
-      removeMark(settings.directory, ENDING[turn]);
+      for (const mark of ENDING) removeMark(settings.directory, mark);
       end?.close();
     }
     files.keepOnly(next);
@@ -222,7 +255,8 @@ export const createIngressKeeper = (deps: IngressKeeperDeps): IngressKeeper => {
     const byKey = new Map(routes.map((route) => [keyOfPlace(route), route]));
     const wanted = routes.map(({ endpoints, ...route }) => ({ ...route, endpoints: endpoints.length }));
     const needed = arrange(layout, wanted);
-    const change = settling.isDue() ? { kind: 'reload', layout: anew(layout, wanted) } : needed;
+    const isToSettle = settling.isDue() && splits.size === 0;
+    const change = isToSettle ? { kind: 'reload', layout: anew(layout, wanted) } : needed;
     // A place loses its hostname before its slots lead elsewhere, and gets another one after.
     for (const place of change.layout) {
       if (place.hostname === undefined) files.writeHostname(place.number, undefined);
@@ -245,10 +279,16 @@ export const createIngressKeeper = (deps: IngressKeeperDeps): IngressKeeper => {
     lanePlan.write();
     const isOther = change.kind === 'reload' || lanePlan.needsReload;
     const next = isOther ? settled(change.layout) : change.layout;
-    if (isOther || !isLoaded) await load(next, lanePlan);
-    isLoaded = true;
+    if (isOther || !isLoaded) {
+      isLoaded = false;
+      // When it fails, it is tried again only when all has stayed for long enough again.
+      if (isToSettle) settling.moved();
+      await load(next, lanePlan);
+      isLoaded = true;
+      unmarkLater();
+    } else if (unmarking === undefined) unmark();
+    if (isToSettle) settling.done();
     layout = next;
-    files.removeMarkIfRight();
     // While a release takes over, it will not stay as it is.
     if (splits.size > 0 || layout.every((place) => files.isSettled(place))) settling.rest();
     else if (hasMoved) settling.moved();
@@ -317,6 +357,7 @@ export const createIngressKeeper = (deps: IngressKeeperDeps): IngressKeeper => {
       stopped.abort();
       publicPorts?.stop();
       settling.rest();
+      clearTimeout(unmarking);
       lostReplicas.stop();
       for (const turns of allTurns.values()) turns.stop();
     },

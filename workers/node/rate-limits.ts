@@ -25,8 +25,9 @@ import { createRateCounter } from '../../domain/ingress/rate-counter';
 const KEEP_IDLE_FOR_MS = 60_000;
 const WAITING_CONNECTIONS = 4_096;
 const LOOK_EVERY_MS = 1_000;
-/** Caddy waits for half of it. */
-const HELD_UP_MS = 1_000;
+/** As long as Caddy waits. */
+const HELD_UP_MS = 500;
+const LISTEN_AGAIN_MS = 2_000;
 
 export interface RateLimits {
   start(): void;
@@ -56,7 +57,7 @@ export const createRateLimits = ({
       if (wasEverAsked && heldUpMs >= HELD_UP_MS) {
         const seconds = (heldUpMs / 1_000).toFixed(1);
         logger.warn(
-          `the node worker was held up for ${seconds} s, in which all requests to routes with a rate limit passed`,
+          `the node worker was held up for ${seconds} s, in which requests to routes with a rate limit passed`,
         );
       }
       look();
@@ -83,30 +84,40 @@ export const createRateLimits = ({
   const server = createServer({ keepAliveTimeout: KEEP_IDLE_FOR_MS }, answer);
   const notCounted = (error: unknown): void =>
     logger.warn({ err: error }, 'requests to routes with a rate limit cannot be counted: all of them pass');
-  server.on('error', notCounted);
+  let again: NodeJS.Timeout | undefined;
+  const listen = (): void => {
+    try {
+      mkdirSync(directory, { recursive: true, mode: 0o700 });
+      // Of a process that was killed.
+      rmSync(socket, { force: true });
+      server.listen({ path: socket, backlog: WAITING_CONNECTIONS });
+    } catch (error) {
+      listenAgain(error);
+    }
+  };
+  const listenAgain = (error: unknown): void => {
+    notCounted(error);
+    again = setTimeout(listen, LISTEN_AGAIN_MS);
+    again.unref();
+  };
+  server.on('error', listenAgain);
   server.on('listening', () => {
     try {
       chmodSync(socket, 0o600);
     } catch (error) {
       server.close();
-      notCounted(error);
+      listenAgain(error);
     }
   });
 
   return {
     start: () => {
-      try {
-        mkdirSync(directory, { recursive: true, mode: 0o700 });
-        // Of a process that was killed.
-        rmSync(socket, { force: true });
-        server.listen({ path: socket, backlog: WAITING_CONNECTIONS });
-        look();
-      } catch (error) {
-        notCounted(error);
-      }
+      listen();
+      look();
     },
     stop: () => {
       clearTimeout(looking);
+      clearTimeout(again);
       server.close();
       server.closeAllConnections();
     },

@@ -8,6 +8,8 @@
 
 /** Longer than a release takes between its replicas, mostly. */
 const AFTER_MS = 10_000;
+/** Each time doubles the next wait, up to this, as web sockets outlive a configuration by a day only; one without any ends that. */
+const LONGEST_MS = 3_600_000;
 /** So many new connections in that time, to whatever listens on this machine, are hardly any. */
 const FEW = 2;
 
@@ -18,6 +20,8 @@ export interface Settling {
   stays(): void;
   /** Nothing is to be done. */
   rest(): void;
+  /** It was done. */
+  done(): void;
   isDue(): boolean;
 }
 
@@ -36,9 +40,12 @@ export const createSettling = ({
 }: SettlingDeps): Settling => {
   let timer: NodeJS.Timeout | undefined;
   let isDue = false;
+  let waitMs = afterMs;
+  let doneAtMs = -Infinity;
 
   const wait = (): void => {
     clearTimeout(timer);
+    if (performance.now() - doneAtMs > LONGEST_MS) waitMs = afterMs;
     const before = acceptedConnections();
     timer = setTimeout(() => {
       const now = acceptedConnections();
@@ -46,7 +53,7 @@ export const createSettling = ({
       timer = undefined;
       isDue = true;
       onDue();
-    }, afterMs);
+    }, waitMs);
     timer.unref();
   };
 
@@ -62,6 +69,10 @@ export const createSettling = ({
       clearTimeout(timer);
       timer = undefined;
       isDue = false;
+    },
+    done: () => {
+      doneAtMs = performance.now();
+      waitMs = Math.min(waitMs * 2, LONGEST_MS);
     },
     isDue: () => isDue,
   };

@@ -81,3 +81,21 @@ test('it is never due where nobody knows how many connect, at the beginning or a
   jest.advanceTimersByTime(10_000);
   expect([due, settling.isDue()]).toEqual([1, false]);
 });
+
+test('each time doubles the wait before the next, and a time without any ends that', () => {
+  const settle = (afterMs: number) => {
+    const before = due;
+    settling.moved();
+    jest.advanceTimersByTime(afterMs - 1);
+    expect(due).toBe(before);
+    jest.advanceTimersByTime(1);
+    expect(due).toBe(before + 1);
+    settling.done();
+    settling.rest();
+  };
+  settle(1_000);
+  settle(2_000);
+  settle(4_000);
+  jest.advanceTimersByTime(3_600_001);
+  settle(1_000);
+});
