@@ -186,8 +186,11 @@ async function forgetConnections(name: string): Promise<void> {
   );
   // A container that owes somebody an answer keeps its network, and with it its address among those of the next engine.
   const { stdout } = await runCommand('ip', ['-n', name, '-o', 'link', 'show', 'type', 'bridge_slave']);
-  const left = [...stdout.matchAll(/^\d+: ([^@:]+)/gm)].map(([, link]) => `link del ${link}`);
-  await ipBatch([...left, 'neigh flush dev eth0'], name);
+  for (const [, link = ''] of stdout.matchAll(/^\d+: ([^@:]+)/gm)) {
+    // One that goes by itself meanwhile is gone.
+    await runCommand('ip', ['-n', name, 'link', 'del', link], { mayFail: true });
+  }
+  await ipBatch(['neigh flush dev eth0'], name);
 }
 
 interface Init {
