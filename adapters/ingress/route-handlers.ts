@@ -243,12 +243,12 @@ const errorsOf = (directory: string, { errorPage }: PlaceOptions): object =>
       };
 
 /**
- * @param directory of the place
- * @param ingress the directory of the ingress
+ * @param files the directory of the place
+ * @param directory of the ingress
  * @param proxy what a plain route has
  * @returns the handler of a place with options
  */
-export const handlerOf = (directory: string, ingress: string, place: Place, proxy: ProxyHandler): object => {
+export const handlerOf = (files: string, directory: string, place: Place, proxy: ProxyHandler): object => {
   const { options = {} } = place;
   const { allow, maintenance, rateLimit, redirectTo } = options;
   if (redirectTo !== undefined) {
@@ -263,15 +263,15 @@ export const handlerOf = (directory: string, ingress: string, place: Place, prox
         : [
             {
               ...(maintenance.allow.length === 0 ? {} : { match: [notFrom(maintenance.allow)] }),
-              handle: [page(directory, MAINTENANCE_PAGE, 'text/plain', maintenance.retryAfterSeconds)],
+              handle: [page(files, MAINTENANCE_PAGE, 'text/plain', maintenance.retryAfterSeconds)],
               terminal: true,
             },
           ]),
       // Before the password, as each that is wrong takes its time, and should not be guessed for long.
-      ...(rateLimit === undefined ? [] : [{ handle: [countRequest(ingress, place.number, rateLimit)] }]),
-      ...proxyRoutes(directory, place, proxy),
+      ...(rateLimit === undefined ? [] : [{ handle: [countRequest(directory, place.number, rateLimit)] }]),
+      ...proxyRoutes(files, place, proxy),
     ],
-    ...errorsOf(directory, options),
+    ...errorsOf(files, options),
   };
 };
 

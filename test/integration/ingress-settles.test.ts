@@ -7,7 +7,6 @@ import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -19,8 +18,9 @@ import { ingressDirectory } from '../../workers/ingress-files';
 import type { IngressKeeper } from '../../workers/node/ingress-keeper';
 import { openListeningSockets, type ListeningSockets } from '../../workers/up/listening-sockets';
 import { ingressPortNeeds } from '../../workers/up/ports';
-import { freePorts, startConsul, type RunningConsul } from '../support/consul';
+import { startConsul, type RunningConsul } from '../support/consul';
 import { httpRequest } from '../support/http';
+import { freePort, listenOn } from '../support/ingress';
 import {
   buildServing,
   countLoads,
@@ -48,10 +48,8 @@ const backends: Server[] = [];
 
 const startBackend = async (says: string): Promise<{ readonly port: number; readonly server: Server }> => {
   const server = createServer((_, response) => response.end(says));
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
   backends.push(server);
-  return { port: (server.address() as AddressInfo).port, server };
+  return { port: await listenOn(server), server };
 };
 
 const stopBackend = async (server: Server): Promise<void> => {
@@ -138,7 +136,7 @@ beforeEach(async () => {
   accepted = 0;
   consul = await startConsul();
   dataDir = mkdtempSync(join(tmpdir(), 'containeros-settles-'));
-  [httpPort = 0] = await freePorts(1);
+  httpPort = await freePort();
   sockets = await openListeningSockets(ingressPortNeeds(configOf()));
   startCaddy();
   await startKeeper();

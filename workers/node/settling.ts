@@ -8,7 +8,10 @@
 
 /** Longer than a release takes between its replicas, mostly. */
 const AFTER_MS = 10_000;
-/** Each time doubles the next wait, up to this, as web sockets outlive a configuration by a day only; one without any ends that. */
+/**
+ * Each time doubles the next wait, up to this, as web sockets outlive a configuration by a day only; when it has not been due for
+ * as long, the next wait is a short one again.
+ */
 const LONGEST_MS = 3_600_000;
 /** So many new connections in that time, to whatever listens on this machine, are hardly any. */
 const FEW = 2;
