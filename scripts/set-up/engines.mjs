@@ -17,7 +17,7 @@ import {
 import { open } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { extractFile } from './archive.mjs';
-import { download } from './download.mjs';
+import { download, publishedChecksum } from './download.mjs';
 import { ENGINES, releaseArchitecture, versionFits } from './engine-releases.mjs';
 import { describeSystemError, SetUpError } from './failure.mjs';
 import { removeFolder } from './folders.mjs';
@@ -215,10 +215,15 @@ async function takeRelease(engine, work, env) {
   requireRoom(work, engine.needsBytes);
   const base = env.CONTAINEROS_DOWNLOAD_BASE?.replace(/\/+$/, '');
   const fileName = basename(new URL(release.url).pathname);
-  const url = base ? `${base}/${fileName}` : release.url;
+  const urlOf = (published) => (base ? `${base}/${basename(new URL(published).pathname)}` : published);
+  const url = urlOf(release.url);
   say(`${engine.title} ${engine.version}: downloading it from ${new URL(url).host}`);
   const archive = join(work, fileName);
-  await download(url, archive, release.sha256);
+  const checksum =
+    release.sha256 === undefined
+      ? await publishedChecksum(urlOf(engine.checksumList), fileName)
+      : { algorithm: 'sha256', digest: release.sha256, source: 'the pinned' };
+  await download(url, archive, checksum);
   await extractFile(archive, engine.name, join(work, 'whole', engine.name));
 }
 
@@ -264,7 +269,8 @@ async function buildFromModules(engine, work, env, inTurn) {
 }
 
 function unobtainable(engine, attempts) {
-  const files = new Set(Object.values(engine.releases).map(({ url }) => basename(new URL(url).pathname)));
+  const urls = [...Object.values(engine.releases).map(({ url }) => url), engine.checksumList ?? []].flat();
+  const files = new Set(urls.map((url) => basename(new URL(url).pathname)));
   return new SetUpError(`${engine.title} ${engine.version} could not be had.`, attempts, [
     `Install ${wanted(engine)} so that \`${engine.name}\` is on the PATH.`,
     `Set ${engine.binVariable} to the path of the ${engine.name} program.`,

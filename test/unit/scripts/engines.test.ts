@@ -9,6 +9,7 @@ import {
   pinRelease,
   projectRoot,
   sha256,
+  sha512,
   stalled,
   startReleaseSite,
   tarGzOf,
@@ -88,7 +89,7 @@ describe('the pinned release', () => {
 
   it('may be of Caddy, which tells its version together with the checksum of its module', async () => {
     const content = Buffer.from(
-      '#!/bin/sh\necho "v2.11.7 h1:yj0Y4fYZGPkSvibBJ1sTWE33xC0fxztVyXEW5iIdUT4="\n',
+      '#!/bin/sh\necho "v2.11.9 h1:yj0Y4fYZGPkSvibBJ1sTWE33xC0fxztVyXEW5iIdUT4="\n',
     );
     const tar = tarGzOf([
       ['LICENSE', Buffer.alloc(10_000, 'x')],
@@ -102,7 +103,45 @@ describe('the pinned release', () => {
     expect(output).toMatch(/^caddy\trelease\t/m);
     expect(code).toBe(0);
     expect(site.requests).toEqual(['/caddy.tar.gz']);
-    expect(enginesIn(sandbox)).toEqual([expect.stringMatching(/^caddy-2\.11\.7-linux-(amd64|arm64)$/)]);
+    expect(enginesIn(sandbox)).toEqual([expect.stringMatching(/^caddy-2\.11\.9-linux-(amd64|arm64)$/)]);
+  });
+
+  describe('of which only the publisher has a checksum', () => {
+    const tar = tarGzOf([['caddy', Buffer.from('#!/bin/sh\necho v2.11.9\n')]]);
+    const other = 'f'.repeat(128);
+    const installListed = (list: string) => {
+      site.answer = (request, response) => {
+        response.end(request.url === '/checksums.txt' ? list : tar);
+      };
+      const releases = pinRelease(sandbox, 'caddy', undefined);
+      return sandbox.run(['scripts/engines.mjs', '--only', 'caddy', '--releases', releases], {
+        CONTAINEROS_DOWNLOAD_BASE: site.base,
+      }).ended;
+    };
+
+    it('is checked by its list', async () => {
+      const { code, output } = await installListed(
+        `${other}  caddy.zip\n${sha512(tar)}  caddy.tar.gz\n${other}  caddy.tar.gz.sbom\n`,
+      );
+      expect(output).toMatch(/^caddy\trelease\t/m);
+      expect(code).toBe(0);
+      expect(site.requests).toEqual(['/checksums.txt', '/caddy.tar.gz']);
+    });
+
+    it.each([
+      ['says otherwise', `${other}  caddy.tar.gz\n`, /SHA-512 is [0-9a-f]{128}, not the published f{128}/],
+      [
+        'does not name it',
+        `${other}  caddy.zip\n<html>\n`,
+        /the list of checksums at .*checksums\.txt has no SHA-512 of caddy\.tar\.gz/,
+      ],
+      ['is far too long', 'x'.repeat(2_000_000), /it is far too long for a list of checksums/],
+    ])('is not taken when its list %s', async (_what, list, said) => {
+      const { code, output } = await installListed(list);
+      expect(output).toMatch(said);
+      expect(code).toBe(1);
+      expect(enginesIn(sandbox)).toEqual([]);
+    });
   });
 
   it.each<[string, () => void, RegExp]>([
@@ -231,14 +270,15 @@ describe('other ways', () => {
   });
 
   it.each([
-    ['v2.11.7 h1:yj0Y4fYZGPkSvibBJ1sTWE33xC0fxztVyXEW5iIdUT4=', 'PATH'],
+    ['v2.11.9 h1:yj0Y4fYZGPkSvibBJ1sTWE33xC0fxztVyXEW5iIdUT4=', 'PATH'],
     ['v2.11.9', 'PATH'],
     ['v2.12.0', 'release'],
     ['2.6.2', 'release'],
-    ['v2.11.8-beta.1', 'release'],
+    ['v2.11.8', 'release'],
+    ['v2.11.10-beta.1', 'release'],
     ['unknown', 'release'],
   ])('take a Caddy on the PATH that says %s: from %s', async (said, from) => {
-    const tar = tarGzOf([['caddy', Buffer.from('#!/bin/sh\necho v2.11.7\n')]]);
+    const tar = tarGzOf([['caddy', Buffer.from('#!/bin/sh\necho v2.11.9\n')]]);
     site.answer = whole(tar);
     sandbox.addProgram('caddy', `echo "${said}"`);
     const { output } = await installCaddy(sha256(tar)).ended;
@@ -279,7 +319,7 @@ describe('other ways', () => {
     sandbox.addProgram(
       'go',
       `PATH=/usr/bin:/bin; cd "${sandbox.folder}" || exit 9
-       case "$*" in *caddy*) name=caddy says=v2.11.7 ;; *) name=consul says="Consul v1.20.1" ;; esac
+       case "$*" in *caddy*) name=caddy says=v2.11.9 ;; *) name=consul says="Consul v1.20.1" ;; esac
        case "$1" in
          env) echo go1.26.0; exit 0 ;;
          list) touch "modules-of-$name"; exit 0 ;;
@@ -354,7 +394,8 @@ describe('every pinned engine', () => {
     readonly version: string;
     readonly binVariable: string;
     readonly fits: { readonly version: string };
-    readonly releases: Record<'amd64' | 'arm64', { readonly url: string; readonly sha256: string }>;
+    readonly checksumList?: string;
+    readonly releases: Record<'amd64' | 'arm64', { readonly url: string; readonly sha256?: string }>;
     readonly go: { readonly modFile: readonly string[] };
   }
 
@@ -370,11 +411,12 @@ describe('every pinned engine', () => {
   it('is one version, by whichever way it comes', async () => {
     const engines = await pinnedEngines();
     expect(engines.map(({ name }) => name)).toEqual(['temporal', 'consul', 'caddy']);
-    for (const { version, releases, go } of engines) {
+    for (const { version, checksumList, releases, go } of engines) {
       for (const architecture of ['amd64', 'arm64'] as const) {
         const { url, sha256: digest } = releases[architecture];
         expect(url).toMatch(new RegExp(`_${version}_linux_${architecture}\\.(zip|tar\\.gz)$`));
-        expect(digest).toMatch(/^[0-9a-f]{64}$/);
+        if (checksumList === undefined) expect(digest).toMatch(/^[0-9a-f]{64}$/);
+        else expect(checksumList).toMatch(new RegExp(`^https://.*_${version}_checksums\\.txt$`));
       }
       expect(go.modFile.join('\n')).toContain(` v${version}`);
     }

@@ -143,12 +143,13 @@ export const stalled =
   };
 
 export const sha256 = (content: Buffer): string => createHash('sha256').update(content).digest('hex');
+export const sha512 = (content: Buffer): string => createHash('sha512').update(content).digest('hex');
 
 /** Writes a file that replaces the pinned release of an engine by this archive, for both architectures. */
 export function pinRelease(
   sandbox: Sandbox,
   engine: 'caddy' | 'consul' | 'temporal',
-  digest: string,
+  digest: string | undefined,
   needsBytes = 1_000,
 ): string {
   const fileName = engine === 'consul' ? 'consul.zip' : `${engine}.tar.gz`;
@@ -157,7 +158,13 @@ export function pinRelease(
   mkdirSync(dirname(path), { recursive: true });
   writeFileSync(
     path,
-    JSON.stringify({ [engine]: { releases: { amd64: release, arm64: release }, needsBytes } }),
+    JSON.stringify({
+      [engine]: {
+        releases: { amd64: release, arm64: release },
+        needsBytes,
+        ...(digest === undefined ? { checksumList: 'https://releases.invalid/checksums.txt' } : {}),
+      },
+    }),
   );
   return path;
 }
