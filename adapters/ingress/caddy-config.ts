@@ -23,8 +23,8 @@ import {
 } from './caddy-tls';
 import { HANDOVER_LOGGER, askItself, endConnections, methodsOfIts, type Turn } from './handover';
 import { hostTree } from './host-tree';
-import { laneRoutes, useLanes } from './lane-config';
-import { MOVED, isMarked, isMarkedAtAll } from './marks';
+import { laneRoutes } from './lane-config';
+import { MOVED, isMarked, mayBeMarked } from './marks';
 import { ledToSoFar } from './rate-limit';
 import { SENT_AGAIN, otherReplica, otherReplicaRoutes } from './other-replica';
 import {
@@ -84,6 +84,8 @@ const HEADERS_WITHIN = '10s';
 const MAX_HEADER_BYTES = 32 * 1024;
 /** A body has 30 s, and a second more for each 512 bytes; then the client is cut. */
 const slowBodiesCut = { handler: 'timeouts', read_timeout: 30_000_000_000, read_min_rate: 512 };
+/** Of HTTP/1.1; later versions say nothing of a body before it comes. */
+const MAY_HAVE_BODY = { not: [{ header: { 'Content-Length': null, 'Transfer-Encoding': null } }] };
 /**
  * The server's own time for bodies hides from Go whether a body was read to its end: what is left of it when a replica
  * answers early would be read as the next request.
@@ -117,28 +119,41 @@ const answer = (status: number, text: string, headers: Readonly<Record<string, r
   body: `${text}\n`,
 });
 
-/** What is made plain before a microservice gets it. */
-const plainRequests = [
-  {
-    // The name of a host may end with the root's dot (RFC 3986, 3.2.2).
-    match: [{ header: { Host: ['*.', '*.:*'] } }],
-    handle: [
-      {
-        handler: 'headers',
-        request: { replace: { Host: [{ search_regexp: '\\.(:[0-9]*)?$', replace: '$1' }] } },
-      },
-    ],
-  },
-  {
-    match: [{ header_regexp: { Host: { pattern: '[A-Z]' } } }],
-    handle: [{ handler: 'headers', request: { replace: { Host: IN_SMALL_LETTERS } } }],
-  },
-  {
-    // HTTP/2 over a connection that was upgraded: requests in it would be seen by nobody.
-    match: [{ header_regexp: { Upgrade: { pattern: '(?i)h2c' } } }],
-    handle: [{ handler: 'headers', request: { delete: ['Upgrade', 'Http2-Settings'] } }],
-  },
-];
+/** HTTP/2 over a connection that was upgraded: requests in it would be seen by nobody. */
+const H2C = '(?i)h2c';
+
+/** What is made plain before a microservice gets it. One look at the host finds both that it may have to lose. */
+const plainRequests = {
+  match: [
+    { header_regexp: { Host: { pattern: '[A-Z]|\\.(:|$)' } } },
+    { header_regexp: { Upgrade: { pattern: H2C } } },
+  ],
+  handle: [
+    {
+      handler: 'subroute',
+      routes: [
+        {
+          // The name of a host may end with the root's dot (RFC 3986, 3.2.2).
+          match: [{ header: { Host: ['*.', '*.:*'] } }],
+          handle: [
+            {
+              handler: 'headers',
+              request: { replace: { Host: [{ search_regexp: '\\.(:[0-9]*)?$', replace: '$1' }] } },
+            },
+          ],
+        },
+        {
+          match: [{ header_regexp: { Host: { pattern: '[A-Z]' } } }],
+          handle: [{ handler: 'headers', request: { replace: { Host: IN_SMALL_LETTERS } } }],
+        },
+        {
+          match: [{ header_regexp: { Upgrade: { pattern: H2C } } }],
+          handle: [{ handler: 'headers', request: { delete: ['Upgrade', 'Http2-Settings'] } }],
+        },
+      ],
+    },
+  ],
+};
 
 /**
  * What Go's reader of bodies says (net/http/internal/chunked.go, net/http/transfer.go); nothing else tells it from a
@@ -328,27 +343,30 @@ export const caddyConfig = (
 ): object => {
   const { directory, listen, https } = settings;
   const routes = routesOf(directory, layout);
-  const serving = (before: readonly object[]): object => ({
+  const serving = (before: readonly object[], bodies: object): object => ({
     automatic_https: { disable: true },
     read_header_timeout: HEADERS_WITHIN,
     max_header_bytes: MAX_HEADER_BYTES,
     read_idle_timeout: NEVER,
     ...serverOptions(layout, settings.trustedProxies),
     routes: [
-      { handle: [slowBodiesCut] },
+      { ...bodies, handle: [slowBodiesCut] },
       methodsOfIts(directory, answer(405, 'The ingress is no proxy for CONNECT.')),
-      ...plainRequests,
+      plainRequests,
       {
-        match: [isMarkedAtAll(directory)],
+        match: [mayBeMarked(directory)],
         handle: [
           {
             handler: 'subroute',
-            routes: [endConnections(directory, turn), useLanes(directory), readSlots(directory)],
+            routes: [
+              endConnections(directory, turn),
+              readSlots(directory),
+              laneRoutes(directory, lanes, before, (addresses) => proxyTo(addresses, 'random')),
+            ],
           },
         ],
       },
       ...before,
-      laneRoutes(directory, lanes, (addresses) => proxyTo(addresses, 'random')),
       ...routes,
       { handle: [UNKNOWN] },
     ],
@@ -367,12 +385,14 @@ export const caddyConfig = (
             listen: [listen],
             // Others need TLS, or are smuggled in.
             protocols: ['h1'],
-            ...serving(https === undefined ? [] : routesBeforeHttp(directory, https)),
+            ...serving(https === undefined ? [] : routesBeforeHttp(directory, https), {
+              match: [MAY_HAVE_BODY],
+            }),
           },
           // Caddy tells TLS by the port, which sockets that it is given do not have: so there are two servers.
           ...(https === undefined
             ? {}
-            : { https: { ...httpsServer(https), ...serving(routesBeforeHttps(directory)) } }),
+            : { https: { ...httpsServer(https), ...serving(routesBeforeHttps(directory), {}) } }),
           unknown: serverOf(unknownAddress(directory), UNKNOWN),
           unserved: serverOf(unservedAddress(directory), UNSERVED),
           ...(https === undefined ? {} : { certificates: doorServer(directory, https) }),

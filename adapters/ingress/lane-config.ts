@@ -58,25 +58,26 @@ const laneRoute = (
   };
 };
 
-const USED = 'containeros.lanes';
-
-/** Lets a request that comes along here be led by lanes, where it has one. */
-export const useLanes = (directory: string): object => ({
-  match: [isMarked(directory, [LANES_IN_USE])],
-  handle: [{ handler: 'vars', [USED]: 'yes' }],
-});
-
-/** @param proxyTo the handler that leads to one of these addresses, each as likely */
+/**
+ * Leads requests by lanes, while there is any.
+ *
+ * @param before what comes before any route of a hostname
+ * @param proxyTo the handler that leads to one of these addresses, each as likely
+ */
 export const laneRoutes = (
   directory: string,
   { count, slots }: LaneSizes,
+  before: readonly object[],
   proxyTo: (addresses: readonly string[]) => object,
 ): object => ({
-  match: [{ vars: { [USED]: ['yes'] } }],
+  match: [isMarked(directory, [LANES_IN_USE])],
   handle: [
     {
       handler: 'subroute',
-      routes: Array.from({ length: count }, (_, lane) => laneRoute(directory, lane, slots, proxyTo)),
+      routes: [
+        ...before,
+        ...Array.from({ length: count }, (_, lane) => laneRoute(directory, lane, slots, proxyTo)),
+      ],
     },
   ],
 });

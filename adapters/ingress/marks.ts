@@ -1,16 +1,20 @@
 /**
  * Marks: files by which Caddy knows with each request what holds for a time, without a new configuration.
  *
- * Looking for a file that is not there is a thirtieth of what a small answer costs, so all requests look for one, which is
- * there while there is any mark at all.
+ * Looking for a file that is not there is a twentieth of what a small answer costs. So requests look for one only while
+ * there is any; and that they know by the name of Caddy's working directory, which costs a third of that and can be
+ * changed by others while Caddy runs.
  *
- * Invariant: while there is a mark, that one is there, once it has been made whole.
+ * Invariant: while there is a mark, that directory does not have the name for none, once the mark has been made whole.
+ * Where its name cannot be told (or the path to it goes over a symbolic link), requests look.
  */
 
-import { existsSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, openSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
-const ANY = 'marks';
+/** Names of that directory. */
+const NONE = 'no-marks';
+const SOME = 'some-marks';
 
 /** Requests are led by lanes. */
 export const LANES_IN_USE = 'lanes-in-use';
@@ -28,14 +32,45 @@ export const isMarked = (directory: string, marks: readonly Mark[]): object => (
   file: { root: directory, try_files: marks },
 });
 
-/** For a matcher of Caddy: whether there is any mark. */
-export const isMarkedAtAll = (directory: string): object => ({
-  file: { root: directory, try_files: [ANY] },
+/** For a matcher of Caddy: whether there may be any mark. */
+export const mayBeMarked = (directory: string): object => ({
+  not: [{ vars: { '{system.wd}': [join(directory, NONE)] } }],
 });
 
-/** @throws the file system's errors, here and in what follows */
+/** Whether there was anything to rename. */
+const rename = (directory: string, from: string, to: string): boolean => {
+  try {
+    renameSync(join(directory, from), join(directory, to));
+    return true;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false;
+    throw error;
+  }
+};
+
+const makeSome = (directory: string): void => {
+  mkdirSync(join(directory, SOME), { recursive: true, mode: 0o700 });
+};
+
+/**
+ * Where Caddy has to be started, whatever the name of that directory is by then.
+ *
+ * @returns a path for children of this process, good for as long as it lives
+ * @throws the file system's errors, here and in what follows
+ */
+export const openMarkedDirectory = (directory: string): string => {
+  for (;;) {
+    // Its name may change between two looks.
+    for (const name of [NONE, SOME]) {
+      if (existsSync(join(directory, name))) return `/proc/self/fd/${openSync(join(directory, name), 'r')}`;
+    }
+    makeSome(directory);
+  }
+};
+
 export const putMark = (directory: string, mark: Mark): void => {
-  for (const name of [mark, ANY]) writeFileSync(join(directory, name), '', { mode: 0o600 });
+  writeFileSync(join(directory, mark), '', { mode: 0o600 });
+  if (!rename(directory, NONE, SOME)) makeSome(directory);
 };
 
 export const hasMark = (directory: string, mark: Mark): boolean => existsSync(join(directory, mark));
@@ -43,5 +78,5 @@ export const hasMark = (directory: string, mark: Mark): boolean => existsSync(jo
 export const removeMark = (directory: string, mark: Mark): void => {
   rmSync(join(directory, mark), { force: true });
   if (MARKS.some((one) => hasMark(directory, one))) return;
-  rmSync(join(directory, ANY), { force: true });
+  rename(directory, SOME, NONE);
 };

@@ -12,6 +12,7 @@ import { join } from 'node:path';
 
 import pino from 'pino';
 
+import { MOVED } from '../../adapters/ingress/marks';
 import { hostnameKvKey, replicaKvKey } from '../../contracts/kv';
 import type { Layout } from '../../domain/ingress/layout';
 import { ingressDirectory } from '../../workers/ingress-files';
@@ -125,9 +126,13 @@ const whileFilesMislead = async (check: () => Promise<void>): Promise<void> => {
   );
   const texts = slots.map((slot) => readFileSync(slot, 'utf8'));
   for (const slot of slots) writeFileSync(slot, `127.0.0.1:${port}`);
+  // Nobody was told that there is one.
+  const mark = file(MOVED);
+  writeFileSync(mark, '');
   try {
     await check();
   } finally {
+    rmSync(mark);
     slots.forEach((slot, index) => writeFileSync(slot, texts[index] ?? ''));
   }
 };

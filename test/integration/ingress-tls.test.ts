@@ -99,12 +99,13 @@ const trapIn = (config: string): string =>
 const loads = countLoads(trapIn);
 
 const startCaddy = (): void => {
-  const { command, args, env } = caddyCommand(configOf());
+  const { command, args, env, cwd } = caddyCommand(configOf());
   const file = ingressConfigFile(configOf());
   writeFileSync(file, trapIn(readFileSync(file, 'utf8')));
   caddy = spawn(command, args, {
     stdio: ['ignore', 'ignore', 'pipe', ...(sockets?.fileDescriptors ?? [])],
     env: { ...process.env, ...env },
+    cwd,
   });
   caddy.stderr?.setEncoding('utf8').on('data', (chunk: string) => (caddyLog += chunk));
 };

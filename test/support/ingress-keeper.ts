@@ -49,10 +49,11 @@ const silent = pino({ level: 'silent' });
 
 /** @param sockets for what `ingressPortNeeds` names (workers/up/ports) */
 export const spawnCaddy = (config: IngressConfig, sockets: ListeningSockets): ChildProcess => {
-  const { command, args, env } = caddyCommand(config);
+  const { command, args, env, cwd } = caddyCommand(config);
   const caddy = spawn(command, args, {
     stdio: ['ignore', 'pipe', 'ignore', ...sockets.fileDescriptors],
     env: { ...process.env, ...env },
+    cwd,
   });
   forwardLines(caddy.stdout, judgedRequestLine(silent, ingressDirectory(config)));
   return caddy;

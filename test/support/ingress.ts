@@ -87,13 +87,14 @@ export const startIngress = async (
   });
   files.writeLayout(layout);
   const sockets = await openListeningSockets(ingressPortNeeds(config));
-  const { command, args, env } = caddyCommand(config);
+  const { command, args, env, cwd } = caddyCommand(config);
   const caddy = superviseProcess(
     {
       role: 'caddy',
       command,
       args,
       env: { ...process.env, ...env },
+      cwd,
       runDirectory: directory,
       ipc: false,
       sockets: sockets.fileDescriptors,

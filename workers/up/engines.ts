@@ -1,10 +1,12 @@
 /** How ContainerOS runs the embedded Temporal server and the embedded Consul server. */
 
 import { mkdirSync, writeFileSync } from 'node:fs';
+import { totalmem } from 'node:os';
 import { join } from 'node:path';
 
 import { caddyConfig } from '../../adapters/ingress/caddy-config';
 import { openLaneFiles } from '../../adapters/ingress/lane-files';
+import { openMarkedDirectory } from '../../adapters/ingress/marks';
 import { openPlaceFiles } from '../../adapters/ingress/place-files';
 import { SPAN_SETTINGS } from '../../adapters/ingress/request-spans';
 import { readGossipTiming } from '../cluster/gossip-timing';
@@ -21,14 +23,27 @@ export interface EngineCommand {
   readonly command: string;
   readonly args: readonly string[];
   readonly env: Readonly<Record<string, string>>;
+  /** Where it has to be started. */
+  readonly cwd?: string;
 }
 
 /** The collector of these Go programs trades a little CPU for a third of their memory. */
 const SMALL_HEAP = { GOGC: '50' };
 /** Until so many hostnames, the proxy has little to keep. */
 const FEW_HOSTNAMES = 200;
-/** Users' requests pay for the proxy's collector: half as many collections are 7 % of their CPU, for 17 MB under load. */
-const proxyHeap = (hostnames: number) => ({ GOGC: hostnames <= FEW_HOSTNAMES ? '400' : '200' });
+/** What a machine has to have to give some of it away for speed. */
+const MUCH_MEMORY = 8 * 2 ** 30;
+/**
+ * Users' requests pay for the proxy's collector: half as many collections are 7 % of their CPU, for 17 MB under load, and
+ * half of those another 4 %.
+ *
+ * @param memory of the machine, in bytes: with many connections the collector works harder from a sixteenth of it on
+ */
+const proxyHeap = (hostnames: number, memory: number): EngineCommand['env'] => {
+  if (hostnames > FEW_HOSTNAMES) return { GOGC: '200' };
+  if (memory < MUCH_MEMORY) return { GOGC: '400' };
+  return { GOGC: '800', GOMEMLIMIT: String(Math.floor(memory / 16)) };
+};
 /** The agent of a member has little to do, and its machine may be small. */
 const LEAST_HEAP = { GOGC: '25' };
 
@@ -130,7 +145,7 @@ export const consulMemberCommand = (config: Config, { nodeId, consul }: Membersh
   );
 
 /** The proxy of the ingress, which the node worker configures; it begins with the hostnames that it had. */
-export const caddyCommand = (config: IngressConfig): EngineCommand => {
+export const caddyCommand = (config: IngressConfig): Required<EngineCommand> => {
   const settings = caddySettings(config);
   const file = ingressConfigFile(config);
   const files = openPlaceFiles(settings.directory);
@@ -149,8 +164,11 @@ export const caddyCommand = (config: IngressConfig): EngineCommand => {
       HOME: home,
       XDG_CONFIG_HOME: home,
       XDG_DATA_HOME: home,
-      ...proxyHeap(layout.length),
+      // It would be asked first which directory that is.
+      PWD: '',
+      ...proxyHeap(layout.length, totalmem()),
       ...SPAN_SETTINGS,
     },
+    cwd: openMarkedDirectory(settings.directory),
   };
 };

@@ -135,15 +135,14 @@ export const supervise = async (supervision: Supervision): Promise<number> => {
 
   const startEngine = (
     role: string,
-    { command, args, env }: EngineCommand,
+    { env, ...command }: EngineCommand,
     more: Pick<ProcessSpec, 'sockets' | 'onOutput'> = {},
   ) =>
     engines.push(
       superviseProcess(
         {
           role,
-          command,
-          args,
+          ...command,
           env: { ...process.env, ...env },
           runDirectory: runDirectory(config),
           ipc: false,

@@ -28,6 +28,8 @@ export interface ProcessSpec {
   readonly command: string;
   readonly args: readonly string[];
   readonly env: Readonly<Record<string, string | undefined>>;
+  /** Where it is started; where this process was, by default. */
+  readonly cwd?: string;
   /** Where pid files are. */
   readonly runDirectory: string;
   /** With a channel for messages: for our own roles. */
@@ -206,6 +208,7 @@ export const superviseProcess = (spec: ProcessSpec, logger: Logger): SupervisedP
           ? ['ignore', output, output, 'ipc']
           : ['ignore', output, output, ...(spec.sockets ?? [])],
         env: spec.env,
+        ...(spec.cwd === undefined ? {} : { cwd: spec.cwd }),
       });
       child = started;
       notePid(started.pid);
