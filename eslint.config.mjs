@@ -19,7 +19,10 @@ const IMPORT_TABLE = {
   domain: { folders: ['domain'], packages: [] },
   'domain/spec': { folders: ['domain'], packages: ['zod', 'tldts'] },
   contracts: { folders: ['domain', 'contracts'], packages: [] },
-  workflows: { folders: ['domain', 'contracts', 'workflows'], packages: ['@temporalio/workflow'] },
+  workflows: {
+    folders: ['domain', 'contracts', 'workflows'],
+    packages: ['@temporalio/workflow', '@temporalio/common'],
+  },
   activities: { folders: ['domain', 'contracts', 'activities'], packages: ['@temporalio/activity'] },
   adapters: { folders: ['domain', 'contracts', 'adapters'] },
   api: { folders: ['domain', 'contracts', 'api', 'openapi'] },

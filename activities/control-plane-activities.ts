@@ -94,7 +94,7 @@ export const createControlPlaneActivities = (deps: ControlPlaneDependencies): Co
   };
 
   return throwingFailures<ControlPlaneActivities>({
-    planOperation: async ({ request, record, outline = [] }) => {
+    planOperation: async ({ request, record, outline = [], events = [] }) => {
       const snapshot = moves.applied(request.desired, await deps.readSnapshot(request.desired));
       const plan = planFor(request, snapshot);
       moves.remember(request.desired, plan, snapshot);
@@ -103,12 +103,12 @@ export const createControlPlaneActivities = (deps: ControlPlaneDependencies): Co
       const heading = `plan ${request.attempt}, towards v${request.desired.release.number}:`;
       const told = request.attempt > 1 ? ((await store.get<Operation>(key))?.value?.plan ?? []) : outline;
       const earlier = told.includes(heading) ? told.slice(0, told.indexOf(heading)) : told;
-      const lines = describePlan(plan, snapshot);
+      const lines = [...events.map(({ message }) => message), ...describePlan(plan, snapshot)];
       const isFirst = request.attempt === 1 && outline.length === 0;
       // A look that has found nothing to do is not told.
       const news = isFirst ? lines : lines.length === 0 ? [] : [heading, ...lines];
       const published: Operation = { ...record, plan: shortened([...earlier, ...news]) };
-      await write([{ kind: 'set', key, value: published }]);
+      await write([{ kind: 'set', key, value: published }, ...eventWrites(events)]);
       return plan;
     },
 

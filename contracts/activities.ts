@@ -193,6 +193,8 @@ export interface ControlPlaneActivities {
     readonly record: Operation;
     /** What the operation goes through, in words; told before the first plan. */
     readonly outline?: readonly string[];
+    /** What has happened since the plan before, to be told with this one. */
+    readonly events?: readonly ClusterEvent[];
   }): Promise<Plan>;
   /** Plans without publishing: what would be done now. Used by the periodic reconcile. */
   previewPlan(request: PlanRequest): Promise<Plan>;

@@ -16,6 +16,11 @@ const DIGEST = /@[a-z0-9+._-]+:[0-9a-f]{32,}$/i;
 const TAG = /:[^/:@]+$/;
 const DEFAULT_REGISTRY = /^docker\.io\/(?:library\/)?/;
 
+const BARE_DIGEST = /^[a-z0-9]+(?:[+._-][a-z0-9]+)*:[0-9a-f]{32,128}$/;
+
+/** Whether it may follow the `@` of an image: "sha256:…". */
+export const isDigest = (text: string): boolean => BARE_DIGEST.test(text);
+
 export const hasDigest = (image: string): boolean => DIGEST.test(image);
 
 /** The repository of an image: without tag and digest. */

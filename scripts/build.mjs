@@ -183,7 +183,13 @@ async function makeBundle(require, root, dist, fresh, isUnchanged) {
   const lines = [];
   const logger = new DefaultLogger('WARN', ({ message }) => lines.push(message));
   try {
-    const { code } = await bundleWorkflowCode({ workflowsPath, logger });
+    const converters = join(root, 'workflows', 'readable-payloads.ts');
+    const { code } = await bundleWorkflowCode({
+      workflowsPath,
+      payloadConverterPath: converters,
+      failureConverterPath: converters,
+      logger,
+    });
     writeFileSync(join(fresh, BUNDLE), withEmptySourceMap(code));
     return 'made';
   } catch (error) {

@@ -9,10 +9,19 @@ import { patched, setCurrentDetails, sleep, upsertSearchAttributes } from '@temp
 
 import { RETRY, TIMEOUT } from '../contracts/timeouts';
 import { SEARCH_ATTRIBUTE, type OperationInput } from '../contracts/workflows';
-import type { Desired, OperationError, OperationKind, Plan, PlanRequest, Release } from '../domain/model';
+import type {
+  ClusterEvent,
+  Desired,
+  OperationError,
+  OperationKind,
+  Plan,
+  PlanRequest,
+  Release,
+} from '../domain/model';
 
 import { localActivities } from './local-activities';
 import { followLostNodes } from './lost-nodes';
+import { nonsenseError, nonsenseEvent, type Nonsense } from './node-answers';
 import { count, mergeBuilds, runStage, stagesOf, type PhaseContext, type PhaseReport } from './phases';
 import { resolveImages } from './resolve-images';
 
@@ -73,6 +82,17 @@ export const convergeUnlessPaused = async (
   let missingBuilds: PhaseReport['missingBuilds'] = {};
   let desired = { ...target, release: known(target.release) };
   const behind = new Set<string>();
+  /** What nodes have answered nonsense to. */
+  const nonsensical = new Set<string>();
+  let events: readonly ClusterEvent[] = [];
+  /** @returns whether it is news */
+  const noteNonsense = (nonsense: Nonsense): boolean => {
+    const what = `${nonsense.nodeId} ${nonsense.activity}`;
+    if (nonsensical.has(what)) return false;
+    nonsensical.add(what);
+    events = [...events, nonsenseEvent(nonsense, desired, input.operation.id)];
+    return true;
+  };
   const done = (): Converged => ({
     kind: 'done',
     ...(behind.size === 0 ? {} : { behind: [...behind].sort() }),
@@ -99,8 +119,16 @@ export const convergeUnlessPaused = async (
         startToCloseTimeout: TIMEOUT.localStartToCloseMs,
         summary: attempt === 1 ? 'plan' : `plan again (${attempt})`,
       },
-      [{ request, record, ...(outline === undefined ? {} : { outline }) }],
+      [
+        {
+          request,
+          record,
+          ...(outline === undefined ? {} : { outline }),
+          ...(events.length === 0 ? {} : { events }),
+        },
+      ],
     );
+    events = [];
     const unplaced = (): OperationError => {
       // Room would not help.
       const isUnbuilt =
@@ -129,7 +157,7 @@ export const convergeUnlessPaused = async (
       }
       areImagesSettled = true;
       if (patched('image-digests')) {
-        const images = await resolveImages(request, lostNodes, options.isPaused);
+        const images = await resolveImages(request, lostNodes, noteNonsense, options.isPaused);
         if (images.kind === 'paused') attempts.last -= 1;
         if (images.kind === 'failed' || images.kind === 'paused') return images;
         if (images.kind === 'resolved') {
@@ -159,8 +187,13 @@ export const convergeUnlessPaused = async (
       const report = await runStage(stage, context);
       for (const nodeId of report.behind) behind.add(nodeId);
       if (report.failure) return { kind: 'failed', error: report.failure };
+      for (const nonsense of report.nonsense) {
+        // Planning again has not helped: nobody but that node can do it.
+        if (!noteNonsense(nonsense)) return { kind: 'failed', error: nonsenseError(nonsense) };
+        refusals = { ...refusals, [nonsense.nodeId]: `it ${nonsense.words}` };
+      }
       const answers = [report.refusals, report.missingBuilds].flatMap((one) => Object.keys(one));
-      if (answers.length > 0 || report.silent.length > 0) {
+      if (answers.length + report.silent.length + report.nonsense.length > 0) {
         refusals = { ...refusals, ...report.refusals };
         missingBuilds = mergeBuilds(missingBuilds, report.missingBuilds);
         again = true;

@@ -12,6 +12,13 @@ import { createReleaseReporter, followReleaseCommands } from './release-commands
 import { createReleaseRun, type ReleaseRun } from './release-run';
 import { createSplitter, releaseInStages, type Splitter } from './stages';
 
+const MAX_NAMES = 10;
+
+const namesInWords = (names: readonly string[]): string =>
+  names.length <= MAX_NAMES
+    ? names.join(', ')
+    : `${names.slice(0, MAX_NAMES).join(', ')} and ${names.length - MAX_NAMES} others`;
+
 /** Ends what a release that this operation has superseded had begun: all requests go to the old one first. */
 const endSplit = async (run: ReleaseRun, splitter: Splitter): Promise<void> => {
   const { input } = run;
@@ -51,7 +58,7 @@ export async function deployWorkflow(input: OperationInput): Promise<OperationOu
     const warning =
       behind.length === 0
         ? ''
-        : `; the ingress of ${behind.join(', ')} has not confirmed that it leads nobody to the replicas that have stopped`;
+        : `; the ingress of ${namesInWords(behind)} has not confirmed that it leads nobody to the replicas that have stopped`;
     return {
       kind: 'succeeded',
       message: `v${desired.release.number} runs ${describeDesired(desired)}${judged}${warning}`,

@@ -24,6 +24,7 @@ import type {
   StartOutcome,
   StopOutcome,
 } from '../contracts/activities';
+import { shortText } from '../contracts/node-answers';
 import { nodeQueue } from '../contracts/queues';
 import { RETRY, TIMEOUT } from '../contracts/timeouts';
 import { isErrorCode } from '../domain/errors';
@@ -32,6 +33,7 @@ import { imageInWords } from '../domain/release-images';
 import type { ReleaseSpec } from '../domain/spec/schema';
 
 import type { LostNodes } from './lost-nodes';
+import { NonsensicalAnswer, outcomesOf, type Nonsense } from './node-answers';
 
 export interface PhaseReport {
   readonly failure?: OperationError;
@@ -41,6 +43,8 @@ export interface PhaseReport {
   readonly missingBuilds: Readonly<Record<string, readonly MissingBuild[]>>;
   /** Nodes that did not take the work: plan again, Consul says whether they are up. */
   readonly silent: readonly string[];
+  /** Nodes whose answers nobody can go by. */
+  readonly nonsense: readonly Nonsense[];
   /** Nodes that may lead to replicas that have stopped. */
   readonly behind: readonly string[];
 }
@@ -80,9 +84,9 @@ const errorOf = (thrown: unknown): OperationError => {
   const cause = thrown.cause;
   if (cause instanceof ApplicationFailure) {
     const last = cause.type === undefined || !isErrorCode(cause.type) ? 'internal' : cause.type;
-    return { code: last, message: cause.message, logTail: [] };
+    return { code: last, message: shortText(cause.message), logTail: [] };
   }
-  return { code: 'unavailable', message: cause?.message ?? thrown.message, logTail: [] };
+  return { code: 'unavailable', message: shortText(cause?.message ?? thrown.message), logTail: [] };
 };
 
 const isSilence = (thrown: unknown): boolean =>
@@ -138,7 +142,7 @@ const runOnNode = async (nodeId: string, phase: Phase, context: PhaseContext): P
   switch (phase.kind) {
     case 'pull': {
       const images = mine.flatMap((step) => (step.kind === 'pull' ? pullsOf(step, context) : []));
-      const outcomes = await nodeActivities(
+      const answer = await nodeActivities(
         nodeId,
         {
           startToCloseMs: TIMEOUT.pullStartToCloseMs,
@@ -156,7 +160,8 @@ const runOnNode = async (nodeId: string, phase: Phase, context: PhaseContext): P
         operation: request.operation,
         images,
       });
-      return { kind: 'pulled', outcomes };
+      const asked = images.map(({ image }) => image);
+      return { kind: 'pulled', outcomes: outcomesOf(nodeId, 'pullImages', asked, answer) };
     }
     case 'start': {
       const replicas = mine.flatMap((step) =>
@@ -173,12 +178,13 @@ const runOnNode = async (nodeId: string, phase: Phase, context: PhaseContext): P
             ({ spec }) => longest(spec, (container) => container.startupGraceMs) + spec.update.minHealthyMs,
           ),
         ) + TIMEOUT.startMarginMs;
-      const outcomes = await nodeActivities(
+      const answer = await nodeActivities(
         nodeId,
         { startToCloseMs, scheduleToCloseMs: startToCloseMs + TIMEOUT.nodeOutageMs },
         `${nodeId}: start ${count(replicas.length, 'replica')} of ${needed.map(({ number }) => `v${number}`).join(' and ')}`,
       ).startReplicas({ nodeId, project, name, operation: request.operation, releases: needed, replicas });
-      return { kind: 'started', outcomes };
+      const asked = replicas.map(({ replicaId }) => replicaId);
+      return { kind: 'started', outcomes: outcomesOf(nodeId, 'startReplicas', asked, answer) };
     }
     case 'stop': {
       const replicas = mine.flatMap((step) =>
@@ -186,12 +192,13 @@ const runOnNode = async (nodeId: string, phase: Phase, context: PhaseContext): P
       );
       // The replicas that stop may be of an older release with a longer grace; their node knows it, this is a ceiling.
       const startToCloseMs = TIMEOUT.maxStopGraceMs + TIMEOUT.stopMarginMs;
-      const outcomes = await nodeActivities(
+      const answer = await nodeActivities(
         nodeId,
         { startToCloseMs, scheduleToCloseMs: startToCloseMs + TIMEOUT.nodeOutageMs },
         `${nodeId}: stop ${count(replicas.length, 'replica')}`,
       ).stopReplicas({ nodeId, replicas });
-      return { kind: 'stopped', outcomes };
+      const asked = replicas.map(({ replicaId }) => replicaId);
+      return { kind: 'stopped', outcomes: outcomesOf(nodeId, 'stopReplicas', asked, answer) };
     }
   }
 };
@@ -236,6 +243,7 @@ export const runStage = async (stage: readonly Phase[], context: PhaseContext): 
   const refusals: Record<string, string> = {};
   const missingBuilds: Record<string, readonly MissingBuild[]> = {};
   const silent: string[] = [];
+  const nonsense: Nonsense[] = [];
   const behind: string[] = [];
   let failure: OperationError | undefined;
   for (const [index, result] of results.entries()) {
@@ -243,6 +251,10 @@ export const runStage = async (stage: readonly Phase[], context: PhaseContext): 
     if (result.status === 'rejected') {
       // Its node goes on with it; the next plan sees how far it is.
       if (isInterrupted && !CancellationScope.current().consideredCancelled) continue;
+      if (result.reason instanceof NonsensicalAnswer) {
+        nonsense.push(result.reason.nonsense);
+        continue;
+      }
       if (isCancellation(result.reason)) throw result.reason;
       // What an activity fails of once it was told to give up says nothing of the release.
       if (CancellationScope.current().consideredCancelled && patched('failed-when-cancelled')) {
@@ -298,7 +310,7 @@ export const runStage = async (stage: readonly Phase[], context: PhaseContext): 
       }
     }
   }
-  return { ...(failure ? { failure } : {}), refusals, missingBuilds, silent, behind };
+  return { ...(failure ? { failure } : {}), refusals, missingBuilds, silent, nonsense, behind };
 };
 
 export const mergeBuilds = (

@@ -7,6 +7,7 @@
 import { ActivityFailure, isCancellation, proxyActivities } from '@temporalio/workflow';
 
 import type { NodeActivities, PullAhead, PullAheadOutcome } from '../contracts/activities';
+import { readNodeAnswer, shortText } from '../contracts/node-answers';
 import { nodeQueue } from '../contracts/queues';
 import { AHEAD, TIMEOUT } from '../contracts/timeouts';
 
@@ -19,11 +20,13 @@ export async function pullAheadWorkflow({ nodeId, images }: PullAhead): Promise<
     retry: { maximumAttempts: 1 },
     summary: `${nodeId}: pull ahead ${images.join(', ')}`,
   });
+  const failed = (reason: string): readonly PullAheadOutcome[] =>
+    images.map((image) => ({ kind: 'failed', image, reason }));
   try {
-    return await pullAhead({ nodeId, images });
+    const read = readNodeAnswer('pullAhead', images, await pullAhead({ nodeId, images }));
+    return 'outcomes' in read ? read.outcomes : failed(`the node answered nonsense: ${read.nonsense}`);
   } catch (error) {
     if (!(error instanceof ActivityFailure) || isCancellation(error)) throw error;
-    const reason = error.cause?.message ?? error.message;
-    return images.map((image) => ({ kind: 'failed', image, reason }));
+    return failed(shortText(error.cause?.message ?? error.message));
   }
 }

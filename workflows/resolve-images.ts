@@ -22,6 +22,7 @@ import {
 } from '@temporalio/workflow';
 
 import type { ImageResolution, NodeActivities } from '../contracts/activities';
+import { shortText } from '../contracts/node-answers';
 import { nodeQueue } from '../contracts/queues';
 import { RETRY, TIMEOUT } from '../contracts/timeouts';
 import { SEARCH_ATTRIBUTE, SIGNAL, type ImagesResolvedSignal } from '../contracts/workflows';
@@ -30,6 +31,7 @@ import { openImages, withDigests, type ImageSource } from '../domain/release-ima
 
 import { localActivities } from './local-activities';
 import type { LostNodes } from './lost-nodes';
+import { NonsensicalAnswer, outcomesOf, type Nonsense } from './node-answers';
 
 export type ResolvedImages =
   | { readonly kind: 'resolved'; readonly release: Release }
@@ -41,13 +43,18 @@ export type ResolvedImages =
 
 type Unknown = Extract<ImageResolution, { kind: 'unknown' }>;
 
-/** What a node says; what keeps it from an answer is an answer too, because another node may be asked. */
+/** What a node says, or what keeps it from an answer: another node may be asked. */
+type Asked =
+  | { readonly kind: 'answered'; readonly resolutions: readonly ImageResolution[] }
+  | { readonly kind: 'unanswered'; readonly why: string }
+  | { readonly kind: 'nonsense'; readonly nonsense: Nonsense };
+
 const askNode = async (
   { nodeId }: ImageSource,
   images: readonly string[],
   { desired, operation }: PlanRequest,
   lostNodes: LostNodes,
-): Promise<readonly ImageResolution[]> => {
+): Promise<Asked> => {
   const { project, name, release } = desired;
   const policies = new Map(release.spec.containers.map(({ image, pull }) => [image, pull]));
   const { resolveImages } = proxyActivities<NodeActivities>({
@@ -59,34 +66,38 @@ const askNode = async (
     retry: { initialInterval: RETRY.node.initialIntervalMs, maximumAttempts: RETRY.resolvesBeforeElsewhere },
     summary: `${nodeId}: look up ${images.join(', ')}`,
   });
-  const without = (reason: string): readonly Unknown[] =>
-    images.map((image) => ({
-      kind: 'unknown',
-      image,
-      code: 'unavailable',
-      reason: `${image} could not be looked up by node ${nodeId}: ${reason}`,
-      mayPass: true,
-    }));
   try {
-    const outcomes = await lostNodes.unlessLost(nodeId, () =>
-      resolveImages({
+    const resolutions = await lostNodes.unlessLost(nodeId, async () => {
+      const answer = await resolveImages({
         nodeId,
         project,
         name,
         operation,
         images: images.map((image) => ({ image, pull: policies.get(image) ?? 'missing' })),
         asksRegistry: release.redeployOf !== undefined,
-      }),
-    );
-    if (outcomes !== undefined) return outcomes;
+      });
+      return outcomesOf(nodeId, 'resolveImages', images, answer);
+    });
+    if (resolutions !== undefined) return { kind: 'answered', resolutions };
     if (CancellationScope.current().consideredCancelled)
       throw new CancelledFailure('the operation was cancelled');
-    return without('it is lost');
+    return { kind: 'unanswered', why: 'it is lost' };
   } catch (error) {
+    if (error instanceof NonsensicalAnswer) return { kind: 'nonsense', nonsense: error.nonsense };
     if (!(error instanceof ActivityFailure) || isCancellation(error)) throw error;
-    return without(error.cause?.message ?? error.message);
+    return { kind: 'unanswered', why: shortText(error.cause?.message ?? error.message) };
   }
 };
+
+/** What a node that has not answered leaves unknown. */
+const unknownTo = ({ nodeId }: ImageSource, images: readonly string[], why: string, mayPass: boolean) =>
+  images.map((image): Unknown => ({
+    kind: 'unknown',
+    image,
+    code: 'unavailable',
+    reason: `${image} could not be looked up by node ${nodeId}: ${why}`,
+    mayPass,
+  }));
 
 type Found = Required<Pick<Release, 'images' | 'localImages'>>;
 
@@ -95,11 +106,29 @@ const askAround = async (
   request: PlanRequest,
   sources: readonly ImageSource[],
   lostNodes: LostNodes,
+  onNonsense: (nonsense: Nonsense) => void,
 ): Promise<{ readonly found: Found; readonly unknown: readonly Unknown[] }> => {
   const wanted = openImages(request.desired.release.spec);
   const images: Record<string, string> = {};
   const localImages: Record<string, Record<string, string>> = {};
   const unknown = new Map<string, Unknown>();
+  /** What only those have spoken of that answer nonsense. */
+  const obscure = new Map<string, Unknown>();
+  const ask = async (source: ImageSource, open: readonly string[]): Promise<readonly ImageResolution[]> => {
+    const asked = await askNode(source, open, request, lostNodes);
+    switch (asked.kind) {
+      case 'answered':
+        return asked.resolutions;
+      case 'unanswered':
+        return unknownTo(source, open, asked.why, true);
+      case 'nonsense':
+        onNonsense(asked.nonsense);
+        for (const one of unknownTo(source, open, `it ${asked.nonsense.words}`, false)) {
+          obscure.set(one.image, one);
+        }
+        return [];
+    }
+  };
   for (const source of sources) {
     const { architecture, has } = source;
     const open = wanted.filter((image) => {
@@ -113,7 +142,7 @@ const askAround = async (
     if (patched('asked-for-images-findable')) {
       upsertSearchAttributes({ [SEARCH_ATTRIBUTE.nodes]: [source.nodeId] });
     }
-    for (const outcome of await askNode(source, open, request, lostNodes)) {
+    for (const outcome of await ask(source, open)) {
       const { image } = outcome;
       if (outcome.kind === 'digest') {
         images[image] = outcome.digest;
@@ -125,7 +154,7 @@ const askAround = async (
   }
   return {
     found: { images, localImages },
-    unknown: [...unknown.values()].filter(
+    unknown: [...new Map([...obscure, ...unknown]).values()].filter(
       ({ image }) => images[image] === undefined && localImages[image] === undefined,
     ),
   };
@@ -143,11 +172,13 @@ const tellMicroservice = async (told: ImagesResolvedSignal): Promise<void> => {
 
 /**
  * @param request of the plan that is about to start replicas of a release whose images are not known yet
+ * @param onNonsense told of nodes whose answers nobody can go by
  * @param isPaused whether nobody is to be asked again
  */
 export const resolveImages = async (
   request: PlanRequest,
   lostNodes: LostNodes,
+  onNonsense: (nonsense: Nonsense) => void,
   isPaused: () => boolean = () => false,
 ): Promise<ResolvedImages> => {
   const { release } = request.desired;
@@ -156,7 +187,7 @@ export const resolveImages = async (
     setCurrentDetails('Looking up images');
     const { isTooLate, sources } = await localActivities.findImageSources(request);
     if (isTooLate) return { kind: 'as-it-was' };
-    const { found, unknown } = await askAround(request, sources, lostNodes);
+    const { found, unknown } = await askAround(request, sources, lostNodes, onNonsense);
     const isKnown = openImages(release.spec).every(
       (image) => found.images[image] !== undefined || found.localImages[image] !== undefined,
     );

@@ -99,7 +99,7 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
   },
   digests: {
     run: async (subject, { cluster }) => {
-      cluster.setLocalImage('local:1', { a: 'sha256:1' });
+      cluster.setLocalImage('local:1', { a: fakeDigest('local:1') });
       cluster.addNode('a', { images: ['local:1'] });
       await subject.applied({ image: 'shop:1' });
       cluster.setDigest('shop:1', fakeDigest('later'));

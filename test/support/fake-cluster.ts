@@ -63,6 +63,9 @@ export type ImageBehaviour =
   /** The registry does not answer: pulls fail, whatever becomes of who asked, at once or after this. */
   | { readonly kind: 'unreachable'; readonly after?: Promise<void> };
 
+/** @param work does what was asked, and has the answer of a worker that can be trusted */
+export type Garbler = (activity: keyof NodeActivities, work: () => Promise<unknown>) => Promise<unknown>;
+
 export interface FakeCluster {
   readonly controlPlane: ControlPlaneActivities;
   readonly nodeActivities: NodeActivities;
@@ -86,6 +89,8 @@ export interface FakeCluster {
   refuse(nodeId: string, reason: string | undefined): void;
   /** The node finds on the way that it has no room, and leaves what it had begun; undefined: it has room again. */
   fill(nodeId: string, reason: string | undefined): void;
+  /** The node's worker answers what this makes of what it was asked; undefined: what it has done, again. */
+  garble(nodeId: string, garbler: Garbler | undefined): void;
   setImage(image: string, behaviour: ImageBehaviour): void;
   /** Where the tag of an image leads in the registry from now on. */
   setDigest(image: string, digest: string): void;
@@ -155,6 +160,7 @@ export const createFakeCluster = (nodeIds: readonly string[]): FakeCluster => {
   const replicas = new Map<string, ObservedReplica>();
   const images = new Map<string, ImageBehaviour>();
   const refusals = new Map<string, string>();
+  const garblers = new Map<string, Garbler>();
   const full = new Map<string, string>();
   /** Of machines without power: what ends the wait for them. */
   const dead = new Map<string, ReturnType<typeof createHold>>();
@@ -334,18 +340,18 @@ export const createFakeCluster = (nodeIds: readonly string[]): FakeCluster => {
       throw ApplicationFailure.create({ type: 'pull_failed', message: `${image}: the registry is away` });
     }
     if (behaviour?.kind === 'missing') {
-      return { kind: 'failed', image, code: 'image_not_found', reason: `there is no image ${image}` };
+      return { kind: 'failed', image: asked, code: 'image_not_found', reason: `there is no image ${image}` };
     }
     const local = locals.get(image);
     if (local !== undefined && local[nodeId] === undefined) {
-      return { kind: 'failed', image, code: 'image_not_found', reason: `no registry has ${image}` };
+      return { kind: 'failed', image: asked, code: 'image_not_found', reason: `no registry has ${image}` };
     }
     const node = nodeOf(nodeId);
     if (behaviour?.kind === 'built-for' && !behaviour.architectures.includes(node.architecture)) {
       const missingBuild = noteMissingBuild(nodeId, asked, behaviour.architectures);
       return {
         kind: 'failed',
-        image,
+        image: asked,
         code: 'image_not_found',
         reason: `${image}: not made for it`,
         missingBuild,
@@ -353,6 +359,17 @@ export const createFakeCluster = (nodeIds: readonly string[]): FakeCluster => {
     }
     nodes.set(nodeId, { ...node, images: [...new Set([...node.images, image, engineReference(asked)])] });
     return { kind: 'pulled', image: asked, imageId: `sha256:${image}` };
+  };
+
+  const garbled = (honest: NodeActivities): NodeActivities => {
+    const dishonest = (activity: keyof NodeActivities) => (input: never) => {
+      const work = (): Promise<unknown> => honest[activity](input);
+      return garblers.get((input as { readonly nodeId: string }).nodeId)?.(activity, work) ?? work();
+    };
+    const activities = Object.keys(honest) as (keyof NodeActivities)[];
+    return Object.fromEntries(
+      activities.map((activity) => [activity, dishonest(activity)]),
+    ) as unknown as NodeActivities;
   };
 
   const values = <T>(prefix: string): readonly T[] => store.peek<T>(prefix).map(({ value }) => value);
@@ -364,7 +381,7 @@ export const createFakeCluster = (nodeIds: readonly string[]): FakeCluster => {
       readSnapshot,
       randomSuffix: () => String((suffix += 1)).padStart(12, '0'),
     }),
-    nodeActivities: {
+    nodeActivities: garbled({
       pullImages: async ({ nodeId, images: asked }) => {
         await powered(nodeId);
         return Promise.all(asked.map(({ image }) => pullOne(nodeId, image)));
@@ -407,7 +424,7 @@ export const createFakeCluster = (nodeIds: readonly string[]): FakeCluster => {
           return { replicaId, existed: remove(replicaId), ...(behind.length === 0 ? {} : { behind }) };
         });
       },
-    },
+    }),
     store,
     view: {
       ready: Promise.resolve(),
@@ -450,6 +467,10 @@ export const createFakeCluster = (nodeIds: readonly string[]): FakeCluster => {
     fill: (nodeId, reason) => {
       if (reason === undefined) full.delete(nodeId);
       else full.set(nodeId, reason);
+    },
+    garble: (nodeId, garbler) => {
+      if (garbler === undefined) garblers.delete(nodeId);
+      else garblers.set(nodeId, garbler);
     },
     setImage: (image, behaviour) => void images.set(image, behaviour),
     setDigest: (image, digest) => void digests.set(image, digest),

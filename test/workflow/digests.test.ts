@@ -11,6 +11,7 @@ const use = useTemporal();
 
 const NEW = fakeDigest('what the tag leads to later');
 const OLD = fakeDigest('shop:1');
+const LOCAL = fakeDigest('what nodes have made themselves');
 
 const releaseOf = (subject: Subject, number: number) =>
   use.project.cluster.releases(subject.name).find((release) => release.number === number);
@@ -74,7 +75,7 @@ test('what a digest names already is not looked up', async () => {
 
 test('an image that is in no registry runs where it is, and only that build of it', async () => {
   const { cluster } = use.project;
-  cluster.setLocalImage('local:1', { a: 'sha256:1', b: 'sha256:1' });
+  cluster.setLocalImage('local:1', { a: LOCAL, b: LOCAL });
   cluster.addNode('a', { images: ['local:1'] });
   const subject = createSubject(use.project);
   await subject.applied({ image: 'local:1' });
@@ -82,7 +83,7 @@ test('an image that is in no registry runs where it is, and only that build of i
   expect(subject.running().map(({ nodeId }) => nodeId)).toEqual(['a']);
   expect(releaseOf(subject, 1)).toMatchObject({
     images: {},
-    localImages: { 'local:1': { amd64: 'sha256:1' } },
+    localImages: { 'local:1': { amd64: LOCAL } },
   });
 });
 
@@ -117,7 +118,7 @@ test('a release that was superseded while it started keeps what was looked up', 
 
 test('what is lost of an old release whose image is in no registry comes back where the image is', async () => {
   const { cluster } = use.project;
-  cluster.setLocalImage('local:1', { a: 'sha256:1', b: 'sha256:1' });
+  cluster.setLocalImage('local:1', { a: LOCAL, b: LOCAL });
   for (const id of ['a', 'b']) cluster.addNode(id, { images: ['local:1'] });
   const subject = createSubject(use.project);
   await subject.applied({ scale: 2, image: 'local:1' });

@@ -13,6 +13,7 @@ import { bundleWorkflowCode, DefaultLogger } from '@temporalio/worker';
 
 const ROOT = resolve(__dirname, '..', '..');
 const SOURCES = ['domain', 'contracts', 'workflows', 'test/workflow', 'test/replay'];
+const CONVERTERS = join(ROOT, 'workflows', 'readable-payloads.ts');
 const SHORT_TIMEOUTS = join(__dirname, 'short-timeouts.ts');
 
 const hashOfSources = (entry: string): string => {
@@ -42,6 +43,8 @@ export const workflowBundle = async (options: BundleOptions = {}): Promise<strin
   if (existsSync(path)) return path;
   const { code } = await bundleWorkflowCode({
     workflowsPath,
+    payloadConverterPath: CONVERTERS,
+    failureConverterPath: CONVERTERS,
     logger: new DefaultLogger('ERROR'),
     webpackConfigHook: (config) => ({
       ...config,

@@ -41,7 +41,7 @@ const CASES: readonly {
       'node:fs',
       'zod',
     ],
-    allowed: ['@temporalio/workflow', '../contracts/kv', '../domain/errors'],
+    allowed: ['@temporalio/workflow', '@temporalio/common', '../contracts/kv', '../domain/errors'],
   },
   {
     file: 'activities/cluster-activities.ts',
