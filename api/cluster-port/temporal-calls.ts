@@ -3,7 +3,7 @@
  *
  * Invariants: exactly the calls that the worker of a node makes, found out by watching one; what is not on the list
  * is refused. A node sees its own namespace and its own queue only, and task tokens only under its own seal. All but
- * the token passes as it came.
+ * the token passes as it came, and but for causes of a failure that nobody could read.
  */
 
 import { nodeQueue } from '../../contracts/queues';
@@ -63,11 +63,12 @@ export const FIELD = {
   task: { taskToken: 1 },
   heartbeat: { taskToken: 1, namespace: 4 },
   completed: { taskToken: 1, namespace: 4 },
-  failed: { taskToken: 1, namespace: 4 },
+  failed: { taskToken: 1, failure: 2, namespace: 4 },
   canceled: { taskToken: 1, namespace: 4 },
   shutdown: { namespace: 1, stickyTaskQueue: 2, taskQueue: 7 },
   describeNamespace: { namespace: 1, id: 2 },
   queue: { name: 1, kind: 2, normalName: 3 },
+  failure: { cause: 4 },
 } as const;
 
 const refuse = (words: string): never => {
@@ -128,6 +129,30 @@ const ofTask = (field: { readonly taskToken: number; readonly namespace: number 
   },
 });
 
+/**
+ * Causes of causes: the server takes ten thousand of them, and hands them on in histories, of which the worker of
+ * the control plane reads a hundred levels at most; it would never get on with such a workflow.
+ */
+const MAX_CAUSES = 20;
+
+const withFewCauses = (failure: Buffer, left: number): Buffer => {
+  const fields = readFields(failure);
+  const cause = bytesAt(failure, fields, FIELD.failure.cause);
+  if (cause.length === 0) return failure;
+  const kept = left === 0 ? Buffer.alloc(0) : withFewCauses(cause, left - 1);
+  return kept === cause ? failure : withBytesAt(failure, fields, FIELD.failure.cause, kept);
+};
+
+const ofFailedTask: TemporalCall = {
+  request: (message, scope) => {
+    const opened = ofTask(FIELD.failed).request(message, scope);
+    const fields = readFields(opened);
+    const failure = bytesAt(opened, fields, FIELD.failed.failure);
+    const kept = withFewCauses(failure, MAX_CAUSES);
+    return kept === failure ? opened : withBytesAt(opened, fields, FIELD.failed.failure, kept);
+  },
+};
+
 const shutdown: TemporalCall = {
   request: (message, scope) => {
     const fields = readFields(message);
@@ -149,7 +174,7 @@ const CALLS: ReadonlyMap<string, TemporalCall> = new Map([
   [`${SERVICE}PollActivityTaskQueue`, poll],
   [`${SERVICE}RecordActivityTaskHeartbeat`, ofTask(FIELD.heartbeat)],
   [`${SERVICE}RespondActivityTaskCompleted`, ofTask(FIELD.completed)],
-  [`${SERVICE}RespondActivityTaskFailed`, ofTask(FIELD.failed)],
+  [`${SERVICE}RespondActivityTaskFailed`, ofFailedTask],
   [`${SERVICE}RespondActivityTaskCanceled`, ofTask(FIELD.canceled)],
   [`${SERVICE}ShutdownWorker`, shutdown],
 ]);

@@ -88,6 +88,36 @@ test('a poll that waited in vain passes as it is', () => {
   expect(call.answer?.(Buffer.alloc(0), scope)).toHaveLength(0);
 });
 
+const failureOf = (causes: number): object =>
+  Array.from({ length: causes }).reduce<object>((cause, _, index) => ({ message: `${index}`, cause }), {
+    message: 'first',
+  });
+
+test('of what a task failed of, no more causes pass than anybody can read', () => {
+  const say = (causes: number) => {
+    const taskToken = tokens.seal('a', Buffer.from('token'));
+    const message = { taskToken, namespace: 'default', failure: failureOf(causes), identity: 'worker' };
+    const sent = Buffer.from(api.RespondActivityTaskFailedRequest.encode(message).finish());
+    const passed = ask('RespondActivityTaskFailed', sent);
+    const opened = withBytesAt(sent, readFields(sent), FIELD.failed.taskToken, Buffer.from('token'));
+    const messages: string[] = [];
+    let { failure } = api.RespondActivityTaskFailedRequest.decode(passed);
+    for (; failure; failure = failure.cause) messages.push(failure.message ?? '');
+    return { passed, opened, messages };
+  };
+  for (const causes of [0, 1, 20]) {
+    const { passed, opened, messages } = say(causes);
+    expect(passed).toEqual(opened);
+    expect(messages).toHaveLength(causes + 1);
+  }
+  for (const causes of [21, 60, 90]) {
+    const { passed, messages } = say(causes);
+    expect(messages).toHaveLength(22);
+    expect(messages.slice(0, 2)).toEqual([`${causes - 1}`, `${causes - 2}`]);
+    expect(api.RespondActivityTaskFailedRequest.decode(passed)).toMatchObject({ identity: 'worker' });
+  }
+});
+
 test('the end of a worker is told of its own queue only', () => {
   const say = (change: object) =>
     ask('ShutdownWorker', api.ShutdownWorkerRequest.encode({ namespace: 'default', ...change }).finish());
@@ -145,6 +175,7 @@ test('the numbers of fields are those of the SDK', () => {
     shutdown: api.ShutdownWorkerRequest,
     describeNamespace: api.DescribeNamespaceRequest,
     queue: temporal.api.taskqueue.v1.TaskQueue,
+    failure: temporal.api.failure.v1.Failure,
   } as const;
   for (const [name, numbers] of Object.entries(FIELD)) {
     const type = types[name as keyof typeof types] as { encode(message: object): { finish(): Uint8Array } };
@@ -152,11 +183,13 @@ test('the numbers of fields are those of the SDK', () => {
       const value =
         field === 'taskQueue' && name === 'poll'
           ? { name: 'x' }
-          : field === 'kind'
-            ? 1
-            : field === 'taskToken'
-              ? Buffer.of(1)
-              : 'x';
+          : field === 'failure' || field === 'cause'
+            ? { message: 'x' }
+            : field === 'kind'
+              ? 1
+              : field === 'taskToken'
+                ? Buffer.of(1)
+                : 'x';
       expect([
         name,
         field,
