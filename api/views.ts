@@ -335,6 +335,7 @@ export const nodeView = (
 export const eventView = ({ id, event }: StoredEvent): EventView => ({
   id,
   at: iso(event.atMs),
+  ...given('nodeAt', event.nodeAtMs === undefined ? undefined : iso(event.nodeAtMs)),
   level: event.level,
   type: event.type,
   message: event.message,

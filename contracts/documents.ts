@@ -262,6 +262,7 @@ const SHAPES: { readonly [K in DocumentKind]: Shape<Documents[K]> } = {
   hostnames: { project: 'text', name: 'text' },
   events: {
     atMs: 'time',
+    nodeAtMs: ['optional', 'time'],
     level: 'text',
     type: 'text',
     message: 'text',

@@ -38,6 +38,8 @@ export type NodeServiceWrite =
 export type NodeWrite = NodeDocumentWrite | NodeServiceWrite;
 
 export interface NodeDocumentsRequest {
+  /** What the node's clock says, milliseconds since the epoch. Left out by versions that do not tell it yet. */
+  readonly sentAtMs?: number;
   readonly writes: readonly NodeWrite[];
 }
 
@@ -46,6 +48,8 @@ export interface NodeDocumentsAnswer {
   readonly index: number;
   /** Checks that were reported and services that were removed, and were not there. */
   readonly absent: readonly string[];
+  /** How far the node's clock is ahead of the head node's, below zero if behind. Left out when it was not told. */
+  readonly clockAheadMs?: number;
 }
 
 export const nodeDocumentsPath = (nodeId: string): string =>

@@ -405,6 +405,8 @@ export type EventLevel = 'info' | 'warning' | 'error';
 
 export interface ClusterEvent {
   readonly atMs: number;
+  /** What the clock of the node said, where that could not be: `atMs` is when the cluster heard of it then. */
+  readonly nodeAtMs?: number;
   readonly level: EventLevel;
   /** Dotted, past tense: `operation.succeeded`, `replica.crashed`, `node.degraded`. */
   readonly type: string;

@@ -386,6 +386,10 @@ export const eventSchema = z
   .strictObject({
     id: z.string().meta({ description: 'Hand it back as `since` or Last-Event-ID.' }),
     at: time(),
+    nodeAt: time().optional().meta({
+      description:
+        'What the clock of the node said, where it is not believed: `at` is when the cluster heard of it then.',
+    }),
     level: z.enum(['info', 'warning', 'error']),
     type: z.string().meta({ example: 'operation.succeeded' }),
     message: z.string(),

@@ -31,6 +31,8 @@ export interface ClusterPortWriter extends DocumentWriter {
    * @returns false when what it removes, or reports on, was not there
    */
   writeService(write: NodeServiceWrite): Promise<boolean>;
+  /** How far this machine's clock is ahead of the head node's, as of the last answer; 0 before there is one. */
+  clockAheadMs(): number;
   /** Closes idle connections. */
   close(): void;
 }
@@ -56,7 +58,7 @@ const weigh = (write: Write): WriteWeight =>
       };
 
 /** The documents are JSON already: they are put together, not parsed again. */
-const bodyOf = (writes: readonly Write[]): string => {
+const bodyOf = (writes: readonly Write[], sentAtMs: number): string => {
   const items = writes.map((write) => {
     if (!isDocument(write)) return JSON.stringify(write);
     const key = JSON.stringify(write.key);
@@ -64,7 +66,7 @@ const bodyOf = (writes: readonly Write[]): string => {
       ? `{"kind":"put","key":${key},"document":${write.json}}`
       : `{"kind":"remove","key":${key}}`;
   });
-  return `{"writes":[${items.join(',')}]}`;
+  return `{"sentAtMs":${sentAtMs},"writes":[${items.join(',')}]}`;
 };
 
 /** @returns a writer whose promises reject with ContainerOsError: the server's own, or `unavailable` */
@@ -77,14 +79,18 @@ export const createClusterPortWriter = (options: ClusterPortOptions): ClusterPor
     maxSockets: 1,
     failing: 'does not take what the node writes',
   });
+  let aheadMs = 0;
 
   const send = async (body: string): Promise<NodeDocumentsAnswer> => {
-    const { index, absent } = ((await client.send(body)) ?? {}) as Readonly<Record<string, unknown>>;
+    const answer = ((await client.send(body)) ?? {}) as Readonly<Record<string, unknown>>;
+    const { index, absent, clockAheadMs } = answer;
     if (typeof index !== 'number') throw client.away('it says 200');
+    if (typeof clockAheadMs === 'number') aheadMs = clockAheadMs;
     return { index, absent: Array.isArray(absent) ? absent.map(String) : [] };
   };
 
-  const createLane = () => createBatcher(weigh, (writes: readonly Write[]) => send(bodyOf(writes)));
+  const createLane = () =>
+    createBatcher(weigh, (writes: readonly Write[]) => send(bodyOf(writes, Date.now())));
   const [addEvent, addOther] = [createLane(), createLane()];
   const add = (write: Write) => (isEvent(write) ? addEvent(write) : addOther(write));
 
@@ -101,6 +107,7 @@ export const createClusterPortWriter = (options: ClusterPortOptions): ClusterPor
           return !absent.includes(write.serviceId);
       }
     },
+    clockAheadMs: () => aheadMs,
     close: () => client.close(),
   };
 };

@@ -22,6 +22,7 @@ import { ContainerOsError } from '../../domain/errors';
 import { isObject } from '../../domain/is-object';
 import type { ObservedNode } from '../../domain/model';
 
+import { clockAheadOf, dateEvents, isEventWrite } from './event-times';
 import type { NodeLiveness } from './node-liveness';
 import {
   assertOwnService,
@@ -285,24 +286,24 @@ export const createNodeDocuments = ({
       liveness.heard(nodeId);
       const writes = parseWrites(body);
       const now = nowMs();
+      const clockAheadMs = clockAheadOf(body, now);
       for (const write of writes) {
         if (isServiceWrite(write)) assertOwnService(write, { nodeId, clusterId });
-        else assertOwn(write, nodeId, now);
+        else assertOwn(write, nodeId);
       }
       assertSize(writes);
-      const events = writes.filter(
-        (write) => write.kind === 'put' && write.key.startsWith(KV_PREFIX.events),
-      ).length;
+      const events = writes.filter(isEventWrite).length;
       if (events > 0 && !allows(nodeId, events)) {
         throw new ContainerOsError(
           'rate_limited',
           `The node ${nodeId} tells more than ${MAX_NODE_EVENTS_PER_MINUTE} events a minute. Try again in a minute.`,
         );
       }
-      return commit(
-        writes.filter((write) => isNews(write, nodeId)),
+      const answer = await commit(
+        dateEvents(writes, now, clockAheadMs).filter((write) => isNews(write, nodeId)),
         nodeId,
       );
+      return clockAheadMs === undefined ? answer : { ...answer, clockAheadMs };
     },
   };
 };

@@ -27,8 +27,6 @@ const BYTES_BESIDE_A_DOCUMENT = 150;
 /** Each check repeats ids and names of its service. */
 const BYTES_BESIDE_AN_OPERATION = 1_000;
 const MAX_EVENT_CHARACTERS = 16_384;
-/** How far ahead the clock of a node may be: events are in the order of their times. */
-const MAX_AHEAD_MS = 3_600_000;
 /** The parts of a key, which is a path. */
 const PART = /^[a-z0-9]([a-z0-9._-]{0,126}[a-z0-9])?$/;
 
@@ -72,7 +70,7 @@ const documentOf = <T>(key: string, read: { readonly document: T } | { readonly 
  *
  * @throws {ContainerOsError} `forbidden`, or `invalid`
  */
-export const assertOwn = (write: NodeDocumentWrite, nodeId: string, nowMs: number): void => {
+export const assertOwn = (write: NodeDocumentWrite, nodeId: string): void => {
   const { key } = write;
   const own = (owner: string | undefined) => {
     if (owner !== nodeId) throw foreign(key, `it is not of the node ${nodeId}`);
@@ -108,7 +106,6 @@ export const assertOwn = (write: NodeDocumentWrite, nodeId: string, nowMs: numbe
     const [, suffix = ''] = /-([0-9a-f]{8,64})$/.exec(key) ?? [];
     if (key !== eventKvKey(event.atMs, suffix) || event.atMs < 0)
       throw wrong(key, 'it belongs under another key');
-    if (event.atMs > nowMs + MAX_AHEAD_MS) throw wrong(key, 'it is of the future. Set the clock of the node');
     if (JSON.stringify(event).length > MAX_EVENT_CHARACTERS) throw wrong(key, 'the event is too long');
   } else throw foreign(key, 'a node writes nodes, replicas, ingresses, request counts and events only');
 };

@@ -12,6 +12,7 @@ import type { Authority, IssuedCertificate } from '../../contracts/authority';
 import type { JoinAnswer, JoinRequest } from '../../contracts/join';
 import type { KeyValueStore, KvFound } from '../../contracts/key-value-store';
 import { eventKvKey, identityKvKey, joinTokenKvKey, nodeKvKey, nodeSettingsKvKey } from '../../contracts/kv';
+import { clockDifferenceInWords, isClockOff } from '../../domain/clock-difference';
 import { ContainerOsError, type ErrorCode } from '../../domain/errors';
 import { isLive, isNodeId, type JoinToken, type NodeIdentity } from '../../domain/identity';
 import { isJoinTokenId, whyUnusable } from '../../domain/join-token';
@@ -22,7 +23,6 @@ import { ProblemError } from '../problem';
 import { hashSecret } from './join-tokens';
 import type { RefusedJoins } from './refused-joins';
 
-export const MAX_CLOCK_DIFFERENCE_MS = 5 * 60_000;
 const OLDEST_DOCKER = { major: 20, minor: 10 };
 /** As many joins may come in between as there are nodes to be; each of them is one that succeeded. */
 const ATTEMPTS = 200;
@@ -78,15 +78,11 @@ const assertToken = (
   return { ...found, value: found.value };
 };
 
-const inWords = (ms: number): string =>
-  ms < 2 * 3_600_000 ? `${Math.round(ms / 60_000)} minutes` : `${Math.round(ms / 3_600_000)} hours`;
-
 const assertClock = (nodeMs: number, ownMs: number): void => {
   const differenceMs = nodeMs - ownMs;
-  if (Math.abs(differenceMs) <= MAX_CLOCK_DIFFERENCE_MS) return;
-  const words = Number.isFinite(differenceMs)
-    ? `${inWords(Math.abs(differenceMs))} ${differenceMs > 0 ? 'ahead of' : 'behind'} that of the cluster`
-    : 'not readable';
+  const isReadable = Number.isFinite(differenceMs);
+  if (isReadable && !isClockOff(differenceMs)) return;
+  const words = isReadable ? `${clockDifferenceInWords(differenceMs)} that of the cluster` : 'not readable';
   throw new Refusal(
     'invalid',
     'clock',

@@ -2,12 +2,12 @@
 // or without power serves elsewhere, and once.
 import { createInterface } from 'node:readline';
 import { LABEL } from '../../contracts/docker';
-import type { NodeView, ReplicaView } from '../../openapi/schemas';
+import type { EventView, NodeView, ReplicaView } from '../../openapi/schemas';
 import { startCluster, type Cluster } from '../support/cluster/cluster';
 import { assertClusterConverged, findClusterProblems } from '../support/cluster/cluster-checker';
 import { clusterScenario } from '../support/cluster/scenario';
 import { openRequest } from '../support/http';
-import { apply, change, endpoints, page, read, replicas, webSpec } from '../support/product';
+import { apply, change, endpoints, events, page, read, replicas, webSpec } from '../support/product';
 import { eventually } from '../support/wait';
 
 const SERVICE = 'shop';
@@ -265,22 +265,34 @@ clusterScenario(
 );
 
 clusterScenario(
-  'a joined node whose clock is three hours wrong is a node like others',
+  'a joined node whose clock is three hours wrong says so, keeps its work, and nothing that it tells is lost',
   () => cluster,
   async (running) => {
     await giveWorkTo('node-2');
-    running.node('node-2').setClock('+3h');
-    await eventually(
+    const node = running.node('node-2');
+    const before = (await placed()).get('node-2')?.map(({ id }) => id);
+    const sinceMs = Date.now();
+    node.setClock('+3h');
+    await assertClusterConverged(running, { clocksOff: ['node-2'] });
+    expect((await placed()).get('node-2')?.map(({ id }) => id)).toEqual(before);
+    const words = 'its clock is 3 hours ahead of that of the head node: set it, for example by NTP';
+    const isDegraded = ({ type }: EventView) => type === 'node.degraded';
+    const told = await eventually(
       async () => {
-        await change(running.instance, 'POST', `/v1/microservices/${SERVICE}/restart`, {});
-        const [replica] = (await placed()).get('node-2') ?? [];
-        const offMs = Date.parse(replica?.updatedAt ?? '') - Date.now(); // dated by the node
-        expect(Math.abs(offMs - 3 * HOUR_MS)).toBeLessThan(60_000);
+        const [last] = (await events(running.instance, 'node=node-2')).filter(isDegraded).slice(-1);
+        expect(last?.message).toBe(`Node node-2 is degraded: ${words}.`);
+        return last;
       },
-      { timeoutMs: 60_000, describe: 'the node dates by the moved clock' },
+      { timeoutMs: 10_000, describe: 'the event of the node is among those of the cluster' },
     );
+    expect(Date.parse(told?.at ?? '')).toBeGreaterThan(sinceMs - 1_000);
+    expect(Date.parse(told?.at ?? '')).toBeLessThan(Date.now() + 1_000);
+    expect(Math.abs(Date.parse(told?.nodeAt ?? '') - sinceMs - 3 * HOUR_MS)).toBeLessThan(60_000);
+    expect(node.product.log().split(words)).toHaveLength(2);
+    await change(running.instance, 'POST', `/v1/microservices/${SERVICE}/restart`, {});
+    await assertClusterConverged(running, { clocksOff: ['node-2'] });
+    node.setClock('+0');
     await assertClusterConverged(running);
-    expect((await placed()).has('node-2')).toBe(true);
   },
 );
 

@@ -130,7 +130,6 @@ test('what is of another node, or of no node, is refused whole, and told once', 
   });
   await refuses('forbidden', eventKvKey(now, '0123456789'), event('b', now));
   await refuses('invalid', eventKvKey(now, '0123456789'), event('a', now - 1));
-  await refuses('invalid', eventKvKey(now * 2, '0123456789'), event('a', now * 2));
   await refuses('forbidden', eventKvKey(now, '0123456789'));
   await refuses('forbidden', `${KV_PREFIX.microservices}shop/web`, {});
   await refuses('forbidden', `${KV_PREFIX.operations}shop/web/1`);
@@ -141,6 +140,38 @@ test('what is of another node, or of no node, is refused whole, and told once', 
   await expect(writerOf('a', 'b').put(nodeKvKey('b'), node('b'))).rejects.toMatchObject({
     code: 'forbidden',
   });
+});
+
+const HOUR_MS = 3_600_000;
+test.each([
+  ['three hours ahead', 3 * HOUR_MS],
+  ['a day behind', -24 * HOUR_MS],
+])('a node whose clock is %s is told so, and its events count from when they came', async (_how, offMs) => {
+  const writer = writerOf('a');
+  await writer.put(nodeKvKey('a'), node('a'));
+  expect(Math.abs(writer.clockAheadMs())).toBeLessThan(10_000);
+  const beforeMs = Date.now();
+  const session = await dial(target, target.certificateOf('a'));
+  const events = [1, 2, 3].map((at) => event('a', beforeMs + offMs + at));
+  const body = JSON.stringify({
+    sentAtMs: beforeMs + offMs,
+    writes: events.map((one, at) => ({
+      kind: 'put',
+      key: eventKvKey(one.atMs, `${9 - at}aaaaaaaaa`),
+      document: one,
+    })),
+  });
+  const answer = await ask(session, { ':method': 'PUT', ':path': '/internal/v1/nodes/a/documents' }, body);
+  const { clockAheadMs } = JSON.parse(answer.body.toString()) as { clockAheadMs: number };
+  expect(Math.abs(clockAheadMs - offMs)).toBeLessThan(60_000);
+  const kept = target.store.peek<ClusterEvent>(KV_PREFIX.events);
+  expect(kept.map(({ value }) => value.nodeAtMs)).toEqual(events.map(({ atMs }) => atMs));
+  for (const { key, value } of kept) {
+    expect(key).toBe(eventKvKey(value.atMs, key.slice(-10)));
+    expect(value.atMs).toBeGreaterThanOrEqual(beforeMs);
+    expect(value.atMs).toBeLessThan(Date.now() + 1_000);
+  }
+  session.close();
 });
 
 test.each<readonly [string, Partial<Record<keyof ObservedNode, unknown>>, RegExp]>([

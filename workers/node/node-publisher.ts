@@ -24,6 +24,7 @@ import {
   nodeServiceId,
 } from '../../contracts/services';
 import type { MissingBuild, ObservedNode, PublicPortTrouble } from '../../domain/model';
+import { createClockReason } from './clock-reason';
 import { createEngineAbsence } from './engine-absence';
 import type { EventLog } from './event-log';
 import { tellableImages } from './known-images';
@@ -68,6 +69,8 @@ export const createNodePublisher = (deps: {
   readonly publicPortTroubles: () => readonly PublicPortTrouble[];
   readonly eventLog: EventLog;
   readonly logger: Logger;
+  /** How far the clock of this machine is ahead of the head node's. */
+  readonly clockAheadMs: () => number;
   /** The node's document has been written. */
   readonly onPublished: () => void;
   /** A clock that nobody sets. */
@@ -77,6 +80,7 @@ export const createNodePublisher = (deps: {
   const serviceId = nodeServiceId(config.nodeId);
   const checkId = nodeAliveCheckId(config.nodeId);
   const absence = createEngineAbsence(nowMs, Date.now);
+  const clockReason = createClockReason();
   let engine: KnownEngine | undefined;
   let images: readonly string[] = [];
   let written: { readonly node: ObservedNode; readonly at: number } | undefined;
@@ -102,7 +106,12 @@ export const createNodePublisher = (deps: {
     const publicPortTroubles = deps.publicPortTroubles();
     const engineLostAtMs = absence.lostAtMs();
     const isEngineThere = !absence.isAway() && engineLostAtMs === undefined;
-    const now = [...(isEngineThere ? [] : [ENGINE_REASON]), ...healthReasons(measured, reasons)];
+    const ofClock = clockReason(deps.clockAheadMs());
+    const now = [
+      ...(isEngineThere ? [] : [ENGINE_REASON]),
+      ...healthReasons(measured, reasons),
+      ...(ofClock === undefined ? [] : [ofClock]),
+    ];
     return {
       id: config.nodeId,
       address: config.advertiseAddress,

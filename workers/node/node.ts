@@ -171,6 +171,7 @@ export const createNode = (config: NodeConfig, logger: Logger, onState: (state: 
     publicPortTroubles: () => publicPortTroubles,
     eventLog,
     logger,
+    clockAheadMs: () => throughPort?.clockAheadMs() ?? 0,
     onPublished: () => {
       if (!state.isKnown) setState({ isKnown: true });
     },

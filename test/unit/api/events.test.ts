@@ -87,6 +87,17 @@ describe('the list', () => {
     for (const item of await list()) expect(eventSchema.safeParse(item).error).toBeUndefined();
   });
 
+  test('says also what the clock of a node said, where it is not believed', async () => {
+    await put(event(1, 'a', { node: 'n1', nodeAtMs: NOW_MS + 10_800_000 }), event(2, 'b'));
+    const [ahead, right] = await list();
+    expect(eventSchema.safeParse(ahead).error).toBeUndefined();
+    expect(ahead).toMatchObject({
+      at: new Date(NOW_MS + 1_000).toISOString(),
+      nodeAt: new Date(NOW_MS + 10_800_000).toISOString(),
+    });
+    expect(right).not.toHaveProperty('nodeAt');
+  });
+
   test('can be watched', async () => {
     await put(event(1, 'a'));
     const { index } = (await world.api.call('GET', '/v1/events')).body as { index: number };

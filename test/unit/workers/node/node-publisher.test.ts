@@ -30,6 +30,7 @@ const publisherWith = (
   put: (document: ObservedNode) => Promise<{ readonly index: number }>,
   nowMs?: () => number,
   toldBefore?: ObservedNode,
+  clock: { readonly aheadMs: () => number; readonly events: string[] } = { aheadMs: () => 0, events: [] },
 ) =>
   createNodePublisher({
     config,
@@ -53,8 +54,12 @@ const publisherWith = (
     publicPortTroubles: () => [],
     missingBuilds: () => [],
     hostStats: { read: async () => stats },
-    eventLog: { append: () => undefined, stop: () => undefined },
+    eventLog: {
+      append: ({ level, message }) => clock.events.push(`${level}: ${message}`),
+      stop: () => undefined,
+    },
     logger: pino({ level: 'silent' }),
+    clockAheadMs: clock.aheadMs,
     onPublished: () => undefined,
     ...(nowMs === undefined ? {} : { nowMs }),
   });
@@ -141,4 +146,34 @@ test('an engine that this process has never reached is told as away, by what was
   second.setEngineAway();
   await eventually(() => expect(told.at(-1)?.engineLostAtMs).toBeGreaterThan(0));
   second.stop();
+});
+
+test('a clock that is wrong makes the node degraded, and is said once when it begins and when it ends', async () => {
+  const told: ObservedNode[] = [];
+  const events: string[] = [];
+  let aheadMs = 0;
+  const publisher = publisherWith(
+    async (document) => {
+      told.push(document);
+      return { index: 1 };
+    },
+    undefined,
+    undefined,
+    { aheadMs: () => aheadMs, events },
+  );
+  const last = () => [told.at(-1)?.health, told.at(-1)?.reasons];
+  const reason = 'its clock is 3 hours ahead of that of the head node: set it, for example by NTP';
+  publisher.start();
+  publisher.setEngine(engine);
+  await eventually(() => expect(last()).toEqual(['healthy', []]));
+  for (const measured of [3 * 3_600_000, 3 * 3_600_000 + 20]) {
+    aheadMs = measured;
+    publisher.writeAgain();
+    await eventually(() => expect(last()).toEqual(['degraded', [reason]]));
+  }
+  aheadMs = 0;
+  publisher.tell();
+  await eventually(() => expect(last()).toEqual(['healthy', []]));
+  expect(events).toEqual([`warning: Node a is degraded: ${reason}.`, 'info: Node a is well again.']);
+  publisher.stop();
 });
