@@ -33,6 +33,21 @@ const programOf = ({ script, entry, node }: Start): readonly string[] => {
   return [USUAL_FOLDERS.includes(dirname(node)) ? 'node' : node, program];
 };
 
+/** Whether `npm start` was typed, in a clone. */
+export const isStartedByNpm = ({ script, entry }: Start): boolean =>
+  basename(script) === basename(entry) && basename(dirname(script)) === basename(dirname(entry));
+
+/**
+ * How another machine joins that has ContainerOS as this one has it.
+ *
+ * @param command as the API gives it, which begins with `containeros`
+ */
+export const joinCommandAsHere = (command: string, start: Start): string => {
+  const [, ...words] = command.split(' ');
+  const program = isStartedByNpm(start) ? ['npm', 'start', '--'] : programOf(start);
+  return [...program, ...words].map(quoted).join(' ');
+};
+
 type Wanted = Pick<Config, 'apiHost' | 'apiPort' | 'dataDir' | 'dev' | 'password'>;
 
 const passwordOf = ({ dev, password, dataDir }: Wanted, isRoot: boolean) => {

@@ -7,45 +7,11 @@ import { isJoinable, type Config } from '../config';
 import { openInstallation, type Installation } from '../installation';
 import { localApiUrl } from '../local-api';
 
+import { joinText, readyText } from './announcements';
 import { commandHere, type Start } from './command-here';
 import { consulCommand, temporalCommand } from './engines';
 import { portNeeds } from './ports';
-import { ROLES, supervise, type IngressPorts } from './supervise';
-
-const announceReady = (
-  config: Config,
-  installation: Installation,
-  took: string,
-  ports: IngressPorts | undefined,
-  start: Start,
-): void => {
-  const lines = [
-    '',
-    `ContainerOS is ready (${took}).`,
-    '',
-    `  API              http://${config.apiHost}:${config.apiPort}`,
-    ...(ports === undefined
-      ? []
-      : [
-          `  Hostnames        http://NAME.localhost${ports.http === 80 ? '' : `:${ports.http}`}, as "httpPorts" of your microservices say`,
-          `                   https://NAME.localhost${ports.https === 443 ? '' : `:${ports.https}`}, without a warning once this was run:`,
-          `                   ${commandHere(['trust'], config, start, true)}`,
-        ]),
-    ...(config.temporalAddress === undefined
-      ? [`  Temporal Web UI  http://127.0.0.1:${config.temporalUiPort}`]
-      : [`  Temporal         ${config.temporalAddress}`]),
-    config.dev
-      ? '  Password         dev'
-      : config.password === undefined
-        ? `  Password         in ${installation.passwordFile}${installation.passwordIsNew ? ' (made just now)' : ''}`
-        : '  Password         as given',
-    `  Data             ${config.dataDir}`,
-    '',
-    'Ctrl-C stops ContainerOS and leaves your containers running.',
-    '',
-  ];
-  process.stdout.write(`${lines.join('\n')}\n`);
-};
+import { ROLES, supervise } from './supervise';
 
 /** Says how another machine joins: with a token for one machine, good for an hour. */
 const announceJoin = async (
@@ -63,9 +29,7 @@ const announceJoin = async (
     });
     if (!response.ok) throw new Error(`the API answered ${response.status}: ${await response.text()}`);
     const { command } = (await response.json()) as { readonly command: string };
-    process.stdout.write(
-      `Another machine becomes a node by this command, within an hour:\n\n  ${command}\n\nFor more machines: ${another}\n\n`,
-    );
+    process.stdout.write(joinText(command, another, start));
   } catch (error) {
     logger.warn({ err: error }, `no join token could be made; make one with: ${another}`);
   }
@@ -109,7 +73,7 @@ export const up = async (
       ...(config.temporalAddress === undefined ? { temporal: temporalCommand(config) } : {}),
     }),
     onReady: (took, ports) => {
-      announceReady(config, installation, took, ports, start);
+      process.stdout.write(readyText(config, installation, took, ports, start));
       if (isJoinable(config)) void announceJoin(config, installation, start, logger);
     },
   });
