@@ -34,8 +34,25 @@ export interface NodeIdentity {
   readonly revokedAtMs?: number;
 }
 
+/** Of a DNS label. */
+const MAX_NODE_ID_LENGTH = 63;
+
 /** Whether the text can be the id of a node: a DNS label in lower case, because it is a host name and a part of keys. */
 export const isNodeId = (text: string): boolean => /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/.test(text);
+
+/**
+ * The id that a machine gets by its host name: the first label of it, with `-` for what cannot be in an id.
+ *
+ * @returns '' when nothing of it can
+ */
+export const nodeIdFromHostname = (hostname: string): string => {
+  const [label = ''] = hostname.toLowerCase().split('.');
+  return label
+    .replace(/[^a-z0-9]/g, '-')
+    .replace(/^-+/, '')
+    .slice(0, MAX_NODE_ID_LENGTH)
+    .replace(/-+$/, '');
+};
 
 /** Whether a certificate is one that its node may still show: the newest, or the one that it was renewed with. */
 export const isCurrentCertificate = (identity: NodeIdentity, serial: string): boolean =>

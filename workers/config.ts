@@ -11,17 +11,16 @@ import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 
 import { ContainerOsError, type Problem } from '../domain/errors';
-import { isNodeId } from '../domain/identity';
 import { hostPort } from '../domain/host-port';
 
 import { ACME_FLAGS, parseAcmeSettings, type AcmeSettings } from './acme/acme-settings';
+import { readNodeName, type NodeName } from './node-name';
 import { ownPrivateAddress } from './own-address';
 import { TRUSTED_PROXIES_FLAGS, readTrustedProxies, type TrustedProxiesConfig } from './trusted-proxies';
 
-export interface Config {
+export interface Config extends NodeName {
   readonly dev: boolean;
   readonly dataDir: string;
-  readonly nodeId: string;
   /** What `constraints` of specifications are compared with. */
   readonly nodeLabels: Readonly<Record<string, string>>;
   readonly apiHost: string;
@@ -129,7 +128,7 @@ const FLAGS: readonly Flag[] = [
   ...ACME_FLAGS,
   ...TRUSTED_PROXIES_FLAGS,
   { name: 'host-ports', value: 'FIRST-LAST', help: 'Range from which host ports are taken (20000-29999).' },
-  { name: 'node-name', value: 'NAME', help: 'Name of this node (the host name).' },
+  { name: 'node-name', value: 'NAME', help: 'Name of this node (the host name up to its first dot).' },
   {
     name: 'node-label',
     value: 'KEY=VALUE',
@@ -226,6 +225,7 @@ export const defaultDataDir = (isRoot: boolean): string =>
  * @param environment usually process.env
  * @param isRoot whether the process runs as root: decides where data is kept by default
  * @param detectAddress finds the address under which others reach this machine
+ * @param readHostname the host name, by which the node is called when nobody says otherwise
  * @throws ContainerOsError `invalid`, with every problem
  */
 export const parseConfig = (
@@ -233,6 +233,7 @@ export const parseConfig = (
   environment: Environment,
   isRoot: boolean,
   detectAddress: () => string | undefined = ownPrivateAddress,
+  readHostname: () => string = hostname,
 ): Config => {
   const values = parseFlags(argv);
   const problems: Problem[] = [];
@@ -285,11 +286,6 @@ export const parseConfig = (
     });
   if (!dev && password !== undefined && password.length < 8)
     problems.push({ path: '--password', message: 'or CONTAINEROS_PASSWORD must have 8 characters at least' });
-
-  const nodeId = (text('node-name') ?? hostname()).toLowerCase();
-  if (!isNodeId(nodeId)) {
-    problems.push({ path: '--node-name', message: `must be a DNS label, not "${nodeId}"` });
-  }
 
   const nodeLabels: Record<string, string> = {};
   for (const label of list('node-label')) {
@@ -360,7 +356,9 @@ export const parseConfig = (
   const config: Config = {
     dev,
     dataDir: resolve(text('data-dir') ?? defaultDataDir(isRoot)),
-    nodeId,
+    ...readNodeName(text('node-name'), readHostname(), (message) =>
+      problems.push({ path: '--node-name', message }),
+    ),
     nodeLabels,
     apiHost,
     apiPort: port('api-port', 8000),

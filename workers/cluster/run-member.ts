@@ -5,6 +5,7 @@ import type { Logger } from 'pino';
 import { ContainerOsError } from '../../domain/errors';
 import { isLoopback, type Config } from '../config';
 import { openRunDirectory } from '../installation';
+import { nodeNameInWords } from '../node-name';
 import { consulMemberCommand } from '../up/engines';
 import { consulPortNeeds } from '../up/ports';
 import { supervise } from '../up/supervise';
@@ -54,6 +55,9 @@ export const runMember = async (
           '',
           `This machine is node ${membership.nodeId} of the cluster at ${membership.clusterAddress} (${took}).`,
           '',
+          ...(membership.nodeId === given.nodeId && given.namedAfterHost !== undefined
+            ? [`  Name     ${nodeNameInWords(given)}`]
+            : []),
           `  Address  ${config.advertiseAddress}`,
           `  Data     ${config.dataDir}`,
           '',

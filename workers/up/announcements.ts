@@ -2,6 +2,7 @@
 
 import type { Config } from '../config';
 import type { Installation } from '../installation';
+import { nodeNameInWords } from '../node-name';
 
 import { commandHere, isStartedByNpm, joinCommandAsHere, type Start } from './command-here';
 import type { IngressPorts } from './supervise';
@@ -34,6 +35,7 @@ export const readyText = (
       : config.password === undefined
         ? `  Password         in ${installation.passwordFile}${installation.passwordIsNew ? ' (made just now)' : ''}`
         : '  Password         as given',
+    ...(config.namedAfterHost === undefined ? [] : [`  Node             ${nodeNameInWords(config)}`]),
     `  Data             ${config.dataDir}`,
     '',
     'Ctrl-C stops ContainerOS and leaves your containers running.',

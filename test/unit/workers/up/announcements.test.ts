@@ -1,8 +1,9 @@
 /** What is printed when everything runs: commands in it work where, and as, they are typed. */
 
 import { createJoinTokens } from '../../../../api/join/join-tokens';
+import { parseConfig } from '../../../../workers/config';
 import { readJoinArguments } from '../../../../workers/cluster/join';
-import { joinText } from '../../../../workers/up/announcements';
+import { joinText, readyText } from '../../../../workers/up/announcements';
 import type { Start } from '../../../../workers/up/command-here';
 import { createMemoryStore } from '../../../support/memory-store';
 
@@ -42,4 +43,26 @@ test.each<readonly [string, Start, string]>([
 test('an address with brackets is not taken for a pattern by a shell', async () => {
   const { command } = await made('[fd00::1]:7443');
   expect(joinText(command, '', byNpm)).toContain("npm start -- join '[fd00::1]:7443' --token cos1.");
+});
+
+test('the name of the node is said when it is not the host name', () => {
+  const ready = (hostname: string) =>
+    readyText(
+      parseConfig(
+        [],
+        {},
+        true,
+        () => undefined,
+        () => hostname,
+      ),
+      { passwordFile: '/p', passwordIsNew: true },
+      '1.2 s',
+      { http: 80, https: 443 },
+      installed,
+    );
+  expect(ready('Web_1.example.com')).toContain(
+    '\n  Node             web-1, after the host name Web_1.example.com; --node-name chooses another\n',
+  );
+  expect(ready('web-1')).not.toContain('  Node  ');
+  expect(ready('web-1')).toMatch(/^\nContainerOS is ready \(1\.2 s\)\.\n\n {2}API/);
 });
