@@ -1,7 +1,7 @@
 /**
  * How a machine becomes a node, is one, and ceases to be one, at the cluster port.
  *
- * `POST /v1/join` needs no certificate: the request shows a join token. The rest is under the certificate of the node:
+ * `POST /v1/join` needs no certificate: the request shows a join token, or says why there is none (JoinGivenUp). The rest is under the certificate of the node:
  * a new certificate in time (`POST /internal/v1/nodes/<nodeId>/certificate`), the key that certificates of hostnames are
  * sealed with (`POST /internal/v1/nodes/<nodeId>/cluster-key`), and leaving (`POST /internal/v1/nodes/<nodeId>/leave`).
  */
@@ -19,6 +19,19 @@ export interface JoinRequest {
   readonly dockerVersion: string;
   readonly architecture: string;
   readonly containerosVersion: string;
+}
+
+/**
+ * Why a machine does not ask to join: its token is none, its token is of another cluster than the one that answers, or by
+ * its clock the cluster's certificate does not count.
+ */
+export const GIVEN_UP_REASONS = ['token', 'cluster', 'clock'] as const;
+
+/** In place of a JoinRequest: nothing of the token is in it, as whoever answers may be anybody. */
+export interface JoinGivenUp {
+  readonly givenUp: (typeof GIVEN_UP_REASONS)[number];
+  /** What the machine's clock says, milliseconds since the epoch. */
+  readonly nowMs: number;
 }
 
 /** How a node's Consul agent becomes a member. */

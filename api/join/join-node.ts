@@ -13,7 +13,7 @@ import type { JoinAnswer, JoinRequest } from '../../contracts/join';
 import type { KeyValueStore, KvFound } from '../../contracts/key-value-store';
 import { eventKvKey, identityKvKey, joinTokenKvKey, nodeKvKey, nodeSettingsKvKey } from '../../contracts/kv';
 import { clockDifferenceInWords, isClockOff } from '../../domain/clock-difference';
-import { ContainerOsError, type ErrorCode } from '../../domain/errors';
+import { ContainerOsError } from '../../domain/errors';
 import { isLive, isNodeId, type JoinToken, type NodeIdentity } from '../../domain/identity';
 import { isJoinTokenId, whyUnusable } from '../../domain/join-token';
 import type { ClusterEvent } from '../../domain/model';
@@ -21,7 +21,7 @@ import type { AttemptLimiter } from '../attempt-limiter';
 import { ProblemError } from '../problem';
 
 import { hashSecret } from './join-tokens';
-import type { RefusedJoins } from './refused-joins';
+import { GivenUp, Refusal, type RefusedJoins } from './refused-joins';
 
 const OLDEST_DOCKER = { major: 20, minor: 10 };
 /** As many joins may come in between as there are nodes to be; each of them is one that succeeded. */
@@ -46,16 +46,6 @@ export interface JoinDeps {
   readonly nowMs: () => number;
   /** Told of an event that could not be written. */
   readonly onEventLost: (error: unknown) => void;
-}
-
-class Refusal extends ContainerOsError {
-  constructor(
-    code: ErrorCode,
-    readonly reason: string,
-    message: string,
-  ) {
-    super(code, message);
-  }
 }
 
 const randomSuffix = (): string => randomBytes(5).toString('hex');
@@ -267,7 +257,7 @@ export const createJoinNode = (deps: JoinDeps): JoinNode => {
       }
     } catch (error) {
       if (error instanceof ContainerOsError && error.code !== 'unavailable') {
-        limiter.failed(source, startedAtMs);
+        if (!(error instanceof GivenUp)) limiter.failed(source, startedAtMs);
         await tellRefusal(error, source, startedAtMs);
       }
       throw error;

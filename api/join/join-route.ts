@@ -3,18 +3,26 @@
  *
  * Invariants: nothing of the request is believed before it has the shape of one; what a machine is given counts at the
  * cluster port before it is given; who asks again with the same key and token, because the answer was lost, is
- * answered again.
+ * answered again; a machine that gives up by itself is refused like others, so that the cluster hears of it.
  */
 
 import { z } from 'zod';
 
-import { JOIN_PATH, type ConsulMembership, type JoinAnswer, type JoinRequest } from '../../contracts/join';
+import {
+  GIVEN_UP_REASONS,
+  JOIN_PATH,
+  type ConsulMembership,
+  type JoinAnswer,
+  type JoinGivenUp,
+  type JoinRequest,
+} from '../../contracts/join';
 import { ContainerOsError } from '../../domain/errors';
 import { answerJson, readPortBody } from '../cluster-port/answers';
 import type { PortRequest, PortResponse } from '../cluster-port/cluster-port';
 import { parseJsonText } from '../json-text';
 
 import type { JoinNode } from './join-node';
+import { GivenUp } from './refused-joins';
 
 const MAX_BODY_BYTES = 16_384;
 /** Of what is wrong with a request, which whoever sends it decides on. */
@@ -33,6 +41,37 @@ const joinRequest = z.strictObject({
   containerosVersion: text,
 });
 
+/** The last that a date can hold. */
+const MAX_TIME_MS = 8.64e15;
+const joinGivenUp = z.strictObject({
+  givenUp: z.enum(GIVEN_UP_REASONS),
+  nowMs: z.number().min(-MAX_TIME_MS).max(MAX_TIME_MS),
+});
+
+/** What the cluster is told of a machine that does not ask, as it would be refused. */
+const refusalOf = ({ givenUp, nowMs }: JoinGivenUp): GivenUp => {
+  switch (givenUp) {
+    case 'token':
+      return new GivenUp(
+        'unauthenticated',
+        'token_form',
+        'What it has for a join token is none: it is cut off, or something else. Copy the whole token again, or make another one with POST /v1/join-tokens.',
+      );
+    case 'cluster':
+      return new GivenUp(
+        'unauthenticated',
+        'other_cluster',
+        'Its join token is of another cluster. See that it has the address of that one, or make a token here with POST /v1/join-tokens.',
+      );
+    case 'clock':
+      return new GivenUp(
+        'invalid',
+        'clock',
+        `Its clock says ${new Date(nowMs).toISOString()}, at which the certificate of this cluster does not count. Set the clock there (for example by NTP), and join again.`,
+      );
+  }
+};
+
 export interface JoinRouteDeps {
   readonly join: JoinNode;
   /** What has been given out counts once this has resolved. */
@@ -44,7 +83,10 @@ export interface JoinRouteDeps {
 }
 
 const parseRequest = (body: Buffer): JoinRequest => {
-  const parsed = joinRequest.safeParse(parseJsonText(body.toString('utf8')));
+  const said = parseJsonText(body.toString('utf8'));
+  const givenUp = joinGivenUp.safeParse(said);
+  if (givenUp.success) throw refusalOf(givenUp.data);
+  const parsed = joinRequest.safeParse(said);
   if (parsed.success) return parsed.data;
   const problems = parsed.error.issues.map(({ path, message }) => `/${path.join('/')} ${message}`);
   throw new ContainerOsError(

@@ -128,6 +128,8 @@ test('a token that is no good lets nobody in: the machine and the cluster are to
     'node.join_refused',
     /machine at [\d.]+ was not let in as a node: The join token is not one of/,
   );
+  await told(a, 'node.join_refused', /was not let in as a node: What it has for a join token is none/);
+  await told(a, 'node.join_refused', /was not let in as a node: Its join token is of another cluster/);
 
   const short = await makeToken(a, { expiresInSeconds: 1 });
   const revoked = await makeToken(a);
@@ -190,10 +192,11 @@ test('a wrong clock, an old engine and a disk that takes nothing are told, and n
   );
   await told(a, 'node.join_refused', /clock of this machine is 7 hours ahead/);
   expect(await refused({ token, env: clock('-7h') })).toMatch(/clock .* 7 hours behind that of the cluster/);
-  // By its own clock nothing that the cluster shows counts yet, so that it sends nothing.
+  // By its own clock nothing that the cluster shows counts yet, so that it gives up.
   expect(await refused({ token, env: clock('-60d') })).toMatch(
     /does not count \(it does from .* Set the clock/,
   );
+  await told(a, 'node.join_refused', /Its clock says .* does not count/);
 
   // The edge that cannot run here: an engine of long ago.
   const socket = join(outsider.folder, 'old.sock');

@@ -22,6 +22,7 @@ import type { Authority } from '../../contracts/authority';
 import { JOIN_PATH } from '../../contracts/join';
 import { KV_PREFIX } from '../../contracts/kv';
 import type { NodeIdentity } from '../../domain/identity';
+import { formatJoinToken } from '../../domain/join-token';
 import type { ClusterEvent } from '../../domain/model';
 import { askCluster, fetchAuthority } from '../../workers/cluster/ask-cluster';
 import { joinCluster } from '../../workers/cluster/join';
@@ -207,31 +208,80 @@ test('nobody at the address, and no such name', async () => {
   );
 });
 
-test.each(['TLSv1.2', 'TLSv1.3'] as const)('a server of others with %s is sent nothing', async (version) => {
-  const others = createTestAuthority('others');
-  const certificate = others.issue({
-    commonName: 'x',
-    organisation: 'others',
-    alternativeNames: ['IP:127.0.0.1'],
-  });
-  let heard = '';
-  const server = createTlsServer(
-    { cert: certificate.certificatePem, key: certificate.keyPem, maxVersion: version },
-    (socket) => {
-      socket.on('error', () => undefined);
-      socket.on('data', (bytes: Buffer) => (heard += bytes.toString()));
-    },
-  );
-  await listen(server, 0);
-  others.dispose();
+test.each(['TLSv1.2', 'TLSv1.3'] as const)(
+  'a server of others with %s is sent nothing of the token',
+  async (version) => {
+    const others = createTestAuthority('others');
+    const certificate = others.issue({
+      commonName: 'x',
+      organisation: 'others',
+      alternativeNames: ['IP:127.0.0.1'],
+    });
+    let heard = '';
+    const server = createTlsServer(
+      { cert: certificate.certificatePem, key: certificate.keyPem, maxVersion: version },
+      (socket) => {
+        socket.on('error', () => undefined);
+        socket.on('data', (bytes: Buffer) => (heard += bytes.toString()));
+      },
+    );
+    await listen(server, 0);
+    others.dispose();
+    const socket = await startEngine(ofVersion('27.3.1'));
+    const { token } = await tokens.create({});
+    const startedAtMs = Date.now();
+    await expect(joinCluster(configOf(socket), { address: addressOf(server), token })).rejects.toThrow(
+      version === 'TLSv1.3'
+        ? /certificate is of another authority. Check the address/
+        : /does not speak as a cluster port/,
+    );
+    // Also when it answers nothing, nobody waits for long.
+    expect(Date.now() - startedAtMs).toBeLessThan(6_000);
+    const [, body = ''] = heard.split('\r\n\r\n');
+    if (version === 'TLSv1.2') expect(heard).toBe('');
+    else expect(JSON.parse(body)).toEqual({ givenUp: 'cluster', nowMs: expect.any(Number) as number });
+    for (const part of token.split('.')) expect(heard).not.toContain(part);
+  },
+);
+
+test('the cluster hears of machines that give up by themselves, without anything of their tokens', async () => {
   const socket = await startEngine(ofVersion('27.3.1'));
   const { token } = await tokens.create({});
-  await expect(joinCluster(configOf(socket), { address: addressOf(server), token })).rejects.toThrow(
-    version === 'TLSv1.3'
-      ? /certificate is of another authority. Check the address/
-      : /does not speak as a cluster port/,
-  );
-  expect(heard).toBe('');
+  const [, id, secret = '', fingerprint] = token.split('.');
+  const elsewhere = formatJoinToken({
+    id: 'aaaaaaaa',
+    secret: secret.replace(/./g, 'x'),
+    authorityFingerprint: 'b'.repeat(64),
+  });
+  const attempts = [
+    [`cos1.${id}.${secret}`, /does not begin|cut off/],
+    ['garbage', /does not begin with cos1/],
+    [elsewhere, /not the one that the join token is for/],
+    [elsewhere, /not the one that the join token is for/],
+  ] as const;
+  for (const [given, words] of attempts) {
+    await expect(
+      joinCluster(configOf(socket), { address: port.address, token: given }),
+    ).rejects.toMatchObject({ message: expect.stringMatching(words) as string });
+  }
+  expect(events().map(({ type, level, message }) => [type, level, message])).toEqual([
+    [
+      'node.join_refused',
+      'warning',
+      expect.stringMatching(/127\.0\.0\.1 was not let in as a node: What it has for a join token is none/),
+    ],
+    [
+      'node.join_refused',
+      'warning',
+      expect.stringMatching(/127\.0\.0\.1 was not let in as a node: Its join token is of another cluster/),
+    ],
+  ]);
+  for (const part of [id, secret, fingerprint, 'aaaaaaaa', 'garbage']) {
+    expect(JSON.stringify(events())).not.toContain(part);
+  }
+  await expect(joinCluster(configOf(socket), { address: port.address, token })).resolves.toMatchObject({
+    nodeId: 'two',
+  });
 });
 
 test.each([
@@ -262,6 +312,9 @@ test.each([
     message: expect.stringMatching(words) as string,
   });
   cluster.mockRestore();
+  expect(events()).toMatchObject([
+    { type: 'node.join_refused', message: expect.stringMatching(/clock/i) as string },
+  ]);
   await expect(joinCluster(configOf(socket), target)).resolves.toMatchObject({ nodeId: 'two' });
 });
 

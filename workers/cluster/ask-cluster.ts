@@ -1,7 +1,8 @@
 /**
  * One JSON request to the cluster port, from a machine that is a node or is to become one.
  *
- * Invariant: nothing is sent before the server has shown a certificate of the authority that is expected.
+ * Invariant: nothing is sent before the server has shown a certificate of the authority that is expected; but for the word
+ * that this machine gives up, which holds nothing that is not for everybody.
  */
 
 import { X509Certificate, createHash } from 'node:crypto';
@@ -10,9 +11,12 @@ import { connect, type DetailedPeerCertificate, type TLSSocket } from 'node:tls'
 
 import type { NodeCredentials } from '../../adapters/cluster-port/port-client';
 import { SERVER_NAME } from '../../contracts/authority';
+import { JOIN_PATH, type JoinGivenUp } from '../../contracts/join';
 import { ContainerOsError, isErrorCode } from '../../domain/errors';
 
 const TIMEOUT_MS = 15_000;
+/** So long the person who waits for an error waits for the cluster to hear of it, at most. */
+const GIVE_UP_TIMEOUT_MS = 3_000;
 const MAX_ANSWER_BYTES = 256_000;
 
 const unreachable = (address: string, why: string, cause?: unknown) =>
@@ -146,7 +150,8 @@ export interface ClusterRequest {
   readonly body: object;
   /** Limit of the whole request, in milliseconds. */
   readonly timeoutMs?: number;
-  readonly credentials: Pick<NodeCredentials, 'authorityPem'> & Partial<NodeCredentials>;
+  /** `anybody`: whoever answers, which the certificate is not looked at for. */
+  readonly credentials: (Pick<NodeCredentials, 'authorityPem'> & Partial<NodeCredentials>) | 'anybody';
 }
 
 /**
@@ -162,11 +167,12 @@ export const askCluster = <T>({
 }: ClusterRequest): Promise<T> =>
   new Promise((resolve, reject) => {
     const text = JSON.stringify(body);
-    const { authorityPem, certificatePem, keyPem } = credentials;
+    const { authorityPem, certificatePem, keyPem }: Partial<NodeCredentials> =
+      credentials === 'anybody' ? {} : credentials;
     const request = httpsRequest(`https://${address}${path}`, {
       method: 'POST',
       agent: false,
-      ca: authorityPem,
+      ...(credentials === 'anybody' ? { rejectUnauthorized: false } : { ca: authorityPem }),
       ...(certificatePem === undefined ? {} : { cert: certificatePem }),
       ...(keyPem === undefined ? {} : { key: keyPem }),
       servername: SERVER_NAME,
@@ -205,3 +211,18 @@ export const askCluster = <T>({
     });
     request.end(text);
   });
+
+/**
+ * Tells whoever answers at an address why this machine does not ask to join, so that it is seen there, too. Resolves also
+ * when nobody hears it.
+ */
+export const tellGivenUp = async (address: string, givenUp: JoinGivenUp['givenUp']): Promise<void> => {
+  const body: JoinGivenUp = { givenUp, nowMs: Date.now() };
+  await askCluster({
+    address,
+    path: JOIN_PATH,
+    body,
+    timeoutMs: GIVE_UP_TIMEOUT_MS,
+    credentials: 'anybody',
+  }).catch(() => undefined); // it is refused, as it is to be
+};

@@ -1,7 +1,8 @@
 /**
  * Makes this machine a node of a cluster, with a join token.
  *
- * Invariants: nothing is sent before the cluster has shown the authority that the token names; the key is kept before
+ * Invariants: nothing is sent before the cluster has shown the authority that the token names, but that this machine gives
+ * up, and why; the key is kept before
  * its request is sent, so that a join whose answer was lost is the same join again; a data directory is a control
  * plane's, a member's, or nobody's, and one process at a time joins with it; no token is used by a machine of which it
  * can be told beforehand that it could not be a node.
@@ -13,15 +14,15 @@ import { join } from 'node:path';
 import Docker from 'dockerode';
 
 import { readEngineInfo } from '../../adapters/docker/engine-info';
-import { JOIN_PATH, type JoinAnswer, type JoinRequest } from '../../contracts/join';
-import { ContainerOsError } from '../../domain/errors';
+import { JOIN_PATH, type JoinAnswer, type JoinGivenUp, type JoinRequest } from '../../contracts/join';
+import { ContainerOsError, type ErrorCode } from '../../domain/errors';
 import { parseJoinToken } from '../../domain/join-token';
 import { DEFAULT_CLUSTER_PORT, type Config } from '../config';
 import { openRunDirectory, unusable } from '../installation';
 import { lockDataDirectory } from '../up/data-directory-lock';
 import { version } from '../version';
 
-import { askCluster, fetchAuthority } from './ask-cluster';
+import { askCluster, fetchAuthority, tellGivenUp } from './ask-cluster';
 import {
   memberTlsFiles,
   readMemberKey,
@@ -132,13 +133,28 @@ const kept = <T>(config: Config, write: () => T): T => {
   }
 };
 
+type GivenUpBy = Partial<Record<ErrorCode, JoinGivenUp['givenUp']>>;
+
+/** Has the cluster hear why this machine does not ask it, by the code of what `find` throws. */
+const orGiveUp = async <T>(address: string, find: () => T | Promise<T>, by: GivenUpBy): Promise<T> => {
+  try {
+    return await find();
+  } catch (error) {
+    const givenUp = error instanceof ContainerOsError ? by[error.code] : undefined;
+    if (givenUp !== undefined) await tellGivenUp(address, givenUp);
+    throw error;
+  }
+};
+
 /**
  * @returns the membership, also when the machine had joined this cluster before
  * @throws {ContainerOsError} what keeps it from joining, in words
  */
 export const joinCluster = async (config: Config, target: JoinTarget): Promise<Membership> => {
   assertReachable(config);
-  const { authorityFingerprint } = parseJoinToken(target.token);
+  const { authorityFingerprint } = await orGiveUp(target.address, () => parseJoinToken(target.token), {
+    invalid: 'token',
+  });
   openRunDirectory(config);
   const known = readMembership(config);
   if (known?.authorityFingerprint === authorityFingerprint) return known;
@@ -164,7 +180,10 @@ export const joinCluster = async (config: Config, target: JoinTarget): Promise<M
 
 const askToJoin = async (config: Config, { address, token }: JoinTarget): Promise<Membership> => {
   const { id, secret, authorityFingerprint } = parseJoinToken(token);
-  const authorityPem = await fetchAuthority(address, authorityFingerprint);
+  const authorityPem = await orGiveUp(address, () => fetchAuthority(address, authorityFingerprint), {
+    forbidden: 'cluster',
+    invalid: 'clock',
+  });
   const docker = await readDocker(config.dockerSocket);
   const { keyPem, signingRequestPem } = await openSigningRequest(config);
   kept(config, () => writeMemberKey(config, keyPem));

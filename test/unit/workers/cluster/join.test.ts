@@ -1,5 +1,5 @@
 // What stands on the command line of `containeros join`, and the directories that cannot join.
-import { mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -119,10 +119,12 @@ describe('data directories', () => {
     });
   });
 
-  test('a token that is none is refused before anything is dialled', async () => {
-    await expect(joinCluster(config(), { address, token: 'secret' })).rejects.toMatchObject({
+  test('a token that is none is refused, whoever is at the address', async () => {
+    await expect(joinCluster(config(), { address: '127.0.0.1:1', token: 'secret' })).rejects.toMatchObject({
       code: 'invalid',
+      message: expect.stringContaining('does not begin with cos1') as string,
     });
+    expect(readdirSync(dataDir)).toEqual([]);
   });
 
   test.each([
