@@ -3,7 +3,7 @@
 import { startCluster, type Cluster } from '../support/cluster/cluster';
 import { assertClusterConverged } from '../support/cluster/cluster-checker';
 import type { ClusterNode } from '../support/cluster/cluster-node';
-import { answering, containersOn } from '../support/cluster/faults';
+import { answering, containerRuns } from '../support/cluster/faults';
 import { clusterScenario } from '../support/cluster/scenario';
 import type { GossipTiming } from '../../domain/gossip-profile';
 import { GOSSIP_PROFILE } from '../../workers/up/consul-settings';
@@ -59,20 +59,8 @@ const agentsHave = (timing: GossipTiming): Promise<void> =>
     { timeoutMs: TIMEOUT_MS, intervalMs: 200, describe: `every agent has the timing ${timing}` },
   );
 
-/** Every container of the service, and since when it runs: another time would be a restart. */
-async function runs(): Promise<readonly string[]> {
-  const perNode = await Promise.all(
-    cluster.nodes.map(async (node) =>
-      Promise.all(
-        (await containersOn(cluster, node, SERVICE)).map(async (id) => {
-          const { State } = await node.engine.docker.getContainer(id).inspect();
-          return `${node.name}: ${id} since ${State.StartedAt}`;
-        }),
-      ),
-    ),
-  );
-  return perNode.flat();
-}
+/** Every container of the service, and since when it runs. */
+const runs = () => containerRuns(cluster, cluster.nodes, SERVICE);
 
 const lost = async (): Promise<readonly string[]> =>
   (await events(cluster.instance, 'limit=500'))

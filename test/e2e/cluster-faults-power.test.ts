@@ -6,8 +6,8 @@ import { assertClusterConverged } from '../support/cluster/cluster-checker';
 import type { ClusterNode } from '../support/cluster/cluster-node';
 import {
   answering,
+  containerRuns,
   containersEverywhere,
-  containersOn,
   restoreCluster,
   untilHealth,
 } from '../support/cluster/faults';
@@ -46,32 +46,32 @@ clusterScenario(
   () => cluster,
   async ({ head, instance }) => {
     const members = cluster.nodes.filter((node) => node !== head);
-    const before = new Map<string, readonly string[]>();
-    for (const node of members) before.set(node.name, await containersOn(cluster, node, SERVICE));
-    const [victimNode] = members.filter(({ name }) => (before.get(name) ?? []).length > 0);
-    const [victim] = before.get(victimNode?.name ?? '') ?? [];
-    if (victimNode === undefined || victim === undefined) throw new Error('no member has a replica');
+    const runs = () => containerRuns(cluster, members, SERVICE);
+    const before = await runs();
+    const [victim] = before;
+    if (victim === undefined) throw new Error('no member has a replica');
+    const victimNode = cluster.node(victim.node);
     await answering(cluster, SERVICE, async () => {
       await head.powerOff();
-      const pid = await processOf(victimNode, victim);
+      const pid = await processOf(victimNode, victim.id);
       if (pid === undefined) throw new Error('the container does not run');
       process.kill(pid, 'SIGKILL');
       await eventually(
         async () => {
-          const now = await processOf(victimNode, victim);
+          const now = await processOf(victimNode, victim.id);
           expect(now).toBeDefined();
           expect(now).not.toBe(pid);
         },
         { timeoutMs: 30_000, describe: 'its node has started the container again' },
       );
+      const healed = await runs();
+      const others = (all: typeof before) => all.filter(({ id }) => id !== victim.id);
+      expect(healed.map(({ id }) => id)).toEqual(before.map(({ id }) => id));
+      expect(others(healed)).toEqual(others(before));
       await head.powerOn();
       await assertClusterConverged(cluster);
+      expect(await runs()).toEqual(healed);
     });
-    for (const node of members)
-      expect([node.name, await containersOn(cluster, node, SERVICE)]).toEqual([
-        node.name,
-        before.get(node.name),
-      ]);
     await serving(instance, SERVICE, SCALE, 'web v1');
   },
 );

@@ -81,7 +81,34 @@ export async function containersOn(
     .sort();
 }
 
-/** The same for all nodes, as `node: id`. */
+/** One container, and since when it runs: another time, or a count that is not the same, is a restart. */
+export interface ContainerRun {
+  readonly node: string;
+  readonly id: string;
+  readonly startedAt: string;
+  readonly restartCount: number;
+}
+
+/** Containers that a microservice has on some nodes, as `containersOn` finds them, each with its last start. */
+export async function containerRuns(
+  cluster: Cluster,
+  nodes: readonly ClusterNode[],
+  microservice: string,
+): Promise<readonly ContainerRun[]> {
+  const perNode = await Promise.all(
+    nodes.map(async (node) =>
+      Promise.all(
+        (await containersOn(cluster, node, microservice)).map(async (id) => {
+          const { State, RestartCount } = await node.engine.docker.getContainer(id).inspect();
+          return { node: node.name, id, startedAt: State.StartedAt, restartCount: RestartCount };
+        }),
+      ),
+    ),
+  );
+  return perNode.flat();
+}
+
+/** What `containersOn` finds on all nodes, as `node: id`. */
 export async function containersEverywhere(
   cluster: Cluster,
   microservice: string,
