@@ -7,6 +7,7 @@ import { startCluster, type Cluster } from '../support/cluster/cluster';
 import { assertClusterConverged, findClusterProblems } from '../support/cluster/cluster-checker';
 import { clusterScenario } from '../support/cluster/scenario';
 import { openRequest } from '../support/http';
+import type { Machine } from '../support/machine';
 import { apply, change, endpoints, events, page, read, replicas, webSpec } from '../support/product';
 import { eventually } from '../support/wait';
 
@@ -69,6 +70,33 @@ const servesWithout = async (name: string): Promise<void> => {
   }
 };
 
+/** What an endpoint answers to somebody on that machine. */
+const pageInside = async (machine: Machine, endpoint: string): Promise<string> => {
+  const get = `fetch('http://${endpoint}/').then(async (r) => console.log(r.status, await r.text()))`;
+  return (await machine.exec([process.execPath, '-e', get])).stdout.trim();
+};
+
+/** `open`, or why not, for somebody on that machine who connects by TCP. */
+const dialInside = async (machine: Machine, host: string, port: number): Promise<string> => {
+  const dial = `
+    const socket = require('node:net').connect({ host: '${host}', port: ${port}, timeout: 5000 });
+    const end = (text) => { console.log(text); socket.destroy(); };
+    socket.on('connect', () => end('open')).on('error', ({ code }) => end(code)).on('timeout', () => end('silent'));
+  `;
+  return (await machine.exec([process.execPath, '-e', dial])).stdout.trim();
+};
+
+/** What listens on a machine for others, as `tcp 7443`. */
+const openPorts = async (machine: Machine): Promise<readonly string[]> => {
+  const { stdout } = await machine.exec(['ss', '-Htuln']);
+  const sockets = stdout.trim().split('\n');
+  const open = sockets.flatMap((line) => {
+    const [protocol = '', , , , local = ''] = line.split(/\s+/);
+    return /^(127\.|\[::1\])/.test(local) ? [] : [`${protocol} ${local.split(':').at(-1)}`];
+  });
+  return [...new Set(open)].sort();
+};
+
 clusterScenario(
   'machines that join are nodes within five seconds',
   () => cluster,
@@ -105,11 +133,34 @@ clusterScenario(
     const found = await endpoints(running.instance, SERVICE);
     expect(found).toHaveLength(SCALE);
     for (const { engine } of running.nodes) {
-      for (const endpoint of found) {
-        const get = `fetch('http://${endpoint}/').then((r) => r.text()).then(console.log)`;
-        expect((await engine.exec([process.execPath, '-e', get])).stdout).toMatch(/^web v1/);
-      }
+      for (const endpoint of found) expect(await pageInside(engine, endpoint)).toMatch(/^200 web v1/);
     }
+  },
+);
+
+clusterScenario(
+  'others reach of a node what the README says, and neither the engines of the control plane nor an agent',
+  () => cluster,
+  async (running) => {
+    const { head, nodes } = running;
+    const byNode = await placed();
+    for (const { name, engine } of nodes) {
+      const endpointPorts = (byNode.get(name) ?? []).flatMap(({ ports }) =>
+        ports.map(({ address, protocol }) => `${protocol} ${address.split(':').at(-1)}`),
+      );
+      const every = ['tcp 80', 'tcp 443', 'udp 443', 'tcp 8301', 'udp 8301'];
+      const ofHead = name === head.name ? ['tcp 7443', 'tcp 8300'] : [];
+      expect([name, await openPorts(engine)]).toEqual([name, [...every, ...ofHead, ...endpointPorts].sort()]);
+    }
+    const member = running.node('node-2');
+    // Temporal, its Web UI, Consul's HTTP API, and the API for users, which nobody has opened here.
+    for (const port of [7233, 8233, 8500, 8000]) {
+      expect([port, await dialInside(head.engine, '127.0.0.1', port)]).toEqual([port, 'open']);
+      expect([port, await dialInside(member.engine, head.address, port)]).toEqual([port, 'ECONNREFUSED']);
+    }
+    expect(await dialInside(member.engine, head.address, 7443)).toBe('open');
+    expect(await dialInside(member.engine, '127.0.0.1', 8500)).toBe('open');
+    expect(await dialInside(head.engine, member.address, 8500)).toBe('ECONNREFUSED');
   },
 );
 
@@ -178,16 +229,20 @@ clusterScenario(
 );
 
 clusterScenario(
-  'a node whose cable is pulled: its replicas serve elsewhere, and when it is back its surplus stops',
+  'a node whose cable is pulled: its replicas serve on there, and elsewhere; when it is back its surplus stops',
   () => cluster,
   async (running) => {
     await giveWorkTo('node-2');
     const node = running.node('node-2');
+    const there = ((await placed()).get(node.name) ?? []).flatMap(({ ports }) => ports);
+    const askAll = () => Promise.all(there.map(({ address }) => pageInside(node.engine, address)));
+    const before = await askAll();
+    expect(before.length).toBeGreaterThan(0);
     await node.cut();
     await servesWithout(node.name);
-    const label = [`${LABEL.cluster}=${running.instance.clusterId()}`];
-    const still = await node.engine.docker.listContainers({ filters: JSON.stringify({ label }) });
-    expect(still.length).toBeGreaterThan(0); // cut off, not down
+    // Cut off, not down: who is on that side is answered by the same containers as before.
+    expect(await askAll()).toEqual(before);
+    for (const answer of before) expect(answer).toMatch(/^200 web v1/);
     await node.heal();
     await assertClusterConverged(running);
   },
