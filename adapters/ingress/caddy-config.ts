@@ -21,6 +21,7 @@ import {
   tlsApp,
   type CaddyHttps,
 } from './caddy-tls';
+import { answer, errorRoutes } from './error-routes';
 import { HANDOVER_LOGGER, askItself, endConnections, methodsOfIts, type Turn } from './handover';
 import { hostTree } from './host-tree';
 import { laneRoutes } from './lane-config';
@@ -112,13 +113,6 @@ const proxyTo = (addresses: readonly string[], policy: 'least_conn' | 'random'):
   stream_close_delay: STREAMS_OUTLIVE,
 });
 
-const answer = (status: number, text: string, headers: Readonly<Record<string, readonly string[]>> = {}) => ({
-  handler: 'static_response',
-  status_code: status,
-  headers: { 'Content-Type': ['text/plain; charset=utf-8'], ...headers },
-  body: `${text}\n`,
-});
-
 /** HTTP/2 over a connection that was upgraded: requests in it would be seen by nobody. */
 const H2C = '(?i)h2c';
 
@@ -154,61 +148,6 @@ const plainRequests = {
     },
   ],
 };
-
-/**
- * What Go's reader of bodies says (net/http/internal/chunked.go, net/http/transfer.go); nothing else tells it from a
- * replica's fault. An answer whose body is malformed has begun already, and is broken off.
- */
-const MALFORMED_BODY =
-  '^(malformed chunked encoding|chunked encoding contains too much non-data|chunked line ends with bare LF|header line too long|empty hex number for chunk length|http chunk length too large|invalid byte in chunk length|http: unexpected EOF reading trailer|http: suspiciously long trailer after chunked body)$';
-
-/** No other reading has a time: that of an answer may take as long as it takes. */
-const SLOW_BODY = '(^|: )read tcp [^ ]+: i/o timeout$';
-
-const failedWith = (message: string) => [{ vars_regexp: { '{http.error.message}': { pattern: message } } }];
-
-const failedAs = (...statuses: readonly number[]) => [
-  { vars: { '{http.error.status_code}': statuses.map(String) } },
-];
-
-const errorRoutes = [
-  {
-    handle: [answer(408, 'The body of the request comes too slowly.', { Connection: ['close'] })],
-    match: failedWith(SLOW_BODY),
-  },
-  {
-    handle: [
-      answer(400, 'The body of the request is malformed.', {
-        Connection: ['close'],
-      }),
-    ],
-    match: failedWith(MALFORMED_BODY),
-  },
-  {
-    handle: [
-      answer(503, 'No replica answers for {http.request.host}. It is tried again with the next request.', {
-        'Retry-After': ['5'],
-      }),
-    ],
-    match: failedAs(502, 503, 504),
-  },
-  {
-    handle: [
-      answer(
-        401,
-        '{http.request.host} asks for a user and a password. Send both, or check those that you sent.',
-      ),
-    ],
-    match: failedAs(401),
-  },
-  {
-    handle: [
-      answer(413, 'The body of the request is larger than {http.request.host} takes. Send a smaller one.'),
-    ],
-    match: failedAs(413),
-  },
-  { handle: [{ handler: 'static_response', status_code: '{http.error.status_code}' }] },
-];
 
 /** What Linux has room for (unix(7)), without the end of the text. */
 const MAX_SOCKET_BYTES = 107;

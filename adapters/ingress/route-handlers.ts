@@ -14,6 +14,7 @@ import { keyOfPlace } from '../../domain/ingress/layout';
 import type { PlaceOptions } from '../../domain/ingress/route-options';
 import { NO_TOKEN } from '../../domain/ingress/seats';
 
+import { answer, unansweredRoutes } from './error-routes';
 import { otherReplica } from './other-replica';
 import { countRequest } from './rate-limit';
 
@@ -62,13 +63,6 @@ export const tokenOf = (replicaId: string): string =>
 const cookieOf = (place: Place): string =>
   `containeros_${createHash('sha256').update(keyOfPlace(place)).digest('hex').slice(0, 8)}`;
 
-const plain = (status: number, body: string, headers: Readonly<Record<string, readonly string[]>> = {}) => ({
-  handler: 'static_response',
-  status_code: status,
-  headers: { 'Content-Type': ['text/plain; charset=utf-8'], ...headers },
-  body,
-});
-
 const page = (directory: string, file: string, type: string, retryAfterSeconds: number) => ({
   handler: 'static_response',
   status_code: 503,
@@ -82,7 +76,7 @@ const page = (directory: string, file: string, type: string, retryAfterSeconds: 
 
 const notFrom = (addresses: readonly string[]): object => ({ not: [{ client_ip: { ranges: addresses } }] });
 
-const FORBIDDEN = plain(403, '{http.request.host} cannot be reached from {http.vars.client_ip}.\n');
+const FORBIDDEN = answer(403, '{http.request.host} cannot be reached from {http.vars.client_ip}.');
 
 /** 308 keeps the method. Without a scheme it is the client's, also when a load balancer before us has ended its TLS. */
 const redirect = (to: string): object => ({
@@ -229,18 +223,7 @@ const proxyRoutes = (directory: string, place: Place, proxy: ProxyHandler): read
 const errorsOf = (directory: string, { errorPage }: PlaceOptions): object =>
   errorPage === undefined
     ? {}
-    : {
-        errors: {
-          routes: [
-            {
-              match: [{ vars: { '{http.error.status_code}': ['502', '503', '504'] } }],
-              handle: [page(directory, ERROR_PAGE, 'text/html', 5)],
-            },
-            // Others are answered as everywhere.
-            { handle: [{ handler: 'error', status_code: '{http.error.status_code}' }] },
-          ],
-        },
-      };
+    : { errors: { routes: unansweredRoutes(page(directory, ERROR_PAGE, 'text/html', 5)) } };
 
 /**
  * @param files the directory of the place

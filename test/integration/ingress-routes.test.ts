@@ -24,6 +24,7 @@ import {
   type IngressNode,
   type PublishedRoutes,
 } from '../support/ingress-node';
+import { sendBytes } from '../support/raw-http';
 import { eventually } from '../support/wait';
 
 let consul: RunningConsul;
@@ -71,12 +72,23 @@ const basic = (user: string, password: string) => ({
   authorization: `Basic ${Buffer.from(`${user}:${password}`).toString('base64')}`,
 });
 
+/** A body has two seconds, not thirty. */
+const slowBodiesCutSoon = (config: string): string => {
+  const changed = config.replaceAll('"read_timeout":30000000000', '"read_timeout":2000000000');
+  expect(changed).not.toBe(config);
+  return changed;
+};
+
 beforeAll(async () => {
   consul = await startConsul();
   ({ replica, publish, publishRoutes, serve } = routesIn(consul));
   nodes = [
     await startIngressNode(consul),
-    await startIngressNode(consul, { addresses: ['127.0.0.1', '10.1.0.0/16'], proxyProtocol: true }),
+    await startIngressNode(
+      consul,
+      { addresses: ['127.0.0.1', '10.1.0.0/16'], proxyProtocol: true },
+      { changeConfig: slowBodiesCutSoon },
+    ),
   ];
 }, 60_000);
 
@@ -268,6 +280,32 @@ test('bodies that are too large, and replicas that take too long, are cut', asyn
     errorPage: 'not this',
   });
   await answers('troubled.localhost', 'own');
+});
+
+describe.each<[string, Partial<PortRoute>]>([
+  ['error page', {}],
+  ['error page and sessions', { sticky: true }],
+  ['error page and a limit', { rateLimit: { requests: 1_000, perMs: 1_000 } }],
+])('with an %s', (_what, options) => {
+  const hostname = `faults${Object.keys(options).join('')}.localhost`.toLowerCase();
+  const head = `POST / HTTP/1.1\r\nHost: ${hostname}\r\n`;
+
+  test('a body that is malformed or comes too slowly is the fault of the client', async () => {
+    const port = await backend((incoming, response) => {
+      incoming.on('error', () => undefined);
+      incoming.resume().on('end', () => response.end('got it'));
+    });
+    await serve(hostname.split('.')[0] ?? '', port, { ...options, errorPage: 'nobody answers' });
+    await answers(hostname, 'got it', { node: nodes[1] as IngressNode });
+    const send = async (rest: string) => (await sendBytes(nodes[1]?.httpPort ?? 0, head + rest)).text;
+    const malformed = await send('Transfer-Encoding: chunked\r\n\r\nno number\r\n');
+    expect(malformed).toMatch(/^HTTP\/1\.1 400 [^]*\r\n\r\nThe body of the request is malformed\.\n$/);
+    const slow = await send('Content-Length: 1000000\r\n\r\nabc');
+    // Caddy says by itself that the client is gone when it notices the end of the connection first.
+    expect(slow).toMatch(
+      /^HTTP\/1\.1 (?:408 [^]*\r\n\r\nThe body of the request comes too slowly\.\n|499 [^]*)$/,
+    );
+  });
 });
 
 test('a sticky client stays with its replica: on every node, and while others come and go', async () => {

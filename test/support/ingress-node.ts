@@ -32,7 +32,15 @@ export interface IngressNode {
 export const startIngressNode = async (
   consul: RunningConsul,
   trustedProxies?: TrustedProxies,
-  more: { readonly acceptedConnections?: () => number | undefined; readonly settleAfterMs?: number } = {},
+  {
+    changeConfig,
+    ...more
+  }: {
+    readonly acceptedConnections?: () => number | undefined;
+    readonly settleAfterMs?: number;
+    /** Made to each configuration, so that a test need not wait for times that are in it. */
+    readonly changeConfig?: (config: string) => string;
+  } = {},
 ): Promise<IngressNode> => {
   const dataDir = mkdtempSync(join(tmpdir(), 'containeros-routes-'));
   const [httpPort = 0] = await freePorts(1);
@@ -41,7 +49,7 @@ export const startIngressNode = async (
   const sockets = await openListeningSockets(ingressPortNeeds(config));
   const caddy = spawnCaddy(config, sockets);
   let trouble: string | undefined = 'not started';
-  const loads = countLoads();
+  const loads = countLoads(changeConfig);
   const keeper = createKeeper({
     config,
     settings,

@@ -1,0 +1,85 @@
+/**
+ * What the ingress itself answers when a request has come to nothing: the client's fault is told from a replica's. Pure.
+ *
+ * Caddy says what went wrong only in the words of Go, as `{http.error.message}`.
+ */
+
+/** One line of plain text. */
+export const answer = (
+  status: number,
+  text: string,
+  headers: Readonly<Record<string, readonly string[]>> = {},
+): object => ({
+  handler: 'static_response',
+  status_code: status,
+  headers: { 'Content-Type': ['text/plain; charset=utf-8'], ...headers },
+  body: `${text}\n`,
+});
+
+/**
+ * What Go's reader of bodies says (net/http/internal/chunked.go, net/http/transfer.go); nothing else tells it from a
+ * replica's fault. An answer whose body is malformed has begun already, and is broken off.
+ */
+const MALFORMED_BODY =
+  '^(malformed chunked encoding|chunked encoding contains too much non-data|chunked line ends with bare LF|header line too long|empty hex number for chunk length|http chunk length too large|invalid byte in chunk length|http: unexpected EOF reading trailer|http: suspiciously long trailer after chunked body)$';
+
+/** No other reading has a time: that of an answer may take as long as it takes. */
+const SLOW_BODY = '(^|: )read tcp [^ ]+: i/o timeout$';
+
+const failedWith = (message: string) => [{ vars_regexp: { '{http.error.message}': { pattern: message } } }];
+
+const failedAs = (...statuses: readonly number[]) => [
+  { vars: { '{http.error.status_code}': statuses.map(String) } },
+];
+
+const NO_ANSWER = failedAs(502, 503, 504);
+
+/** For the errors of a route: answers with this page when no replica has answered, and leaves all else to errorRoutes. */
+export const unansweredRoutes = (page: object): readonly object[] => [
+  {
+    match: NO_ANSWER.map((failed) => ({
+      ...failed,
+      not: [...failedWith(SLOW_BODY), ...failedWith(MALFORMED_BODY)],
+    })),
+    handle: [page],
+  },
+  {
+    handle: [{ handler: 'error', status_code: '{http.error.status_code}', error: '{http.error.message}' }],
+  },
+];
+
+/** For the errors of a server. */
+export const errorRoutes: readonly object[] = [
+  {
+    handle: [answer(408, 'The body of the request comes too slowly.', { Connection: ['close'] })],
+    match: failedWith(SLOW_BODY),
+  },
+  {
+    handle: [answer(400, 'The body of the request is malformed.', { Connection: ['close'] })],
+    match: failedWith(MALFORMED_BODY),
+  },
+  {
+    handle: [
+      answer(503, 'No replica answers for {http.request.host}. It is tried again with the next request.', {
+        'Retry-After': ['5'],
+      }),
+    ],
+    match: NO_ANSWER,
+  },
+  {
+    handle: [
+      answer(
+        401,
+        '{http.request.host} asks for a user and a password. Send both, or check those that you sent.',
+      ),
+    ],
+    match: failedAs(401),
+  },
+  {
+    handle: [
+      answer(413, 'The body of the request is larger than {http.request.host} takes. Send a smaller one.'),
+    ],
+    match: failedAs(413),
+  },
+  { handle: [{ handler: 'static_response', status_code: '{http.error.status_code}' }] },
+];
