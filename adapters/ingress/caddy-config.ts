@@ -101,7 +101,7 @@ const proxyTo = (addresses: readonly string[], policy: 'least_conn' | 'random'):
     try_duration: TRY_FOR,
     try_interval: TRY_EVERY,
     // When it fails before it has answered.
-    retry_match: [SENT_AGAIN],
+    retry_match: SENT_AGAIN,
   },
   transport: {
     protocol: 'http',

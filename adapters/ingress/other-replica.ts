@@ -1,8 +1,8 @@
 /**
  * What Caddy does with a 502 or 503 that a replica has answered: it asks another one, once. Pure.
  *
- * Invariants: nothing is asked again that could change something, or whose body is gone by then; what the other one
- * answers goes out, whatever it is; where there is no other one, the first answer goes out as it came; an answer that
+ * Invariants: nothing is asked again that would do more when it is done twice (RFC 9110, 9.2.2), or whose body is gone by
+ * then; what the other one answers goes out, whatever it is; where there is no other one, the first answer goes out as it came; an answer that
  * says when to come again (Retry-After) is meant, and goes out, too. Other answers cost nothing but a look at their
  * status.
  */
@@ -13,11 +13,19 @@ import { OTHERS } from '../../domain/ingress/others';
 
 import type { ProxyHandler } from './route-handlers';
 
-/** They change nothing, and have no body that is gone by then. */
-export const SENT_AGAIN = {
-  method: ['GET', 'HEAD', 'OPTIONS', 'TRACE'],
-  header: { 'Content-Length': null, 'Transfer-Encoding': null },
-};
+const SAFE = ['GET', 'HEAD', 'OPTIONS', 'TRACE'];
+const REPEATABLE = ['PUT', 'DELETE'];
+const WITHOUT_BODY = { 'Content-Length': null, 'Transfer-Encoding': null };
+
+/**
+ * They may be done twice, and have no body that is gone by then. HTTP/2 and 3 need no header for a body, so there one that
+ * changes something has to say that it has none.
+ */
+export const SENT_AGAIN: readonly object[] = [
+  { method: SAFE, header: WITHOUT_BODY },
+  { method: REPEATABLE, header: WITHOUT_BODY, not: [{ protocol: 'http/2+' }] },
+  { method: [...SAFE, ...REPEATABLE], header: { ...WITHOUT_BODY, 'Content-Length': ['0'] } },
+];
 
 /** What a dying replica, or a proxy in it, answers for as long as it listens. */
 const FAILED = { status_code: [502, 503], headers: { 'Retry-After': null } };
@@ -39,7 +47,12 @@ const askOther = (proxy: ProxyHandler): readonly object[] => [
     handle: [{ handler: 'vars', [variable(index)]: valueOf(index + 1) }],
   })),
   {
-    match: [{ ...SENT_AGAIN, not: [{ vars: { [variable(0)]: [ASKED] } }] }],
+    match: [{ vars: { [variable(0)]: [ASKED] } }],
+    handle: [{ handler: 'copy_response' }],
+    terminal: true,
+  },
+  {
+    match: SENT_AGAIN,
     handle: [{ ...proxy, upstreams: indexes.map((index) => ({ dial: valueOf(index) })) }],
     terminal: true,
   },

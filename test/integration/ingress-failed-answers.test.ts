@@ -1,9 +1,13 @@
 /**
- * What a replica answers with 502 or 503, as one that dies does: with a real Caddy, another one is asked, once, when
- * that can change nothing; whatever else is answered goes out as it came.
+ * What a replica answers with 502 or 503, or breaks off, as one that dies does: with a real Caddy, another one is asked
+ * when the request may be done twice; whatever else is answered goes out as it came.
  */
 
 import { createServer, type IncomingMessage, type Server } from 'node:http';
+import { connect } from 'node:http2';
+import { text as readText } from 'node:stream/consumers';
+
+import { createHostnameAuthority, issueForHostname } from '../../adapters/certificates/hostname-authority';
 
 import { httpRequest, type HttpAnswer } from '../support/http';
 import { listenOn, startIngress, type TestIngress } from '../support/ingress';
@@ -17,6 +21,9 @@ interface Replica {
   /** What it was sent since the test began: method and body. */
   readonly heard: string[];
 }
+
+/** In place of a status: the connection is reset when all of the request has been read. */
+const BREAKS_OFF = 0;
 
 /** How the replicas answer now, by their names. */
 let statusOf: Readonly<Record<string, number>> = {};
@@ -36,6 +43,10 @@ const startReplica = async (name: string): Promise<Replica> => {
     void bodyOf(request).then((body) => {
       heard.push(`${request.method ?? ''} ${body}`.trim());
       const status = statusOf[name] ?? 200;
+      if (status === BREAKS_OFF) {
+        request.socket.resetAndDestroy();
+        return;
+      }
       response.writeHead(status, { 'x-replica': name, ...(status === 200 ? {} : headersOfFailures) });
       response.end(`${name} ${status}`);
     });
@@ -67,11 +78,17 @@ const heardInAll = (): number => replicas.reduce((sum, { heard }) => sum + heard
 beforeAll(async () => {
   replicas = await Promise.all(['a', 'b', 'c'].map(startReplica));
   const addresses = replicas.map(({ address }) => address);
-  ingress = await startIngress({
-    'three.localhost': addresses,
-    'two.localhost': addresses.slice(0, 2),
-    'one.localhost': addresses.slice(0, 1),
-  });
+  const nowMs = Date.now();
+  const authority = await createHostnameAuthority({ clusterId: 'c1', nowMs });
+  const { chainPem, keyPem } = await issueForHostname({ authority, hostname: 'two.localhost', nowMs });
+  ingress = await startIngress(
+    {
+      'three.localhost': addresses,
+      'two.localhost': addresses.slice(0, 2),
+      'one.localhost': addresses.slice(0, 1),
+    },
+    new Map([['two.localhost', `${chainPem}${keyPem}`]]),
+  );
 }, 60_000);
 
 beforeEach(() => {
@@ -93,6 +110,8 @@ test.each([
   [503, 'GET', 'two.localhost'],
   [503, 'HEAD', 'three.localhost'],
   [503, 'OPTIONS', 'three.localhost'],
+  [503, 'DELETE', 'two.localhost'],
+  [502, 'PUT', 'two.localhost'],
 ])('what one answers with %i to %s is asked of another one', async (status, method, hostname) => {
   statusOf = { a: status };
   const answers = await askOften(hostname, { method });
@@ -136,7 +155,7 @@ test('the only one is asked once, and its answer goes out as it is', async () =>
 test.each([
   ['POST', { method: 'POST', body: 'paid' }],
   ['PUT', { method: 'PUT', body: 'put' }],
-  ['DELETE', { method: 'DELETE' }],
+  ['DELETE with a body', { method: 'DELETE', body: 'gone' }],
   ['GET with a body', { method: 'GET', body: 'asked', headers: { 'content-length': '5' } }],
   [
     'GET with a body in chunks',
@@ -149,6 +168,68 @@ test.each([
   expect([...heardBy('a'), ...heardBy('b')]).toEqual(
     Array(answers.length).fill(`${options.method} ${'body' in options ? options.body : ''}`.trim()),
   );
+});
+
+describe('a connection that is reset after the request was sent', () => {
+  test.each(['GET', 'DELETE', 'PUT'])('is no answer to %s, and another one is asked', async (method) => {
+    statusOf = { a: BREAKS_OFF };
+    const answers = await askOften('two.localhost', { method });
+    expect(answers.filter((answer) => answer.status !== 200)).toEqual([]);
+    expect(heardBy('a').length).toBeGreaterThan(0);
+    expect(heardBy('b')).toEqual(Array(answers.length).fill(method));
+  });
+
+  test.each([
+    ['POST', { method: 'POST', body: 'paid' }],
+    ['POST without a body', { method: 'POST' }],
+    ['PATCH', { method: 'PATCH', body: 'more' }],
+    ['PUT with a body', { method: 'PUT', body: 'put' }],
+  ])('leaves %s unanswered, and sent once', async (_what, options) => {
+    statusOf = { a: BREAKS_OFF };
+    const answers = await askOften('two.localhost', options);
+    const sent = `${options.method} ${'body' in options ? options.body : ''}`.trim();
+    expect(answers.filter(({ status }) => status === 503)).toHaveLength(heardBy('a').length);
+    expect([...heardBy('a'), ...heardBy('b')]).toEqual(Array(answers.length).fill(sent));
+  });
+});
+
+describe('over HTTP/2, in which nothing but the end of the request says whether it has a body,', () => {
+  const send = async (method: string, { body, ...headers }: Readonly<Record<string, string>> = {}) => {
+    const session = connect(`https://127.0.0.1:${ingress.httpsPort}`, {
+      rejectUnauthorized: false,
+      servername: 'two.localhost',
+    });
+    try {
+      const asked = { ':method': method, ':authority': 'two.localhost', ...headers };
+      const stream = session.request(asked, { endStream: body === undefined });
+      if (body !== undefined) stream.end(body);
+      return await readText(stream);
+    } finally {
+      session.destroy();
+    }
+  };
+
+  test.each([
+    ['GET', {}],
+    ['DELETE', { 'content-length': '0' }],
+    ['PUT', { 'content-length': '0' }],
+  ])('%s is asked again when it has none', async (method, headers) => {
+    for (const status of [503, BREAKS_OFF]) {
+      statusOf = { a: status };
+      for (let request = 0; request < 12; request += 1) expect(await send(method, headers)).toBe('b 200');
+    }
+    expect(heardBy('a').length).toBeGreaterThan(0);
+    expect(heardBy('b')).toEqual(Array(24).fill(method));
+  });
+
+  test.each(['DELETE', 'PUT', 'POST'])('%s is sent once, with all of it', async (method) => {
+    for (const status of [503, BREAKS_OFF]) {
+      statusOf = { a: status };
+      for (let request = 0; request < 12; request += 1) await send(method, { body: 'all of it' });
+    }
+    expect(heardBy('a').length).toBeGreaterThan(0);
+    expect([...heardBy('a'), ...heardBy('b')]).toEqual(Array(24).fill(`${method} all of it`));
+  });
 });
 
 test('an answer that says when to come again is meant, and so is every other status', async () => {
