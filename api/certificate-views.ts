@@ -7,7 +7,7 @@
 
 import type { CertificateStatus } from '../contracts/acme';
 import type { Certificate } from '../contracts/certificates';
-import { reliedOn } from '../domain/certificates/relied-on';
+import { covers, reliedOn } from '../domain/certificates/relied-on';
 import { describeValidity } from '../domain/ingress/certificate-words';
 import { splitClaim } from '../domain/ingress/route-options';
 import type { CertificateView } from '../openapi/schemas';
@@ -74,14 +74,29 @@ const troubleOf = (
   }
 };
 
+/** Nobody else but who has uploaded it would have asked for it. */
+const isOfNoUse = ({ source, hostnames }: Certificate, claims: readonly string[]): boolean =>
+  source === 'uploaded' && !claims.some((claim) => covers(hostnames, splitClaim(claim).hostname));
+
+const validityOf = (
+  certificate: Certificate,
+  status: CertificateStatus | undefined,
+  { claims, nowMs }: Pick<KnownOfCertificates, 'claims' | 'nowMs'>,
+): Pick<CertificateView, 'state' | 'message'> => {
+  const { state, message } = describeValidity(certificate, nowMs, troubleOf(certificate, status));
+  return isOfNoUse(certificate, claims)
+    ? { state, message: `${message} No microservice has a hostname that it is for: deploy one that does.` }
+    : { state, message };
+};
+
 /** @param status of its hostname, if a public authority is asked for that */
 export const certificateView = (
   certificate: Certificate,
   status: CertificateStatus | undefined,
-  nowMs: number,
+  known: Pick<KnownOfCertificates, 'claims' | 'nowMs'>,
 ): CertificateView => ({
   hostname: certificate.hostname,
-  ...describeValidity(certificate, nowMs, troubleOf(certificate, status)),
+  ...validityOf(certificate, status, known),
   hostnames: [...certificate.hostnames],
   source: certificate.source,
   issuer: certificate.issuer,
@@ -152,6 +167,6 @@ export const certificateViews = (known: KnownOfCertificates): readonly Certifica
     const [certificate, status] = [certificates.get(hostname), statuses.get(hostname)];
     return certificate === undefined
       ? lackingView(hostname, status, known)
-      : certificateView(certificate, status, known.nowMs);
+      : certificateView(certificate, status, known);
   });
 };

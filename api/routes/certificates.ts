@@ -11,6 +11,7 @@ import { ContainerOsError } from '../../domain/errors';
 import { authorityFor } from '../../domain/ingress/authority-for';
 import { isPlainHostname } from '../../domain/ingress/served-certificates';
 import { withoutWildcard } from '../../domain/ingress/wildcard';
+import { whyNoHostname } from '../../domain/spec/hostname';
 import { emptyQuery } from '../../openapi/parameters';
 import {
   certificateRequestSchema,
@@ -24,28 +25,47 @@ import { parsedBodyOf, pathParameter, queryOf, sendJson, type Exchange, type Rou
 
 const timeOf = (atMs: number): string => new Date(atMs).toISOString();
 
+const noHostname = (hostname: string): ContainerOsError => {
+  const why = whyNoHostname(hostname);
+  return new ContainerOsError(
+    'invalid',
+    `"${hostname}" is no hostname${why === undefined ? '' : `: it ${why}`}. Give one like www.example.com, or a wildcard like *.example.com.`,
+  );
+};
+
+/** Also one that microservices cannot have: there may be a certificate for it that was uploaded when that was allowed. */
 const hostnameOf = (exchange: Exchange): string => {
   const hostname = pathParameter(exchange, 'hostname').toLowerCase();
   if (isPlainHostname(withoutWildcard(hostname))) return hostname;
-  throw new ContainerOsError(
-    'invalid',
-    `"${hostname}" is no hostname. Give one like www.example.com, or a wildcard like *.example.com.`,
-  );
+  throw noHostname(hostname);
+};
+
+/** One that a microservice can have. */
+const newHostnameOf = (exchange: Exchange): string => {
+  const hostname = pathParameter(exchange, 'hostname').toLowerCase();
+  if (whyNoHostname(hostname) === undefined) return hostname;
+  throw noHostname(hostname);
 };
 
 export const certificateRoutes = (deps: RouteDeps): readonly Route[] => {
   const { nowMs } = deps;
 
+  /** Some of them with a path. */
+  const claimedHostnames = async (): Promise<readonly string[]> =>
+    (await deps.store.list(KV_PREFIX.hostnames))
+      .map(({ key }) => key.slice(KV_PREFIX.hostnames.length))
+      .filter(isHostnameClaim);
+
   const views = async (): Promise<readonly CertificateView[]> => {
     const [certificates, statuses, claims] = await Promise.all([
       deps.certificates.store.list(),
       deps.store.list<CertificateStatus>(KV_PREFIX.certificateStatus),
-      deps.store.list(KV_PREFIX.hostnames),
+      claimedHostnames(),
     ]);
     return certificateViews({
       certificates,
       statuses: statuses.map(({ value }) => value),
-      claims: claims.map(({ key }) => key.slice(KV_PREFIX.hostnames.length)).filter(isHostnameClaim),
+      claims,
       isPublic: deps.certificates.isPublic,
       nowMs: nowMs(),
     });
@@ -106,13 +126,14 @@ export const certificateRoutes = (deps: RouteDeps): readonly Route[] => {
 
   const upload = async (exchange: Exchange): Promise<void> => {
     queryOf(exchange, emptyQuery);
-    const hostname = hostnameOf(exchange);
+    const hostname = newHostnameOf(exchange);
     const { value } = await parsedBodyOf(exchange, certificateRequestSchema);
     const { check, store } = deps.certificates;
     const material = check({ hostname, ...value, nowMs: nowMs() });
     const written = await store.write({ hostname, source: 'uploaded', ...material });
     deps.log.info({ hostname, fingerprint: written.fingerprint }, 'a certificate was uploaded');
-    sendJson(exchange, 200, { value: certificateView(written, undefined, nowMs()) });
+    const known = { claims: await claimedHostnames(), nowMs: nowMs() };
+    sendJson(exchange, 200, { value: certificateView(written, undefined, known) });
   };
 
   const remove = async (exchange: Exchange): Promise<void> => {

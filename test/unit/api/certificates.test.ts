@@ -43,6 +43,7 @@ const filed = () =>
   world.api.store.peek<Certificate>(KV_PREFIX.certificates).map(({ value }) => value.fingerprint);
 
 test('one is given, shown without its key, replaced at once, and removed', async () => {
+  world.api.kv.put({ [hostnameKvKey('www.example.com')]: { project: 'default', name: 'shop' } });
   const first = issue('*.example.com');
   const given = await put('*.EXAMPLE.com', first);
   expect([given.status, given.body]).toEqual([
@@ -57,7 +58,7 @@ test('one is given, shown without its key, replaced at once, and removed', async
     }),
   ]);
   const listed = await world.api.call('GET', '/v1/certificates');
-  expect(listed.body).toEqual({ items: [given.body] });
+  expect(listed.body).toMatchObject({ items: [given.body, { hostname: 'www.example.com' }] });
   const shown = await world.api.call('GET', '/v1/certificates/*.example.com');
   expect(shown.body).toEqual(given.body);
   const everything = [given.text, listed.text, shown.text, ...world.api.logged].join('');
@@ -105,12 +106,65 @@ test.each([
   expect(filed()).toEqual([]);
 });
 
-test.each(['a..b', '*', 'a b', '*.*.a', '-'.repeat(300), 'a/b'])('%j is no hostname', async (hostname) => {
-  expect((await put(hostname, issue('x.example.com'))).status).toBe(400);
+test.each([
+  ['a..b', 'it must not have two dots in a row'],
+  ['*', 'it must name the domain of a wildcard'],
+  ['a b', 'it must be a hostname alone'],
+  ['*.*.a', 'it must have a wildcard (*) once'],
+  ['-'.repeat(300), 'it must have 253 characters at most'],
+  ['a/b', 'it must be a hostname alone'],
+  ['München.example', 'it must be written in ASCII (punycode): "xn--mnchen-3ya.example"'],
+  ['*.münchen.example', 'it must be written in ASCII (punycode): "xn--mnchen-3ya.example"'],
+  ['xn--a.example', 'it has the part "xn--a", which begins with xn-- and is no valid punycode'],
+  ['10.0.0.1', 'it must be a name, not an IP address'],
+  ['[::1]', 'it must be a name, not an IP address'],
+  ['*.com', 'it must not be a wildcard for all of "com"'],
+  ['a_b.example.com', 'it must not have an underscore'],
+])('%j is no hostname, and why', async (hostname, why) => {
+  const { status, body } = await put(hostname, issue('x.example.com'));
+  expect(status).toBe(400);
+  expect(body).toMatchObject({
+    detail: expect.stringContaining(`"${hostname.toLowerCase()}" is no hostname: ${why}`) as string,
+  });
   expect(world.api.store.peek('')).toEqual([]);
 });
 
+test('one for a hostname that microservices cannot have any more can be removed', async () => {
+  await put('www.example.com', issue('www.example.com'));
+  const [stored] = world.api.store.peek<Certificate>(certificateKvKey('www.example.com'));
+  await world.api.store.transact([
+    {
+      kind: 'set',
+      key: certificateKvKey('a_b.example.com'),
+      value: { ...stored?.value, hostname: 'a_b.example.com', hostnames: ['a_b.example.com'] },
+    },
+  ]);
+  expect((await world.api.call('DELETE', '/v1/certificates/a_b.example.com')).status).toBe(204);
+  expect((await world.api.call('DELETE', '/v1/certificates/a_b.example.com')).status).toBe(404);
+});
+
+test.each([
+  ['www.example.com', 'example.com'],
+  ['*.example.com', 'a.b.example.com'],
+  ['*.example.com', 'example.com'],
+])('one for %s says that no microservice has such a hostname, until one has', async (hostname, other) => {
+  const has = (claim: string) =>
+    world.api.kv.put({ [hostnameKvKey(claim)]: { project: 'default', name: 'shop' } });
+  const messages = async () => {
+    const uploaded = (await put(hostname, issue(hostname))).body as CertificateView;
+    const shown = (await world.api.call('GET', `/v1/certificates/${hostname}`)).body as CertificateView;
+    return [uploaded.message, shown.message];
+  };
+  has(other);
+  const ofNoUse =
+    /^Expires in \d+ hours\. No microservice has a hostname that it is for: deploy one that does\.$/;
+  for (const message of await messages()) expect(message).toMatch(ofNoUse);
+  has('www.example.com/api');
+  for (const message of await messages()) expect(message).toMatch(/^Expires in \d+ hours\.$/);
+});
+
 test('one that has expired says so, and what to do', async () => {
+  world.api.kv.put({ [hostnameKvKey('www.example.com')]: { project: 'default', name: 'shop' } });
   await put('www.example.com', issue('www.example.com'));
   const key = certificateKvKey('www.example.com');
   const [stored] = world.api.store.peek<Certificate>(key);
@@ -279,6 +333,7 @@ describe('how issuing stands', () => {
   test.each(['failed', 'waiting'] as const)(
     'of one that somebody has brought and that ends, %s is told with it, too',
     async (state) => {
+      has({ 'www.example.org': 'shop' });
       await file('www.example.org', 'uploaded');
       tell('www.example.org', { state, message: 'As told.' });
       expect((await shown('www.example.org')) as CertificateView).toMatchObject({

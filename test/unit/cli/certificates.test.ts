@@ -36,14 +36,16 @@ const run = (...argv: string[]) => startCli(['certificates', ...argv], at(use.ap
 const files = () => ['--certificate', join(folder, 'chain.pem'), '--key', join(folder, 'key.pem')];
 
 test('one is uploaded, listed, shown and removed', async () => {
+  const unused = 'No microservice has a hostname that it is for: deploy one that does.';
   expect((await run('list')).out).toMatch(/^There are no certificates\./);
   expect(await run('upload', '*.example.com', ...files())).toEqual({
-    out: '*.example.com is answered with this certificate from now on. Expires in 30 days.\n',
+    out: `*.example.com is answered with this certificate from now on. Expires in 30 days. ${unused}\n`,
     err: '',
     end: 0,
   });
+  use.api.kv.put({ [hostnameKvKey('a.example.com')]: { project: 'default', name: 'shop' } });
   expect((await run('list')).out).toMatch(
-    /^HOSTNAME {7}STATE {2}FROM {2}UNTIL {7}WHAT IS SO\n\*\.example\.com {2}valid {2}you {3}\d{4}-\d\d-\d\d {2}Expires in 30 days\.\n$/,
+    /^HOSTNAME {7}STATE {4}FROM {2}UNTIL {7}WHAT IS SO\n\*\.example\.com {2}valid {4}you {3}\d{4}-\d\d-\d\d {2}Expires in 30 days\.\na\.example\.com .*\n$/,
   );
   const { out } = await run('show', '*.example.com');
   expect(out).toContain('  From         you (Trust, authority)\n  Hostnames    *.example.com\n');
