@@ -4,12 +4,10 @@
  * Caddy says what went wrong only in the words of Go, as `{http.error.message}`.
  */
 
+export type Headers = Readonly<Record<string, readonly string[]>>;
+
 /** One line of plain text. */
-export const answer = (
-  status: number,
-  text: string,
-  headers: Readonly<Record<string, readonly string[]>> = {},
-): object => ({
+export const answer = (status: number, text: string, headers: Headers = {}): object => ({
   handler: 'static_response',
   status_code: status,
   headers: { 'Content-Type': ['text/plain; charset=utf-8'], ...headers },
@@ -34,14 +32,33 @@ const failedAs = (...statuses: readonly number[]) => [
 
 const NO_ANSWER = failedAs(502, 503, 504);
 
-/** For the errors of a route: answers with this page when no replica has answered, and leaves all else to errorRoutes. */
-export const unansweredRoutes = (page: object): readonly object[] => [
+/** Of a request that no replica has got. */
+const NOT_SENT = '^(dial |no upstreams available$)';
+/** Nothing has been done by them, whoever has got them. */
+const SAFE = ['GET', 'HEAD', 'OPTIONS', 'TRACE'];
+
+/** A replica has got it, and has not answered: nobody knows whether it was carried out. */
+const MAYBE_DONE = NO_ANSWER.map((failed) => ({
+  ...failed,
+  not: [{ method: SAFE }, ...failedWith(NOT_SENT), ...failedWith(SLOW_BODY), ...failedWith(MALFORMED_BODY)],
+}));
+
+/** When to come again; not said of what may have been carried out, as clients send it again by themselves then. */
+export const RETRY_AFTER: Headers = { 'Retry-After': ['5'] };
+
+/**
+ * For the errors of a route: answers with a page when no replica has answered, and leaves all else to errorRoutes.
+ *
+ * @param page with these headers
+ */
+export const unansweredRoutes = (page: (headers: Headers) => object): readonly object[] => [
+  { match: MAYBE_DONE, handle: [page({})] },
   {
     match: NO_ANSWER.map((failed) => ({
       ...failed,
       not: [...failedWith(SLOW_BODY), ...failedWith(MALFORMED_BODY)],
     })),
-    handle: [page],
+    handle: [page(RETRY_AFTER)],
   },
   {
     handle: [{ handler: 'error', status_code: '{http.error.status_code}', error: '{http.error.message}' }],
@@ -60,9 +77,20 @@ export const errorRoutes: readonly object[] = [
   },
   {
     handle: [
-      answer(503, 'No replica answers for {http.request.host}. It is tried again with the next request.', {
-        'Retry-After': ['5'],
-      }),
+      answer(
+        503,
+        'A replica of {http.request.host} has got this request and has not answered it. It may have been carried out: see whether it was before you send it again.',
+      ),
+    ],
+    match: MAYBE_DONE,
+  },
+  {
+    handle: [
+      answer(
+        503,
+        'No replica answers for {http.request.host}. It is tried again with the next request.',
+        RETRY_AFTER,
+      ),
     ],
     match: NO_ANSWER,
   },

@@ -14,7 +14,7 @@ import { keyOfPlace } from '../../domain/ingress/layout';
 import type { PlaceOptions } from '../../domain/ingress/route-options';
 import { NO_TOKEN } from '../../domain/ingress/seats';
 
-import { answer, unansweredRoutes } from './error-routes';
+import { RETRY_AFTER, answer, unansweredRoutes, type Headers } from './error-routes';
 import { otherReplica } from './other-replica';
 import { countRequest } from './rate-limit';
 
@@ -36,7 +36,7 @@ export interface ProxyHandler {
 }
 
 /** By which a route knows that no replica has answered, but the ingress for them. */
-export const UNSERVED_MARK: Readonly<Record<string, readonly string[]>> = {
+export const UNSERVED_MARK: Headers = {
   'Containeros-Ingress': ['unserved'],
 };
 
@@ -63,16 +63,19 @@ export const tokenOf = (replicaId: string): string =>
 const cookieOf = (place: Place): string =>
   `containeros_${createHash('sha256').update(keyOfPlace(place)).digest('hex').slice(0, 8)}`;
 
-const page = (directory: string, file: string, type: string, retryAfterSeconds: number) => ({
+const page = (directory: string, file: string, type: string, headers: Headers) => ({
   handler: 'static_response',
   status_code: 503,
   headers: {
     'Content-Type': [`${type}; charset=utf-8`],
-    'Retry-After': [String(retryAfterSeconds)],
     'Cache-Control': ['no-store'],
+    ...headers,
   },
   body: `{file.${join(directory, file)}}`,
 });
+
+const errorPage = (directory: string, headers: Headers): object =>
+  page(directory, ERROR_PAGE, 'text/html', headers);
 
 const notFrom = (addresses: readonly string[]): object => ({ not: [{ client_ip: { ranges: addresses } }] });
 
@@ -121,7 +124,7 @@ const unservedPage = (directory: string, options: PlaceOptions): readonly object
     : [
         {
           match: { status_code: [503], headers: UNSERVED_MARK },
-          routes: [{ handle: [page(directory, ERROR_PAGE, 'text/html', 5)] }],
+          routes: [{ handle: [errorPage(directory, RETRY_AFTER)] }],
         },
       ];
 
@@ -220,10 +223,10 @@ const proxyRoutes = (directory: string, place: Place, proxy: ProxyHandler): read
   ];
 };
 
-const errorsOf = (directory: string, { errorPage }: PlaceOptions): object =>
-  errorPage === undefined
+const errorsOf = (directory: string, options: PlaceOptions): object =>
+  options.errorPage === undefined
     ? {}
-    : { errors: { routes: unansweredRoutes(page(directory, ERROR_PAGE, 'text/html', 5)) } };
+    : { errors: { routes: unansweredRoutes((headers) => errorPage(directory, headers)) } };
 
 /**
  * @param files the directory of the place
@@ -246,7 +249,11 @@ export const handlerOf = (files: string, directory: string, place: Place, proxy:
         : [
             {
               ...(maintenance.allow.length === 0 ? {} : { match: [notFrom(maintenance.allow)] }),
-              handle: [page(files, MAINTENANCE_PAGE, 'text/plain', maintenance.retryAfterSeconds)],
+              handle: [
+                page(files, MAINTENANCE_PAGE, 'text/plain', {
+                  'Retry-After': [String(maintenance.retryAfterSeconds)],
+                }),
+              ],
               terminal: true,
             },
           ]),

@@ -10,7 +10,7 @@ import { text as readText } from 'node:stream/consumers';
 import { createHostnameAuthority, issueForHostname } from '../../adapters/certificates/hostname-authority';
 
 import { httpRequest, type HttpAnswer } from '../support/http';
-import { listenOn, startIngress, type TestIngress } from '../support/ingress';
+import { freePort, listenOn, startIngress, type TestIngress } from '../support/ingress';
 import { startLoad } from '../support/load';
 import { eventually } from '../support/wait';
 
@@ -86,6 +86,7 @@ beforeAll(async () => {
       'three.localhost': addresses,
       'two.localhost': addresses.slice(0, 2),
       'one.localhost': addresses.slice(0, 1),
+      'gone.localhost': `127.0.0.1:${await freePort()}`,
     },
     new Map([['two.localhost', `${chainPem}${keyPem}`]]),
   );
@@ -188,10 +189,30 @@ describe('a connection that is reset after the request was sent', () => {
     statusOf = { a: BREAKS_OFF };
     const answers = await askOften('two.localhost', options);
     const sent = `${options.method} ${'body' in options ? options.body : ''}`.trim();
-    expect(answers.filter(({ status }) => status === 503)).toHaveLength(heardBy('a').length);
+    const unanswered = answers.filter(({ status }) => status === 503);
+    expect(unanswered).toHaveLength(heardBy('a').length);
+    for (const { text, headers } of unanswered) {
+      expect(text).toMatch(
+        /^A replica of two\.localhost has got this request .* may have been carried out: .*\n$/,
+      );
+      // Clients send again by themselves what has it.
+      expect(headers['retry-after']).toBeUndefined();
+    }
     expect([...heardBy('a'), ...heardBy('b')]).toEqual(Array(answers.length).fill(sent));
   });
 });
+
+test('who was not heard by anybody is told to come again, and so is who has changed nothing', async () => {
+  statusOf = { a: BREAKS_OFF };
+  for (const answer of await Promise.all([
+    ask('gone.localhost', { method: 'POST', body: 'paid' }),
+    ask('one.localhost'),
+  ])) {
+    expect(answer.status).toBe(503);
+    expect(answer.text).toMatch(/^No replica answers for (?:gone|one)\.localhost\./);
+    expect(answer.headers['retry-after']).toBe('5');
+  }
+}, 15_000);
 
 describe('over HTTP/2, in which nothing but the end of the request says whether it has a body,', () => {
   const send = async (method: string, { body, ...headers }: Readonly<Record<string, string>> = {}) => {
