@@ -134,7 +134,7 @@ const FLAGS: readonly Flag[] = [
     value: 'KEY=VALUE',
     many: true,
     variable: 'CONTAINEROS_NODE_LABELS',
-    help: 'A label of this node, for `constraints` of specifications. Repeat it, or separate with commas.',
+    help: 'A label of this node, for `constraints` of specifications; ingress=false is --no-ingress. Repeat it, or separate with commas.',
   },
   {
     name: 'docker-socket',
@@ -300,6 +300,14 @@ export const parseConfig = (
     } else nodeLabels[key] = value;
   }
 
+  const ingressLabel = nodeLabels['ingress'] ?? 'true';
+  if (!['true', 'false'].includes(ingressLabel)) {
+    problems.push({
+      path: '--node-label',
+      message: `ingress must be true or false, not "${ingressLabel}": whether hostnames answer on this node`,
+    });
+  }
+
   const range = /^(\d+)-(\d+)$/.exec(text('host-ports') ?? '20000-29999');
   const first = Number(range?.[1]);
   const last = Number(range?.[2]);
@@ -370,7 +378,7 @@ export const parseConfig = (
       '127.0.0.1',
     clusterPort: port('cluster-port', DEFAULT_CLUSTER_PORT),
     dockerSocket: text('docker-socket') ?? (dockerHost?.replace('unix://', '') || '/var/run/docker.sock'),
-    ingress: !isSet('no-ingress'),
+    ingress: !isSet('no-ingress') && ingressLabel === 'true',
     httpPort: text('http-port') === undefined ? undefined : port('http-port', 80),
     httpsPort: text('https-port') === undefined ? undefined : port('https-port', 443),
     acme: parseAcmeSettings({

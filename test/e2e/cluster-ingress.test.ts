@@ -8,17 +8,22 @@ import { startCluster, type Cluster } from '../support/cluster/cluster';
 import { httpRequest } from '../support/http';
 import { startLoad, type LoadReport } from '../support/load';
 import { longRequestServer, openWebSocket } from '../support/long-requests';
-import { apply, change, removeMicroservice, replicas, serving, webSpec } from '../support/product';
+import { apply, change, events, removeMicroservice, replicas, serving, webSpec } from '../support/product';
 import { askStrictly } from '../support/strict-https';
 import { eventually } from '../support/wait';
 
 const HOSTNAME = 'shop.localhost';
 const SCALE = 4;
+/** The node that leaves hostnames to the others. */
+const WITHOUT = 'node-4';
 const TIMEOUT_MS = 150_000;
 
 let cluster: Cluster;
 beforeAll(async () => {
-  cluster = await startCluster({ nodes: 3 });
+  cluster = await startCluster({
+    nodes: 4,
+    memberFlags: (name) => (name === WITHOUT ? ['--node-label', 'ingress=false'] : []),
+  });
 }, 120_000);
 afterAll(() => cluster?.dispose(), 60_000);
 
@@ -65,6 +70,30 @@ test(
     await change(cluster.instance, 'PATCH', '/v1/microservices/shop', { scale: 1 });
     await Promise.all(['node-1', 'node-2', 'node-3'].map((name) => answersOn(name, 'web v1')));
     await change(cluster.instance, 'PATCH', '/v1/microservices/shop', { scale: SCALE });
+  },
+  TIMEOUT_MS,
+);
+
+test(
+  'a node that is labelled to have no ingress answers no hostname, has replicas for the others, and is waited for by nobody',
+  async () => {
+    const container = { ports: [], httpPorts: { '80': 'far.localhost' } };
+    const far = webSpec('far', await cluster.web('far'), {
+      scale: 1,
+      container,
+      constraints: { 'node.id': WITHOUT },
+    });
+    await apply(cluster.instance, far);
+    await answersOn('node-1', 'web far', 'far.localhost');
+    for (const port of [80, 443]) {
+      await expect(httpRequest(`http://${cluster.node(WITHOUT).address}:${port}/`)).rejects.toThrow(
+        'ECONNREFUSED',
+      );
+    }
+    const { message } = await change(cluster.instance, 'POST', '/v1/microservices/far/restart');
+    expect(message).not.toContain('confirmed');
+    expect((await events(cluster.instance)).map(({ type }) => type)).not.toContain('ingress.behind');
+    await removeMicroservice(cluster.instance, 'far');
   },
   TIMEOUT_MS,
 );
@@ -125,7 +154,7 @@ test(
   async () => {
     await serving(cluster.instance, 'shop', SCALE, 'web v1');
     const container = { ports: [], httpPorts: { '80': 'talk.localhost' }, ...longRequestServer('talk') };
-    await apply(cluster.instance, webSpec('talk', await cluster.web(), { scale: 3, container }));
+    await apply(cluster.instance, webSpec('talk', await cluster.web(), { scale: SCALE, container }));
     await answersOn('node-1', 'talk got 0', 'talk.localhost');
     const sockets = await Promise.all(
       Array.from({ length: 9 }, () => openWebSocket(ingressOf('node-1'), 'talk.localhost')),

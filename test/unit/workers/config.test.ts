@@ -117,6 +117,7 @@ describe('parseConfig', () => {
     [['--node-label', '=ssd'], '--node-label must be KEY=VALUE'],
     [['--node-label', `a=${'x'.repeat(257)}`], '--node-label must be KEY=VALUE'],
     [['--node-label', 'a=1', '--node-label', 'a=2'], '--node-label sets a twice'],
+    [['--node-label', 'ingress=no'], '--node-label ingress must be true or false, not "no"'],
     [['--trusted-proxies', '10.0.0.0/33'], '--trusted-proxies must be an address or a block'],
     [['--trusted-proxies', '10.0.0.1,lb.example.com'], 'not "lb.example.com"'],
     [['--proxy-protocol'], '--proxy-protocol needs --trusted-proxies'],
@@ -158,6 +159,14 @@ describe('parseConfig', () => {
       disk: 'ssd',
       zone: 'eu',
     });
+  });
+
+  test('leaves hostnames to other nodes by a flag, or by a label that others see', () => {
+    expect(parse([]).ingress).toBe(true);
+    expect(parse(['--no-ingress']).ingress).toBe(false);
+    expect(parse(['--node-label', 'ingress=false']).ingress).toBe(false);
+    expect(parse(['--node-label', 'ingress=true']).ingress).toBe(true);
+    expect(parse(['--node-label', 'ingress=true', '--no-ingress']).ingress).toBe(false);
   });
 
   test('keeps the distances between the ports of Consul', () => {
