@@ -2,7 +2,8 @@
  * Makes guessing of passwords slow: each address may fail a number of times, and then once in a while.
  *
  * Invariants: while an address has no attempts left, nothing that it sends is compared at all, not even the right
- * password, or a guesser would see which one is right; memory is bounded, however many addresses there are.
+ * password, or a guesser would see which one is right; memory is bounded, however many addresses there are. Join tokens
+ * are compared all the same, as nobody guesses them (./join/join-node).
  *
  * The price is that somebody who shares the address waits too: seconds, told by Retry-After. For the machine's own
  * programs, which all share the loopback address, the allowance is ten times that of others.

@@ -3,7 +3,8 @@
  *
  * Invariants: identity, use of the token and event are written in one transaction, on condition that nothing of them
  * has changed, so a token is used as often as it may be, whatever happens at once and in how many processes; nobody
- * learns whether a token exists who does not know its secret; a name belongs to one live key.
+ * learns whether a token exists who does not know its secret; a name belongs to one live key. Who fails too often waits,
+ * but not with a token that counts: others at the same address are not to be kept out, and 192 bits are not guessed.
  */
 
 import { randomBytes, timingSafeEqual } from 'node:crypto';
@@ -15,7 +16,7 @@ import { eventKvKey, identityKvKey, joinTokenKvKey, nodeKvKey, nodeSettingsKvKey
 import { clockDifferenceInWords, isClockOff } from '../../domain/clock-difference';
 import { ContainerOsError } from '../../domain/errors';
 import { isLive, isNodeId, type JoinToken, type NodeIdentity } from '../../domain/identity';
-import { isJoinTokenId, whyUnusable } from '../../domain/join-token';
+import { isJoinTokenId, whyUnusable, type UnusableReason } from '../../domain/join-token';
 import type { ClusterEvent } from '../../domain/model';
 import type { AttemptLimiter } from '../attempt-limiter';
 import { ProblemError } from '../problem';
@@ -27,6 +28,13 @@ const OLDEST_DOCKER = { major: 20, minor: 10 };
 /** As many joins may come in between as there are nodes to be; each of them is one that succeeded. */
 const ATTEMPTS = 200;
 const RESERVED_IDS = ['localhost'];
+/** Of refusals of who has shown no token that counts. */
+const TOKEN_REASONS: ReadonlySet<string> = new Set<'token' | UnusableReason>([
+  'token',
+  'revoked',
+  'expired',
+  'used_up',
+]);
 
 /** What a machine that was let in is given; the rest of a JoinAnswer is how it reaches the other parts. */
 export interface Admission extends Pick<JoinAnswer, 'certificatePem' | 'authorityPem' | 'clusterId'> {
@@ -229,19 +237,19 @@ export const createJoinNode = (deps: JoinDeps): JoinNode => {
     }
   };
 
+  /** A secret has 192 bits: whoever has none that counts may see that it is none, but waits. */
+  const tooMany = (source: string, waitMs: number): ProblemError => {
+    const seconds = Math.ceil(waitMs / 1_000);
+    return new ProblemError(
+      'rate_limited',
+      `Too many joins from ${source} were refused. Try again in ${seconds} s.`,
+      { headers: { 'retry-after': String(seconds) } },
+    );
+  };
+
   return async (read, source) => {
     const startedAtMs = nowMs();
     const waitMs = limiter.waitMs(source, startedAtMs);
-    if (waitMs > 0) {
-      const seconds = Math.ceil(waitMs / 1_000);
-      const error = new ProblemError(
-        'rate_limited',
-        `Too many joins from ${source} were refused. Try again in ${seconds} s.`,
-        { headers: { 'retry-after': String(seconds) } },
-      );
-      await tellRefusal(error, source, startedAtMs);
-      throw error;
-    }
     try {
       const request = read();
       for (let count = 0; count < ATTEMPTS; count += 1) {
@@ -256,11 +264,12 @@ export const createJoinNode = (deps: JoinDeps): JoinNode => {
         };
       }
     } catch (error) {
-      if (error instanceof ContainerOsError && error.code !== 'unavailable') {
-        if (!(error instanceof GivenUp)) limiter.failed(source, startedAtMs);
-        await tellRefusal(error, source, startedAtMs);
-      }
-      throw error;
+      if (!(error instanceof ContainerOsError) || error.code === 'unavailable') throw error;
+      const isOfToken = !(error instanceof Refusal) || TOKEN_REASONS.has(error.reason);
+      const shown = waitMs > 0 && isOfToken ? tooMany(source, waitMs) : error;
+      if (shown === error && !(error instanceof GivenUp)) limiter.failed(source, startedAtMs);
+      await tellRefusal(shown, source, startedAtMs);
+      throw shown;
     }
     throw new ContainerOsError('unavailable', 'Too many machines join at this moment. Try again.');
   };

@@ -12,7 +12,7 @@ import { createAttemptLimiter } from '../../../api/attempt-limiter';
 import { createIdentities, followRevocations } from '../../../api/join/identities';
 import { createJoinNode } from '../../../api/join/join-node';
 import { createJoinTokens } from '../../../api/join/join-tokens';
-import { createRefusedJoins } from '../../../api/join/refused-joins';
+import { GivenUp, createRefusedJoins } from '../../../api/join/refused-joins';
 import { createNodeRemover } from '../../../api/remove-node';
 import type { Authority } from '../../../contracts/authority';
 import type { JoinRequest } from '../../../contracts/join';
@@ -86,7 +86,7 @@ const createWorld = () => {
   const token = (id: string) => store.peek<JoinToken>(joinTokenKvKey(id))[0]?.value;
   const join = (one: JoinRequest, source = '192.0.2.9') => joinFrom(() => one, source);
   const identities = createIdentities({ store, authority, clusterId: CLUSTER, nowMs });
-  return { clock, store, tokens, join, request, events, identity, token, identities };
+  return { clock, store, tokens, join, joinFrom, request, events, identity, token, identities };
 };
 
 test('a machine with a good token becomes a node', async () => {
@@ -277,19 +277,53 @@ test('a revoked token gives nothing again either, nor does a revoked node', asyn
   await expect(join(two)).rejects.toMatchObject({ message: expect.stringMatching(/was revoked/) as string });
 });
 
-test('who fails too often waits, also with the right token', async () => {
-  const { tokens, join, request, events } = createWorld();
+test('who fails too often waits, whatever else is at the address; not with a token that counts', async () => {
+  const { tokens, join, request, events, clock, token } = createWorld();
+  const short = await tokens.create({ expiresInMs: 1 });
+  clock.ms += 1;
   const made = await tokens.create({});
   const wrong = await request(made.token, { secret: 'y'.repeat(32) });
   for (let count = 0; count < 10; count += 1) {
     await expect(join(wrong)).rejects.toMatchObject({ code: 'unauthenticated' });
   }
-  const right = await request(made.token);
-  await expect(join(right)).rejects.toMatchObject({ code: 'rate_limited' });
+  await expect(join(wrong)).rejects.toMatchObject({ code: 'rate_limited' });
+  await expect(join(await request(short.token))).rejects.toMatchObject({ code: 'rate_limited' });
   expect(events().map(({ message }) => message)).toContainEqual(
     expect.stringMatching(/192\.0\.2\.9 was not let in as a node: Too many joins/),
   );
-  await expect(join(right, '192.0.2.10')).resolves.toBeDefined();
+  // What else is wrong is told to who has a token that counts.
+  await expect(join(await request(made.token, { dockerVersion: '19.03.15' }))).rejects.toMatchObject({
+    code: 'invalid',
+    message: expect.stringMatching(/20\.10 or newer/) as string,
+  });
+  const right = await request(made.token);
+  await expect(join(right)).resolves.toBeDefined();
+  expect(token(made.id)).toMatchObject({ usesLeft: 0 });
+  // Its answer was lost; and another machine has the token, too late.
+  await expect(join(right)).resolves.toBeDefined();
+  const late = await request(made.token, { nodeId: 'node-3' });
+  await expect(join(late)).rejects.toMatchObject({ code: 'rate_limited' });
+  await expect(join(late, '192.0.2.10')).rejects.toMatchObject({ code: 'unauthenticated' });
+});
+
+test('waiting does not become longer by what is sent meanwhile, nor begins by machines that give up', async () => {
+  const { tokens, join, joinFrom, request, clock } = createWorld();
+  const made = await tokens.create({});
+  const wrong = await request(made.token, { secret: 'y'.repeat(32) });
+  const giveUp = () => {
+    throw new GivenUp('invalid', 'clock', 'Its clock is wrong.');
+  };
+  for (let count = 0; count < 100; count += 1) {
+    await expect(joinFrom(giveUp, '192.0.2.9')).rejects.toMatchObject({ code: 'invalid' });
+  }
+  for (let count = 0; count < 10; count += 1) {
+    await expect(join(wrong)).rejects.toMatchObject({ code: 'unauthenticated' });
+  }
+  for (let count = 0; count < 100; count += 1) {
+    await expect(join(wrong)).rejects.toMatchObject({ code: 'rate_limited' });
+  }
+  clock.ms += 6_000;
+  await expect(join(wrong)).rejects.toMatchObject({ code: 'unauthenticated' });
 });
 
 test('many sources do not flood the events', async () => {
