@@ -242,6 +242,8 @@ export interface SnapshotNode extends ObservedNode {
   readonly noMovesUntilMs?: number;
   /** How many replicas of each microservice are there, by `project/name` in lower case. */
   readonly microservices: Readonly<Record<string, number>>;
+  /** Whose replicas there use which ports of the host, by `port/protocol`. */
+  readonly hostPorts: Readonly<Record<string, readonly MicroserviceKey[]>>;
   /** Replicas there that a drain waits for: those that have not ended, without daemons, which go last. */
   readonly movableReplicas: number;
   /** Reserved by all replicas on it, of every microservice. */

@@ -111,7 +111,7 @@ export const computePlan = (request: PlanRequest, observed: Snapshot): Plan => {
   const asksAnew = request.kind === 'restart';
   const snapshot = withMissingBuilds(observed, request.desired.release, request.missingBuilds, asksAnew);
   const observedBuckets = reconcile(request, snapshot);
-  const needs = needsOf(request.desired.release.spec, request.desired.project);
+  const needs = needsOf(request.desired.release.spec, request.desired);
   const lost = new Set(observedBuckets.lost);
   const createAccount = (buckets: Buckets) =>
     createPlacer({

@@ -11,7 +11,7 @@ import { hasReturnedWith, isUnstable } from './flapping';
 import { groupBy } from './group-by';
 import { isOfRelease, type ObservedReplica, type PlanRequest, type Snapshot, type StopReason } from './model';
 import { daemonNodes, daemonScale } from './placement/daemon';
-import { needsOf } from './placement/needs';
+import { keepsData } from './placement/needs';
 import { enginelessNodes } from './placement/snapshot';
 
 export interface Doomed {
@@ -301,7 +301,7 @@ const movesFrom = (
   { kind, desired }: PlanRequest,
   draining: ReadonlySet<string>,
 ): ((replica: ObservedReplica) => boolean) => {
-  const mayMove = kind === 'reschedule' && !needsOf(desired.release.spec).keepsData;
+  const mayMove = kind === 'reschedule' && !keepsData(desired.release.spec);
   return ({ nodeId, state }) => mayMove && state !== 'exited' && draining.has(nodeId);
 };
 

@@ -18,7 +18,7 @@ export const placementRoutes = ({ readModel, nowMs }: RouteDeps): readonly Route
       release.spec,
       withMissingBuilds(readModel.snapshot(microservice), release),
       nowMs(),
-      microservice.project,
+      microservice,
     );
     sendJson(exchange, 200, { value: placementView(microservice, verdicts) });
   };

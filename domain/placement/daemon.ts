@@ -10,7 +10,7 @@ import type { Release, Snapshot, SnapshotNode } from '../model';
 import type { ReleaseSpec } from '../spec/schema';
 import { lackingBuilds } from './builds';
 import { unmetConstraints } from './constraints';
-import { needsOf } from './needs';
+import { imagesOf } from './needs';
 
 /**
  * Whether a daemon has to have a replica on the node.
@@ -38,7 +38,7 @@ export const daemonNodes = (
   { nodes, replicas }: Snapshot,
 ): readonly string[] => {
   const has = new Set(replicas.filter(({ state }) => state !== 'stopping').map(({ nodeId }) => nodeId));
-  const { images } = needsOf(spec);
+  const images = imagesOf(spec);
   const wanting = nodes.filter((node) => wants(spec, node, has.has(node.id)));
   // A node that it has no build for does without it. But no release takes it from a node that an earlier one runs on,
   // and when there is no node left, somebody has to be told why.

@@ -4,7 +4,7 @@
  */
 
 import { consequenceInWords, isUnstable } from '../flapping';
-import { DEFAULT_PROJECT, type ObservedReplica, type Snapshot, type SnapshotNode } from '../model';
+import type { MicroserviceKey, ObservedReplica, Snapshot, SnapshotNode } from '../model';
 import type { ReleaseSpec } from '../spec/schema';
 import { needsOf } from './needs';
 import { createPlacer } from './placer';
@@ -22,19 +22,19 @@ const stays = ({ state }: ObservedReplica): boolean => state !== 'broken' && sta
 
 /**
  * @param nowMs the time, milliseconds since the epoch
- * @param project where the microservices are that the specification names
+ * @param of whose specification it is
  * @returns a verdict for each node, in the order of their ids
  */
 export const explainPlacement = (
   spec: ReleaseSpec,
   { nodes, replicas }: Snapshot,
   nowMs: number,
-  project: string = DEFAULT_PROJECT,
+  of: MicroserviceKey,
 ): readonly NodeVerdict[] => {
   const up = new Set(nodes.filter((node) => node.up).map(({ id }) => id));
   const observed = replicas.filter(({ nodeId }) => up.has(nodeId));
   const staying = observed.filter(stays);
-  const needs = needsOf(spec, project);
+  const needs = needsOf(spec, of);
   const createAccount = () =>
     createPlacer({ nodes, observed, staying, needs, refusals: {}, seed: '', nowMs });
   const placer = createAccount();

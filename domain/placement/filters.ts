@@ -7,7 +7,7 @@
  */
 
 import { timeInWords } from '../flapping';
-import type { SnapshotNode } from '../model';
+import { isSameMicroservice, type MicroserviceKey, type SnapshotNode } from '../model';
 import { lackingBuilds, missingBuildInWords } from './builds';
 import { unmetConstraints } from './constraints';
 import type { Neighbour, ReplicaNeeds } from './needs';
@@ -24,6 +24,12 @@ export interface Candidate {
   ownReplicas: number;
   /** Replicas that leave data in volumes there, less those that have taken it up: a replica may come back to it. */
   dataLeft: number;
+}
+
+interface PortInUse {
+  /** `port/protocol` */
+  readonly port: string;
+  readonly user: MicroserviceKey;
 }
 
 export interface Filter {
@@ -133,6 +139,24 @@ const isApart: Filter = {
       .join(', ')}, which it has to be apart from`,
 };
 
+/** Who has the ports of the host that a replica needs, other than replicas of its own microservice. */
+const portsInUse = (node: SnapshotNode, { hostPorts, of }: ReplicaNeeds): readonly PortInUse[] =>
+  hostPorts.flatMap((port) => {
+    const user = node.hostPorts[port]?.find((one) => !isSameMicroservice(one, of));
+    return user === undefined ? [] : [{ port, user }];
+  });
+
+const portInUseInWords = ({ port, user }: PortInUse, { project }: MicroserviceKey): string =>
+  `port ${port} of the host is used by ${user.project === project ? user.name : `${user.project}/${user.name}`}`;
+
+const hasPortsFree: Filter = {
+  passes: ({ node }, needs) => portsInUse(node, needs).length === 0,
+  reason: ({ node }, needs) =>
+    `cannot give it its ports: ${portsInUse(node, needs)
+      .map((one) => portInUseInWords(one, needs.of))
+      .join('; ')}`,
+};
+
 const hasDisk: Filter = {
   passes: ({ node }) => node.diskFreeBytes >= diskFloorBytes(node),
   reason: ({ node }) =>
@@ -157,8 +181,8 @@ const hasMemoryAvailable: Filter = {
     `has ${formatBytes(memoryAvailableBytes)} of memory left; ${formatBytes(memoryBytes + memoryFloorBytes(node))} are needed`,
 };
 
-const hasHostPorts: Filter = {
-  passes: ({ ownReplicas }, { hostPorts }) => !hostPorts || ownReplicas === 0,
+const hasOwnPortsFree: Filter = {
+  passes: ({ ownReplicas }, { hostPorts }) => hostPorts.length === 0 || ownReplicas === 0,
   reason: () => 'runs a replica already, and two cannot share the ports of the host',
 };
 
@@ -172,6 +196,7 @@ export const FIXED_FILTERS: readonly Filter[] = [
   meetsConstraints,
   isNear,
   isApart,
+  hasPortsFree,
   hasDisk,
 ];
 
@@ -179,4 +204,4 @@ export const FIXED_FILTERS: readonly Filter[] = [
 export const RENEWAL_FILTERS: readonly Filter[] = [isUp, hasEngine, isBuilt, hasNotRefused, hasDisk];
 
 /** What each step may change: asked anew for every replica. */
-export const ROOM_FILTERS: readonly Filter[] = [fitsCpus, fitsMemory, hasMemoryAvailable, hasHostPorts];
+export const ROOM_FILTERS: readonly Filter[] = [fitsCpus, fitsMemory, hasMemoryAvailable, hasOwnPortsFree];

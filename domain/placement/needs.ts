@@ -1,6 +1,6 @@
 /** What one replica of a release asks of a node. */
 
-import { DEFAULT_PROJECT, microserviceId } from '../model';
+import { microserviceId, type MicroserviceKey } from '../model';
 import type { AffinitySpec, ReleaseSpec } from '../spec/schema';
 
 /** Another microservice of the same project, beside which a replica has to run, or must not. */
@@ -13,6 +13,7 @@ export interface Neighbour {
 }
 
 export interface ReplicaNeeds {
+  readonly of: MicroserviceKey;
   readonly cpus: number;
   readonly memoryBytes: number;
   /** Labels and attributes that the node has to have. */
@@ -23,11 +24,19 @@ export interface ReplicaNeeds {
   readonly apart: readonly Neighbour[];
   /** Images, each once, in the order of their names. */
   readonly images: readonly string[];
-  /** Whether it uses ports of the host, so that a node can run it only once. */
-  readonly hostPorts: boolean;
+  /** Ports of the host that it uses, as `port/protocol`: a node can run it only once, and not beside who has one of them. */
+  readonly hostPorts: readonly string[];
   /** Whether it keeps data in volumes, which stay on their node. */
   readonly keepsData: boolean;
 }
+
+/** Each once, in the order of their names. */
+export const imagesOf = ({ containers }: ReleaseSpec): readonly string[] =>
+  [...new Set(containers.map(({ image }) => image))].sort();
+
+/** Whether a replica keeps data in volumes, which stay on their node. */
+export const keepsData = ({ containers }: ReleaseSpec): boolean =>
+  containers.some(({ volumes }) => volumes.some(({ kind }) => kind === 'named'));
 
 const sum = (values: readonly number[]): number => values.reduce((total, value) => total + value, 0);
 
@@ -40,18 +49,22 @@ const neighboursOf = (project: string, affinities: readonly AffinitySpec[] = [])
 
 /**
  * @param spec release that is to run
- * @param project where the microservices are that it names
+ * @param of whose it is; the microservices that it names are in the same project
  */
-export const needsOf = (spec: ReleaseSpec, project: string = DEFAULT_PROJECT): ReplicaNeeds => {
+export const needsOf = (spec: ReleaseSpec, of: MicroserviceKey): ReplicaNeeds => {
   const { containers } = spec;
+  const { project, name } = of;
   return {
+    of: { project, name },
     cpus: sum(containers.map(({ cpusReserved }) => cpusReserved)),
     memoryBytes: sum(containers.map(({ memoryReservedBytes }) => memoryReservedBytes)),
     constraints: spec.constraints,
     near: neighboursOf(project, spec.near),
     apart: neighboursOf(project, spec.apart),
-    images: [...new Set(containers.map(({ image }) => image))].sort(),
-    hostPorts: spec.hostNetwork && containers.some(({ ports }) => ports.length > 0),
-    keepsData: containers.some(({ volumes }) => volumes.some(({ kind }) => kind === 'named')),
+    images: imagesOf(spec),
+    hostPorts: spec.hostNetwork
+      ? containers.flatMap(({ ports }) => ports.map(({ port, protocol }) => `${port}/${protocol}`))
+      : [],
+    keepsData: keepsData(spec),
   };
 };

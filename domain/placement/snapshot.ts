@@ -1,7 +1,9 @@
 /** Nodes as the planner sees them, from what they, their replicas and their operators published. Pure. */
 
 import {
+  isSameMicroservice,
   microserviceId,
+  type MicroserviceKey,
   type NodeAvailability,
   type ObservedNode,
   type ObservedReplica,
@@ -26,13 +28,33 @@ interface Sums {
   count: number;
   movable: number;
   readonly microservices: Record<string, number>;
+  readonly hostPorts: Record<string, MicroserviceKey[]>;
 }
 
-const noSums = (): Sums => ({ cpus: 0, memoryBytes: 0, count: 0, movable: 0, microservices: {} });
+const noSums = (): Sums => ({
+  cpus: 0,
+  memoryBytes: 0,
+  count: 0,
+  movable: 0,
+  microservices: {},
+  hostPorts: {},
+});
 
 /** Whether a drain of its node waits for it; what has ended does nothing any more that could move. */
 export const isMovable = ({ daemon, state }: ObservedReplica): boolean =>
   daemon !== true && state !== 'exited';
+
+/** What has ended has given back its ports. */
+const addHostPorts = (
+  all: Record<string, MicroserviceKey[]>,
+  { project, name, state, ports }: ObservedReplica,
+): void => {
+  if (state === 'exited' || state === 'broken') return;
+  for (const { hostPort, protocol } of ports) {
+    const users = (all[`${hostPort}/${protocol}`] ??= []);
+    if (!users.some((one) => isSameMicroservice(one, { project, name }))) users.push({ project, name });
+  }
+};
 
 /** @param replicas those of every microservice */
 export const snapshotNodes = (
@@ -50,6 +72,7 @@ export const snapshotNodes = (
     sum.count += 1;
     if (isMovable(replica)) sum.movable += 1;
     sum.microservices[id] = (sum.microservices[id] ?? 0) + 1;
+    addHostPorts(sum.hostPorts, replica);
   }
   return nodes.map((node) => {
     const sum = sums.get(node.id) ?? noSums();
@@ -65,6 +88,7 @@ export const snapshotNodes = (
       memoryReservedBytes: sum.memoryBytes,
       replicaCount: sum.count,
       microservices: sum.microservices,
+      hostPorts: sum.hostPorts,
       movableReplicas: sum.movable,
     };
   });

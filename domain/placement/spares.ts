@@ -32,7 +32,7 @@ const serves = ({ state }: ObservedReplica): boolean =>
  * @returns the nodes that would get the replacements, at most MAX_SPARES, those that serve for most losses first
  */
 export const findSpares = (
-  { project, release: asked, scale }: Desired,
+  { project, name, release: asked, scale }: Desired,
   snapshot: Snapshot,
   seed: string,
   nowMs: number,
@@ -45,7 +45,7 @@ export const findSpares = (
   if (up.length < 2) return [];
   const upIds = new Set(up.map(({ id }) => id));
   const there = replicas.filter((one) => upIds.has(one.nodeId) && isOfRelease(one, release) && serves(one));
-  const needs = needsOf(release.spec, project);
+  const needs = needsOf(release.spec, { project, name });
   const losses = new Map<string, number>();
   for (const lost of [...new Set(there.map(({ nodeId }) => nodeId))].sort()) {
     const staying = there.filter(({ nodeId }) => nodeId !== lost);

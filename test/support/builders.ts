@@ -50,6 +50,7 @@ export const buildNode = (id: string, overrides: Partial<SnapshotNode> = {}): Sn
   up: true,
   availability: 'active',
   microservices: {},
+  hostPorts: {},
   movableReplicas: 0,
   cpusReserved: 0,
   memoryReservedBytes: 0,

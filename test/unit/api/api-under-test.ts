@@ -341,6 +341,7 @@ export const nodeDocument = (id: string): Record<string, unknown> => {
     replicaCount: _count,
     availability: _availability,
     microservices: _microservices,
+    hostPorts: _hostPorts,
     movableReplicas: _movable,
     ...node
   } = buildNode(id);

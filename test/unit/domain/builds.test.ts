@@ -88,7 +88,11 @@ describe('a node that lacks a build', () => {
       arm64('c', { missingBuilds: [found({ image: 'other:1' })] }),
     ]);
     const { spec } = buildRelease();
-    expect(explainPlacement(spec, snapshot, NOW_MS).map(({ fits, reason }) => [fits, reason])).toEqual([
+    expect(
+      explainPlacement(spec, snapshot, NOW_MS, { project: 'default', name: 'web' }).map(
+        ({ fits, reason }) => [fits, reason],
+      ),
+    ).toEqual([
       [true, expect.stringMatching(/first choice/)],
       [false, 'cannot run it: the image nginx:1.27 has no build for arm64; it has amd64'],
       [true, expect.stringMatching(/^has room/)],

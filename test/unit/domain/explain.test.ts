@@ -5,9 +5,9 @@ import { explainPlacement } from '../../../domain/placement/explain';
 import type { ReleaseSpec } from '../../../domain/spec/schema';
 import { NOW_MS, buildNode, buildReleaseSpec, buildReplica, buildSnapshot } from '../../support/builders';
 
-const reasonsOf = (spec: ReleaseSpec, snapshot: Snapshot, project?: string) =>
+const reasonsOf = (spec: ReleaseSpec, snapshot: Snapshot, project = 'default') =>
   Object.fromEntries(
-    explainPlacement(spec, snapshot, NOW_MS, project).map(({ nodeId, fits, reason }) => [
+    explainPlacement(spec, snapshot, NOW_MS, { project, name: 'web' }).map(({ nodeId, fits, reason }) => [
       nodeId,
       `${fits ? 'yes' : 'no'}: ${reason}`,
     ]),

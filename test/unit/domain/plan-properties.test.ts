@@ -195,7 +195,7 @@ describe('every plan', () => {
   test('fills no node above what it can allocate', () => {
     check(situationArbitrary, (situation) => {
       const plan = computePlan(situation.request, situation.snapshot);
-      const needs = needsOf(situation.request.desired.release.spec);
+      const needs = needsOf(situation.request.desired.release.spec, situation.request.desired);
       const existing = new Set(situation.snapshot.replicas.map(({ id }) => id));
       plan.phases.forEach((phase, index) => {
         const state = applyPlan(plan, situation.request, situation.snapshot, index + 1);
