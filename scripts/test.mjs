@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { build } from './build.mjs';
 import { isRoot } from './set-up/debian-packages.mjs';
 import { requireMachine, runEntry, SetUpError } from './set-up/failure.mjs';
+import { moreMsForFaults, readFaultFlags } from './set-up/fault-flags.mjs';
 import { checkoutPath } from './set-up/paths.mjs';
 import { onStop, run, stopOnSignals } from './set-up/processes.mjs';
 import { setUpToTest } from './set-up/set-up.mjs';
@@ -41,6 +42,7 @@ const STAGES = {
 await runEntry(async () => {
   requireMachine();
   stopOnSignals();
+  STAGES.e2e.limitMs += moreMsForFaults(readFaultFlags([], process.env));
   const { names, jestOptions } = readArguments(process.argv.slice(2));
   const leftOut = names.filter((name) => STAGES[name].needsRoot && !isRoot());
   const toRun = names.filter((name) => !leftOut.includes(name));

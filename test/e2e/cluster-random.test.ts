@@ -1,7 +1,7 @@
 // Faults of all kinds, at random, on a cluster that is being changed meanwhile: whatever was done, all is as desired in
 // the end, and at each of the checks on the way.
-// CONTAINEROS_TEST_FAULT_SEED and CONTAINEROS_TEST_FAULTS choose the schedule, which is printed; the same seed and number
-// give the same one.
+// The seed and the number of faults (`npm run faults -- --seed 7 --faults 100`) choose the schedule, which is printed; the
+// same two give the same one.
 import { startCluster, type Cluster } from '../support/cluster/cluster';
 import { assertClusterConverged } from '../support/cluster/cluster-checker';
 import { restoreCluster } from '../support/cluster/faults';
@@ -9,6 +9,7 @@ import {
   createSchedule,
   describeSchedule,
   inflict,
+  readSchedule,
   strike,
   takeBack,
   type Step,
@@ -17,8 +18,7 @@ import { clusterScenario } from '../support/cluster/scenario';
 import { apply, webSpec } from '../support/product';
 import { eventually } from '../support/wait';
 
-const SEED = Number(process.env['CONTAINEROS_TEST_FAULT_SEED'] ?? 1);
-const FAULTS = Number(process.env['CONTAINEROS_TEST_FAULTS'] ?? 30);
+const { seed: SEED, faults: FAULTS } = readSchedule(process.env);
 const NODES = 4;
 /** For a machine that is busy with other tests: each fault with what follows from it takes a few seconds. */
 const TIMEOUT_MS = 120_000 + FAULTS * 30_000;

@@ -55,6 +55,25 @@ const LASTING: readonly LastingFault[] = [
 const HEAD_ROLES: readonly Role[] = ['temporal', 'consul', 'control-plane', 'node', 'api'];
 const MEMBER_ROLES: readonly Role[] = ['consul', 'node'];
 
+/**
+ * What CONTAINEROS_TEST_FAULT_SEED and CONTAINEROS_TEST_FAULTS choose, in which `npm run faults` says what its flags say.
+ *
+ * @throws {Error} for what is no number: it would be a schedule without faults
+ */
+export function readSchedule(
+  environment: Readonly<Record<string, string | undefined>>,
+): Pick<ScheduleOptions, 'seed' | 'faults'> {
+  const numberOf = (variable: string, fallback: number, least: number): number => {
+    const text = environment[variable] || String(fallback);
+    if (/^\d+$/.test(text) && Number(text) >= least) return Number(text);
+    throw new Error(`${variable} has to be a whole number, ${least} at least, not "${text}"`);
+  };
+  return {
+    seed: numberOf('CONTAINEROS_TEST_FAULT_SEED', 1, 0),
+    faults: numberOf('CONTAINEROS_TEST_FAULTS', 30, 1),
+  };
+}
+
 /** mulberry32: small, and the same everywhere. */
 const createRandom = (seed: number): (() => number) => {
   let state = seed >>> 0;
