@@ -18,6 +18,7 @@ import {
   firstSeen,
   instabilityInWords,
   isPeriodOver,
+  timeAloneAt,
   type NodeStability,
 } from '../domain/flapping';
 import { microserviceId, type ClusterEvent, type ObservedReplica } from '../domain/model';
@@ -79,11 +80,15 @@ const newsOfLoss = (nodeId: string, replicas: readonly ObservedReplica[]): News 
 const newsOfReturn = (before: NodeStability, after: NodeStability): readonly News[] => {
   const instability = instabilityInWords(after);
   const awayMs = after.changedAtMs - before.changedAtMs;
+  const all =
+    after.lostWithAll === undefined
+      ? ''
+      : ': all nodes but the head node were lost at once, as when that is cut off, so the loss does not count';
   return [
     {
       level: 'info',
       type: 'node.returned',
-      message: `node ${after.id} is back after ${durationInWords(awayMs)}`,
+      message: `node ${after.id} is back after ${durationInWords(awayMs)}${all}`,
     },
     ...(instability === undefined
       ? []
@@ -101,11 +106,11 @@ export const createMembershipRecord = (deps: MembershipRecordDependencies): Memb
   const { store, view, randomSuffix, nowMs } = deps;
   const noted: Noted[] = [];
   /** What was told of each node, and the nodes whose period is not over; undefined until it has been read. */
-  let told: Map<string, boolean> | undefined;
+  let told: Map<string, NodeStability> | undefined;
   const unstable = new Map<string, NodeStability>();
 
   const remember = (known: NodeStability) => {
-    told?.set(known.id, known.up);
+    told?.set(known.id, known);
     if (known.unstableUntilMs === undefined) unstable.delete(known.id);
     else unstable.set(known.id, known);
   };
@@ -169,7 +174,8 @@ export const createMembershipRecord = (deps: MembershipRecordDependencies): Memb
       if (known === undefined) return up ? { after: firstSeen(nodeId, atMs), news: [] } : undefined;
       if (known.up === up) return undefined;
       if (up) {
-        const after = afterReturn(known, atMs);
+        const others = [...(told?.values() ?? [])].filter(({ id }) => id !== nodeId);
+        const after = afterReturn(known, atMs, timeAloneAt(known, others, atMs));
         return { after, news: newsOfReturn(known, after) };
       }
       const there = view.replicas().filter((replica) => replica.nodeId === nodeId);
@@ -188,13 +194,13 @@ export const createMembershipRecord = (deps: MembershipRecordDependencies): Memb
       if ('document' in read) remember(read.document);
     }
     // What happened while nobody watched.
-    for (const { id, up } of view.nodes()) if (told.get(id) !== up) note(id, up, up && told.has(id));
+    for (const { id, up } of view.nodes()) if (told.get(id)?.up !== up) note(id, up, up && told.has(id));
   };
 
   const recordNoted = async (isBack: (nodeId: string) => void) => {
     for (let next = noted[0]; next !== undefined; next = noted[0]) {
       try {
-        if (told?.get(next.nodeId) !== next.up) await record(next);
+        if (told?.get(next.nodeId)?.up !== next.up) await record(next);
         noted.shift();
       } finally {
         if (next.tellsBack) {

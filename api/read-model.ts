@@ -237,6 +237,7 @@ export const createReadModel = ({ kv, watchMembers, log, nowMs, version }: ReadM
         const known = stabilityOf(nodeId);
         return known && returnOf(known);
       },
+      lostWithAll: (nodeId) => stabilityOf(nodeId)?.lostWithAll,
     }),
     replicas: replicasByOwner.of(replicasKvPrefix(key)),
   });

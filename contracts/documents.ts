@@ -258,6 +258,7 @@ const SHAPES: { readonly [K in DocumentKind]: Shape<Documents[K]> } = {
     losses: 'number',
     firstLossAtMs: ['optional', 'time'],
     unstableUntilMs: ['optional', 'time'],
+    lostWithAll: ['optional', { fromMs: 'time', untilMs: 'time' }],
   },
   hostnames: { project: 'text', name: 'text' },
   events: {

@@ -4,7 +4,8 @@
  *
  * Invariants: one loss costs nothing (machines are restarted for updates); each further one, before it is forgotten,
  * doubles the time that the node has to stay before it counts like others, up to an hour; that time begins when the
- * node is back, so being away does not serve it; after an hour of calm beyond it everything is forgotten.
+ * node is back, so being away does not serve it; after an hour of calm beyond it everything is forgotten; a loss of all
+ * nodes at once is none of theirs, as it says more of the one that was left alone with nobody to see.
  *
  * The numbers are those of the damping of routes in BGP as vendors set it, where the same question has been asked for
  * longest: two or three flaps suppress a route, for about 20 minutes (penalties halve every 15) and never for more
@@ -33,6 +34,14 @@ export interface NodeStability {
   readonly firstLossAtMs?: number;
   /** Left out when the node is calm, and while it is lost. */
   readonly unstableUntilMs?: number;
+  /** Of a node that is back from a loss of all nodes at once but for one. */
+  readonly lostWithAll?: TimeAlone;
+}
+
+/** When one node was alone, as all others were lost at once: from the first loss until the first return. */
+export interface TimeAlone {
+  readonly fromMs: number;
+  readonly untilMs: number;
 }
 
 /** How long a node has to stay after so many losses, milliseconds. */
@@ -66,12 +75,49 @@ export const afterLoss = (known: NodeStability, atMs: number): NodeStability => 
   };
 };
 
+/** So far apart may losses be that are one, and returns: who is alone holds one of many nodes for failed after the other. */
+const AT_ONCE_MS = MINUTE_MS;
+
 /**
- * @param known a node that is lost; one that is there stays as it is
- * @param atMs when it came back
+ * @param lost a node that is lost, and is back now
+ * @param others all other nodes
+ * @param atMs now
+ * @returns when one node was alone, as two or more were lost at once, this one among them, and nobody else was left; undefined
+ *   when that was not so, or when this one has stayed away for longer than others
  */
-export const afterReturn = (known: NodeStability, atMs: number): NodeStability => {
-  if (known.up) return known;
+export const timeAloneAt = (
+  lost: NodeStability,
+  others: readonly NodeStability[],
+  atMs: number,
+): TimeAlone | undefined => {
+  const away = others.flatMap(({ up, changedAtMs, lostWithAll }) => {
+    if (!up) return [{ fromMs: changedAtMs, untilMs: atMs }];
+    // It was lost with this one, and is back already.
+    return lostWithAll !== undefined && lostWithAll.untilMs > lost.changedAtMs ? [lostWithAll] : [];
+  });
+  if (others.length - away.length !== 1) return undefined;
+  const lossesMs = [lost.changedAtMs, ...away.map(({ fromMs }) => fromMs)];
+  const lastMs = Math.max(...lossesMs);
+  const atOnce = lossesMs.filter((lossMs) => lastMs - lossMs <= AT_ONCE_MS);
+  const untilMs = Math.min(atMs, ...away.map((one) => one.untilMs));
+  const isOne = atOnce.includes(lost.changedAtMs) && atMs - untilMs <= AT_ONCE_MS;
+  return isOne && atOnce.length > 1 ? { fromMs: Math.min(...atOnce), untilMs } : undefined;
+};
+
+const withoutLastLoss = ({ firstLossAtMs, ...known }: NodeStability): NodeStability => ({
+  ...known,
+  losses: known.losses - 1,
+  ...(firstLossAtMs === undefined || known.losses < 2 ? {} : { firstLossAtMs }),
+});
+
+/**
+ * @param lost a node that is lost; one that is there stays as it is
+ * @param atMs when it came back
+ * @param lostWithAll as `timeAloneAt` has it: the loss does not count
+ */
+export const afterReturn = (lost: NodeStability, atMs: number, lostWithAll?: TimeAlone): NodeStability => {
+  if (lost.up) return lost;
+  const known = lostWithAll === undefined ? lost : { ...withoutLastLoss(lost), lostWithAll };
   const periodMs = periodAfter(known.losses);
   return {
     ...known,
@@ -98,9 +144,9 @@ export const isUnstable = (
   nowMs: number,
 ): boolean => unstableUntilMs !== undefined && unstableUntilMs > nowMs;
 
-/** When a node was back after its last loss; undefined of one that was never lost, and of one that is. */
-export const returnOf = ({ up, losses, changedAtMs }: NodeStability): number | undefined =>
-  up && losses > 0 ? changedAtMs : undefined;
+/** When a node was back after its last loss, if that counts; undefined of one that was never lost, and of one that is. */
+export const returnOf = ({ up, losses, changedAtMs, lostWithAll }: NodeStability): number | undefined =>
+  up && losses > 0 && lostWithAll === undefined ? changedAtMs : undefined;
 
 /** For how long what a node brings back with it counts as what others have replaced; every look is within it. */
 const RETURN_MS = 15 * MINUTE_MS;
@@ -118,6 +164,24 @@ export const hasReturnedWith = (
   node?.returnedAtMs !== undefined &&
   createdAtMs < node.returnedAtMs &&
   nowMs - node.returnedAtMs < RETURN_MS;
+
+/**
+ * Whether a replica was started by a node that was alone, in the place of one that serves elsewhere, all of which are
+ * back.
+ *
+ * @param node where it is
+ * @param createdAtMs when the replica was made, by the clock of that node
+ */
+export const wasMadeAlone = (
+  node: { readonly lostWithAll?: TimeAlone | undefined } | undefined,
+  timesAlone: readonly TimeAlone[],
+  createdAtMs: number,
+  nowMs: number,
+): boolean =>
+  node?.lostWithAll === undefined &&
+  timesAlone.some(
+    ({ fromMs, untilMs }) => createdAtMs >= fromMs && createdAtMs < untilMs && nowMs - untilMs < RETURN_MS,
+  );
 
 /** "45 s", "5 min", "3 h". */
 export const durationInWords = (ms: number): string => {

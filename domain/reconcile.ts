@@ -7,7 +7,7 @@
  */
 
 import { scaleOf } from './exclusive';
-import { hasReturnedWith, isUnstable } from './flapping';
+import { hasReturnedWith, isUnstable, wasMadeAlone } from './flapping';
 import { groupBy } from './group-by';
 import { isOfRelease, type ObservedReplica, type PlanRequest, type Snapshot, type StopReason } from './model';
 import { daemonNodes, daemonScale } from './placement/daemon';
@@ -88,7 +88,8 @@ const byRank =
  * What a user scales down is taken from nodes that are being drained, then from those that come and go, then from the
  * one that has most, the newest first. Otherwise there are too many because others have taken the place of what is back
  * now: the newest placement stays, so what has come back with its node goes first, and then the oldest; where replicas
- * stand decides only between those of one age.
+ * stand decides only between those of one age. But when all nodes but one were lost at once, and are back, it was that
+ * one which was cut off, and nobody has had to do without what the others ran: what was started on it meanwhile goes.
  */
 const surplusOrder = (
   request: PlanRequest,
@@ -103,9 +104,13 @@ const surplusOrder = (
   const unlessReturned = byRank(({ nodeId, createdAtMs }) =>
     hasReturnedWith(nodesById.get(nodeId), createdAtMs, nowMs) ? 0 : 1,
   );
+  const timesAlone = nodes.flatMap(({ lostWithAll }) => lostWithAll ?? []);
+  const unlessMadeAlone = byRank(({ nodeId, createdAtMs }) =>
+    wasMadeAlone(nodesById.get(nodeId), timesAlone, createdAtMs, nowMs) ? 0 : 1,
+  );
   return kind === 'scale'
     ? [byUse, unlessDrained, unlessUnstable, byCrowd, (left, right) => byAge(right, left)]
-    : [byUse, unlessDrained, unlessReturned, byAge, unlessUnstable, byCrowd];
+    : [byUse, unlessDrained, unlessMadeAlone, unlessReturned, byAge, unlessUnstable, byCrowd];
 };
 
 /** Chooses what goes, in the order in which it should. */

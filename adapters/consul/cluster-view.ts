@@ -194,6 +194,7 @@ export const createClusterView = (
           const known = stability.get(nodeId);
           return known && returnOf(known);
         },
+        lostWithAll: (nodeId) => stability.get(nodeId)?.lostWithAll,
       }),
     replicas: () => [...replicas.values()],
     subscribe: (listener) => {

@@ -1,5 +1,6 @@
 /** Nodes as the planner sees them, from what they, their replicas and their operators published. Pure. */
 
+import type { TimeAlone } from '../flapping';
 import {
   isSameMicroservice,
   microserviceId,
@@ -20,6 +21,8 @@ export interface NodeKnowledge {
   readonly unstableUntilMs: (nodeId: string) => number | undefined;
   /** When it was back after its last loss, milliseconds since the epoch; undefined when none is remembered. */
   readonly returnedAtMs: (nodeId: string) => number | undefined;
+  /** When another node was alone; undefined when it is not back from a loss of all nodes at once. */
+  readonly lostWithAll: (nodeId: string) => TimeAlone | undefined;
 }
 
 interface Sums {
@@ -78,12 +81,14 @@ export const snapshotNodes = (
     const sum = sums.get(node.id) ?? noSums();
     const unstableUntilMs = known.unstableUntilMs(node.id);
     const returnedAtMs = known.returnedAtMs(node.id);
+    const lostWithAll = known.lostWithAll(node.id);
     return {
       ...node,
       up: known.isUp(node.id),
       availability: known.availabilityOf(node.id) ?? 'active',
       ...(unstableUntilMs === undefined ? {} : { unstableUntilMs }),
       ...(returnedAtMs === undefined ? {} : { returnedAtMs }),
+      ...(lostWithAll === undefined ? {} : { lostWithAll }),
       cpusReserved: sum.cpus,
       memoryReservedBytes: sum.memoryBytes,
       replicaCount: sum.count,

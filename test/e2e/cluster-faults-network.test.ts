@@ -4,7 +4,9 @@ import { startCluster, type Cluster } from '../support/cluster/cluster';
 import { assertClusterConverged } from '../support/cluster/cluster-checker';
 import {
   answering,
+  containerRuns,
   containersOn,
+  pageInside,
   replicasByNode,
   restoreCluster,
   untilHealth,
@@ -61,6 +63,46 @@ clusterScenario(
       await lost.heal();
       await assertClusterConverged(cluster);
     });
+  },
+);
+
+clusterScenario(
+  'the head is cut off and holds all others for lost: they serve on, and when it is back, nothing of theirs is touched',
+  () => cluster,
+  async ({ head, instance, nodes }) => {
+    const members = nodes.filter((node) => node !== head);
+    const runs = () => containerRuns(cluster, nodes, SERVICE);
+    const told = () => events(instance, 'type=node.&limit=500');
+    const toldBefore = new Set((await told()).map(({ id }) => id));
+    const before = await runs();
+    expect(before.map(({ node }) => node)).toEqual(nodes.map(({ name }) => name));
+    const there = (await replicas(instance, SERVICE)).filter(({ node }) => node !== head.name);
+    const endpoints = there.flatMap(({ ports }) => ports.map(({ address }) => address));
+    await answering(cluster, SERVICE, async () => {
+      // As when its cable is pulled, but that the tests still reach it.
+      for (const { name } of members) await cluster.cutBetween(head.name, name);
+      for (const { name } of members) await untilHealth(cluster, name, 'lost');
+      await assertClusterConverged(cluster, { without: members.map(({ name }) => name) });
+      expect(await containersOn(cluster, head, SERVICE)).toHaveLength(SCALE);
+      for (const { engine } of members)
+        for (const endpoint of endpoints) expect(await pageInside(engine, endpoint)).toMatch(/^200 web v1/);
+      await cluster.healNetwork();
+      await assertClusterConverged(cluster);
+    });
+    expect(await runs()).toEqual(before);
+    // No loss is held against those who were not away.
+    const news = (await told()).filter(({ id }) => !toldBefore.has(id));
+    const nodesOf = (wanted: string) =>
+      news
+        .filter(({ type }) => type === wanted)
+        .map(({ node }) => node)
+        .sort();
+    const names = members.map(({ name }) => name);
+    expect(['lost', 'returned', 'unstable'].map((what) => nodesOf(`node.${what}`))).toEqual([
+      names,
+      names,
+      [],
+    ]);
   },
 );
 

@@ -5,6 +5,7 @@ import { LABEL } from '../../contracts/docker';
 import type { EventView, NodeView, ReplicaView } from '../../openapi/schemas';
 import { startCluster, type Cluster } from '../support/cluster/cluster';
 import { assertClusterConverged, findClusterProblems } from '../support/cluster/cluster-checker';
+import { pageInside } from '../support/cluster/faults';
 import { clusterScenario } from '../support/cluster/scenario';
 import { openRequest } from '../support/http';
 import type { Machine } from '../support/machine';
@@ -68,12 +69,6 @@ const servesWithout = async (name: string): Promise<void> => {
     expect(endpoint).not.toContain(`${cluster.node(name).address}:`);
     expect(await page(cluster.instance, endpoint)).toMatch(/^200 web v1/);
   }
-};
-
-/** What an endpoint answers to somebody on that machine. */
-const pageInside = async (machine: Machine, endpoint: string): Promise<string> => {
-  const get = `fetch('http://${endpoint}/').then(async (r) => console.log(r.status, await r.text()))`;
-  return (await machine.exec([process.execPath, '-e', get])).stdout.trim();
 };
 
 /** `open`, or why not, for somebody on that machine who connects by TCP. */

@@ -225,6 +225,7 @@ export const createFakeCluster = (nodeIds: readonly string[]): FakeCluster => {
       availabilityOf: (nodeId) => nodeOf(nodeId).availability,
       unstableUntilMs: (nodeId) => nodeOf(nodeId).unstableUntilMs,
       returnedAtMs: (nodeId) => nodeOf(nodeId).returnedAtMs,
+      lostWithAll: (nodeId) => nodeOf(nodeId).lostWithAll,
     });
 
   const readSnapshot = async (key: { name: string }): Promise<Snapshot> => {

@@ -6,6 +6,7 @@ import { nodeStabilityKvKey } from '../../../contracts/kv';
 import { firstSeen, type NodeStability } from '../../../domain/flapping';
 import { httpRequest } from '../http';
 import type { Instance } from '../instance';
+import type { Machine } from '../machine';
 import { endpoints, read, replicas } from '../product';
 import { ALL_ROLES } from '../product-process';
 import { eventually } from '../wait';
@@ -65,6 +66,12 @@ export async function answering(cluster: Cluster, service: string, body: () => P
   }
   expect(rounds).toBeGreaterThan(0);
   expect(gaps).toEqual([]);
+}
+
+/** What an endpoint answers to somebody on that machine, as `200 web v1 …`. */
+export async function pageInside(machine: Machine, endpoint: string): Promise<string> {
+  const get = `fetch('http://${endpoint}/').then(async (r) => console.log(r.status, await r.text()))`;
+  return (await machine.exec([process.execPath, '-e', get])).stdout.trim();
 }
 
 /** Ids of the containers that a microservice has on a node, running or not, without those that only hold a network. */

@@ -609,6 +609,33 @@ describe('what becomes of nodes', () => {
     );
   });
 
+  test('all nodes but one that are lost at once are back without a loss, and it is said why', async () => {
+    for (const id of ['head', 'a', 'b']) await watch.addNode(id);
+    watch.begin();
+    for (const id of ['head', 'a', 'b']) await known(id);
+    watch.setUp('a', false);
+    watch.setUp('b', false);
+    await eventually(() => expect(watch.stabilityOf('b')?.up).toBe(false), WAIT);
+    // The next watch goes on with what this one has written.
+    const { store } = watch;
+    await watch.stop();
+    watch = createWatch(store);
+    watch.nodes.set('head', true).set('a', false).set('b', false);
+    watch.begin();
+    watch.setUp('b', true);
+    watch.setUp('a', true);
+    await known('a');
+    await known('b');
+    expect(types()).toEqual(['node.lost', 'node.lost', 'node.returned', 'node.returned']);
+    expect(watch.nodeEvents().at(-1)).toMatch(
+      /^node.returned: node a is back after \d s: all nodes but the head node were lost at once/,
+    );
+    const [a, b] = [watch.stabilityOf('a'), watch.stabilityOf('b')];
+    expect([a?.losses, b?.losses]).toEqual([0, 0]);
+    expect(a?.lostWithAll).toEqual(b?.lostWithAll);
+    expect(b?.lostWithAll?.untilMs).toBe(b?.changedAtMs);
+  });
+
   test('who is told of a return is told when its stability is written', async () => {
     await watch.addNode('a');
     watch.entities.add('web');

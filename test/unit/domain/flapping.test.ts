@@ -15,6 +15,9 @@ import {
   isPeriodOver,
   isUnstable,
   periodAfter,
+  returnOf,
+  timeAloneAt,
+  wasMadeAlone,
   type NodeStability,
 } from '../../../domain/flapping';
 import { NOW_MS } from '../../support/builders';
@@ -74,6 +77,76 @@ test('the same again changes nothing', () => {
   expect(afterReturn(there, there.changedAtMs + MINUTE_MS)).toBe(there);
   const lost = afterLoss(there, there.changedAtMs + MINUTE_MS);
   expect(afterLoss(lost, lost.changedAtMs + MINUTE_MS)).toBe(lost);
+});
+
+describe('all nodes but one', () => {
+  const AT_ONCE_MS = MINUTE_MS;
+  const head = firstSeen('head', NOW_MS);
+  const lostAt = (id: string, atMs: number, before = firstSeen(id, NOW_MS)) =>
+    afterLoss(before, NOW_MS + atMs);
+  const backAt = (lost: NodeStability, atMs: number, others: readonly NodeStability[]) =>
+    afterReturn(lost, NOW_MS + atMs, timeAloneAt(lost, others, NOW_MS + atMs));
+  const alone = { fromMs: NOW_MS + 1_000, untilMs: NOW_MS + 20_000 };
+
+  test('that were lost at once have not lost themselves, in whatever order they are back', () => {
+    const [a, b] = [lostAt('a', 1_000), lostAt('b', 2_000)];
+    const first = backAt(b, 20_000, [head, a]);
+    expect(first).toEqual({
+      id: 'b',
+      up: true,
+      changedAtMs: NOW_MS + 20_000,
+      losses: 0,
+      lostWithAll: alone,
+    });
+    expect(returnOf(first)).toBeUndefined();
+    expect(backAt(a, 21_000, [head, first])).toMatchObject({ losses: 0, lostWithAll: alone });
+  });
+
+  test('keep what they had lost before, and lose it all alone after that', () => {
+    const flapped = afterFlaps([quick, quick]);
+    const there = backAt(afterLoss(flapped, flapped.changedAtMs + 1_000), 200_000, [
+      head,
+      lostAt('b', flapped.changedAtMs + 1_000 - NOW_MS),
+    ]);
+    expect(there).toMatchObject({ losses: 2, firstLossAtMs: flapped.firstLossAtMs });
+    expect(periodOf(there)).toBe(FIRST_PERIOD_MS);
+    const again = afterLoss(there, there.changedAtMs + 1_000);
+    expect(again).toMatchObject({ losses: 3 });
+    expect(again).not.toHaveProperty('lostWithAll');
+  });
+
+  const [a, b] = [lostAt('a', 1_000), lostAt('b', 2_000)];
+  test.each<[string, NodeStability, readonly NodeStability[], number]>([
+    ['one of two nodes', a, [head], 20_000],
+    ['while a third one was there', a, [head, b, firstSeen('c', NOW_MS)], 20_000],
+    ['long after the others', lostAt('a', 2_001 + AT_ONCE_MS), [head, b], 2 * AT_ONCE_MS],
+    ['while others were lost one by one', b, [head, lostAt('a', 2_001 + AT_ONCE_MS)], 2 * AT_ONCE_MS],
+    ['after the other one was back', lostAt('a', 20_001), [head, backAt(b, 20_000, [head, a])], 30_000],
+  ])('a loss of %s is one', (_words, lost, others, atMs) => {
+    const back = backAt(lost, atMs, others);
+    expect(back.losses).toBe(1);
+    expect(returnOf(back)).toBe(back.changedAtMs);
+  });
+
+  test('one that stays away for longer was lost itself', () => {
+    const first = backAt(b, 20_000, [head, a]);
+    expect(backAt(a, 20_000 + AT_ONCE_MS, [head, first]).losses).toBe(0);
+    expect(backAt(a, 20_001 + AT_ONCE_MS, [head, first]).losses).toBe(1);
+  });
+
+  test('what the one made that was alone is known by its time, for a quarter of an hour', () => {
+    const made = (createdAtMs: number, nowMs = alone.untilMs + 1) =>
+      wasMadeAlone({}, [alone], createdAtMs, nowMs);
+    expect([alone.fromMs - 1, alone.fromMs, alone.untilMs - 1, alone.untilMs].map((at) => made(at))).toEqual([
+      false,
+      true,
+      true,
+      false,
+    ]);
+    expect(made(alone.fromMs, alone.untilMs + 15 * MINUTE_MS)).toBe(false);
+    // What a node made that is back, it made of its own.
+    expect(wasMadeAlone({ lostWithAll: alone }, [alone], alone.fromMs, alone.untilMs + 1)).toBe(false);
+  });
 });
 
 test('a period is over at its end, and when the clock was set back before its beginning', () => {

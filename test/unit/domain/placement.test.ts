@@ -56,6 +56,7 @@ describe('ports of the host', () => {
         availabilityOf: () => undefined,
         unstableUntilMs: () => undefined,
         returnedAtMs: () => undefined,
+        lostWithAll: () => undefined,
       },
     ),
     replicas: replicas.filter(({ name }) => name === KEY.name),

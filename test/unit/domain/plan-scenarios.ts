@@ -192,6 +192,24 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
       ],
     ),
   },
+  'all-returned': {
+    title:
+      'All nodes but one were lost at once and are back: what that one started meanwhile goes, not what the others had.',
+    request: buildRequest({ kind: 'reschedule', scale: 3 }),
+    snapshot: buildSnapshot(
+      [
+        buildNode('a'),
+        ...['b', 'c'].map((id) =>
+          buildNode(id, { lostWithAll: { fromMs: NOW_MS - 20_000, untilMs: NOW_MS - 1_000 } }),
+        ),
+      ],
+      [
+        ...onePerNode,
+        buildReplica('web-new1', 'a', { createdAtMs: NOW_MS - 20_000 }),
+        buildReplica('web-new2', 'a', { createdAtMs: NOW_MS - 10_000 }),
+      ],
+    ),
+  },
   broken: {
     title:
       'A container of a replica is gone: a new replica first, then the rest of the broken one is removed.',
