@@ -125,12 +125,19 @@ interface StartReplicasBefore {
 /** The replicas that are asked for, each with its release. */
 export const eachReplica = (input: StartReplicas | StartReplicasBefore): readonly StartReplica[] => {
   if (input.releases === undefined) return input.replicas;
-  const { project, name, operation, releases, replicas } = input;
+  const { project, name, operation, releases, replicas, placedAtMs } = input;
   const byNumber = new Map(releases.map((release) => [release.number, release]));
   return replicas.map(({ replicaId, release: number }) => {
     const release = byNumber.get(number);
     if (!release) throw new Error(`replica ${replicaId} is of release ${number}, which did not come with it`);
-    return { project, name, operation, replicaId, release };
+    return {
+      project,
+      name,
+      operation,
+      replicaId,
+      release,
+      ...(placedAtMs === undefined ? {} : { placedAtMs }),
+    };
   });
 };
 

@@ -83,6 +83,8 @@ export interface StartReplica extends MicroserviceKey {
   readonly replicaId: string;
   readonly release: Release;
   readonly operation: string;
+  /** When it was planned; left out by a control plane of before it said so. */
+  readonly placedAtMs?: number;
 }
 
 /** Each release stands in it once, however many replicas are started: a payload has 2 MB at most. */
@@ -90,6 +92,7 @@ export interface StartReplicas extends MicroserviceKey {
   readonly nodeId: string;
   readonly operation: string;
   readonly releases: readonly Release[];
+  readonly placedAtMs?: number;
   readonly replicas: readonly { readonly replicaId: string; readonly release: number }[];
 }
 

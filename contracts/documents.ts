@@ -228,6 +228,7 @@ const SHAPES: { readonly [K in DocumentKind]: Shape<Documents[K]> } = {
     cpusReserved: 'number',
     memoryReservedBytes: 'number',
     daemon: ['optional', 'boolean'],
+    placedAtMs: ['optional', 'time'],
     createdAtMs: 'time',
     updatedAtMs: 'time',
   },

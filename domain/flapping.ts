@@ -154,33 +154,31 @@ const RETURN_MS = 15 * MINUTE_MS;
 /**
  * Whether a replica was on its node when that was lost, and has just come back with it.
  *
- * @param createdAtMs when the replica was made, by the clock of the node
+ * @param placedAtMs when the replica was placed there
  */
 export const hasReturnedWith = (
   node: { readonly returnedAtMs?: number | undefined } | undefined,
-  createdAtMs: number,
+  placedAtMs: number,
   nowMs: number,
 ): boolean =>
-  node?.returnedAtMs !== undefined &&
-  createdAtMs < node.returnedAtMs &&
-  nowMs - node.returnedAtMs < RETURN_MS;
+  node?.returnedAtMs !== undefined && placedAtMs < node.returnedAtMs && nowMs - node.returnedAtMs < RETURN_MS;
 
 /**
  * Whether a replica was started by a node that was alone, in the place of one that serves elsewhere, all of which are
  * back.
  *
  * @param node where it is
- * @param createdAtMs when the replica was made, by the clock of that node
+ * @param placedAtMs when the replica was placed there
  */
 export const wasMadeAlone = (
   node: { readonly lostWithAll?: TimeAlone | undefined } | undefined,
   timesAlone: readonly TimeAlone[],
-  createdAtMs: number,
+  placedAtMs: number,
   nowMs: number,
 ): boolean =>
   node?.lostWithAll === undefined &&
   timesAlone.some(
-    ({ fromMs, untilMs }) => createdAtMs >= fromMs && createdAtMs < untilMs && nowMs - untilMs < RETURN_MS,
+    ({ fromMs, untilMs }) => placedAtMs >= fromMs && placedAtMs < untilMs && nowMs - untilMs < RETURN_MS,
   );
 
 /** "45 s", "5 min", "3 h". */

@@ -132,9 +132,21 @@ export interface ObservedReplica extends MicroserviceKey {
   readonly memoryReservedBytes: number;
   /** One of a daemon: it belongs to its node. Left out when it is not. */
   readonly daemon?: boolean;
+  /**
+   * When it was planned to be there, by the clock of the control plane: what is newer is decided by this. Left out by
+   * nodes of before they were told.
+   */
+  readonly placedAtMs?: number;
+  /** By the clock of its node. */
   readonly createdAtMs: number;
   readonly updatedAtMs: number;
 }
+
+/** When the replica came to where it is; of replicas of several nodes, as far as that can be compared. */
+export const placedAt = ({
+  placedAtMs,
+  createdAtMs,
+}: Pick<ObservedReplica, 'placedAtMs' | 'createdAtMs'>): number => placedAtMs ?? createdAtMs;
 
 /** Whether the replica was made for this very release. */
 export const isOfRelease = (

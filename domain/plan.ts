@@ -7,7 +7,16 @@
  */
 
 import { groupBy } from './group-by';
-import type { ObservedReplica, Plan, PlanRequest, Snapshot, SnapshotNode, Step, StopReason } from './model';
+import {
+  placedAt,
+  type ObservedReplica,
+  type Plan,
+  type PlanRequest,
+  type Snapshot,
+  type SnapshotNode,
+  type Step,
+  type StopReason,
+} from './model';
 import { withMissingBuilds } from './placement/builds';
 import { needsOf } from './placement/needs';
 import { createPlacer, type Placer } from './placement/placer';
@@ -31,10 +40,11 @@ const findMovable = (
   const degraded = new Set(nodes.filter(({ health }) => health === 'degraded').map(({ id }) => id));
   return starting
     .filter(
-      ({ state, nodeId, createdAtMs }) =>
-        state === 'crash_looping' &&
-        nowMs - createdAtMs >= CRASH_LOOP_PATIENCE_MS &&
-        (degraded.has(nodeId) || keep.some((one) => one.state === 'running' && one.nodeId !== nodeId)),
+      (replica) =>
+        replica.state === 'crash_looping' &&
+        nowMs - placedAt(replica) >= CRASH_LOOP_PATIENCE_MS &&
+        (degraded.has(replica.nodeId) ||
+          keep.some((one) => one.state === 'running' && one.nodeId !== replica.nodeId)),
     )
     .reduce<ObservedReplica | undefined>(
       (worst, one) => (worst === undefined || one.restartCount > worst.restartCount ? one : worst),
@@ -88,7 +98,7 @@ const levelOut = (request: PlanRequest, buckets: Buckets, createAccount: () => P
   const newest = buckets.keep
     .filter(({ nodeId, state }) => nodeId === move?.from && state === 'running')
     .reduce<ObservedReplica | undefined>(
-      (best, one) => (best === undefined || one.createdAtMs > best.createdAtMs ? one : best),
+      (best, one) => (best === undefined || placedAt(one) > placedAt(best) ? one : best),
       undefined,
     );
   if (move === undefined || newest === undefined) return buckets;

@@ -9,7 +9,14 @@
 import { scaleOf } from './exclusive';
 import { hasReturnedWith, isUnstable, wasMadeAlone } from './flapping';
 import { groupBy } from './group-by';
-import { isOfRelease, type ObservedReplica, type PlanRequest, type Snapshot, type StopReason } from './model';
+import {
+  isOfRelease,
+  placedAt,
+  type ObservedReplica,
+  type PlanRequest,
+  type Snapshot,
+  type StopReason,
+} from './model';
 import { daemonNodes, daemonScale } from './placement/daemon';
 import { keepsData } from './placement/needs';
 import { enginelessNodes } from './placement/snapshot';
@@ -74,7 +81,7 @@ type Order = (left: ObservedReplica, right: ObservedReplica) => number;
 
 const byUse: Order = (left, right) => STOP_RANK[left.state] - STOP_RANK[right.state];
 
-const byAge: Order = (left, right) => left.createdAtMs - right.createdAtMs;
+const byAge: Order = (left, right) => placedAt(left) - placedAt(right);
 
 const byRank =
   (rankOf: (replica: ObservedReplica) => number): Order =>
@@ -101,12 +108,12 @@ const surplusOrder = (
   const unlessDrained = byRank(({ nodeId }) => (nodesById.get(nodeId)?.availability === 'draining' ? 0 : 1));
   const unlessUnstable = byRank(({ nodeId }) => (isUnstable(nodesById.get(nodeId) ?? {}, nowMs) ? 0 : 1));
   const byCrowd = byRank(({ nodeId }) => -crowdOn(nodeId));
-  const unlessReturned = byRank(({ nodeId, createdAtMs }) =>
-    hasReturnedWith(nodesById.get(nodeId), createdAtMs, nowMs) ? 0 : 1,
+  const unlessReturned = byRank((replica) =>
+    hasReturnedWith(nodesById.get(replica.nodeId), placedAt(replica), nowMs) ? 0 : 1,
   );
   const timesAlone = nodes.flatMap(({ lostWithAll }) => lostWithAll ?? []);
-  const unlessMadeAlone = byRank(({ nodeId, createdAtMs }) =>
-    wasMadeAlone(nodesById.get(nodeId), timesAlone, createdAtMs, nowMs) ? 0 : 1,
+  const unlessMadeAlone = byRank((replica) =>
+    wasMadeAlone(nodesById.get(replica.nodeId), timesAlone, placedAt(replica), nowMs) ? 0 : 1,
   );
   return kind === 'scale'
     ? [byUse, unlessDrained, unlessUnstable, byCrowd, (left, right) => byAge(right, left)]

@@ -182,7 +182,15 @@ const runOnNode = async (nodeId: string, phase: Phase, context: PhaseContext): P
         nodeId,
         { startToCloseMs, scheduleToCloseMs: startToCloseMs + TIMEOUT.nodeOutageMs },
         `${nodeId}: start ${count(replicas.length, 'replica')} of ${needed.map(({ number }) => `v${number}`).join(' and ')}`,
-      ).startReplicas({ nodeId, project, name, operation: request.operation, releases: needed, replicas });
+      ).startReplicas({
+        nodeId,
+        project,
+        name,
+        operation: request.operation,
+        releases: needed,
+        placedAtMs: request.nowMs,
+        replicas,
+      });
       const asked = replicas.map(({ replicaId }) => replicaId);
       return { kind: 'started', outcomes: outcomesOf(nodeId, 'startReplicas', asked, answer) };
     }

@@ -72,6 +72,7 @@ export const observedReplica = (
     ),
     ...reservedBy(spec),
     ...(spec.release.spec.daemon === true ? { daemon: true } : {}),
+    ...(spec.placedAtMs === undefined ? {} : { placedAtMs: spec.placedAtMs }),
     createdAtMs: replica.createdAtMs,
     updatedAtMs: seen.nowMs,
   };

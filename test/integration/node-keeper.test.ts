@@ -316,6 +316,22 @@ test('a new node worker takes over what runs, without a gap', async () => {
   await eventually(serves);
 }, 30_000);
 
+test('when a replica was placed is what it was started with first, whoever asks later, and knows nothing of it', async () => {
+  const placedAtMs = 1_700_000_000_123;
+  replica = buildStart({ containers: { app } }, { placedAtMs });
+  expect(await startOne(machine, replica)).toMatchObject({ kind: 'ready' });
+  expect(await machine.document(replica)).toMatchObject({ placedAtMs });
+  // A retry of a later plan waits for what is there.
+  expect(await startOne(machine, { ...replica, placedAtMs: placedAtMs + 60_000 })).toMatchObject({
+    kind: 'ready',
+  });
+  await machine.restartNode({ between: () => machine.consulProcess.stop() });
+  await machine.consulProcess.wipe();
+  await machine.consulProcess.start();
+  await eventually(serves);
+  expect(await machine.document(replica)).toMatchObject({ placedAtMs });
+}, 30_000);
+
 test('a container without checks runs on, whoever has to look at it anew', async () => {
   await begin({ containers: { app: { image: 'web:v1', startupGraceSeconds: 1, stopGraceSeconds: 0 } } });
   const run = await startedAt();

@@ -89,6 +89,8 @@ export interface FakeCluster {
   refuse(nodeId: string, reason: string | undefined): void;
   /** The node finds on the way that it has no room, and leaves what it had begun; undefined: it has room again. */
   fill(nodeId: string, reason: string | undefined): void;
+  /** By how much the clock of the node is ahead. */
+  setClock(nodeId: string, aheadMs: number): void;
   /** The node's worker answers what this makes of what it was asked; undefined: what it has done, again. */
   garble(nodeId: string, garbler: Garbler | undefined): void;
   setImage(image: string, behaviour: ImageBehaviour): void;
@@ -160,6 +162,7 @@ export const createFakeCluster = (nodeIds: readonly string[]): FakeCluster => {
   const replicas = new Map<string, ObservedReplica>();
   const images = new Map<string, ImageBehaviour>();
   const refusals = new Map<string, string>();
+  const aheadMs = new Map<string, number>();
   const garblers = new Map<string, Garbler>();
   const full = new Map<string, string>();
   /** Of machines without power: what ends the wait for them. */
@@ -267,8 +270,9 @@ export const createFakeCluster = (nodeIds: readonly string[]): FakeCluster => {
       ...(asked.release.spec.daemon === true ? { daemon: true } : {}),
       cpusReserved: sum(containers.map(({ cpusReserved }) => cpusReserved)),
       memoryReservedBytes: sum(containers.map(({ memoryReservedBytes }) => memoryReservedBytes)),
-      createdAtMs: Date.now(),
-      updatedAtMs: Date.now(),
+      ...(asked.placedAtMs === undefined ? {} : { placedAtMs: asked.placedAtMs }),
+      createdAtMs: Date.now() + (aheadMs.get(nodeId) ?? 0),
+      updatedAtMs: Date.now() + (aheadMs.get(nodeId) ?? 0),
     };
   };
 
@@ -469,6 +473,7 @@ export const createFakeCluster = (nodeIds: readonly string[]): FakeCluster => {
       if (reason === undefined) full.delete(nodeId);
       else full.set(nodeId, reason);
     },
+    setClock: (nodeId, ahead) => void aheadMs.set(nodeId, ahead),
     garble: (nodeId, garbler) => {
       if (garbler === undefined) garblers.delete(nodeId);
       else garblers.set(nodeId, garbler);

@@ -142,25 +142,39 @@ test('replicas of a lost node start elsewhere, and those that it brings back sto
   expect(watched.fewest).toBeGreaterThanOrEqual(3);
 });
 
-test('of a replica that was replaced and whose node is back, the newest stays', async () => {
-  const { cluster } = use.project;
-  const subject = createSubject(use.project);
-  await subject.applied({ scale: 1 });
-  await subject.steady(1);
-  const [old] = subject.replicas();
-  cluster.setUp(old?.nodeId ?? '', false);
-  await subject.signal();
-  const isNew = ({ id }: { readonly id: string }) => id !== old?.id;
-  await eventually(() => expect(subject.running().filter(isNew)).toHaveLength(1));
-  const [newest] = subject.running().filter(isNew);
-  const watched = cluster.watchRunning(subject.name);
-  cluster.setUp(old?.nodeId ?? '', true);
-  await subject.signal();
-  await subject.steady(1, 1);
-  expect(subject.replicas().map(({ id }) => id)).toEqual([newest?.id]);
-  expect(cluster.journal).toContain(`${old?.nodeId ?? ''}: stop ${old?.id ?? ''} surplus`);
-  expect(watched.fewest).toBe(1);
-});
+const HOURS_MS = 3_600_000;
+
+test.each([
+  ['right', {}],
+  ['3 h ahead on the node that is back', { a: 3 * HOURS_MS }],
+  ['3 h behind on the other nodes', { b: -3 * HOURS_MS, c: -3 * HOURS_MS }],
+])(
+  'of a replica that was replaced and whose node is back, the newest stays: clocks %s',
+  async (_what, clocks) => {
+    const { cluster } = use.project;
+    for (const [nodeId, aheadMs] of Object.entries(clocks)) cluster.setClock(nodeId, aheadMs);
+    const subject = createSubject(use.project);
+    cluster.setAvailability('b', 'cordoned');
+    cluster.setAvailability('c', 'cordoned');
+    await subject.applied({ scale: 1 });
+    await subject.steady(1);
+    const [old] = subject.replicas();
+    cluster.setAvailability('b', 'active');
+    cluster.setAvailability('c', 'active');
+    cluster.setUp(old?.nodeId ?? '', false);
+    await subject.signal();
+    const isNew = ({ id }: { readonly id: string }) => id !== old?.id;
+    await eventually(() => expect(subject.running().filter(isNew)).toHaveLength(1));
+    const [newest] = subject.running().filter(isNew);
+    const watched = cluster.watchRunning(subject.name);
+    cluster.setUp(old?.nodeId ?? '', true);
+    await subject.signal();
+    await subject.steady(1, 1);
+    expect(subject.replicas().map(({ id }) => id)).toEqual([newest?.id]);
+    expect(cluster.journal).toContain(`${old?.nodeId ?? ''}: stop ${old?.id ?? ''} surplus`);
+    expect(watched.fewest).toBe(1);
+  },
+);
 
 test('a node that comes and goes does not win its replicas back, and gets some when it has stayed', async () => {
   const { cluster } = use.project;

@@ -549,17 +549,27 @@ describe('when a lost node is back with its replicas', () => {
       { minLength: 10, maxLength: 10 },
     ),
     unstable: fc.subarray(nodeIds),
+    /** By how much the clock of each node is ahead. */
+    clocks: fc.record(
+      Object.fromEntries(
+        nodeIds.map((id) => [id, fc.constantFrom(0, 0, 10_800_000, -10_800_000, 315_360_000_000)]),
+      ),
+    ),
   });
   type Input = typeof arbitrary extends fc.Arbitrary<infer T> ? T : never;
-  const situationOf = ({ olds, replacements, unstable }: Input) => {
+  const situationOf = ({ olds, replacements, unstable, clocks }: Input) => {
+    const placed = (nodeId: string, placedAtMs: number) => ({
+      placedAtMs,
+      createdAtMs: placedAtMs + 500 + (clocks[nodeId] ?? 0),
+    });
     const old = olds.map(({ nodeId, ageMs }, index) =>
-      buildReplica(`web-old${index}`, nodeId, { createdAtMs: NOW_MS - ageMs }),
+      buildReplica(`web-old${index}`, nodeId, placed(nodeId, NOW_MS - ageMs)),
     );
     const away = old.filter(({ nodeId }) => nodeId === 'a');
     const fresh = replacements
       .slice(0, away.length)
       .map(({ nodeId, state }, index) =>
-        buildReplica(`web-new${index}`, nodeId, { createdAtMs: NOW_MS - 20_000 + index, state }),
+        buildReplica(`web-new${index}`, nodeId, { ...placed(nodeId, NOW_MS - 20_000 + index), state }),
       );
     const nodes = nodeIds.map((id) =>
       buildNode(id, {

@@ -170,6 +170,26 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
       [...onePerNode, buildReplica('web-new', 'a', { createdAtMs: NOW_MS - 10_000 })],
     ),
   },
+  'node-returned-clocks': {
+    title:
+      'A lost node is back whose clock is 3 h ahead, the clock of the others 3 h behind: its replica is surplus.',
+    request: buildRequest({ kind: 'reschedule', scale: 3 }),
+    snapshot: buildSnapshot(
+      [
+        buildNode('a', { returnedAtMs: NOW_MS - 600_000 }),
+        buildNode('b', { returnedAtMs: NOW_MS - 1_000 }),
+        buildNode('c'),
+      ],
+      [
+        ...onePerNode.map((replica) => ({
+          ...replica,
+          placedAtMs: NOW_MS - 500_000,
+          createdAtMs: NOW_MS + (replica.nodeId === 'b' ? 10_800_000 : -10_800_000),
+        })),
+        buildReplica('web-new', 'a', { placedAtMs: NOW_MS - 10_000, createdAtMs: NOW_MS - 10_810_000 }),
+      ],
+    ),
+  },
   'node-returned-early': {
     title: 'A lost node is back before the replica in place of its own serves: the one that serves stays.',
     request: buildRequest({ kind: 'reschedule', scale: 3 }),
