@@ -7,6 +7,7 @@ import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { createServer } from 'node:http';
+import type { Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -19,10 +20,11 @@ import type { IngressKeeper } from '../../workers/node/ingress-keeper';
 import { openListeningSockets, type ListeningSockets } from '../../workers/up/listening-sockets';
 import { ingressPortNeeds } from '../../workers/up/ports';
 import { startConsul, type RunningConsul } from '../support/consul';
-import { httpRequest } from '../support/http';
+import { httpRequest, openRequest } from '../support/http';
 import { freePort, listenOn } from '../support/ingress';
 import { buildServing, createKeeper, ingressConfigOf, spawnCaddy } from '../support/ingress-keeper';
 import { startLoad } from '../support/load';
+import { openUpload, openWebSocket } from '../support/long-requests';
 import { eventually } from '../support/wait';
 
 const HOSTNAME = 'steady.localhost';
@@ -30,7 +32,24 @@ const HOSTNAME = 'steady.localhost';
 const RELOADS = Number(process.env['CONTAINEROS_TEST_CONFIGURATIONS'] ?? 50);
 const CLIENTS = 8;
 
-const backend = createServer((_, response) => response.end('steady'));
+const backend = createServer((request, response) => {
+  if (request.url === '/events') {
+    response.writeHead(200, { 'content-type': 'text/event-stream' });
+    say = (event) => void response.write(`data: ${event}\n\n`);
+    say('first');
+    return;
+  }
+  let got = 0;
+  request.on('data', (chunk: Buffer) => (got += chunk.length));
+  request.on('end', () => response.end(got === 0 ? 'steady' : `got ${got}`));
+});
+backend.on('upgrade', (_, socket: Socket) => {
+  socket.on('error', () => undefined);
+  socket.write('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n');
+  socket.pipe(socket);
+});
+/** Sends an event to who has asked for events. */
+let say: (event: string) => void = () => undefined;
 let consul: RunningConsul;
 let dataDir: string;
 let config: IngressConfig;
@@ -54,6 +73,14 @@ const changeOptions = async (): Promise<void> => {
 };
 
 const inForce = (): string => readFileSync(ingressConfigFile(config), 'utf8');
+
+const newConfiguration = async (): Promise<void> => {
+  const before = loads;
+  const turn = turnOf(inForce());
+  await changeOptions();
+  await eventually(() => expect(loads).toBe(before + 1), { describe: 'Caddy has another one' });
+  await eventually(() => expect(turnOf(inForce())).not.toBe(turn), { describe: 'it is kept' });
+};
 
 beforeAll(async () => {
   consul = await startConsul();
@@ -115,11 +142,7 @@ test(
     const load = startLoad({ address, hostname: HOSTNAME, clients: CLIENTS });
     try {
       for (let reload = 0; reload < RELOADS; reload += 1) {
-        const before = loads;
-        const turn = turnOf(inForce());
-        await changeOptions();
-        await eventually(() => expect(loads).toBe(before + 1), { describe: 'Caddy has another one' });
-        await eventually(() => expect(turnOf(inForce())).not.toBe(turn), { describe: 'it is kept' });
+        await newConfiguration();
       }
     } finally {
       await load.stop();
@@ -130,6 +153,33 @@ test(
   },
   RELOADS * 10_000,
 );
+
+test('web sockets, events and uploads that are open go on over new configurations', async () => {
+  const address = `127.0.0.1:${config.httpPort}`;
+  const webSocket = await openWebSocket(address, HOSTNAME);
+  const upload = openUpload(address, HOSTNAME, 4);
+  const events = await openRequest(`http://${address}/events`, {
+    headers: { host: HOSTNAME },
+    timeoutMs: 60_000,
+  });
+  let heard = '';
+  events.setEncoding('utf8').on('data', (chunk: string) => (heard += chunk));
+  const ended = jest.fn();
+  events.on('close', ended);
+  for (const event of ['one', 'two', 'three']) {
+    await newConfiguration();
+    await webSocket.echo(event);
+    upload.send();
+    say(event);
+    await eventually(() => expect(heard).toContain(`data: ${event}\n\n`), {
+      describe: `the event "${event}" has come`,
+    });
+  }
+  expect(ended).not.toHaveBeenCalled();
+  expect(await upload.answer()).toBe('got 4');
+  webSocket.destroy();
+  events.destroy();
+}, 60_000);
 
 test('Caddy is there at once when it starts, as there is nothing to take over', async () => {
   if (caddy === undefined) throw new Error('there is no Caddy');

@@ -34,8 +34,11 @@ export const startIngressNode = async (
   trustedProxies?: TrustedProxies,
   {
     changeConfig,
+    nodeId = consul.nodeId,
     ...more
   }: {
+    /** Left out: the node of Consul's server. */
+    readonly nodeId?: string;
     readonly acceptedConnections?: () => number | undefined;
     readonly settleAfterMs?: number;
     /** Made to each configuration, so that a test need not wait for times that are in it. */
@@ -53,7 +56,7 @@ export const startIngressNode = async (
   const keeper = createKeeper({
     config,
     settings,
-    nodeId: consul.nodeId,
+    nodeId,
     consul: consul.client,
     documents: consul.documents,
     throughAdmin: loads.through,
