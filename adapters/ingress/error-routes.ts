@@ -15,14 +15,17 @@ export const answer = (status: number, text: string, headers: Headers = {}): obj
 });
 
 /**
- * What Go's reader of bodies says (net/http/internal/chunked.go, net/http/transfer.go); nothing else tells it from a
- * replica's fault. An answer whose body is malformed has begun already, and is broken off.
+ * What Go's readers of bodies say (net/http/internal/chunked.go, net/http/transfer.go, and for HTTP/2 net/http/h2_bundle.go,
+ * behind how it is sent on); nothing else tells it from a replica's fault. An answer whose body is malformed has begun already, and is broken off.
  */
 const MALFORMED_BODY =
-  '^(malformed chunked encoding|chunked encoding contains too much non-data|chunked line ends with bare LF|header line too long|empty hex number for chunk length|http chunk length too large|invalid byte in chunk length|http: unexpected EOF reading trailer|http: suspiciously long trailer after chunked body)$';
+  '^(malformed chunked encoding|chunked encoding contains too much non-data|chunked line ends with bare LF|header line too long|empty hex number for chunk length|http chunk length too large|invalid byte in chunk length|http: unexpected EOF reading trailer|http: suspiciously long trailer after chunked body|(readfrom tcp [^ ]+: )?request declared a Content-Length of [0-9]+ but only wrote [0-9]+ bytes)$';
 
-/** No other reading has a time: that of an answer may take as long as it takes. */
-const SLOW_BODY = '(^|: )read tcp [^ ]+: i/o timeout$';
+/**
+ * No other reading has a time: that of an answer may take as long as it takes. Over HTTP/2 nothing says what was read, or only
+ * how it is sent on.
+ */
+const SLOW_BODY = '(^|: )read tcp [^ ]+: i/o timeout$|^(readfrom tcp [^ ]+: )?i/o timeout$';
 
 const failedWith = (message: string) => [{ vars_regexp: { '{http.error.message}': { pattern: message } } }];
 

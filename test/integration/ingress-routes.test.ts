@@ -17,6 +17,7 @@ import type { ObservedReplica } from '../../domain/model';
 import { createTestAuthority } from '../support/certificates';
 import { startConsul, type RunningConsul } from '../support/consul';
 import { httpRequest, type HttpAnswer } from '../support/http';
+import { cuttingSlowBodiesSoon } from '../support/ingress';
 import {
   keyOf,
   routesIn,
@@ -72,13 +73,6 @@ const basic = (user: string, password: string) => ({
   authorization: `Basic ${Buffer.from(`${user}:${password}`).toString('base64')}`,
 });
 
-/** A body has two seconds, not thirty. */
-const slowBodiesCutSoon = (config: string): string => {
-  const changed = config.replaceAll('"read_timeout":30000000000', '"read_timeout":2000000000');
-  expect(changed).not.toBe(config);
-  return changed;
-};
-
 beforeAll(async () => {
   consul = await startConsul();
   ({ replica, publish, publishRoutes, serve } = routesIn(consul));
@@ -87,7 +81,7 @@ beforeAll(async () => {
     await startIngressNode(
       consul,
       { addresses: ['127.0.0.1', '10.1.0.0/16'], proxyProtocol: true },
-      { changeConfig: slowBodiesCutSoon },
+      { changeConfig: cuttingSlowBodiesSoon },
     ),
   ];
 }, 60_000);

@@ -52,13 +52,20 @@ export const ingressConfigWith = (
   httpPort,
 });
 
+/** A configuration with which a body has two seconds, not thirty. */
+export const cuttingSlowBodiesSoon = (config: string): string => {
+  const changed = config.replaceAll('"read_timeout":30000000000', '"read_timeout":2000000000');
+  if (changed === config) throw new Error('the configuration has no such time');
+  return changed;
+};
+
 export interface TestIngress {
   readonly httpPort: number;
   readonly httpsPort: number;
   /** @throws while Caddy is being started */
   pid(): number;
-  /** Gives Caddy another configuration, which leads hostnames where they led. */
-  reload(): Promise<void>;
+  /** Gives Caddy another configuration, which leads hostnames where they led. @param change made to it */
+  reload(change?: (config: string) => string): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -112,10 +119,10 @@ export const startIngress = async (
   return {
     httpPort: config.httpPort,
     httpsPort,
-    reload: async () => {
+    reload: async (change = (config) => config) => {
       layout = [...layout, { number: layout.length, slots: 2, isFixed: false }];
       await createCaddyAdmin(adminSocket(settings.directory)).load(
-        JSON.stringify(caddyConfig(settings, layout)),
+        change(JSON.stringify(caddyConfig(settings, layout))),
       );
     },
     pid: () => {
