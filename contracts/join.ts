@@ -88,6 +88,8 @@ export interface LeaveAnswer {
   /** How many replicas have to go elsewhere first, and of which microservices. */
   readonly replicas: number;
   readonly microservices: readonly string[];
+  /** What else there is to wait for, and what stands in the way, a line each. Left out when there is nothing. */
+  readonly troubles?: readonly string[];
 }
 
 /** In the words of the cluster port to a node that it does not know, or not any more; those of other refusals lack it. */

@@ -30,6 +30,17 @@ const LOOK_EVERY_MS = 50;
 
 const LEFT: LeaveAnswer = { hasLeft: true, replicas: 0, microservices: [] };
 
+const INTERRUPTED = 'Interrupted, the node stays, drained as far as it is; --force leaves at once.';
+
+/** @returns what a node that wants to leave waits for, a line for each thing that stands in the way */
+export const waitInWords = ({ replicas, microservices, troubles = [] }: LeaveAnswer): string => {
+  const moving =
+    replicas === 0
+      ? 'What is left here stops.'
+      : `${replicas} ${replicas === 1 ? 'replica has' : 'replicas have'} to start elsewhere first: ${microservices.join(', ')}.`;
+  return [`${moving} ${INTERRUPTED}`, ...troubles.map((trouble) => `  ${trouble}`)].join('\n');
+};
+
 /** The connection ends with the node's identity, so that the answer of its removal is often lost: asked again, it tells. */
 const ask = async (
   config: Config,
@@ -102,9 +113,9 @@ export const leaveCluster = async (
   let told = '';
   try {
     for (;;) {
-      const { hasLeft, replicas, microservices } = await ask(config, membership, options.force);
-      if (hasLeft) break;
-      const words = `${replicas} ${replicas === 1 ? 'replica has' : 'replicas have'} to start elsewhere first: ${microservices.join(', ')}. Interrupted, the node stays, drained as far as it is; --force leaves at once.`;
+      const answer = await ask(config, membership, options.force);
+      if (answer.hasLeft) break;
+      const words = waitInWords(answer);
       if (words !== told) write(words);
       told = words;
     }
