@@ -4,6 +4,8 @@
  * Invariants, for the strategy `rolling` and under the assumption that each phase succeeds before the next begins:
  * - no fewer than scale - maxUnavailable replicas run at any time, or as many as did at first if that was less;
  * - no more than scale + maxSurge exist, or as many as did at first; broken ones do not count;
+ * - of those that serve and are to be elsewhere, no more stop than have started there, also without surge: then one
+ *   more than the scale exists meanwhile;
  * - images are pulled before anything is started or stopped;
  * - a change of scale alone is one phase: all that is missing starts, or all that is surplus stops; what is still
  *   starting from before is then waited for.
@@ -176,9 +178,13 @@ const planRecreate = (context: RolloutContext): { batches: readonly Batch[]; unp
 
 const planRolling = (context: RolloutContext): { batches: readonly Batch[]; unplaced: number } => {
   const { request, buckets, placer, scale } = context;
-  const { maxTotal, minRunning } = limitsOf(request.desired.release.spec, scale);
+  const limits = limitsOf(request.desired.release.spec, scale);
+  const { minRunning } = limits;
+  // Nothing is updated by a move: what an update may do without is not taken from it.
+  const maxTotal = buckets.moving.length === 0 ? limits.maxTotal : Math.max(limits.maxTotal, scale + 1);
+  const moves = new Set(buckets.moving);
   const replaced = [...buckets.outdated.map(asOutdated), ...buckets.moving];
-  const old = OLD_RANKS.flatMap((rank) => replaced.filter(({ replica }) => oldRank(replica.state) === rank));
+  let old = OLD_RANKS.flatMap((rank) => replaced.filter(({ replica }) => oldRank(replica.state) === rank));
   const batches: Batch[] = [];
 
   let total = buckets.keep.length + buckets.starting.length + old.length;
@@ -194,8 +200,13 @@ const planRolling = (context: RolloutContext): { batches: readonly Batch[]; unpl
   const isWaitedWith = old.length > 0 || missing > 0;
   let awaited = isWaitedWith ? awaitedOf(request, buckets) : [];
 
-  const mayStop = ({ replica }: Doomed): boolean => {
-    switch (oldRank(replica.state)) {
+  /** How many of those that move have been replaced; what is missing otherwise comes first. */
+  let moved = 0;
+  const mayMove = () => moved < moves.size - Math.min(moves.size, missing);
+  const mayStop = (one: Doomed): boolean => {
+    const rank = oldRank(one.replica.state);
+    if (rank !== 'idle' && moves.has(one) && !mayMove()) return false;
+    switch (rank) {
       case 'idle':
         return true;
       case 'faltering':
@@ -217,12 +228,15 @@ const planRolling = (context: RolloutContext): { batches: readonly Batch[]; unpl
     const doomed = [...free];
     free = [];
     lingering = 0;
-    for (let next = old[0]; next !== undefined && mayStop(next); next = old[0]) {
-      old.shift();
+    for (const next of old) {
+      if (!mayStop(next)) continue;
       doomed.push(next);
       total -= 1;
       if (next.replica.state === 'running') running -= 1;
+      if (moves.has(next)) moved += 1;
     }
+    const going = new Set(doomed);
+    old = old.filter((one) => !going.has(one));
     for (const { replica } of doomed) placer.free(replica);
     if (doomed.length > 0) batches.push({ kind: 'stop', doomed });
     if (steps.length === 0 && doomed.length === 0) break;

@@ -305,6 +305,31 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
       [...onePerNode, buildReplica('web-oldd', 'a')],
     ),
   },
+  'drain-without-surge': {
+    title:
+      'A drain of what is updated without surge: its replicas start elsewhere before they stop nevertheless.',
+    request: buildRequest({
+      kind: 'reschedule',
+      scale: 3,
+      release: buildRelease(1, { update: { maxSurge: 0, maxUnavailable: 2 } }),
+    }),
+    snapshot: buildSnapshot(
+      [buildNode('a', { availability: 'draining' }), buildNode('b'), buildNode('c')],
+      [...onePerNode, buildReplica('web-oldd', 'a')].filter(({ nodeId }) => nodeId !== 'c'),
+    ),
+  },
+  'drain-recreate': {
+    title: 'A drain of what must not run beside itself on the same data: it stops there before it starts.',
+    request: buildRequest({
+      kind: 'reschedule',
+      scale: 2,
+      release: buildRelease(1, { update: { strategy: 'recreate' } }),
+    }),
+    snapshot: buildSnapshot(
+      [buildNode('a', { availability: 'draining' }), buildNode('b'), buildNode('c')],
+      [buildReplica('web-1', 'a'), buildReplica('web-2', 'b')],
+    ),
+  },
   'drain-without-room': {
     title: 'A node is drained and no other one has room: its replica goes on.',
     request: buildRequest({
