@@ -66,7 +66,7 @@ const refusalOf = ({ givenUp, nowMs }: JoinGivenUp): GivenUp => {
     case 'clock':
       return new GivenUp(
         'invalid',
-        'clock',
+        'clock_far_off',
         `Its clock says ${new Date(nowMs).toISOString()}, at which the certificate of this cluster does not count. Set the clock there (for example by NTP), and join again.`,
       );
   }
