@@ -26,7 +26,7 @@ export interface Candidate {
   dataLeft: number;
 }
 
-interface PortInUse {
+export interface PortInUse {
   /** `port/protocol` */
   readonly port: string;
   readonly user: MicroserviceKey;
@@ -146,7 +146,8 @@ const portsInUse = (node: SnapshotNode, { hostPorts, of }: ReplicaNeeds): readon
     return user === undefined ? [] : [{ port, user }];
   });
 
-const portInUseInWords = ({ port, user }: PortInUse, { project }: MicroserviceKey): string =>
+/** @param of whose replica needs it: of the same project, no project is named */
+export const portInUseInWords = ({ port, user }: PortInUse, { project }: MicroserviceKey): string =>
   `port ${port} of the host is used by ${user.project === project ? user.name : `${user.project}/${user.name}`}`;
 
 const hasPortsFree: Filter = {

@@ -3,7 +3,11 @@
  * of each other. Pure.
  */
 
-import type { NodeCapacity } from '../../domain/model';
+import type { KnownReplica } from '../../adapters/docker/replica-containers';
+import type { StartReplica } from '../../contracts/activities';
+import { isSameMicroservice, type NodeCapacity } from '../../domain/model';
+import { portInUseInWords } from '../../domain/placement/filters';
+import { needsOf } from '../../domain/placement/needs';
 
 /** Below these nothing more is started: the machine itself, and what runs on it, comes first. */
 export const MEMORY_FLOOR_BYTES = 48 * 1024 * 1024;
@@ -37,6 +41,30 @@ export const whyRefused = (wanted: Reservation, room: Room): string | undefined 
   }
   if (room.capacity.diskBytes > 0 && room.diskFreeBytes < DISK_FLOOR_BYTES) {
     return `only ${megabytes(room.diskFreeBytes)} of disk is free`;
+  }
+  return undefined;
+};
+
+/** Ports of the host that a replica uses, as `port/protocol`: its own, or those that were chosen for it. */
+const portsOf = ({ spec, hostPorts }: Pick<KnownReplica, 'spec' | 'hostPorts'>): readonly string[] => [
+  ...needsOf(spec.release.spec, spec).hostPorts,
+  ...[...hostPorts].map(([key, port]) => `${port}/${key.endsWith('/udp') ? 'udp' : 'tcp'}`),
+];
+
+/**
+ * @param others replicas of the node that have not ended
+ * @returns who has a port of the host that the replica needs, for people; undefined when all are free
+ */
+export const whyNoPorts = (
+  wanted: StartReplica,
+  others: Iterable<Pick<KnownReplica, 'spec' | 'hostPorts'>>,
+): string | undefined => {
+  const needed = needsOf(wanted.release.spec, wanted).hostPorts;
+  if (needed.length === 0) return undefined;
+  for (const other of others) {
+    if (isSameMicroservice(other.spec, wanted)) continue;
+    const port = portsOf(other).find((one) => needed.includes(one));
+    if (port !== undefined) return portInUseInWords({ port, user: other.spec }, wanted);
   }
   return undefined;
 };

@@ -36,7 +36,7 @@ import { allOrFirstError } from '../../domain/all-or-first-error';
 import { isReachedThroughNodes, waysTo } from '../../domain/ingress/route-options';
 import type { NodeCapacity } from '../../domain/model';
 import { missingBuildInWords } from '../../domain/placement/builds';
-import { addReservations, whyRefused, type Reservation } from './admission';
+import { addReservations, whyNoPorts, whyRefused, type Reservation } from './admission';
 import type { CheckFeeder } from './check-feeder';
 import type { EventLog } from './event-log';
 import type { ExclusiveKeeper } from './exclusive-keeper';
@@ -82,6 +82,12 @@ export type ReplicaRunner = NodeActivityDeps['replicas'];
 export const createReplicaRunner = (deps: ReplicaRunnerDeps): ReplicaRunner => {
   const { memory, locks, containers, publisher, logger } = deps;
 
+  /** What has ended has given back its ports. */
+  const usesPorts = ({ spec }: NodeReplica): boolean => {
+    const state = publisher.registry.published(spec.replicaId)?.state;
+    return state !== 'exited' && state !== 'broken';
+  };
+
   /** Takes the room for what fits, at once. */
   const admit = async (replicas: readonly StartReplica[]): Promise<ReadonlyMap<string, string>> => {
     const [engine, stats] = await Promise.all([deps.adopted(), deps.hostStats.read()]);
@@ -95,7 +101,9 @@ export const createReplicaRunner = (deps: ReplicaRunnerDeps): ReplicaRunner => {
     for (const replica of replicas) {
       if (memory.has(replica.replicaId)) continue; // a retry: it has its room
       const wanted = reservedBy(replica);
-      const why = whyRefused(wanted, { ...stats, capacity, reserved });
+      const why =
+        whyRefused(wanted, { ...stats, capacity, reserved }) ??
+        whyNoPorts(replica, [...memory.values()].filter(usesPorts));
       if (why !== undefined) {
         refused.set(replica.replicaId, why);
         continue;

@@ -5,7 +5,8 @@ import { LABEL } from '../../../../contracts/docker';
 import type { FoundContainer } from '../../../../adapters/docker/engine-containers';
 import { rememberReplica, type NodeMemory } from '../../../../workers/node/node-memory';
 import { createReplicaRunner, type ReplicaRunnerDeps } from '../../../../workers/node/replica-runner';
-import { buildRelease } from '../../../support/builders';
+import { GB, buildRelease } from '../../../support/builders';
+import { whyNoPorts } from '../../../../workers/node/admission';
 import { eventually } from '../../../support/wait';
 
 const spec = {
@@ -61,6 +62,63 @@ test('a stop that is cancelled while it looks again, after other work, has not b
   lists[1]?.([]);
   await stopping;
   expect(replica.phase).toBe('kept');
+});
+
+test('of two that are planned at once with the same port of the host one is refused, and who has it is named', async () => {
+  const memory: NodeMemory = new Map();
+  const states = new Map<string, string>();
+  let isAnswering = false;
+  const runner = createReplicaRunner({
+    memory,
+    locks: createReplicaLocks(),
+    adopted: async () => ({ cpus: 4, memoryBytes: GB }),
+    hostStats: {
+      read: async () => ({ memoryAvailableBytes: GB, diskBytes: 100 * GB, diskFreeBytes: 50 * GB }),
+    },
+    // Nothing is started: the engine does not answer, but for who is refused.
+    containers: { list: () => (isAnswering ? Promise.resolve([]) : new Promise(() => undefined)) },
+    publisher: { registry: { published: (id: string) => ({ state: states.get(id) }) } },
+  } as unknown as ReplicaRunnerDeps);
+  const named = (name: string, raw: Parameters<typeof buildRelease>[1]) => ({
+    ...spec,
+    name,
+    replicaId: `${name}-1`,
+    release: buildRelease(1, raw),
+  });
+  const onHost = { hostNetwork: true, containers: { app: { image: 'web', ports: [8080, '53/udp'] } } };
+  const isTaken = async (replica: typeof spec) => {
+    void runner.start([replica], new AbortController().signal, () => undefined);
+    await new Promise((resolve) => setImmediate(resolve));
+    return memory.has(replica.replicaId);
+  };
+  expect(await isTaken(named('proxy', onHost))).toBe(true);
+  const web = named('web', onHost);
+  isAnswering = true;
+  expect(await runner.start([web], new AbortController().signal, () => undefined)).toEqual([
+    { kind: 'refused', replicaId: 'web-1', reason: 'port 53/udp of the host is used by proxy' },
+  ]);
+  isAnswering = false;
+  expect(
+    await isTaken(named('other', { hostNetwork: true, containers: { app: { image: 'web', ports: [53] } } })),
+  ).toBe(true);
+  expect(await isTaken(named('plain', { containers: { app: { image: 'web', ports: [8080] } } }))).toBe(true);
+  states.set('proxy-1', 'exited');
+  expect(await isTaken(web)).toBe(true);
+});
+
+test('a port that was chosen for another one is not free either', async () => {
+  const other = {
+    spec: { ...spec, name: 'shop', project: 'team' },
+    hostPorts: new Map([['80/tcp', 25_000]]),
+  };
+  const wanted = (port: number | string) => ({
+    ...spec,
+    release: buildRelease(1, { hostNetwork: true, containers: { app: { image: 'web', ports: [port] } } }),
+  });
+  expect(whyNoPorts(wanted(25_000), [other])).toBe('port 25000/tcp of the host is used by team/shop');
+  expect(whyNoPorts(wanted('25000/udp'), [other])).toBeUndefined();
+  expect(whyNoPorts(wanted(80), [other])).toBeUndefined();
+  expect(whyNoPorts(wanted(25_000), [{ ...other, spec }])).toBeUndefined();
 });
 
 /** What a stop finds: a replica of which one container runs. */
