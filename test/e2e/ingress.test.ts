@@ -5,7 +5,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 
 import { createTestAuthority } from '../support/certificates';
 import { httpRequest, type HttpAnswer } from '../support/http';
-import { startLoad, type Load, type LoadReport } from '../support/load';
+import { startLoad, type Load, type LoadOptions, type LoadReport } from '../support/load';
 import { longRequestServer, openUpload, openWebSocket } from '../support/long-requests';
 import {
   apply,
@@ -32,11 +32,19 @@ const ingressOf = ({ instance }: TestBed): string => instance.outside(`127.0.0.1
 const ask = (running: TestBed, hostname: string, path = '/'): Promise<HttpAnswer> =>
   httpRequest(`http://${ingressOf(running)}${path}`, { headers: { host: hostname } });
 
-/** As a client does that trusts the cluster's root alone, and checks the name. */
-const askStrictly = async ({ instance }: TestBed, hostname: string): Promise<string> => {
+const secureIngressOf = ({ instance }: TestBed): string =>
+  instance.outside(`127.0.0.1:${instance.httpsPort}`);
+
+/** Of the cluster's authority for private hostnames. */
+const rootOf = async ({ instance }: TestBed): Promise<string> => {
   const { body } = await instance.api('GET', '/v1/authority');
-  const [host, port] = instance.outside(`127.0.0.1:${instance.httpsPort}`).split(':');
-  const { certificate: ca } = body as { readonly certificate: string };
+  return (body as { readonly certificate: string }).certificate;
+};
+
+/** As a client does that trusts the cluster's root alone, and checks the name. */
+const askStrictly = async (running: TestBed, hostname: string): Promise<string> => {
+  const [host, port] = secureIngressOf(running).split(':');
+  const ca = await rootOf(running);
   return new Promise((resolve, reject) => {
     const request = httpsRequest(
       { host, port, ca, servername: hostname, headers: { host: hostname }, agent: false },
@@ -62,19 +70,26 @@ const CLIENTS = 8;
 /** Hundreds of requests a second meet each change; without a pause they would leave it no processor to be made on. */
 const PAUSE_MS = 10;
 
-/** What clients that ask all the time saw of the steps. */
+/** What clients that ask all the time saw of the steps. @param others who ask in other ways meanwhile, one client each */
 const underLoad = async (
   running: TestBed,
   hostname: string,
   steps: (load: Load) => Promise<void>,
-): Promise<LoadReport> => {
-  const load = startLoad({ address: ingressOf(running), hostname, clients: CLIENTS, pauseMs: PAUSE_MS });
+  others: Readonly<Record<string, Partial<LoadOptions>>> = {},
+): Promise<LoadReport & { readonly others: Readonly<Record<string, LoadReport>> }> => {
+  const start = (more: Partial<LoadOptions>): Load =>
+    startLoad({ address: ingressOf(running), hostname, clients: CLIENTS, pauseMs: PAUSE_MS, ...more });
+  const load = start({});
+  const asking = Object.entries(others).map(([who, more]) => [who, start({ clients: 1, ...more })] as const);
   try {
     await steps(load);
   } finally {
-    await load.stop();
+    await Promise.all([load.stop(), ...asking.map(([, one]) => one.stop())]);
   }
-  return load.report();
+  return {
+    ...load.report(),
+    others: Object.fromEntries(asking.map(([who, one]) => [who, one.report()])),
+  };
 };
 
 scenario(
@@ -106,17 +121,83 @@ scenario(
     const images = [await web('v1'), await web('v2')];
     await apply(instance, named('steady', images[0] ?? '', 'steady.localhost', { scale: 2 }));
     await answers(running, 'steady.localhost', 'web v1');
-    const { answered, failures } = await underLoad(running, 'steady.localhost', async () => {
-      for (const scale of [6, 1, 2]) await change(instance, 'PATCH', '/v1/microservices/steady', { scale });
-      for (let deploy = 1; deploy <= DEPLOYS; deploy += 1) {
-        await apply(instance, named('steady', images[deploy % 2] ?? '', 'steady.localhost', { scale: 2 }));
-      }
+    await eventually(async () => expect(await askStrictly(running, 'steady.localhost')).toContain('web v1'), {
+      describe: 'steady.localhost answers over HTTPS',
     });
+    const secure = { address: secureIngressOf(running), root: await rootOf(running) };
+    // Without a body: busybox closes its connection with what is left of one, whoever has sent it.
+    const posting = { method: 'POST', path: '/cgi-bin/env' };
+    const { answered, failures, others } = await underLoad(
+      running,
+      'steady.localhost',
+      async () => {
+        for (const scale of [6, 1, 2]) await change(instance, 'PATCH', '/v1/microservices/steady', { scale });
+        for (let deploy = 1; deploy <= DEPLOYS; deploy += 1) {
+          await apply(instance, named('steady', images[deploy % 2] ?? '', 'steady.localhost', { scale: 2 }));
+        }
+      },
+      {
+        'over HTTPS': secure,
+        'that POST over HTTPS': { ...secure, ...posting },
+        'that connect anew': { connectsAnew: true },
+        'that connect anew over HTTPS': { ...secure, connectsAnew: true },
+        'that connect anew and POST': { ...posting, connectsAnew: true },
+      },
+    );
     expect(failures).toEqual([]);
     expect(answered).toBeGreaterThan(DEPLOYS * 100);
+    for (const [who, report] of Object.entries(others)) {
+      expect([who, report.failures]).toEqual([who, []]);
+      expect([who, report.answered > DEPLOYS * 10]).toEqual([who, true]);
+    }
     await removeMicroservice(instance, 'steady');
   },
   600_000,
+);
+
+const MOVES = 4;
+
+scenario(
+  'a hostname moves between two microservices under load: no request is lost, and none led to a third one',
+  () => bed,
+  async (running) => {
+    const { instance, web } = running;
+    const pair = [
+      named('giver', await web('v1'), 'moved.localhost'),
+      named('taker', await web('v2'), 'moved.localhost'),
+    ];
+    await apply(instance, named('third', await web('v3'), 'third.localhost'));
+    await apply(instance, { ...pair[0], scale: 2 });
+    await answers(running, 'moved.localhost', 'web v1');
+    await answers(running, 'third.localhost', 'web v3');
+    const { failures, others, bodies } = await underLoad(
+      running,
+      'moved.localhost',
+      async () => {
+        for (let move = 1; move <= MOVES; move += 1) {
+          const taken = await instance.api('POST', '/v1/microservices?moveHostnames=true&wait=60s', {
+            body: { ...pair[move % 2], scale: 2 },
+            timeoutMs: 90_000,
+          });
+          expect([taken.status, taken.body]).toEqual([200, expect.objectContaining({ state: 'succeeded' })]);
+          // It is done when every node leads there.
+          const version = move % 2 === 1 ? 'web v2' : 'web v1';
+          for (let request = 0; request < 20; request += 1)
+            expect((await ask(running, 'moved.localhost')).text).toContain(version);
+          // Endpoints of others come and go meanwhile.
+          await change(instance, 'PATCH', '/v1/microservices/third', { scale: (move % 2) + 1 });
+        }
+      },
+      { 'that connect anew': { connectsAnew: true } },
+    );
+    for (const report of [{ failures, bodies }, ...Object.values(others)]) {
+      expect(report.failures).toEqual([]);
+      const versions = [...report.bodies.keys()].map((body) => /web v\d/.exec(body)?.[0]);
+      expect([...new Set(versions)].sort()).toEqual(['web v1', 'web v2']);
+    }
+    for (const name of ['giver', 'taker', 'third']) await removeMicroservice(instance, name);
+  },
+  300_000,
 );
 
 scenario(

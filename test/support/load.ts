@@ -1,6 +1,7 @@
 // Steady load on one address by clients that count every failure: they send the next request when the last one is
-// answered, on connections that they keep, and try nothing twice.
+// answered, on connections that they keep unless told otherwise, and try nothing twice.
 import { Agent, request } from 'node:http';
+import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
 import { setTimeout as delay } from 'node:timers/promises';
 
 export interface LoadOptions {
@@ -11,6 +12,12 @@ export interface LoadOptions {
   readonly clients: number;
   readonly path?: string;
   readonly method?: string;
+  /** Sent with each request. */
+  readonly body?: string;
+  /** Over HTTPS, to who shows a certificate for the hostname by this root (PEM) alone. */
+  readonly root?: string;
+  /** On a new connection for each request. */
+  readonly connectsAnew?: boolean;
   readonly timeoutMs?: number;
   /** What a client waits between an answer and its next request: for load that is steady rather than all there can be. */
   readonly pauseMs?: number;
@@ -33,7 +40,12 @@ export interface Load {
 const DEFAULT_TIMEOUT_MS = 15_000;
 
 export function startLoad(options: LoadOptions): Load {
-  const agent = new Agent({ keepAlive: true, maxSockets: options.clients });
+  const { root, hostname } = options;
+  const connections = { keepAlive: options.connectsAnew !== true, maxSockets: options.clients };
+  const agent =
+    root === undefined
+      ? new Agent(connections)
+      : new HttpsAgent({ ...connections, ca: root, servername: hostname });
   const [host = '', port = ''] = options.address.split(':');
   const startedAt = performance.now();
   const failures: string[] = [];
@@ -47,14 +59,17 @@ export function startLoad(options: LoadOptions): Load {
         failures.push(`${Math.round(performance.now() - startedAt)} ms: ${why}`);
         resolve();
       };
-      const sent = request(
+      const sent = (root === undefined ? request : httpsRequest)(
         {
           agent,
           host,
           port,
           method: options.method ?? 'GET',
           path: options.path ?? '/',
-          headers: { host: options.hostname },
+          headers: {
+            host: hostname,
+            ...(options.body === undefined ? {} : { 'content-length': Buffer.byteLength(options.body) }),
+          },
           signal: AbortSignal.timeout(options.timeoutMs ?? DEFAULT_TIMEOUT_MS),
         },
         (response) => {
@@ -71,7 +86,7 @@ export function startLoad(options: LoadOptions): Load {
         },
       );
       sent.on('error', (error) => fail(error.message));
-      sent.end();
+      sent.end(options.body);
     });
 
   const client = async (): Promise<void> => {
