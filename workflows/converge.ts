@@ -30,6 +30,20 @@ export type Converged =
   | { readonly kind: 'done'; readonly behind?: readonly string[] }
   | { readonly kind: 'failed'; readonly error: OperationError };
 
+/** So many, and how many others there are. */
+const MAX_NAMES = 10;
+
+const namesInWords = (names: readonly string[]): string =>
+  names.length <= MAX_NAMES
+    ? names.join(', ')
+    : `${names.slice(0, MAX_NAMES).join(', ')} and ${names.length - MAX_NAMES} others`;
+
+/** For the end of what is said of an operation that is done; nothing when all have confirmed. */
+export const behindInWords = ({ behind = [] }: Converged & { readonly kind: 'done' }): string =>
+  behind.length === 0
+    ? ''
+    : `; the ingress of ${namesInWords(behind)} has not confirmed that it leads nobody to the replicas that have stopped`;
+
 /** Between two phases, because somebody asked for it. */
 export interface Paused {
   readonly kind: 'paused';

@@ -7,17 +7,10 @@ import type { OperationInput, OperationOutcome } from '../contracts/workflows';
 import { describeDesired } from '../domain/describe-desired';
 import { takesOverInStages } from '../domain/release-stages';
 
-import type { Converged } from './converge';
+import { behindInWords, type Converged } from './converge';
 import { createReleaseReporter, followReleaseCommands } from './release-commands';
 import { createReleaseRun, type ReleaseRun } from './release-run';
 import { createSplitter, releaseInStages, type Splitter } from './stages';
-
-const MAX_NAMES = 10;
-
-const namesInWords = (names: readonly string[]): string =>
-  names.length <= MAX_NAMES
-    ? names.join(', ')
-    : `${names.slice(0, MAX_NAMES).join(', ')} and ${names.length - MAX_NAMES} others`;
 
 /** Ends what a release that this operation has superseded had begun: all requests go to the old one first. */
 const endSplit = async (run: ReleaseRun, splitter: Splitter): Promise<void> => {
@@ -54,14 +47,9 @@ export async function deployWorkflow(input: OperationInput): Promise<OperationOu
   }
   if (result.kind === 'done') {
     const judged = verdict === undefined ? '' : `: ${verdict}`;
-    const { behind = [] } = result;
-    const warning =
-      behind.length === 0
-        ? ''
-        : `; the ingress of ${namesInWords(behind)} has not confirmed that it leads nobody to the replicas that have stopped`;
     return {
       kind: 'succeeded',
-      message: `v${desired.release.number} runs ${describeDesired(desired)}${judged}${warning}`,
+      message: `v${desired.release.number} runs ${describeDesired(desired)}${judged}${behindInWords(result)}`,
     };
   }
   if (!fallback) return { kind: 'failed', error: result.error };

@@ -3,12 +3,15 @@
 import type { OperationInput, OperationOutcome } from '../contracts/workflows';
 import { describeDesired } from '../domain/describe-desired';
 
-import { converge } from './converge';
+import { behindInWords, converge } from './converge';
 
 export async function scaleWorkflow(input: OperationInput): Promise<OperationOutcome> {
   const { desired } = input.request;
   const result = await converge(input, desired);
   return result.kind === 'done'
-    ? { kind: 'succeeded', message: `v${desired.release.number} runs ${describeDesired(desired)}` }
+    ? {
+        kind: 'succeeded',
+        message: `v${desired.release.number} runs ${describeDesired(desired)}${behindInWords(result)}`,
+      }
     : { kind: 'failed', error: result.error };
 }

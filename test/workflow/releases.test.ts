@@ -124,6 +124,8 @@ test('nodes that may lead to replicas that have stopped are named, and the split
       /^v2 runs .*; the ingress of b, c has not confirmed that it leads nobody to the replicas that have stopped$/,
     ) as string,
   });
+  const scaled = await subject.ended(await subject.scale(1));
+  expect(scaled.message).toMatch(/^v2 runs at scale 1; the ingress of b, c has not confirmed that/);
   const told = use.project.cluster.events().filter(({ type }) => type === 'ingress.behind');
   expect(told[0]).toMatchObject({
     level: 'warning',
