@@ -12,6 +12,11 @@ export const TIMEOUT = {
   nodeScheduleToStartMs: 30 * SECOND,
   /** When a node is lost, what an operation waits for on other nodes may end within this; then it plans again. */
   lossPatienceMs: 5 * SECOND,
+  /**
+   * What has to be near another microservice, and was lost with it, waits so long for the other one to start elsewhere:
+   * about as long as that takes where images are there.
+   */
+  neighbourPatienceMs: 15 * SECOND,
   /** Pulls of large images over slow links; also how long a registry may be away before an operation gives up. */
   pullScheduleToCloseMs: 15 * MINUTE,
   /** A node asks a registry for digests: it gives up sooner itself, so that another node may be asked. */
@@ -64,6 +69,8 @@ export const AHEAD = {
 } as const;
 
 export const RETRY = {
+  /** How often it is looked whether a neighbour has come. */
+  neighbour: { initialIntervalMs: 200, maximumIntervalMs: SECOND },
   /** First retry after `initialIntervalMs`, then doubled up to `maximumIntervalMs`. */
   node: { initialIntervalMs: 200, maximumIntervalMs: 5 * SECOND },
   /** How often a node whose engine does not answer is asked for digests before another one is. */

@@ -339,6 +339,8 @@ export interface NodeRejection {
   readonly reason: string;
   /** It is for the architecture of the node that there is no build of an image; left out otherwise. */
   readonly noBuild?: true;
+  /** It would do, but for a microservice that has to be there; left out otherwise. */
+  readonly noNeighbour?: true;
 }
 
 export interface Plan {

@@ -63,6 +63,24 @@ export interface ConvergeOptions {
   readonly record?: OperationInput['operation'];
 }
 
+/**
+ * Waits for a microservice that has to be there first: what is lost together with it comes back after it.
+ *
+ * @returns whether there is something to be done now
+ */
+const neighbourComes = async (request: PlanRequest): Promise<boolean> => {
+  setCurrentDetails('Waiting for what it has to be near');
+  const { initialIntervalMs, maximumIntervalMs } = RETRY.neighbour;
+  const deadlineMs = Date.now() + TIMEOUT.neighbourPatienceMs;
+  for (let pauseMs: number = initialIntervalMs; Date.now() < deadlineMs;) {
+    await sleep(pauseMs);
+    const { phases } = await localActivities.previewPlan({ ...request, nowMs: Date.now() });
+    if (phases.length > 0) return true;
+    pauseMs = Math.min(2 * pauseMs, maximumIntervalMs);
+  }
+  return false;
+};
+
 /** Whether a plan starts something of a release, and not only of the one beside it. */
 const starts = ({ phases }: Plan, { number }: Release): boolean =>
   phases.some(({ steps }) => steps.some((step) => step.kind === 'start' && step.release === number));
@@ -111,6 +129,7 @@ export const convergeUnlessPaused = async (
     kind: 'done',
     ...(behind.size === 0 ? {} : { behind: [...behind].sort() }),
   });
+  let hasWaited = false;
   let areImagesSettled = desired.release.images !== undefined;
 
   for (;;) {
@@ -156,6 +175,12 @@ export const convergeUnlessPaused = async (
       };
     };
     if (plan.phases.length === 0) {
+      const lacksNeighbour = plan.rejections.some(({ noNeighbour }) => noNeighbour === true);
+      const mayWait = request.kind === 'reschedule' && !hasWaited;
+      if (plan.unplaced > 0 && lacksNeighbour && mayWait) {
+        hasWaited = true;
+        if (await neighbourComes(request)) continue;
+      }
       return plan.unplaced > 0 ? { kind: 'failed', error: unplaced() } : done();
     }
 

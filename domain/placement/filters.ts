@@ -120,7 +120,8 @@ const has = (node: SnapshotNode, microservice: string): boolean =>
 const lacking = (node: SnapshotNode, near: readonly Neighbour[]): readonly Neighbour[] =>
   near.filter(({ required, id }) => required && !has(node, id));
 
-const isNear: Filter = {
+/** All that comes before it is well. */
+export const isNear: Filter = {
   passes: ({ node }, { near }) => lacking(node, near).length === 0,
   reason: ({ node }, { near }) =>
     `has no replica of ${lacking(node, near)

@@ -16,6 +16,7 @@ import {
   allocatableCpus,
   allocatableMemoryBytes,
   isBuilt,
+  isNear,
   isOpen,
   type Candidate,
   type Filter,
@@ -327,6 +328,7 @@ export const createPlacer = (input: PlacerInput): Placer => {
                   nodeId: candidate.node.id,
                   reason: filter.reason(candidate, needs),
                   ...(filter === isBuilt ? { noBuild: true as const } : {}),
+                  ...(filter === isNear ? { noNeighbour: true as const } : {}),
                 },
               ];
         })

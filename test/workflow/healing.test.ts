@@ -3,7 +3,7 @@
 import { CONTROL_PLANE_QUEUE } from '../../contracts/queues';
 import { SIGNAL, WORKFLOW, microserviceWorkflowId, type ChangeAccepted } from '../../contracts/workflows';
 import type { Microservice, Operation, OperationKind, Release } from '../../domain/model';
-import { eventually, eventuallyValue } from '../support/wait';
+import { consistently, eventually, eventuallyValue } from '../support/wait';
 import { stateFromDocument } from '../../workflows/entity-state';
 import type { MicroserviceInput } from '../../workflows/entity';
 
@@ -175,6 +175,64 @@ test.each([
     expect(watched.fewest).toBe(1);
   },
 );
+
+describe('what has to be near a microservice that is lost with it', () => {
+  const begin = async () => {
+    const { cluster } = use.project;
+    for (const nodeId of ['b', 'c']) cluster.setAvailability(nodeId, 'cordoned');
+    const data = createSubject(use.project);
+    const web = createSubject(use.project);
+    await data.applied({ image: 'db:1' });
+    const near = [{ microservice: data.name, required: true }];
+    await web.applied({ spec: { ...specOf(GOOD_IMAGE), near } });
+    await web.steady(1);
+    for (const nodeId of ['b', 'c']) cluster.setAvailability(nodeId, 'active');
+    cluster.setUp('a', false);
+    return { cluster, data, web };
+  };
+  const backOn = (subject: Subject) =>
+    subject
+      .running()
+      .map(({ nodeId }) => nodeId)
+      .filter((nodeId) => nodeId !== 'a');
+
+  test('starts beside it as soon as that is back, and never counts as failed', async () => {
+    let pulled: () => void = () => undefined;
+    const pull = new Promise<void>((resolve) => {
+      pulled = resolve;
+    });
+    const { cluster, data, web } = await begin();
+    for (const nodeId of ['b', 'c']) {
+      cluster.garble(nodeId, async (activity, work) => {
+        if (activity === 'pullImages') await pull;
+        return work();
+      });
+    }
+    await web.signal();
+    await data.signal();
+    const isMending = () =>
+      web.operations().some(({ kind, state }) => kind === 'reschedule' && state === 'running');
+    await eventually(() => expect(isMending()).toBe(true));
+    await consistently(() => expect(isMending()).toBe(true), { durationMs: 700 });
+    pulled();
+    await eventually(() => expect(backOn(web)).toHaveLength(1));
+    expect(backOn(web)).toEqual(backOn(data));
+    await eventually(() => expect(isMending()).toBe(false));
+    expect(web.operations().map(({ state }) => state)).toEqual(['succeeded', 'succeeded']);
+  });
+
+  test('says what it waits for when that does not come back', async () => {
+    const { cluster, data, web } = await begin();
+    for (const nodeId of ['b', 'c']) cluster.refuse(nodeId, 'memory is low');
+    await data.signal();
+    await web.signal();
+    const told = await web.documented(({ state }) => state === 'failed');
+    expect(told.message).toContain(`has no replica of ${data.name}, which it has to be near`);
+    for (const nodeId of ['b', 'c']) cluster.refuse(nodeId, undefined);
+    await eventually(() => expect(backOn(web)).toHaveLength(1));
+    expect(backOn(web)).toEqual(backOn(data));
+  });
+});
 
 test('a node that comes and goes does not win its replicas back, and gets some when it has stayed', async () => {
   const { cluster } = use.project;

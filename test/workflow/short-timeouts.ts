@@ -10,6 +10,7 @@ import {
 export const TIMEOUT = {
   ...REAL_TIMEOUT,
   nodeScheduleToStartMs: 1_000,
+  neighbourPatienceMs: 3_000,
   reconcileEveryMs: 2_500,
   rescheduleBackoffMs: 200,
   rescheduleMaxBackoffMs: 1_600,
