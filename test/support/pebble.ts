@@ -56,6 +56,8 @@ export interface PebbleOptions {
   readonly host?: string;
   /** Where HTTP challenges are looked for; left out: at a free port. */
   readonly httpPort?: number;
+  /** Address and port of a DNS server that it asks in the place of its own. */
+  readonly resolver?: string;
 }
 
 export interface Pebble {
@@ -66,7 +68,7 @@ export interface Pebble {
   rootPem(): Promise<string>;
   /** Where HTTP challenges are looked for, whatever the hostname. */
   readonly httpPort: number;
-  /** Address and port of its DNS. */
+  /** Address and port of the DNS server that it asks. */
   readonly resolver: string;
   /** What was asked, `METHOD /path`, since the test took it last. */
   takeRequests(): readonly string[];
@@ -155,8 +157,9 @@ export const startPebble = async (options: PebbleOptions = {}): Promise<Pebble> 
     { stdio: 'ignore' },
   );
 
+  const resolver = options.resolver ?? `${host}:${dnsPort}`;
   const startServer = () =>
-    spawn(findProgram('pebble'), ['-config', path('config.json'), '-dnsserver', `${host}:${dnsPort}`], {
+    spawn(findProgram('pebble'), ['-config', path('config.json'), '-dnsserver', resolver], {
       stdio: 'ignore',
       env: {
         PATH: process.env['PATH'] ?? '',
@@ -281,7 +284,7 @@ export const startPebble = async (options: PebbleOptions = {}): Promise<Pebble> 
       const at = { port: managementPort ?? 0, method: 'GET', path: '/roots/0', host, type: undefined };
       return (await forward(at, '')).text;
     },
-    resolver: `${host}:${dnsPort}`,
+    resolver,
     takeRequests: () => {
       const taken = requests;
       requests = [];

@@ -1,0 +1,128 @@
+// Public hostnames on one machine, with two real ACME servers (Pebble) of which the first one does not do what it should:
+// the second one issues, and whatever they do, nothing else waits for them.
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import type { CertificateView } from '../../openapi/schemas';
+import { startPebble, type Pebble } from '../support/pebble';
+import { apply, events, read, scenario, startTestBed, webSpec, type TestBed } from '../support/product';
+import { askStrictly } from '../support/strict-https';
+import { eventually } from '../support/wait';
+import { useWorld } from '../support/world';
+
+const PATIENCE = { timeoutMs: 120_000, intervalMs: 250 };
+/** What is asked of an authority when an order is placed, and when it is to be certified. */
+const ORDERED = '/order-plz';
+const FINALISED = '/finalize-order/';
+
+let folder: string;
+let first: Pebble;
+let second: Pebble;
+let bed: TestBed;
+
+beforeAll(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'containeros-acme-'));
+  const world = await useWorld();
+  first = await startPebble({ host: world.ownerAddress, httpPort: 80 });
+  second = await startPebble({ host: world.ownerAddress, httpPort: 80, resolver: first.resolver });
+  const caFile = join(folder, 'ca.pem');
+  writeFileSync(caFile, `${first.caPem}\n${second.caPem}`);
+  bed = await startTestBed({
+    instance: {
+      password: 'of these tests',
+      flags: [
+        ...['--acme-directory', first.directory, '--acme-fallback-directory', second.directory],
+        ...['--acme-ca-file', caFile],
+      ],
+      env: { CONTAINEROS_ACME_RESOLVER: first.resolver },
+    },
+  });
+  await first.dns('set-default-ipv4', { ip: bed.engine.address });
+}, 180_000);
+
+afterEach(() => {
+  first?.answer(undefined);
+  second?.answer(undefined);
+});
+
+afterAll(async () => {
+  await bed?.dispose();
+  await first?.close();
+  await second?.close();
+  rmSync(folder, { recursive: true, force: true });
+}, 60_000);
+
+const deploy = async ({ instance, web }: TestBed, name: string, hostnames: string | readonly string[]) =>
+  apply(instance, webSpec(name, await web(), { container: { ports: [], httpPorts: { '80': hostnames } } }));
+
+const viewOf = ({ instance }: TestBed, hostname: string): Promise<CertificateView> =>
+  read(instance, `/v1/certificates/${hostname}`);
+
+const ask = ({ engine }: TestBed, hostname: string, root: string) =>
+  askStrictly({ host: engine.address, hostname, root });
+
+/** Waits until a certificate of this authority, and of no other, is served, and told of by the API. */
+const assertIssuedBy = async (running: TestBed, authority: Pebble, hostname: string): Promise<void> => {
+  const root = await authority.rootPem();
+  await eventually(async () => expect((await ask(running, hostname, root)).text).toContain('web v1'), {
+    ...PATIENCE,
+    describe: `${hostname} answers over HTTPS`,
+  });
+  await eventually(async () => {
+    const { issuer = 'nobody', ...view } = await viewOf(running, hostname);
+    expect(view).toMatchObject({
+      state: 'valid',
+      source: 'acme',
+      directory: authority.directory,
+      hostnames: [hostname],
+      issuing: { state: 'issued', failedAttempts: 0 },
+    });
+    expect(issuer).toMatch(/^Pebble Intermediate CA [0-9a-f]+$/);
+    expect(view.issuing?.message).toMatch(new RegExp(`^${issuer} has issued it, valid until `));
+    const told = (await events(running.instance, 'limit=500')).filter(({ message }) =>
+      message.includes(hostname),
+    );
+    expect(told.map(({ type }) => type)).toContain('certificate.issued');
+    expect(told.map(({ type }) => type)).not.toContain('certificate.failed');
+  }, PATIENCE);
+};
+
+scenario(
+  'when the first authority is gone, the second one issues at once, and the API says which one did',
+  () => bed,
+  async (running) => {
+    const hostname = 'gone.example.org';
+    await first.stop();
+    try {
+      await deploy(running, 'gone', hostname);
+      await assertIssuedBy(running, second, hostname);
+    } finally {
+      await first.restart();
+    }
+    // The first one again, from the next hostname on.
+    await deploy(running, 'back', 'back.example.org');
+    await assertIssuedBy(running, first, 'back.example.org');
+  },
+);
+
+scenario(
+  'when the first authority refuses, in the midst of an order too, the second one issues',
+  () => bed,
+  async (running) => {
+    for (const [name, path, status, type] of [
+      ['refused', ORDERED, 403, 'rejectedIdentifier'],
+      ['troubled', FINALISED, 500, 'serverInternal'],
+    ] as const) {
+      let refusals = 0;
+      first.answer((asked) => {
+        if (asked.method !== 'POST' || !asked.path.startsWith(path)) return undefined;
+        refusals += 1;
+        return { status, body: { type: `urn:ietf:params:acme:error:${type}`, detail: 'not here' } };
+      });
+      await deploy(running, name, `${name}.example.org`);
+      await assertIssuedBy(running, second, `${name}.example.org`);
+      expect(refusals).toBeGreaterThan(0);
+    }
+  },
+);
