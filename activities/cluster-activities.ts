@@ -44,6 +44,7 @@ export interface ClusterDependencies {
       readonly up: boolean;
       readonly availability: NodeAvailability;
       readonly engineLostAtMs?: number;
+      readonly updatedAtMs: number;
     }[];
     replicas(): readonly ObservedReplica[];
     subscribe(listener: (change: ClusterChange) => void): () => void;

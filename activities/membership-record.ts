@@ -17,17 +17,18 @@ import {
   durationInWords,
   firstSeen,
   instabilityInWords,
+  isUnheard,
   isPeriodOver,
   timeAloneAt,
   type NodeStability,
 } from '../domain/flapping';
-import { microserviceId, type ClusterEvent, type ObservedReplica } from '../domain/model';
+import { microserviceId, type ClusterEvent, type ObservedReplica, type SnapshotNode } from '../domain/model';
 import { isMovable } from '../domain/placement/snapshot';
 
 export interface MembershipRecordDependencies {
   readonly store: KeyValueStore;
   readonly view: {
-    nodes(): readonly { readonly id: string; readonly up: boolean }[];
+    nodes(): readonly Pick<SnapshotNode, 'id' | 'up' | 'updatedAtMs'>[];
     replicas(): readonly ObservedReplica[];
   };
   /** At least eight characters of chance. */
@@ -83,7 +84,7 @@ const newsOfReturn = (before: NodeStability, after: NodeStability): readonly New
   const all =
     after.lostWithAll === undefined
       ? ''
-      : ': all nodes but the head node were lost at once, as when that is cut off, so the loss does not count';
+      : ': it was lost together with all others but one, as when that one is cut off, so the loss does not count';
   return [
     {
       level: 'info',
@@ -108,9 +109,13 @@ export const createMembershipRecord = (deps: MembershipRecordDependencies): Memb
   /** What was told of each node, and the nodes whose period is not over; undefined until it has been read. */
   let told: Map<string, NodeStability> | undefined;
   const unstable = new Map<string, NodeStability>();
+  /** Nodes that are back, and of whose replicas nobody knows yet. */
+  const unheard = new Map<string, NodeStability>();
 
   const remember = (known: NodeStability) => {
     told?.set(known.id, known);
+    if (known.up && known.lostWithAll !== undefined) unheard.set(known.id, known);
+    else unheard.delete(known.id);
     if (known.unstableUntilMs === undefined) unstable.delete(known.id);
     else unstable.set(known.id, known);
   };
@@ -118,6 +123,7 @@ export const createMembershipRecord = (deps: MembershipRecordDependencies): Memb
   const forget = (nodeId: string) => {
     told?.delete(nodeId);
     unstable.delete(nodeId);
+    unheard.delete(nodeId);
   };
 
   const eventsOf = (nodeId: string, news: readonly News[], atMs: number): readonly KvOperation[] =>
@@ -175,7 +181,13 @@ export const createMembershipRecord = (deps: MembershipRecordDependencies): Memb
       if (known.up === up) return undefined;
       if (up) {
         const others = [...(told?.values() ?? [])].filter(({ id }) => id !== nodeId);
-        const after = afterReturn(known, atMs, timeAloneAt(known, others, atMs));
+        const alone = timeAloneAt(known, others, atMs);
+        const reportedAtMs = view.nodes().find(({ id }) => id === nodeId)?.updatedAtMs;
+        const after = afterReturn(
+          known,
+          atMs,
+          alone && { ...alone, ...(reportedAtMs === undefined ? {} : { reportedAtMs }) },
+        );
         return { after, news: newsOfReturn(known, after) };
       }
       const there = view.replicas().filter((replica) => replica.nodeId === nodeId);
@@ -211,6 +223,16 @@ export const createMembershipRecord = (deps: MembershipRecordDependencies): Memb
     }
   };
 
+  /** Only then what was started in place of what they have can stop (domain/reconcile). */
+  const hearOf = (isBack: (nodeId: string) => void) => {
+    for (const { id, updatedAtMs } of view.nodes()) {
+      const { lostWithAll } = unheard.get(id) ?? {};
+      if (lostWithAll === undefined || isUnheard({ lostWithAll, updatedAtMs }, nowMs())) continue;
+      unheard.delete(id);
+      isBack(id);
+    }
+  };
+
   const endPeriods = async (isCalm: (nodeId: string) => void) => {
     for (const known of [...unstable.values()]) {
       if (!isPeriodOver(known, nowMs())) continue;
@@ -233,6 +255,7 @@ export const createMembershipRecord = (deps: MembershipRecordDependencies): Memb
     keep: async (isBack, isCalm) => {
       await load();
       await recordNoted(isBack);
+      hearOf(isBack);
       await endPeriods(isCalm);
     },
   };

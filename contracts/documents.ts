@@ -259,7 +259,7 @@ const SHAPES: { readonly [K in DocumentKind]: Shape<Documents[K]> } = {
     losses: 'number',
     firstLossAtMs: ['optional', 'time'],
     unstableUntilMs: ['optional', 'time'],
-    lostWithAll: ['optional', { fromMs: 'time', untilMs: 'time' }],
+    lostWithAll: ['optional', { fromMs: 'time', untilMs: 'time', reportedAtMs: ['optional', 'time'] }],
   },
   hostnames: { project: 'text', name: 'text' },
   events: {

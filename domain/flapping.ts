@@ -35,13 +35,22 @@ export interface NodeStability {
   /** Left out when the node is calm, and while it is lost. */
   readonly unstableUntilMs?: number;
   /** Of a node that is back from a loss of all nodes at once but for one. */
-  readonly lostWithAll?: TimeAlone;
+  readonly lostWithAll?: LostWithAll;
 }
 
 /** When one node was alone, as all others were lost at once: from the first loss until the first return. */
 export interface TimeAlone {
   readonly fromMs: number;
   readonly untilMs: number;
+}
+
+/** When one node was alone, as one that is back knows it. */
+export interface LostWithAll extends TimeAlone {
+  /**
+   * When the node had last said how it is, by its own clock, at the moment at which it was back: what is known of its
+   * replicas is of before then. Left out when that is not known.
+   */
+  readonly reportedAtMs?: number;
 }
 
 /** How long a node has to stay after so many losses, milliseconds. */
@@ -115,7 +124,7 @@ const withoutLastLoss = ({ firstLossAtMs, ...known }: NodeStability): NodeStabil
  * @param atMs when it came back
  * @param lostWithAll as `timeAloneAt` has it: the loss does not count
  */
-export const afterReturn = (lost: NodeStability, atMs: number, lostWithAll?: TimeAlone): NodeStability => {
+export const afterReturn = (lost: NodeStability, atMs: number, lostWithAll?: LostWithAll): NodeStability => {
   if (lost.up) return lost;
   const known = lostWithAll === undefined ? lost : { ...withoutLastLoss(lost), lostWithAll };
   const periodMs = periodAfter(known.losses);
@@ -180,6 +189,18 @@ export const wasMadeAlone = (
   timesAlone.some(
     ({ fromMs, untilMs }) => placedAtMs >= fromMs && placedAtMs < untilMs && nowMs - untilMs < RETURN_MS,
   );
+
+/**
+ * Whether a node has said nothing yet since it is back from a loss of all nodes at once: what it has may have stopped
+ * with it.
+ */
+export const isUnheard = (
+  node: { readonly lostWithAll?: LostWithAll | undefined; readonly updatedAtMs: number } | undefined,
+  nowMs: number,
+): boolean =>
+  node?.lostWithAll !== undefined &&
+  node.lostWithAll.reportedAtMs === node.updatedAtMs &&
+  nowMs - node.lostWithAll.untilMs < RETURN_MS;
 
 /** "45 s", "5 min", "3 h". */
 export const durationInWords = (ms: number): string => {

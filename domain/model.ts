@@ -6,7 +6,7 @@
  */
 
 import type { ErrorCode } from './errors';
-import type { TimeAlone } from './flapping';
+import type { LostWithAll } from './flapping';
 import type { ProxyProtocol, PublicPort } from './ingress/public-ports';
 import type { ReleaseSpec } from './spec/schema';
 
@@ -252,7 +252,7 @@ export interface SnapshotNode extends ObservedNode {
   /** When it was back after its last loss. Left out when it was not lost, as far as that is remembered. */
   readonly returnedAtMs?: number;
   /** It is back from a loss of all nodes at once but for one: when that one was alone. */
-  readonly lostWithAll?: TimeAlone;
+  readonly lostWithAll?: LostWithAll;
   /** A move there for the sake of balance has come to nothing: until then none is tried again. */
   readonly noMovesUntilMs?: number;
   /** How many replicas of each microservice are there, by `project/name` in lower case. */

@@ -54,11 +54,13 @@ const findMovable = (
 
 /** Whether all is well but for what its nodes are mending. */
 const isCalm = (
-  { kind }: PlanRequest,
-  { missing, outdated, moving, broken, surplus, missingOn }: Buckets,
+  { kind, desired }: PlanRequest,
+  { keep, starting, missing, outdated, moving, broken, surplus, missingOn }: Buckets,
 ): boolean =>
   kind === 'reschedule' &&
   missingOn === undefined &&
+  // More stay only until it is known what of them serves.
+  keep.length + starting.length <= desired.scale &&
   missing + outdated.length + moving.length + broken.length + surplus.length === 0;
 
 /** Moves at most one crash-looping replica, and only when all else is well. */

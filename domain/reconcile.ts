@@ -7,7 +7,7 @@
  */
 
 import { scaleOf } from './exclusive';
-import { hasReturnedWith, isUnstable, wasMadeAlone } from './flapping';
+import { hasReturnedWith, isUnheard, isUnstable, wasMadeAlone } from './flapping';
 import { groupBy } from './group-by';
 import {
   isOfRelease,
@@ -89,6 +89,22 @@ const byRank =
     rankOf(left) - rankOf(right);
 
 /**
+ * Tells what was started on a node that was alone because others were held for lost. What somebody has asked for
+ * meanwhile stays, and so does what is exclusive, which has stopped elsewhere.
+ */
+const madeAlone = (
+  { desired, nowMs }: PlanRequest,
+  nodes: Snapshot['nodes'],
+): ((replica: ObservedReplica) => boolean) => {
+  const timesAlone = nodes.flatMap(({ lostWithAll }) => lostWithAll ?? []);
+  if (timesAlone.length === 0 || desired.release.spec.exclusive === true) return () => false;
+  const nodesById = new Map(nodes.map((node) => [node.id, node]));
+  return (replica) =>
+    replica.operation.startsWith('reschedule.') &&
+    wasMadeAlone(nodesById.get(replica.nodeId), timesAlone, placedAt(replica), nowMs);
+};
+
+/**
  * In which order replicas go that are too many. What does not run always goes first, so that no newer replica takes
  * the place of one that serves before it serves itself.
  *
@@ -111,13 +127,25 @@ const surplusOrder = (
   const unlessReturned = byRank((replica) =>
     hasReturnedWith(nodesById.get(replica.nodeId), placedAt(replica), nowMs) ? 0 : 1,
   );
-  const timesAlone = nodes.flatMap(({ lostWithAll }) => lostWithAll ?? []);
-  const unlessMadeAlone = byRank((replica) =>
-    wasMadeAlone(nodesById.get(replica.nodeId), timesAlone, placedAt(replica), nowMs) ? 0 : 1,
-  );
+  const isMadeAlone = madeAlone(request, nodes);
+  const unlessMadeAlone = byRank((replica) => (isMadeAlone(replica) ? 0 : 1));
   return kind === 'scale'
     ? [byUse, unlessDrained, unlessUnstable, byCrowd, (left, right) => byAge(right, left)]
     : [byUse, unlessDrained, unlessMadeAlone, unlessReturned, byAge, unlessUnstable, byCrowd];
+};
+
+/** Whether what was started by a node that was alone may be all that serves: of what is back elsewhere, nobody knows yet. */
+const isTooEarly = (
+  replicas: readonly ObservedReplica[],
+  request: PlanRequest,
+  { nodes }: Snapshot,
+): boolean => {
+  const unheard = new Set(nodes.filter((node) => isUnheard(node, request.nowMs)).map(({ id }) => id));
+  return (
+    unheard.size > 0 &&
+    replicas.some(({ nodeId }) => unheard.has(nodeId)) &&
+    replicas.some(madeAlone(request, nodes))
+  );
 };
 
 /** Chooses what goes, in the order in which it should. */
@@ -127,7 +155,7 @@ const chooseSurplus = (
   request: PlanRequest,
   snapshot: Snapshot,
 ): readonly ObservedReplica[] => {
-  if (count <= 0) return [];
+  if (count <= 0 || isTooEarly(replicas, request, snapshot)) return [];
   const crowd = new Map<string, number>();
   for (const { nodeId } of replicas) crowd.set(nodeId, (crowd.get(nodeId) ?? 0) + 1);
   const orders = surplusOrder(request, snapshot, (nodeId) => crowd.get(nodeId) ?? 0);
@@ -276,7 +304,7 @@ const reconcileDaemon = (
   const isBetter = (left: ObservedReplica, right: ObservedReplica): boolean => {
     const [leftRank, rightRank] = [STOP_RANK[left.state], STOP_RANK[right.state]];
     if (leftRank !== rightRank) return leftRank > rightRank;
-    return left.createdAtMs < right.createdAtMs;
+    return placedAt(left) < placedAt(right);
   };
   for (const replica of sorted.current) {
     const known = first.get(replica.nodeId);

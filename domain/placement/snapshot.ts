@@ -1,6 +1,6 @@
 /** Nodes as the planner sees them, from what they, their replicas and their operators published. Pure. */
 
-import type { TimeAlone } from '../flapping';
+import type { LostWithAll } from '../flapping';
 import {
   isSameMicroservice,
   microserviceId,
@@ -22,7 +22,7 @@ export interface NodeKnowledge {
   /** When it was back after its last loss, milliseconds since the epoch; undefined when none is remembered. */
   readonly returnedAtMs: (nodeId: string) => number | undefined;
   /** When another node was alone; undefined when it is not back from a loss of all nodes at once. */
-  readonly lostWithAll: (nodeId: string) => TimeAlone | undefined;
+  readonly lostWithAll: (nodeId: string) => LostWithAll | undefined;
 }
 
 interface Sums {

@@ -68,6 +68,8 @@ const createWatch = (store = createMemoryStore(), pulling: Promise<void> = Promi
   const nodes = new Map<string, boolean>();
   const availability = new Map<string, NodeAvailability>();
   const engineLost = new Set<string>();
+  /** When each node has last said how it is. */
+  const reported = new Map<string, number>();
   const replicas: ObservedReplica[] = [];
   const told: (ObservedChangedSignal & { readonly name: string })[] = [];
   const recovered: Microservice[] = [];
@@ -89,6 +91,7 @@ const createWatch = (store = createMemoryStore(), pulling: Promise<void> = Promi
           up,
           availability: availability.get(id) ?? 'active',
           ...(engineLost.has(id) ? { engineLostAtMs: 1 } : {}),
+          updatedAtMs: reported.get(id) ?? 1,
         })),
       replicas: () => replicas,
       subscribe: (subscriber) => {
@@ -125,6 +128,7 @@ const createWatch = (store = createMemoryStore(), pulling: Promise<void> = Promi
       (error: unknown) => (error instanceof Error ? error.name : 'thrown'),
     );
   return {
+    reported,
     store,
     nodes,
     engineLost,
@@ -628,12 +632,30 @@ describe('what becomes of nodes', () => {
     await known('b');
     expect(types()).toEqual(['node.lost', 'node.lost', 'node.returned', 'node.returned']);
     expect(watch.nodeEvents().at(-1)).toMatch(
-      /^node.returned: node a is back after \d s: all nodes but the head node were lost at once/,
+      /^node.returned: node a is back after \d s: it was lost together with all others but one/,
     );
     const [a, b] = [watch.stabilityOf('a'), watch.stabilityOf('b')];
     expect([a?.losses, b?.losses]).toEqual([0, 0]);
     expect(a?.lostWithAll).toEqual(b?.lostWithAll);
-    expect(b?.lostWithAll?.untilMs).toBe(b?.changedAtMs);
+    expect(b?.lostWithAll).toMatchObject({ untilMs: b?.changedAtMs, reportedAtMs: 1 });
+  });
+
+  test('who is back from a loss of all at once is told again when it has said how it is', async () => {
+    for (const id of ['head', 'a', 'b']) await watch.addNode(id);
+    watch.entities.add('web');
+    watch.replicas.push(buildReplica('web-1', 'a', { name: 'web' }));
+    watch.begin();
+    for (const id of ['head', 'a', 'b']) await known(id);
+    for (const id of ['a', 'b']) watch.setUp(id, false);
+    await eventually(() => expect(watch.stabilityOf('b')?.up).toBe(false), WAIT);
+    for (const id of ['a', 'b']) watch.setUp(id, true);
+    const reasons = () => watch.told.map(({ reason }) => reason);
+    await eventually(() => expect(reasons()).toEqual(['node a is lost', 'node a is back']), WAIT);
+    watch.reported.set('a', 2);
+    // It is looked at whenever anything is known anew.
+    watch.setUp('head', true);
+    watch.change({ kind: 'replica', after: buildReplica('web-2', 'head', { name: 'web', state: 'broken' }) });
+    await eventually(() => expect(reasons().filter((one) => one === 'node a is back')).toHaveLength(2), WAIT);
   });
 
   test('who is told of a return is told when its stability is written', async () => {

@@ -23,6 +23,25 @@ const withoutEngine = (id: string) => buildNode(id, { health: 'degraded', engine
 const v2 = buildRelease(2, { containers: { app: { image: 'nginx:1.28', ports: [80] } } });
 const onePerNode = ['a', 'b', 'c'].map((node) => buildReplica(`web-old${node}`, node));
 
+/** Nodes b and c were held for lost by a, which has started two replicas in the place of theirs. */
+const allReturned = (
+  more: { readonly reportedAtMs?: number } = {},
+  operation = 'reschedule.default.web.alone',
+): Snapshot =>
+  buildSnapshot(
+    [
+      buildNode('a'),
+      ...['b', 'c'].map((id) =>
+        buildNode(id, { lostWithAll: { fromMs: NOW_MS - 20_000, untilMs: NOW_MS - 1_000, ...more } }),
+      ),
+    ],
+    [
+      ...onePerNode,
+      buildReplica('web-new1', 'a', { createdAtMs: NOW_MS - 20_000, operation }),
+      buildReplica('web-new2', 'a', { createdAtMs: NOW_MS - 10_000, operation }),
+    ],
+  );
+
 export const SCENARIOS: Readonly<Record<string, Scenario>> = {
   'first-deploy': {
     title: 'A first deploy of two replicas on three nodes; one node has the image.',
@@ -216,19 +235,18 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
     title:
       'All nodes but one were lost at once and are back: what that one started meanwhile goes, not what the others had.',
     request: buildRequest({ kind: 'reschedule', scale: 3 }),
-    snapshot: buildSnapshot(
-      [
-        buildNode('a'),
-        ...['b', 'c'].map((id) =>
-          buildNode(id, { lostWithAll: { fromMs: NOW_MS - 20_000, untilMs: NOW_MS - 1_000 } }),
-        ),
-      ],
-      [
-        ...onePerNode,
-        buildReplica('web-new1', 'a', { createdAtMs: NOW_MS - 20_000 }),
-        buildReplica('web-new2', 'a', { createdAtMs: NOW_MS - 10_000 }),
-      ],
-    ),
+    snapshot: allReturned(),
+  },
+  'all-returned-unheard': {
+    title:
+      'They are back, and one has said nothing yet: what it had may have stopped with it, so nothing goes.',
+    request: buildRequest({ kind: 'reschedule', scale: 3 }),
+    snapshot: allReturned({ reportedAtMs: NOW_MS }),
+  },
+  'all-returned-restarted': {
+    title: 'They are back, and somebody has restarted all of it meanwhile: what was started then stays.',
+    request: buildRequest({ kind: 'reschedule', scale: 3 }),
+    snapshot: allReturned({}, 'restart.default.web.now'),
   },
   broken: {
     title:
