@@ -6,6 +6,7 @@ import {
   answering,
   containerRuns,
   containersOn,
+  forgetLosses,
   pageInside,
   replicasByNode,
   restoreCluster,
@@ -204,6 +205,8 @@ clusterScenario(
   () => cluster,
   async ({ instance, web }) => {
     const lost = cluster.node('node-4');
+    // It was lost before, and one that comes and goes would get nothing here that it could keep.
+    await forgetLosses(instance, lost.name);
     await apply(instance, webSpec('changed', await web('v1'), { scale: SCALE }));
     await apply(instance, webSpec('removed', await web('v1'), { scale: SCALE }));
     await apply(instance, webSpec('shrunk', await web('v1'), { scale: SCALE }));

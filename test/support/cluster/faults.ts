@@ -168,7 +168,7 @@ export async function restoreCluster(cluster: Cluster): Promise<void> {
 }
 
 /**
- * Nodes that were lost before come last for an hour (domain/flapping.ts), and benchmarks lose them every minute:
+ * Nodes that were lost before come last for an hour (domain/flapping.ts), and benchmarks and tests lose them every minute:
  * what is remembered of that is replaced by a node that has never been lost.
  */
 export const forgetLosses = (instance: Instance, nodeId: string): Promise<void> => {
