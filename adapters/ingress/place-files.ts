@@ -84,10 +84,14 @@ export const openPlaceFiles = (directory: string): PlaceFiles => {
     }
   };
 
+  const draftOf = (file: string): string => `${file}.draft`;
+  const writeDraft = (file: string, text: string): void =>
+    writeFileSync(draftOf(file), text, { mode: 0o600 });
+  const putInForce = (file: string): void => renameSync(draftOf(file), file);
+
   const write = (file: string, text: string): void => {
-    const draft = `${file}.draft`;
-    writeFileSync(draft, text, { mode: 0o600 });
-    renameSync(draft, file);
+    writeDraft(file, text);
+    putInForce(file);
   };
 
   const slotsOf = (place: number): string[] => {
@@ -138,11 +142,15 @@ export const openPlaceFiles = (directory: string): PlaceFiles => {
       // Not the one that was given out, which whoever has it may keep.
       const now = [...before];
       known.set(place, now);
-      addresses.forEach((address, slot) => {
-        if (now[slot] === address) return;
-        write(slotFile(directory, place, slot), address);
+      const changes = addresses.flatMap((address, slot) =>
+        before[slot] === address ? [] : [{ slot, address, file: slotFile(directory, place, slot) }],
+      );
+      // All of them are there before any counts: until the last one does, requests are led here and there.
+      for (const { file, address } of changes) writeDraft(file, address);
+      for (const { file, slot, address } of changes) {
+        putInForce(file);
         now[slot] = address;
-      });
+      }
       return true;
     },
     isSettled: ({ number, isFixed, hostname, settled }) =>

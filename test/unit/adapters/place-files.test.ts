@@ -1,6 +1,6 @@
 /** What stands on the disk of places, whatever happened to it. */
 
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -44,6 +44,22 @@ test('options of a place are read as they were written, and a part is written on
 test.each(['', '[{"number":0', '[{"number":0}]', 'null'])('a layout that is %j is none', (text) => {
   writeFileSync(join(directory, 'layout.json'), text);
   expect(openPlaceFiles(directory).readLayout()).toEqual([]);
+});
+
+test('slots lead elsewhere together: where one of them cannot be written, none does', () => {
+  const files = openPlaceFiles(directory);
+  const [old, other] = [
+    ['10.0.0.1:80', '10.0.0.2:80', '10.0.0.1:80'],
+    ['10.0.0.3:80', '10.0.0.4:80', '10.0.0.3:80'],
+  ];
+  files.writeSlots(0, old);
+  const inTheWay = join(directory, 'places', '0', '2.draft');
+  mkdirSync(inTheWay);
+  expect(() => files.writeSlots(0, other)).toThrow('EISDIR');
+  expect([files.slots(0), openPlaceFiles(directory).slots(0)]).toEqual([old, old]);
+  rmSync(inTheWay, { recursive: true });
+  expect(files.writeSlots(0, other)).toBe(true);
+  expect(openPlaceFiles(directory).slots(0)).toEqual(other);
 });
 
 describe('the mark that slots lead elsewhere than the configuration in force says', () => {
