@@ -267,7 +267,8 @@ export const createJoinNode = (deps: JoinDeps): JoinNode => {
       if (!(error instanceof ContainerOsError) || error.code === 'unavailable') throw error;
       const isOfToken = !(error instanceof Refusal) || TOKEN_REASONS.has(error.reason);
       const shown = waitMs > 0 && isOfToken ? tooMany(source, waitMs) : error;
-      if (shown === error && !(error instanceof GivenUp)) limiter.failed(source, startedAtMs);
+      // What is refused to who has to wait does not make the wait longer: others may be behind the same address.
+      if (waitMs === 0 && !(error instanceof GivenUp)) limiter.failed(source, startedAtMs);
       await tellRefusal(shown, source, startedAtMs);
       throw shown;
     }

@@ -49,6 +49,9 @@ interface Leftover {
 const staysWithItsData = ({ release, state, scale }: Microservice): boolean =>
   release.spec.daemon !== true && state !== 'removing' && scale > 0 && keepsData(release.spec);
 
+/** What is being stopped already is gone soon. */
+const isThere = ({ state }: ShownReplica): boolean => state !== 'stopping';
+
 const leftoverOf = (left: readonly ShownReplica[], microserviceOf: ReadModel['microservice']): Leftover => {
   const found = { moving: new Set<string>(), daemons: new Set<string>(), staying: new Set<string>() };
   const failures = new Set<string>();
@@ -59,7 +62,8 @@ const leftoverOf = (left: readonly ShownReplica[], microserviceOf: ReadModel['mi
     const { name, daemon } = first;
     const owner = microserviceOf(first);
     if (daemon === true) found.daemons.add(name);
-    else if (owner !== undefined && staysWithItsData(owner)) found.staying.add(name);
+    else if (owner !== undefined && staysWithItsData(owner) && replicas.some(isThere))
+      found.staying.add(name);
     else {
       found.moving.add(name);
       movingReplicas += replicas.length;

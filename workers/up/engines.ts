@@ -37,14 +37,12 @@ const MUCH_MEMORY = 8 * 2 ** 30;
  * Users' requests pay for the proxy's collector: half as many collections are 7 % of their CPU, for 17 MB under load, and
  * half of those another 4 %. With many hostnames each of them finds more to keep.
  *
- * @param memory of the machine, in bytes: from a sixteenth of it on, the collector works harder
+ * @param memory of the machine, in bytes: from an eighth of it on, the collector works harder
  * @returns variables of Go
  */
 export const proxyHeap = (hostnames: number, memory: number): EngineCommand['env'] => {
   const [small, large] = hostnames <= FEW_HOSTNAMES ? ['400', '800'] : ['200', '400'];
-  return memory < MUCH_MEMORY
-    ? { GOGC: small }
-    : { GOGC: large, GOMEMLIMIT: String(Math.floor(memory / 16)) };
+  return memory < MUCH_MEMORY ? { GOGC: small } : { GOGC: large, GOMEMLIMIT: String(Math.floor(memory / 8)) };
 };
 /** The agent of a member has little to do, and its machine may be small. */
 const LEAST_HEAP = { GOGC: '25' };

@@ -322,6 +322,10 @@ test('waiting does not become longer by what is sent meanwhile, nor begins by ma
   for (let count = 0; count < 100; count += 1) {
     await expect(join(wrong)).rejects.toMatchObject({ code: 'rate_limited' });
   }
+  const old = await request(made.token, { dockerVersion: '19.03.15' });
+  for (let count = 0; count < 100; count += 1) {
+    await expect(join(old)).rejects.toMatchObject({ code: 'invalid' });
+  }
   clock.ms += 6_000;
   await expect(join(wrong)).rejects.toMatchObject({ code: 'unauthenticated' });
 });

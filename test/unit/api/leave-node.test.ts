@@ -142,6 +142,13 @@ test('what keeps its data there is told while other things move, and is not wait
   expect(removed).toEqual([]);
 });
 
+test('what keeps its data, and is being stopped already, is waited for', async () => {
+  await has([{ ...db1, state: 'stopping' }], { db: { release: data } });
+  const left = leave({ waitMs: 60_000 });
+  stops(db1);
+  expect(await left).toMatchObject({ hasLeft: true });
+});
+
 test('one microservice that stays is refused at once', async () => {
   await has([db1], { db: { release: data } });
   await expect(leave({ waitMs: 60_000 })).rejects.toMatchObject({

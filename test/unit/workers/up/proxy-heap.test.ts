@@ -8,8 +8,8 @@ test.each([
   ['a small machine', 2, 1, { GOGC: '400' }],
   ['a small machine with many hostnames', 1_000, 1, { GOGC: '200' }],
   ['a machine just below the limit', 200, 7.9, { GOGC: '400' }],
-  ['a large machine', 200, 8, { GOGC: '800', GOMEMLIMIT: String(GB / 2) }],
-  ['a large machine with many hostnames', 201, 64, { GOGC: '400', GOMEMLIMIT: String(4 * GB) }],
+  ['a large machine', 200, 8, { GOGC: '800', GOMEMLIMIT: String(GB) }],
+  ['a large machine with many hostnames', 201, 64, { GOGC: '400', GOMEMLIMIT: String(8 * GB) }],
 ])('on %s', (_what, hostnames, memoryGb, expected) => {
   expect(proxyHeap(hostnames, memoryGb * GB)).toEqual(expected);
 });
