@@ -4,7 +4,12 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
+import { Client, Connection } from '@temporalio/client';
+
+import { certificateWorkflowId } from '../../contracts/certificate-workflow';
 import type { CertificateView } from '../../openapi/schemas';
+import { httpRequest } from '../support/http';
+import { startLoad } from '../support/load';
 import { startPebble, type Pebble } from '../support/pebble';
 import { apply, events, read, scenario, startTestBed, webSpec, type TestBed } from '../support/product';
 import { askStrictly } from '../support/strict-https';
@@ -61,6 +66,20 @@ const viewOf = ({ instance }: TestBed, hostname: string): Promise<CertificateVie
 
 const ask = ({ engine }: TestBed, hostname: string, root: string) =>
   askStrictly({ host: engine.address, hostname, root });
+
+/** What the Web UI shows as the details of the workflow of a certificate. */
+const detailsOf = async ({ instance }: TestBed, hostname: string): Promise<string> => {
+  const connection = await Connection.connect({ address: instance.temporalAddress });
+  try {
+    const handle = new Client({ connection }).workflow.getHandle(certificateWorkflowId(hostname));
+    const { currentDetails } = await handle.query<{ readonly currentDetails: string }>(
+      '__temporal_workflow_metadata',
+    );
+    return currentDetails;
+  } finally {
+    await connection.close();
+  }
+};
 
 /** Waits until a certificate of this authority, and of no other, is served, and told of by the API. */
 const assertIssuedBy = async (running: TestBed, authority: Pebble, hostname: string): Promise<void> => {
@@ -125,4 +144,67 @@ scenario(
       expect(refusals).toBeGreaterThan(0);
     }
   },
+);
+
+scenario(
+  'while authorities take requests and say nothing, others answer and deploy as ever, and what waits says why',
+  () => bed,
+  async (running) => {
+    const { instance, engine } = running;
+    const [served, waiting, meanwhile] = ['served.example.org', 'waiting.example.org', 'meanwhile.localhost'];
+    await deploy(running, 'served', served);
+    await assertIssuedBy(running, first, served);
+    const root = await first.rootPem();
+    let letGo = (): void => undefined;
+    const silence = new Promise<undefined>((resolve) => (letGo = () => resolve(undefined)));
+    for (const authority of [first, second]) {
+      authority.takeRequests();
+      authority.answer(() => silence);
+    }
+    const load = { hostname: served, clients: 2, pauseMs: 10 };
+    const loads = [
+      startLoad({ ...load, address: `${engine.address}:${instance.httpsPort}`, root }),
+      startLoad({ ...load, address: `${engine.address}:${instance.httpsPort}`, root, connectsAnew: true }),
+    ];
+    try {
+      const more = Array.from({ length: 4 }, (_, i) => `waiting-${i}.example.org`);
+      expect(await deploy(running, 'waiting', [waiting, ...more])).toMatchObject({ state: 'succeeded' });
+      await eventually(() => expect(first.takeRequests()).not.toEqual([]), PATIENCE);
+      expect(await viewOf(running, waiting)).toMatchObject({
+        state: 'issuing',
+        message: 'There is none yet. It is asked for: there is none that can be used.',
+      });
+      expect(await deploy(running, 'meanwhile', meanwhile)).toMatchObject({ state: 'succeeded' });
+      const answer = await httpRequest(`http://${engine.address}:${instance.httpPort}/`, {
+        headers: { host: meanwhile },
+      });
+      expect(answer.text).toContain('web v1');
+      expect(await viewOf(running, waiting)).toMatchObject({ state: 'issuing' });
+
+      const why = /does not answer: it took more than 30 s\..* does not answer: it took more than 30 s\./;
+      await eventually(
+        async () =>
+          expect(await viewOf(running, waiting)).toMatchObject({
+            state: 'failing',
+            message: expect.stringMatching(why) as string,
+            issuing: { failedAttempts: 1, lastError: { kind: 'authority' } },
+          }),
+        PATIENCE,
+      );
+      expect(await detailsOf(running, waiting)).toMatch(/^Waits until .* does not answer: it took more than/);
+    } finally {
+      letGo();
+      for (const authority of [first, second]) authority.answer(undefined);
+      await Promise.all(loads.map((one) => one.stop()));
+    }
+    const reports = loads.map((one) => one.report());
+    expect(reports.map(({ failures }) => failures)).toEqual([[], []]);
+    for (const { answered } of reports) expect(answered).toBeGreaterThan(500);
+    expect((await instance.api('POST', `/v1/certificates/${waiting}/retry`)).status).toBe(202);
+    await eventually(
+      async () => expect((await ask(running, waiting, root)).text).toContain('web v1'),
+      PATIENCE,
+    );
+  },
+  240_000,
 );
