@@ -17,7 +17,7 @@ beforeAll(async () => {
       { name: 'example.net', spelling: 'Example.NET', changedBy: OURS },
       { name: 'example.com', changedBy: THEIRS },
     ],
-    [THEIRS],
+    { keys: [THEIRS] },
   );
 });
 

@@ -1,4 +1,5 @@
-// A real name server (BIND) on the loopback interface that takes dynamic updates which are signed with its keys.
+// A real name server (BIND) that takes dynamic updates which are signed with its keys; on the loopback interface unless a
+// test says otherwise.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -10,7 +11,7 @@ import { freePorts } from './consul';
 import { findProgram } from './programs';
 import { eventually } from './wait';
 
-const HOST = '127.0.0.1';
+const LOOPBACK = '127.0.0.1';
 
 export interface UpdateKey {
   readonly name: string;
@@ -24,6 +25,15 @@ export interface NameServerZone {
   readonly spelling?: string;
   /** Who may change its TXT records. */
   readonly changedBy: UpdateKey;
+}
+
+export interface NameServerOptions {
+  /** Keys that it knows, beside those of the zones. */
+  readonly keys?: readonly UpdateKey[];
+  /** Where it listens. */
+  readonly host?: string;
+  /** Left out: a free one. */
+  readonly port?: number;
 }
 
 export interface NameServer {
@@ -40,18 +50,18 @@ const keyText = ({ name, secret }: UpdateKey): string =>
 const zoneText = ({ name, changedBy }: NameServerZone): string =>
   `zone "${name}" { type primary; file "${name}.zone"; update-policy { grant ${changedBy.name} subdomain ${name} TXT; }; };`;
 
-/** @param keys that it knows, beside those of the zones */
 export const startNameServer = async (
   zones: readonly NameServerZone[],
-  keys: readonly UpdateKey[] = [],
+  { keys = [], host = LOOPBACK, port: chosenPort }: NameServerOptions = {},
 ): Promise<NameServer> => {
   const folder = mkdtempSync(join(tmpdir(), 'containeros-dns-'));
-  const [port = 0] = await freePorts(1);
+  const [freePort = 0] = await freePorts(1);
+  const port = chosenPort ?? freePort;
   const known = new Map([...zones.map(({ changedBy }) => changedBy), ...keys].map((key) => [key.name, key]));
   writeFileSync(
     join(folder, 'named.conf'),
     [
-      `options { directory "${folder}"; listen-on port ${port} { ${HOST}; }; listen-on-v6 { none; }; pid-file none;`,
+      `options { directory "${folder}"; listen-on port ${port} { ${host}; }; listen-on-v6 { none; }; pid-file none;`,
       'recursion no; dnssec-validation no; session-keyfile none; };',
       'controls {};',
       ...[...known.values()].map(keyText),
@@ -62,7 +72,7 @@ export const startNameServer = async (
     const records = [`SOA ns.${spelling}. people.${spelling}. 1 3600 600 86400 60`, `NS ns.${spelling}.`].map(
       (record) => `${spelling}. 60 IN ${record}\n`,
     );
-    writeFileSync(join(folder, `${name}.zone`), [...records, `ns.${spelling}. 60 IN A ${HOST}\n`].join(''));
+    writeFileSync(join(folder, `${name}.zone`), [...records, `ns.${spelling}. 60 IN A ${host}\n`].join(''));
   }
   const program = findProgram('named');
   const server = spawn(program, ['-g', '-n', '1', '-c', join(folder, 'named.conf')], {
@@ -75,9 +85,9 @@ export const startNameServer = async (
   await eventually(() => expect(log).toMatch(/ running\n/), { describe: 'the name server runs' });
 
   const resolver = new Resolver();
-  resolver.setServers([`${HOST}:${port}`]);
+  resolver.setServers([`${host}:${port}`]);
   return {
-    address: `${HOST}:${port}`,
+    address: `${host}:${port}`,
     txt: async (name) => {
       try {
         return (await resolver.resolveTxt(name)).map((parts) => parts.join('')).sort();
