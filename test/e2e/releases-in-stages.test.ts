@@ -148,6 +148,37 @@ scenario(
 );
 
 scenario(
+  'a canary that is much slower is rolled back, although nothing of it fails',
+  () => bed,
+  async (running) => {
+    const { instance, web } = running;
+    const image = await web('v1');
+    await apply(instance, named('slow', image));
+    await answers(running, 'slow', 'web v1');
+    const load = loadOn(running, 'slow', '/cgi-bin/health');
+    try {
+      const update = { strategy: 'canary', steps: [{ weight: 20, seconds: 600 }] };
+      const delaySeconds = 4;
+      const env = [`HEALTH_DELAY_SECONDS=${delaySeconds}`];
+      const { id } = await applyAsync(instance, named('slow', image, { update, env }));
+      const done = await ended(running, id);
+      expect(done).toMatchObject({ state: 'rolled_back', error: { code: 'unhealthy' } });
+      expect(done.message).toMatch(
+        /^v2 was rolled back to v1: of 100 requests to v2 95 took up to [\d.]+ s, of those to v1 up to [\d.]+ m?s \([\d,]+ and [\d,]+ requests\)$/,
+      );
+      // Nobody is led to it any more.
+      const url = `http://${ingressOf(running)}/cgi-bin/health`;
+      for (let asked = 0; asked < 30; asked += 1)
+        await httpRequest(url, { headers: { host: 'slow.localhost' }, timeoutMs: delaySeconds * 1_000 });
+    } finally {
+      await load.stop();
+    }
+    expect(load.report().failures).toEqual([]);
+    await removeMicroservice(instance, 'slow');
+  },
+);
+
+scenario(
   'a release is paused, resumed, promoted and aborted by hand',
   () => bed,
   async (running) => {

@@ -10,6 +10,7 @@
 //   NEVER_LISTEN=1           runs and never listens
 //   HEALTH=missing           /health answers 404 until the file /www/health is made
 //   HEALTH=failing           /cgi-bin/health answers 500 until the file /tmp/healthy is made
+//   HEALTH_DELAY_SECONDS=N   /cgi-bin/health takes N seconds
 //   LOG_SPAM=1               prints lines as fast as it can
 //   IGNORE_TERM=1            does not stop when asked
 //   STOP_DELAY_SECONDS=N     goes on serving for N seconds after it is asked to stop
@@ -93,6 +94,7 @@ while kill -0 $server; do wait $server; done
 `;
 
 const HEALTH_SCRIPT = `#!/bin/sh
+[ -z "$HEALTH_DELAY_SECONDS" ] || sleep "$HEALTH_DELAY_SECONDS"
 if [ "$HEALTH" = failing ] && [ ! -e /tmp/healthy ] || [ -e /tmp/failing ]; then
   printf 'Status: 500 Internal Server Error\\r\\nContent-Type: text/plain\\r\\n\\r\\nfailing\\n'
 else
