@@ -1,5 +1,5 @@
 // The node's activities against a real Docker Engine and a real Consul. Each is run twice.
-import { mkdirSync, rmdirSync } from 'node:fs';
+import { mkdirSync, readFileSync, rmSync, rmdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 import { httpRequest } from '../support/http';
@@ -203,6 +203,45 @@ test('a job that ends well before it counts as healthy has done what it should',
   expect(await startOne(machine, failed)).toMatchObject({ kind: 'failed', code: 'unhealthy' });
   await stopOne(machine, failed);
 }, 30_000);
+
+test('a replica is ready when it has been healthy for as long as asked, begun anew by a check that fails', async () => {
+  const minHealthySeconds = 8;
+  const hostPath = join(machine.engine.folder, 'watched');
+  mkdirSync(hostPath);
+  const [healthy, looks] = [join(hostPath, 'healthy'), join(hostPath, 'looks')];
+  const command =
+    'if [ -e /watched/healthy ]; then echo passed >>/watched/looks; else echo failed >>/watched/looks; exit 1; fi';
+  const replica = buildStart({
+    containers: {
+      app: {
+        ...app,
+        volumes: [{ hostPath, path: '/watched' }],
+        check: { command: ['/bin/sh', '-c', command] },
+      },
+    },
+    update: { minHealthySeconds },
+  });
+  const untilLast = (word: string): Promise<void> =>
+    eventually(() => expect(readFileSync(looks, 'utf8')).toMatch(new RegExp(`${word}\n$`)));
+  let isOver = false;
+  const outcome = startOne(machine, replica).finally(() => (isOver = true));
+
+  await untilLast('failed');
+  writeFileSync(healthy, '');
+  await untilLast('passed');
+  rmSync(healthy);
+  await untilLast('failed');
+  const sinceMs = performance.now();
+  writeFileSync(healthy, '');
+  await untilLast('passed');
+  expect(isOver).toBe(false);
+  expect(await machine.services()).toEqual([]);
+
+  expect(await outcome).toMatchObject({ kind: 'ready' });
+  expect(performance.now() - sinceMs).toBeGreaterThanOrEqual(minHealthySeconds * 1_000);
+  expect(await machine.services()).toMatchObject([{ ID: `${replica.replicaId}-app-80` }]);
+  await stopOne(machine, replica);
+}, 60_000);
 
 test('a container that never listens is told with port and time', async () => {
   const replica = buildStart({
