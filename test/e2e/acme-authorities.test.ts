@@ -67,6 +67,9 @@ const viewOf = ({ instance }: TestBed, hostname: string): Promise<CertificateVie
 const ask = ({ engine }: TestBed, hostname: string, root: string) =>
   askStrictly({ host: engine.address, hostname, root });
 
+const askPlainly = ({ engine, instance }: TestBed, hostname: string, path = '/') =>
+  httpRequest(`http://${engine.address}:${instance.httpPort}${path}`, { headers: { host: hostname } });
+
 /** What the Web UI shows as the details of the workflow of a certificate. */
 const detailsOf = async ({ instance }: TestBed, hostname: string): Promise<string> => {
   const connection = await Connection.connect({ address: instance.temporalAddress });
@@ -108,7 +111,7 @@ const assertIssuedBy = async (running: TestBed, authority: Pebble, hostname: str
 };
 
 scenario(
-  'when the first authority is gone, the second one issues at once, and the API says which one did',
+  'when the first authority is gone, the second one issues at once, the API says which one did, and HTTP leads to HTTPS',
   () => bed,
   async (running) => {
     const hostname = 'gone.example.org';
@@ -116,6 +119,8 @@ scenario(
     try {
       await deploy(running, 'gone', hostname);
       await assertIssuedBy(running, second, hostname);
+      const { status, headers } = await askPlainly(running, hostname, '/cart?item=1');
+      expect([status, headers.location]).toEqual([308, `https://${hostname}/cart?item=1`]);
     } finally {
       await first.restart();
     }
@@ -175,9 +180,7 @@ scenario(
         message: 'There is none yet. It is asked for: there is none that can be used.',
       });
       expect(await deploy(running, 'meanwhile', meanwhile)).toMatchObject({ state: 'succeeded' });
-      const answer = await httpRequest(`http://${engine.address}:${instance.httpPort}/`, {
-        headers: { host: meanwhile },
-      });
+      const answer = await askPlainly(running, meanwhile);
       expect(answer.text).toContain('web v1');
       expect(await viewOf(running, waiting)).toMatchObject({ state: 'issuing' });
 
