@@ -124,6 +124,8 @@ export const startControlPlane = (
       maxConcurrentWorkflowTaskExecutions: 40,
       workflowTaskPollerBehavior: { type: 'simple-maximum', maximum: 4 },
       activityTaskPollerBehavior: { type: 'simple-maximum', maximum: 1 },
+      // Each public hostname may wait for minutes in one, and the watch over the nodes is one of them.
+      maxConcurrentActivityTaskExecutions: 5_000,
       maxHeartbeatThrottleInterval: '1 second',
       shutdownGraceTime: '2 seconds',
       shutdownForceTime: '5 seconds',

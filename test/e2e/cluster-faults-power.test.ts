@@ -76,6 +76,22 @@ clusterScenario(
   },
 );
 
+clusterScenario(
+  'all but the head lose power at once: what the head has started serves until theirs does again',
+  () => cluster,
+  async ({ head, instance, nodes }) => {
+    const members = nodes.filter((node) => node !== head);
+    await Promise.all(members.map((node) => node.powerOff()));
+    for (const { name } of members) await untilHealth(cluster, name, 'lost');
+    await assertClusterConverged(cluster, { without: members.map(({ name }) => name) });
+    await answering(cluster, SERVICE, async () => {
+      await Promise.all(members.map((node) => node.powerOn()));
+      await assertClusterConverged(cluster);
+    });
+    await serving(instance, SERVICE, SCALE, 'web v1');
+  },
+);
+
 for (const order of [
   ['node-1', 'node-2', 'node-3'],
   ['node-3', 'node-2', 'node-1'],
