@@ -10,7 +10,7 @@
 
 /** A node contradicts sooner: its word is gossip, too. */
 export const DOUBT_MS = 1_000;
-/** A node that is alone takes longer to hold another one for failed: nobody confirms it. */
+/** A node that is alone and still away takes longer to hold another one for failed: nobody confirms it. */
 export const LOST_FOR_A_WHILE_MS = 5_000;
 /** What such a node says is heard within tenths of a second of its return. */
 export const JUST_BACK_MS = 3_000;
@@ -21,7 +21,7 @@ export interface BelievedMembers {
   readonly up: ReadonlyMap<string, boolean>;
   /** Since when nodes are lost. */
   readonly lostAtMs: ReadonlyMap<string, number>;
-  /** When nodes came back that had been lost for a while, if they have just done so. */
+  /** When nodes came back that were away, if they have just done so: alone for longer than others have known it. */
   readonly backAtMs: ReadonlyMap<string, number>;
   /** Until when it is doubted that nodes are lost, which count as there. */
   readonly doubtedUntilMs: ReadonlyMap<string, number>;
@@ -49,7 +49,9 @@ export const afterSaying = (
     .map(([nodeId]) => nodeId);
   const backAtMs = new Map([
     ...[...known.backAtMs].filter(([, atMs]) => nowMs - atMs < JUST_BACK_MS),
-    ...lostForAWhile.filter((nodeId) => said.get(nodeId) === true).map((nodeId) => [nodeId, nowMs] as const),
+    ...[...known.lostAtMs]
+      .filter(([nodeId, atMs]) => said.get(nodeId) === true && nowMs - atMs >= DOUBT_MS)
+      .map(([nodeId]) => [nodeId, nowMs] as const),
   ]);
   const doubters = new Set([...lostForAWhile, ...backAtMs.keys()]);
 

@@ -126,7 +126,10 @@ clusterScenario(
       expect((await instance.api('POST', '/v1/nodes/node-1/cordon')).status).toBe(200);
       await apply(instance, webSpec('later', await web('v1'), { scale: 2 }));
       await serving(instance, 'later', 2, 'web v1');
-      expect((await replicas(instance, 'later')).map((one) => one.node)).toEqual(['node-2', 'node-2']);
+      // The API follows Consul again some time after that was away.
+      await eventually(async () =>
+        expect((await replicas(instance, 'later')).map((one) => one.node)).toEqual(['node-2', 'node-2']),
+      );
       const logs = await instance.api('GET', '/v1/microservices/later/logs?tail=1');
       expect(logs.status).toBe(200);
       await instance.api('POST', '/v1/nodes/node-1/uncordon');

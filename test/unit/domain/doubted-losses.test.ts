@@ -72,6 +72,10 @@ test('the return of a node that was lost for a moment makes no other loss doubtf
   expect(thereAfter(...C_IS_LOST, [1_000, 'a b c'], [1_010, 'a b- c'])).toEqual(['a', 'c']);
 });
 
+test('the return of a node that was away for longer than it takes to contradict makes other losses doubtful', () => {
+  expect(thereAfter(...C_IS_LOST, [1_500, 'a b c'], [1_510, 'a b- c'])).toEqual(['a', 'b', 'c']);
+});
+
 test('a loss that is contradicted has never been', () => {
   const contradicted = believed([...C_IS_BACK, [9_100, 'a b- c'], [9_400, 'a b c']]);
   expect(contradicted).toEqual(afterSaying(believed(C_IS_BACK), saidIn('a b c'), 9_400));
