@@ -31,10 +31,10 @@ const STAGES = {
       ['prettier', '--check', '--log-level=warn', '.'],
     ],
   },
-  types: { limitMs: 5 * MINUTE_MS, commands: [['tsc', '--noEmit']] },
-  unit: { limitMs: 5 * MINUTE_MS },
+  types: { limitMs: 4 * MINUTE_MS, commands: [['tsc', '--noEmit']] },
+  unit: { limitMs: 8 * MINUTE_MS },
   workflow: { limitMs: 10 * MINUTE_MS, filesAtATime: 3 },
-  replay: { limitMs: 5 * MINUTE_MS },
+  replay: { limitMs: 4 * MINUTE_MS },
   integration: { limitMs: 20 * MINUTE_MS, filesAtATime: 3, needsRoot: true },
   e2e: { limitMs: 38 * MINUTE_MS, needsRoot: true, needsBuild: true },
 };
