@@ -2,7 +2,8 @@
  * What workflows do with what the worker of a node answers: go by it, or tell that it is nonsense.
  *
  * Invariant: workflows go by no answer that they have not read; one that cannot be read throws a NonsensicalAnswer, and
- * its node is dealt with like one that refuses.
+ * its node is dealt with like one that refuses. What counts as readable decides over commands: a reader that becomes
+ * stricter needs `patched`.
  */
 
 import { patched } from '@temporalio/workflow';
