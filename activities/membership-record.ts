@@ -110,11 +110,11 @@ export const createMembershipRecord = (deps: MembershipRecordDependencies): Memb
   let told: Map<string, NodeStability> | undefined;
   const unstable = new Map<string, NodeStability>();
   /** Nodes that are back, and of whose replicas nobody knows yet. */
-  const unheard = new Map<string, NodeStability>();
+  const unheard = new Set<string>();
 
   const remember = (known: NodeStability) => {
     told?.set(known.id, known);
-    if (known.up && known.lostWithAll !== undefined) unheard.set(known.id, known);
+    if (known.up && known.lostWithAll !== undefined) unheard.add(known.id);
     else unheard.delete(known.id);
     if (known.unstableUntilMs === undefined) unstable.delete(known.id);
     else unstable.set(known.id, known);
@@ -226,8 +226,8 @@ export const createMembershipRecord = (deps: MembershipRecordDependencies): Memb
   /** Only then what was started in place of what they have can stop (domain/reconcile). */
   const hearOf = (isBack: (nodeId: string) => void) => {
     for (const { id, updatedAtMs } of view.nodes()) {
-      const { lostWithAll } = unheard.get(id) ?? {};
-      if (lostWithAll === undefined || isUnheard({ lostWithAll, updatedAtMs }, nowMs())) continue;
+      if (!unheard.has(id) || isUnheard({ lostWithAll: told?.get(id)?.lostWithAll, updatedAtMs }, nowMs()))
+        continue;
       unheard.delete(id);
       isBack(id);
     }

@@ -27,7 +27,7 @@ import { hostTree } from './host-tree';
 import { laneRoutes } from './lane-config';
 import { MOVED, isMarked, mayBeMarked } from './marks';
 import { ledToSoFar } from './rate-limit';
-import { SENT_AGAIN, otherReplica, otherReplicaRoutes } from './other-replica';
+import { SENT_AGAIN, WITHOUT_BODY, otherReplica, otherReplicaRoutes } from './other-replica';
 import {
   UNSERVED_MARK,
   handlerOf,
@@ -85,8 +85,7 @@ const HEADERS_WITHIN = '10s';
 const MAX_HEADER_BYTES = 32 * 1024;
 /** A body has 30 s, and a second more for each 512 bytes; then the client is cut. */
 const slowBodiesCut = { handler: 'timeouts', read_timeout: 30_000_000_000, read_min_rate: 512 };
-/** Of HTTP/1.1; later versions say nothing of a body before it comes. */
-const MAY_HAVE_BODY = { not: [{ header: { 'Content-Length': null, 'Transfer-Encoding': null } }] };
+const MAY_HAVE_BODY = { not: [{ header: WITHOUT_BODY }] };
 /**
  * The server's own time for bodies hides from Go whether a body was read to its end: what is left of it when a replica
  * answers early would be read as the next request.

@@ -4,6 +4,8 @@
  * Caddy says what went wrong only in the words of Go, as `{http.error.message}`.
  */
 
+import { SAFE } from './other-replica';
+
 export type Headers = Readonly<Record<string, readonly string[]>>;
 
 /** One line of plain text. */
@@ -37,13 +39,13 @@ const NO_ANSWER = failedAs(502, 503, 504);
 
 /** Of a request that no replica has got. */
 const NOT_SENT = '^(dial |no upstreams available$)';
-/** Nothing has been done by them, whoever has got them. */
-const SAFE = ['GET', 'HEAD', 'OPTIONS', 'TRACE'];
+/** The client's fault, and no replica's. */
+const WRONG_BODY = [...failedWith(SLOW_BODY), ...failedWith(MALFORMED_BODY)];
 
 /** A replica has got it, and has not answered: nobody knows whether it was carried out. */
 const MAYBE_DONE = NO_ANSWER.map((failed) => ({
   ...failed,
-  not: [{ method: SAFE }, ...failedWith(NOT_SENT), ...failedWith(SLOW_BODY), ...failedWith(MALFORMED_BODY)],
+  not: [{ method: SAFE }, ...failedWith(NOT_SENT), ...WRONG_BODY],
 }));
 
 /** When to come again; not said of what may have been carried out, as clients send it again by themselves then. */
@@ -57,10 +59,7 @@ export const RETRY_AFTER: Headers = { 'Retry-After': ['5'] };
 export const unansweredRoutes = (page: (headers: Headers) => object): readonly object[] => [
   { match: MAYBE_DONE, handle: [page({})] },
   {
-    match: NO_ANSWER.map((failed) => ({
-      ...failed,
-      not: [...failedWith(SLOW_BODY), ...failedWith(MALFORMED_BODY)],
-    })),
+    match: NO_ANSWER.map((failed) => ({ ...failed, not: WRONG_BODY })),
     handle: [page(RETRY_AFTER)],
   },
   {

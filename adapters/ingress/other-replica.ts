@@ -13,9 +13,11 @@ import { OTHERS } from '../../domain/ingress/others';
 
 import type { ProxyHandler } from './route-handlers';
 
-const SAFE = ['GET', 'HEAD', 'OPTIONS', 'TRACE'];
+/** Nothing is changed by them, whoever has got them. */
+export const SAFE = ['GET', 'HEAD', 'OPTIONS', 'TRACE'];
 const REPEATABLE = ['PUT', 'DELETE'];
-const WITHOUT_BODY = { 'Content-Length': null, 'Transfer-Encoding': null };
+/** Of HTTP/1.1; later versions say nothing of a body before it comes. */
+export const WITHOUT_BODY = { 'Content-Length': null, 'Transfer-Encoding': null };
 
 /**
  * They may be done twice, and have no body that is gone by then. HTTP/2 and 3 need no header for a body, so there one that

@@ -1,6 +1,6 @@
 /** What one replica of a release asks of a node. */
 
-import { microserviceId, type MicroserviceKey } from '../model';
+import { microserviceId, type MicroserviceKey, type ReplicaState } from '../model';
 import type { AffinitySpec, ReleaseSpec } from '../spec/schema';
 
 /** Another microservice of the same project, beside which a replica has to run, or must not. */
@@ -33,6 +33,10 @@ export interface ReplicaNeeds {
 /** Each once, in the order of their names. */
 export const imagesOf = ({ containers }: ReleaseSpec): readonly string[] =>
   [...new Set(containers.map(({ image }) => image))].sort();
+
+/** Whether a replica has its ports of the host: what has ended has given them back. */
+export const holdsHostPorts = (state: ReplicaState | undefined): boolean =>
+  state !== 'exited' && state !== 'broken';
 
 /** Whether a replica keeps data in volumes, which stay on their node. */
 export const keepsData = ({ containers }: ReleaseSpec): boolean =>

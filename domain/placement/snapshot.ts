@@ -11,6 +11,8 @@ import {
   type SnapshotNode,
 } from '../model';
 
+import { holdsHostPorts } from './needs';
+
 /** What is known of nodes from elsewhere than themselves. */
 export interface NodeKnowledge {
   /** Whether Consul's membership holds the node for alive. */
@@ -47,12 +49,11 @@ const noSums = (): Sums => ({
 export const isMovable = ({ daemon, state }: ObservedReplica): boolean =>
   daemon !== true && state !== 'exited';
 
-/** What has ended has given back its ports. */
 const addHostPorts = (
   all: Record<string, MicroserviceKey[]>,
   { project, name, state, ports }: ObservedReplica,
 ): void => {
-  if (state === 'exited' || state === 'broken') return;
+  if (!holdsHostPorts(state)) return;
   for (const { hostPort, protocol } of ports) {
     const users = (all[`${hostPort}/${protocol}`] ??= []);
     if (!users.some((one) => isSameMicroservice(one, { project, name }))) users.push({ project, name });

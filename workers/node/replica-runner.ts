@@ -36,6 +36,7 @@ import { allOrFirstError } from '../../domain/all-or-first-error';
 import { isReachedThroughNodes, waysTo } from '../../domain/ingress/route-options';
 import type { NodeCapacity } from '../../domain/model';
 import { missingBuildInWords } from '../../domain/placement/builds';
+import { holdsHostPorts } from '../../domain/placement/needs';
 import { addReservations, whyNoPorts, whyRefused, type Reservation } from './admission';
 import type { CheckFeeder } from './check-feeder';
 import type { EventLog } from './event-log';
@@ -82,11 +83,8 @@ export type ReplicaRunner = NodeActivityDeps['replicas'];
 export const createReplicaRunner = (deps: ReplicaRunnerDeps): ReplicaRunner => {
   const { memory, locks, containers, publisher, logger } = deps;
 
-  /** What has ended has given back its ports. */
-  const usesPorts = ({ spec }: NodeReplica): boolean => {
-    const state = publisher.registry.published(spec.replicaId)?.state;
-    return state !== 'exited' && state !== 'broken';
-  };
+  const usesPorts = ({ spec }: NodeReplica): boolean =>
+    holdsHostPorts(publisher.registry.published(spec.replicaId)?.state);
 
   /** Takes the room for what fits, at once. */
   const admit = async (replicas: readonly StartReplica[]): Promise<ReadonlyMap<string, string>> => {
